@@ -1,0 +1,311 @@
+//! The state word of a way.
+//!
+//! ```text
+//!  63          40 39     32 31        24 23  20 19                 0
+//! +--------------+---------+------------+------+--------------------+
+//! | expiry tick  |  check  | generation | kind |      backend       |
+//! +--------------+---------+------------+------+--------------------+
+//! ```
+//!
+//! The expiry, not the last use, is stored: a scan for a free way needs no timeouts. It changes at
+//! most once per tick, so a busy flow costs one compare-and-exchange a tick.
+
+use crate::hash::check_bits;
+use crate::tick::{self, Tick};
+
+/// Highest backend index a state word can hold, plus one.
+pub const BACKENDS: u32 = 1 << 20;
+
+/// A state word. All zeroes is a way that was never used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State(pub u64);
+
+/// What a way holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Kind {
+    /// Nothing.
+    Free = 0,
+    /// A CPU is inserting.
+    Claimed = 1,
+    /// TCP, only SYNs seen.
+    Syn = 2,
+    /// UDP, one datagram seen.
+    UdpNew = 3,
+    /// A template of which no flow is confirmed.
+    TemplateNew = 4,
+    /// TCP, the client sent FIN.
+    Fin = 5,
+    /// TCP, the client sent RST.
+    Closed = 6,
+    /// TCP, established.
+    Established = 7,
+    /// UDP, several datagrams seen.
+    Udp = 8,
+    /// A template of which a flow was confirmed.
+    Template = 9,
+}
+
+impl Kind {
+    /// From the four bits of a state word. Numbers never written read as free.
+    #[inline(always)]
+    pub const fn from_bits(bits: u8) -> Self {
+        match bits {
+            1 => Self::Claimed,
+            2 => Self::Syn,
+            3 => Self::UdpNew,
+            4 => Self::TemplateNew,
+            5 => Self::Fin,
+            6 => Self::Closed,
+            7 => Self::Established,
+            8 => Self::Udp,
+            9 => Self::Template,
+            _ => Self::Free,
+        }
+    }
+
+    /// The name `ipvsadm -Lnc` has for the state.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Free | Self::Claimed => "NONE",
+            Self::Syn => "SYN_RECV",
+            Self::Fin => "FIN_WAIT",
+            Self::Closed => "CLOSE",
+            Self::Established => "ESTABLISHED",
+            Self::UdpNew | Self::Udp => "UDP",
+            Self::TemplateNew => "NONE",
+            Self::Template => "ASSURED",
+        }
+    }
+
+    /// Counted in `ActiveConn` (IPVS counts UDP as inactive).
+    pub const fn is_active(self) -> bool {
+        matches!(self, Self::Syn | Self::Established)
+    }
+}
+
+const EXPIRY_SHIFT: u32 = 40;
+const CHECK_SHIFT: u32 = 32;
+const GENERATION_SHIFT: u32 = 24;
+const KIND_SHIFT: u32 = 20;
+const BACKEND_MASK: u64 = (1 << KIND_SHIFT) - 1;
+
+impl State {
+    /// A word for the flow of `hash`.
+    #[inline(always)]
+    pub const fn new(hash: u64, kind: Kind, backend: u32, generation: u8, expiry: Tick) -> Self {
+        Self(
+            (expiry.0 as u64) << EXPIRY_SHIFT
+                | check_bits(hash) << CHECK_SHIFT
+                | (generation as u64) << GENERATION_SHIFT
+                | (kind as u64) << KIND_SHIFT
+                | (backend as u64 & BACKEND_MASK),
+        )
+    }
+
+    /// The same flow and backend in another kind with another expiry.
+    #[inline(always)]
+    pub const fn with(self, kind: Kind, expiry: Tick) -> Self {
+        let kept = self.0 & ((0xffff << GENERATION_SHIFT) | BACKEND_MASK);
+        Self(kept | (expiry.0 as u64) << EXPIRY_SHIFT | (kind as u64) << KIND_SHIFT)
+    }
+
+    /// The moment after which the way is free.
+    #[inline(always)]
+    pub const fn expiry(self) -> Tick {
+        Tick((self.0 >> EXPIRY_SHIFT) as u32 & tick::MASK)
+    }
+
+    /// What the way holds.
+    #[inline(always)]
+    pub const fn kind(self) -> Kind {
+        Kind::from_bits(self.kind_bits() as u8)
+    }
+
+    #[inline(always)]
+    const fn kind_bits(self) -> u64 {
+        (self.0 >> KIND_SHIFT) & 0xf
+    }
+
+    /// The generation of the backend when the flow was placed.
+    #[inline(always)]
+    pub const fn generation(self) -> u8 {
+        (self.0 >> GENERATION_SHIFT) as u8
+    }
+
+    /// Index of the backend.
+    #[inline(always)]
+    pub const fn backend(self) -> u32 {
+        (self.0 & BACKEND_MASK) as u32
+    }
+
+    /// Whether the word can belong to the flow of `hash`.
+    #[inline(always)]
+    pub const fn belongs_to(self, hash: u64) -> bool {
+        (self.0 >> CHECK_SHIFT) & 0xff == check_bits(hash)
+    }
+
+    /// 1 if a new flow may take the way: never used, released or expired. Without a branch.
+    #[inline(always)]
+    pub const fn is_free(self, now: Tick) -> u32 {
+        let unused = (self.kind_bits().wrapping_sub(1) >> 63) as u32;
+        unused | self.expiry().is_past(now)
+    }
+
+    /// How readily a full place gives this way away: unconfirmed before closing, others never.
+    #[inline(always)]
+    pub const fn eviction_class(self) -> Option<u32> {
+        match self.kind() {
+            Kind::Syn | Kind::UdpNew | Kind::TemplateNew => Some(0),
+            Kind::Fin | Kind::Closed => Some(1),
+            Kind::Free | Kind::Claimed | Kind::Established | Kind::Udp | Kind::Template => None,
+        }
+    }
+}
+
+/// TCP flag bits as they stand in octet 13 of the header.
+pub mod tcp {
+    /// FIN.
+    pub const FIN: u8 = 0x01;
+    /// SYN.
+    pub const SYN: u8 = 0x02;
+    /// RST.
+    pub const RST: u8 = 0x04;
+    /// ACK.
+    pub const ACK: u8 = 0x10;
+}
+
+/// Life of an idle entry by kind, ticks (`lvs_timeouts` in ticks, with IPVS's defaults in seconds).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Timeouts {
+    /// SYN seen: 60 s.
+    pub syn: u32,
+    /// Established: 900 s.
+    pub established: u32,
+    /// FIN seen: 120 s.
+    pub fin: u32,
+    /// RST seen: 10 s.
+    pub closed: u32,
+    /// UDP: 300 s.
+    pub udp: u32,
+}
+crate::pod::pod!(Timeouts);
+
+impl Timeouts {
+    /// IPVS's defaults on a kernel with this clock.
+    pub const fn defaults(clock: tick::Clock) -> Self {
+        Self {
+            syn: clock.ticks(60),
+            established: clock.ticks(900),
+            fin: clock.ticks(120),
+            closed: clock.ticks(10),
+            udp: clock.ticks(300),
+        }
+    }
+
+    /// The timeout of a kind of connection.
+    #[inline(always)]
+    pub const fn of(&self, kind: Kind) -> u32 {
+        match kind {
+            Kind::Syn => self.syn,
+            Kind::Fin => self.fin,
+            Kind::Closed => self.closed,
+            Kind::UdpNew | Kind::Udp => self.udp,
+            Kind::Established
+            | Kind::Free
+            | Kind::Claimed
+            | Kind::TemplateNew
+            | Kind::Template => self.established,
+        }
+    }
+}
+
+/// Whether a TCP packet opens a connection: SYN without RST, as IPVS judges.
+#[inline(always)]
+pub const fn opens(flags: u8) -> bool {
+    flags & (tcp::SYN | tcp::RST) == tcp::SYN
+}
+
+/// The kind of a TCP connection after a packet of the client, as IPVS sees it in direct routing
+/// (client half only); `None` when the packet opens a new connection on the closing old one.
+///
+/// Two deviations from IPVS: a SYN on a closing connection is scheduled anew at once, and data after
+/// a RST returns the flow to established, so that a blindly forged RST does not end it.
+#[inline(always)]
+pub const fn tcp_next(kind: Kind, flags: u8) -> Option<Kind> {
+    if flags & tcp::RST != 0 {
+        return match kind {
+            Kind::Syn => Some(Kind::Syn),
+            _ => Some(Kind::Closed),
+        };
+    }
+    if flags & tcp::SYN != 0 {
+        return match kind {
+            Kind::Fin | Kind::Closed => None,
+            other => Some(other),
+        };
+    }
+    if flags & tcp::FIN != 0 {
+        return Some(Kind::Fin);
+    }
+    match kind {
+        Kind::Syn | Kind::Closed if flags & tcp::ACK != 0 => Some(Kind::Established),
+        other => Some(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_word_keeps_its_parts(hash: u64, backend in 0..BACKENDS, generation: u8, at in 0..=tick::MASK) {
+            let state = State::new(hash, Kind::Fin, backend, generation, Tick(at));
+            prop_assert_eq!(state.kind(), Kind::Fin);
+            prop_assert_eq!((state.backend(), state.generation()), (backend, generation));
+            prop_assert_eq!(state.expiry(), Tick(at));
+            prop_assert!(state.belongs_to(hash));
+            let moved = state.with(Kind::Closed, Tick(at ^ 1));
+            prop_assert_eq!(moved, State::new(hash, Kind::Closed, backend, generation, Tick(at ^ 1)));
+        }
+    }
+
+    #[test]
+    fn a_way_is_free_when_unused_or_expired() {
+        let now = Tick(100);
+        let at = |kind, expiry| State::new(7, kind, 1, 0, Tick(expiry)).is_free(now);
+        assert_eq!(State::default().is_free(now), 1);
+        assert_eq!(at(Kind::Free, 200), 1);
+        assert_eq!(at(Kind::Established, 100), 0);
+        assert_eq!(at(Kind::Established, 99), 1);
+        assert_eq!(at(Kind::Claimed, 104), 0);
+    }
+
+    #[test]
+    fn tcp_follows_the_client_half_as_ipvs_does() {
+        use Kind::{Closed, Established, Fin, Syn};
+        use tcp::{ACK, FIN, RST, SYN};
+        let cases = [
+            (Syn, SYN, Some(Syn)),
+            (Syn, ACK, Some(Established)),
+            (Syn, RST, Some(Syn)),
+            (Syn, FIN | ACK, Some(Fin)),
+            (Established, SYN, Some(Established)),
+            (Established, ACK, Some(Established)),
+            (Established, FIN | ACK, Some(Fin)),
+            (Established, RST | ACK, Some(Closed)),
+            (Fin, ACK, Some(Fin)),
+            (Fin, RST, Some(Closed)),
+            (Fin, SYN, None),
+            (Closed, SYN, None),
+            (Closed, ACK, Some(Established)),
+            (Closed, 0, Some(Closed)),
+        ];
+        for (kind, flags, next) in cases {
+            assert_eq!(tcp_next(kind, flags), next, "{kind:?} {flags:#x}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The name of a connection: its five-tuple, as a message for the keyed hash and as cold data.
+
+use crate::addr::Address;
+use crate::hash::{HashKey, siphash13};
+use crate::pod::{no_padding, pod};
+
+/// An IPv4 five-tuple, every field but the protocol in network order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowV4 {
+    /// Client address.
+    pub client_be: u32,
+    /// Virtual IP.
+    pub vip_be: u32,
+    /// Client port.
+    pub client_port_be: u16,
+    /// Port of the virtual service.
+    pub vip_port_be: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+impl FlowV4 {
+    /// The 64-bit keyed hash that stands for the flow in the connection table. Never 0, which marks a
+    /// way that was never used.
+    #[inline(always)]
+    pub const fn hash(&self, key: HashKey) -> u64 {
+        let (head, tail) = self.message();
+        siphash13::<5>(key, head, tail) | 1 << 63
+    }
+
+    /// The flow as 8 + 5 bytes.
+    #[inline(always)]
+    pub const fn message(&self) -> (u64, u64) {
+        let head = self.client_be as u64 | (self.vip_be as u64) << 32;
+        let ports = self.client_port_be as u64 | (self.vip_port_be as u64) << 16;
+        (head, ports | (self.protocol as u64) << 32)
+    }
+}
+
+/// The cold half of a way: written once on insert, read by userspace only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[repr(C, align(64))]
+pub struct FlowInfo {
+    /// Client address; for a template, masked by the granularity.
+    pub client: Address,
+    /// Virtual IP.
+    pub vip: Address,
+    /// Client port, 0 for a template.
+    pub client_port_be: u16,
+    /// Port of the virtual service.
+    pub vip_port_be: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Address family, see [`crate::addr`].
+    pub family: u8,
+    /// Not used yet.
+    pub flags: u16,
+    /// Index of the virtual service.
+    pub service: u32,
+    /// Tick of the insert.
+    pub created: u32,
+    /// Fills the cache line.
+    pub reserved: [u64; 2],
+}
+pod!(FlowInfo);
+no_padding!(FlowInfo, Address, Address, u16, u16, u8, u8, u16, u32, u32, [u64; 2]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn flow(client_be: u32, client_port_be: u16, protocol: u8) -> FlowV4 {
+        FlowV4 { client_be, vip_be: 1, client_port_be, vip_port_be: 80, protocol }
+    }
+
+    proptest! {
+        #[test]
+        fn every_field_changes_the_message(a: u32, b: u32, p: u16, q: u16) {
+            prop_assume!(a != b && p != q);
+            let base = flow(a, p, 6).message();
+            prop_assert_ne!(base, flow(b, p, 6).message());
+            prop_assert_ne!(base, flow(a, q, 6).message());
+            prop_assert_ne!(base, flow(a, p, 17).message());
+        }
+
+        #[test]
+        fn a_hash_is_never_zero(a: u32, p: u16, k0: u64, k1: u64) {
+            prop_assert_ne!(flow(a, p, 6).hash(HashKey { k0, k1 }), 0);
+        }
+    }
+}

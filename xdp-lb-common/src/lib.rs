@@ -1,0 +1,28 @@
+//! What the XDP program and the agent share: the layout of every map, and all arithmetic of the
+//! packet path, so that it can be tested on the host.
+//!
+//! In reading order: [`limits`] sizes the tables; [`addr`] holds addresses as maps hold them;
+//! [`service`] finds the virtual service of a packet; [`flow`] names a connection and [`hash`] keys
+//! it; [`conn`] is the set-associative table that connections and persistence templates live in;
+//! [`persist`] names a template; [`select`] is scheduling arithmetic; [`backend`] says where a
+//! packet goes; [`reason`] counts why.
+//!
+//! Nothing here touches a socket, a clock, a map or a packet. Without the feature `user` the crate
+//! is what the kernel side links: no `std`, no allocation.
+//!
+//! Byte order: fields named `*_be` hold network order, everything else is the host's.
+#![cfg_attr(not(any(feature = "user", test)), no_std)]
+
+pub mod addr;
+pub mod backend;
+pub mod conn;
+pub mod flow;
+pub mod hash;
+pub mod host;
+pub mod limits;
+pub mod persist;
+pub mod pod;
+pub mod reason;
+pub mod select;
+pub mod service;
+pub mod tick;

@@ -1,0 +1,171 @@
+//! Why a packet left the XDP program the way it did. Every exit has exactly one reason, counted per
+//! CPU and served as `xdp_lb_packets_total{reason}`.
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal => $verdict:ident,)+) => {
+        /// The reasons, in the order of the packet path.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Reason {
+            /// All reasons, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The value of the metric label.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// What becomes of the packet.
+            pub const fn verdict(self) -> Verdict {
+                match self { $(Self::$variant => Verdict::$verdict),+ }
+            }
+
+            /// One line of help.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+)),+ }
+            }
+        }
+    };
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// To the kernel's stack.
+    Pass,
+    /// To a real server, out of the port it came in by.
+    Tx,
+    /// To a real server, out of another port.
+    Redirect,
+    /// To nobody.
+    Drop,
+}
+
+reasons! {
+    /// Shorter than its headers say.
+    Truncated = "truncated" => Pass,
+    /// A header contradicts itself.
+    Malformed = "malformed" => Pass,
+    /// Neither IPv4 nor anything the program balances.
+    NotIp = "not_ip" => Pass,
+    /// IPv6, which is not balanced yet.
+    Ipv6 = "ipv6" => Pass,
+    /// Neither TCP nor UDP.
+    NotTcpUdp = "not_tcp_udp" => Pass,
+    /// A fragment of a datagram; the kernel reassembles it.
+    Fragment = "fragment" => Pass,
+    /// Not for a virtual service.
+    NoService = "no_service" => Pass,
+    /// For a virtual service, but the frame is addressed to another host.
+    OtherHost = "other_host" => Pass,
+    /// The VIP is not this director's now.
+    NotActive = "not_active" => Pass,
+    /// Another director balanced this frame already.
+    AlreadyBalanced = "already_balanced" => Pass,
+    /// In the middle of a TCP connection that is not known; the kernel answers with a reset.
+    NoConnection = "no_connection" => Pass,
+    /// Its real server failed or was removed; the kernel answers with a reset.
+    Purged = "purged" => Pass,
+    /// No real server is eligible; the kernel refuses the connection.
+    NoRealServer = "no_real_server" => Pass,
+    /// The real server is this director.
+    Local = "local" => Pass,
+    /// TTL used up.
+    TtlExpired = "ttl_expired" => Drop,
+    /// The tables contradict each other; never seen while userspace keeps them.
+    Inconsistent = "inconsistent" => Drop,
+    /// To the real server of its connection.
+    TxConnection = "tx_connection" => Tx,
+    /// A new connection, placed by the scheduler.
+    TxScheduled = "tx_scheduled" => Tx,
+    /// A new connection, placed by the client's persistence.
+    TxPersistent = "tx_persistent" => Tx,
+    /// No way was free: placed by consistent hash.
+    TxStateless = "tx_stateless" => Tx,
+    /// To the real server of its connection, behind another port.
+    RedirectConnection = "redirect_connection" => Redirect,
+    /// A new connection, placed by the scheduler, behind another port.
+    RedirectScheduled = "redirect_scheduled" => Redirect,
+    /// A new connection, placed by the client's persistence, behind another port.
+    RedirectPersistent = "redirect_persistent" => Redirect,
+    /// No way was free: placed by consistent hash, behind another port.
+    RedirectStateless = "redirect_stateless" => Redirect,
+    /// Its port is not in the map of ports to send out of.
+    RedirectFailed = "redirect_failed" => Drop,
+}
+
+/// Slots of the per-CPU counter array: room for new reasons without a new layout.
+pub const REASON_SLOTS: usize = 64;
+
+const _: () = assert!(Reason::ALL.len() <= REASON_SLOTS);
+
+/// Things that happen inside the program beside a packet's one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum Event {
+    /// A connection found no way in its two places.
+    NoWay,
+    /// An unconfirmed or closing connection gave its way to a new one.
+    Evicted,
+    /// A persistence template found no way.
+    NoTemplateWay,
+    /// Another CPU inserted the same flow first.
+    RaceLost,
+}
+
+impl Event {
+    /// All events, in the order of their numbers.
+    pub const ALL: &'static [Self] =
+        &[Self::NoWay, Self::Evicted, Self::NoTemplateWay, Self::RaceLost];
+
+    /// The value of the metric label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoWay => "no_way",
+            Self::Evicted => "evicted",
+            Self::NoTemplateWay => "no_template_way",
+            Self::RaceLost => "race_lost",
+        }
+    }
+}
+
+/// Slots of the per-CPU event counters.
+pub const EVENT_SLOTS: usize = 16;
+
+/// All counters of one CPU that are not per service or backend.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Counters {
+    /// Packets by [`Reason`].
+    pub reasons: [u64; REASON_SLOTS],
+    /// Occurrences by [`Event`].
+    pub events: [u64; EVENT_SLOTS],
+}
+crate::pod::pod!(Counters);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { reasons: [0; REASON_SLOTS], events: [0; EVENT_SLOTS] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_positions_and_names_are_unique() {
+        for (at, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, at);
+            let same = Reason::ALL.iter().filter(|r| r.name() == reason.name());
+            assert_eq!(same.count(), 1, "{}", reason.name());
+        }
+        for (at, event) in Event::ALL.iter().enumerate() {
+            assert_eq!(*event as usize, at);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Virtual services: the index that finds one from a packet, and what the packet path needs of it.
+//!
+//! The index is open-addressed in an array, laid out by userspace (a kernel hash map costs 30 ns a
+//! lookup, this 3). It has two banks: userspace fills the idle one and then flips the bank word, so a
+//! reload publishes all services at once and no reader ever sees half a slot.
+
+use crate::addr::Address;
+use crate::hash::mix;
+use crate::limits::SERVICE_INDEX_SLOTS;
+use crate::pod::{no_padding, pod};
+
+/// One slot of the index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[repr(C)]
+pub struct ServiceSlot {
+    /// Virtual IP.
+    pub vip: Address,
+    /// Port, network order; 0 matches any port.
+    pub port_be: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Address family; 0 marks a free slot, where a probe sequence ends.
+    pub family: u8,
+    /// Index of the service.
+    pub service: u32,
+    /// Fills the slot.
+    pub reserved: u64,
+}
+pod!(ServiceSlot);
+no_padding!(ServiceSlot, Address, u16, u8, u8, u32, u64);
+
+/// Where the probe sequence of an IPv4 service starts within a bank.
+#[inline(always)]
+pub const fn index_start_v4(vip_be: u32, port_be: u16, protocol: u8) -> u32 {
+    mix(vip_be as u64, (port_be as u64) << 8 | protocol as u64) & (SERVICE_INDEX_SLOTS - 1)
+}
+
+/// Clients stick to a real server.
+pub const SERVICE_PERSISTENT: u32 = 1 << 0;
+/// Someone else's frames must be told apart by [`Service::host_filter`] and the host table.
+pub const SERVICE_HAS_HOSTS: u32 = 1 << 1;
+
+/// What the packet path needs of a virtual service: one cache line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[repr(C, align(64))]
+pub struct Service {
+    /// The gate: 1 while packets are balanced (this director is MASTER, or no VRRP instance carries
+    /// the VIP), else 0.
+    pub active: u32,
+    /// `SERVICE_*` bits.
+    pub flags: u32,
+    /// The scheduling table, see [`Slots`].
+    pub slots: u64,
+    /// The consistent-hash table for flows that found no way, see [`Slots`].
+    pub fallback: u64,
+    /// Bit `mac_bit(mac)` is set for every MAC that the host table knows for this service.
+    pub host_filter: u64,
+    /// Life of an idle persistence template, ticks.
+    pub persistence_ticks: u32,
+    /// Clients are masked by this before the template is looked up, network order (IPv4).
+    pub client_mask_be: u32,
+    /// Where userspace rotated the scheduling table to keep its phase; the packet path ignores it.
+    pub rotation: u32,
+    /// Index of the first slot of this service in the index; the packet path ignores it.
+    pub reserved0: u32,
+    /// Fills the cache line.
+    pub reserved: [u64; 2],
+}
+pod!(Service);
+no_padding!(Service, u32, u32, u64, u64, u64, u32, u32, u32, u32, [u64; 2]);
+
+/// A part of the shared slot array, packed in one word so that it is published by one store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slots {
+    /// First entry.
+    pub base: u32,
+    /// Number of entries; 0 when no server is eligible.
+    pub len: u32,
+}
+
+impl Slots {
+    /// As held in [`Service`].
+    pub const fn pack(self) -> u64 {
+        (self.base as u64) << 32 | self.len as u64
+    }
+
+    /// From [`Service`].
+    #[inline(always)]
+    pub const fn unpack(word: u64) -> Self {
+        Self { base: (word >> 32) as u32, len: word as u32 }
+    }
+}
+
+/// The tables' control words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[repr(C, align(64))]
+pub struct Control {
+    /// The bank of the service index and of the host table that packets use: 0 or 1.
+    pub bank: u64,
+    /// Fills the cache line.
+    pub reserved: [u64; 7],
+}
+pod!(Control);
+
+/// The identity of a service, for userspace that takes over pinned maps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[repr(C)]
+pub struct ServiceName {
+    /// Virtual IP.
+    pub vip: Address,
+    /// Port, network order.
+    pub port_be: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Address family; 0 marks a free index.
+    pub family: u8,
+    /// Fills the struct.
+    pub reserved: u32,
+}
+pod!(ServiceName);
+no_padding!(ServiceName, Address, u16, u8, u8, u32);
+
+/// Packets, bytes (IP length, as IPVS counts) and connections, per CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Stats {
+    /// New connections.
+    pub connections: u64,
+    /// Packets sent on to a real server.
+    pub packets: u64,
+    /// Their IP length.
+    pub bytes: u64,
+    /// Fills the struct.
+    pub reserved: u64,
+}
+pod!(Stats);
+no_padding!(Stats, u64, u64, u64, u64);
