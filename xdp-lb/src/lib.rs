@@ -1,1 +1,13 @@
-//! l
+//! The agent of xdp-lb, as a library: a guided tour.
+//!
+//! A keepalived.conf becomes a [`config::model::Config`] ([`config`]). Health checks ([`health`],
+//! [`probe`]) and the network ([`net`]) say what is alive and where; [`plan`] turns all of that into
+//! the tables that the kernel must hold and the steps that lead there; [`agent`] drives the machines
+//! and is the only writer of the [`dataplane`]. [`control`] and [`telemetry`] only read snapshots.
+//! [`cli`] is what users type; [`realserver`] is the other side of direct routing.
+//!
+//! `config`, `health` and `plan` are pure: no sockets, no clock, no files, no tasks.
+
+pub mod config;
+pub mod plan;
+pub mod dataplane;

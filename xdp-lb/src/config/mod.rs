@@ -1,0 +1,3 @@
+//! keepalived.conf.
+
+pub mod model;

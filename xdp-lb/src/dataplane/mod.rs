@@ -1,0 +1,95 @@
+//! The packet path as the agent sees it: a place to put tables and to read counters from.
+//!
+//! [`ebpf`] is the real one: the XDP program and its pinned maps, with [`mmap`] for the arrays that
+//! are written word by word.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use xdp_lb_common::reason::{Event, Reason};
+use xdp_lb_common::service::Stats;
+
+use crate::config::model::ServiceKey;
+use crate::plan::diff::Change;
+
+/// A packet path.
+pub trait Dataplane: Send {
+    /// Carries out one step; changes of addresses are not for the data plane and are ignored.
+    fn apply(&mut self, change: &Change) -> Result<(), Error>;
+
+    /// Reads all counters.
+    fn counters(&mut self) -> Result<Counters, Error>;
+
+    /// What a predecessor left in pinned maps, so that a restart goes on where it stopped.
+    fn inherited(&self) -> &Inherited;
+}
+
+/// Tables of a predecessor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inherited {
+    /// Services that stand in the tables and whether each was active.
+    pub services: BTreeMap<ServiceKey, bool>,
+    /// Real servers that stand in the tables and whether each was serving.
+    pub servers: BTreeMap<(ServiceKey, SocketAddr), bool>,
+}
+
+/// Counters since the maps were created.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets by reason.
+    pub packets: BTreeMap<Reason, u64>,
+    /// Events inside the program.
+    pub events: BTreeMap<Event, u64>,
+    /// Per virtual service.
+    pub services: BTreeMap<ServiceKey, Stats>,
+    /// Per real server.
+    pub servers: BTreeMap<(ServiceKey, SocketAddr), ServerCounters>,
+    /// Fill of each table.
+    pub tables: BTreeMap<&'static str, Fill>,
+}
+
+/// Counters of a real server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerCounters {
+    /// Packets, bytes, connections.
+    pub stats: Stats,
+    /// Connections established or opening, now.
+    pub active: u64,
+    /// Other connections in the table, now.
+    pub inactive: u64,
+    /// Persistence templates that name it, now.
+    pub templates: u64,
+}
+
+/// How full a table is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fill {
+    /// Entries in use.
+    pub entries: u64,
+    /// Entries there is room for.
+    pub capacity: u64,
+}
+
+/// Why the data plane could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refused the program or a map.
+    #[error("{0}")]
+    Load(String),
+    /// A table is full.
+    #[error("the table of {table} is full ({capacity}); {hint}")]
+    Full {
+        /// Which table.
+        table: &'static str,
+        /// How many entries it has.
+        capacity: u64,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A change names something that was never set.
+    #[error("{0} is not in the tables")]
+    Unknown(String),
+    /// The program cannot be attached to an interface.
+    #[error("{0}")]
+    Attach(String),
+}

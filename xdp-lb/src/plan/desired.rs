@@ -1,0 +1,94 @@
+//! What the data plane and the links must hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use xdp_lb_common::addr::Mac;
+
+use crate::config::model::{Persistence, Scheduler, ServiceKey};
+
+/// Everything, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Interfaces that the program receives on or sends out of, by interface index.
+    pub ports: BTreeMap<u32, Port>,
+    /// Virtual services.
+    pub services: BTreeMap<ServiceKey, Service>,
+    /// VIPs this director owns.
+    pub addresses: BTreeSet<OwnedAddress>,
+}
+
+/// An interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its MAC.
+    pub mac: Mac,
+}
+
+/// A virtual service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Whether its packets are balanced here now.
+    pub active: bool,
+    /// How new connections are placed.
+    pub scheduler: Scheduler,
+    /// Stickiness of clients.
+    pub persistence: Option<Persistence>,
+    /// Real servers in IPVS's list order: the last added first. A server that failed and came back
+    /// was added anew, as keepalived does.
+    pub servers: Vec<Server>,
+}
+
+/// A real server of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Weight in force.
+    pub weight: u32,
+    /// Its health checks pass. Turning false purges its flows and templates.
+    pub serving: bool,
+    /// How frames get there; `None` while its MAC is not known: no new connections then.
+    pub reach: Option<Reach>,
+}
+
+impl Server {
+    /// Whether new connections may be placed on it.
+    pub fn is_eligible(&self) -> bool {
+        self.serving && self.weight > 0 && self.reach.is_some()
+    }
+}
+
+/// How frames get to a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It is this director.
+    Local,
+    /// On the link of an interface, or behind a router there.
+    Direct {
+        /// Interface index.
+        ifindex: u32,
+        /// MAC of the interface.
+        source_mac: Mac,
+        /// MAC of the server, or of the router.
+        mac: Mac,
+        /// The MAC is the server's own, not a router's.
+        on_link: bool,
+    },
+}
+
+/// A VIP on an interface.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OwnedAddress {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Address and prefix length.
+    pub address: IpNet,
+    /// `label`.
+    pub label: Option<String>,
+    /// `brd`.
+    pub broadcast: Option<std::net::Ipv4Addr>,
+    /// Scope, as rtnetlink numbers it.
+    pub scope: u8,
+}
