@@ -29,7 +29,9 @@ impl Address {
     /// The address whose network-order word in memory is `word_be`.
     #[inline(always)]
     pub const fn v4(word_be: u32) -> Self {
-        Self { words_be: [word_be, 0, 0, 0] }
+        Self {
+            words_be: [word_be, 0, 0, 0],
+        }
     }
 
     /// All zeroes.
@@ -49,9 +51,19 @@ mod user {
                 IpAddr::V6(v6) => {
                     let octets = v6.octets();
                     let word = |at: usize| {
-                        u32::from_ne_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]])
+                        u32::from_ne_bytes([
+                            octets[at],
+                            octets[at + 1],
+                            octets[at + 2],
+                            octets[at + 3],
+                        ])
                     };
-                    (Self { words_be: [word(0), word(4), word(8), word(12)] }, FAMILY_V6)
+                    (
+                        Self {
+                            words_be: [word(0), word(4), word(8), word(12)],
+                        },
+                        FAMILY_V6,
+                    )
                 }
             }
         }
@@ -86,7 +98,9 @@ impl Mac {
 
     /// From octets in wire order.
     pub const fn from_octets(o: [u8; 6]) -> Self {
-        Self(u64::from_le_bytes([o[0], o[1], o[2], o[3], o[4], o[5], 0, 0]))
+        Self(u64::from_le_bytes([
+            o[0], o[1], o[2], o[3], o[4], o[5], 0, 0,
+        ]))
     }
 
     /// Octets in wire order.

@@ -6,7 +6,6 @@ use crate::service::ServiceName;
 
 /// Where packets of a backend go: one cache line. The first two words are written by one store each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C, align(64))]
 pub struct Backend {
     /// See [`Identity`].
@@ -62,7 +61,6 @@ impl Identity {
 
 /// The identity of a backend, for userspace that takes over pinned maps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C)]
 pub struct BackendName {
     /// Its virtual service; family 0 marks a free index.
@@ -83,7 +81,6 @@ no_padding!(BackendName, ServiceName, Address, u16, u8, u8, u32);
 
 /// An interface that the program runs on: frames not sent to its MAC are not ours to balance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C)]
 pub struct Port {
     /// Interface index; 0 marks a free slot.

@@ -39,7 +39,6 @@ impl FlowV4 {
 
 /// The cold half of a way: written once on insert, read by userspace only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C, align(64))]
 pub struct FlowInfo {
     /// Client address; for a template, masked by the granularity.
@@ -64,7 +63,9 @@ pub struct FlowInfo {
     pub reserved: [u64; 2],
 }
 pod!(FlowInfo);
-no_padding!(FlowInfo, Address, Address, u16, u16, u8, u8, u16, u32, u32, [u64; 2]);
+no_padding!(
+    FlowInfo, Address, Address, u16, u16, u8, u8, u16, u32, u32, [u64; 2]
+);
 
 #[cfg(test)]
 mod tests {
@@ -72,7 +73,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn flow(client_be: u32, client_port_be: u16, protocol: u8) -> FlowV4 {
-        FlowV4 { client_be, vip_be: 1, client_port_be, vip_port_be: 80, protocol }
+        FlowV4 {
+            client_be,
+            vip_be: 1,
+            client_port_be,
+            vip_port_be: 80,
+            protocol,
+        }
     }
 
     proptest! {

@@ -83,7 +83,9 @@ pub const fn siphash13<const TAIL: u64>(key: HashKey, head: u64, tail: u64) -> u
 pub const fn multiply_shift(key: HashKey, head: u64, tail: u64) -> u64 {
     let a = key.k0 | 1;
     let b = key.k1 | 1;
-    let low = (head as u32 as u64).wrapping_add(a).wrapping_mul((head >> 32).wrapping_add(b));
+    let low = (head as u32 as u64)
+        .wrapping_add(a)
+        .wrapping_mul((head >> 32).wrapping_add(b));
     let high = (tail as u32 as u64)
         .wrapping_add(a.rotate_left(32))
         .wrapping_mul((tail >> 32).wrapping_add(b.rotate_left(32)));

@@ -12,7 +12,6 @@ use crate::pod::{no_padding, pod};
 
 /// One slot: an on-link host as one service knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C)]
 pub struct HostSlot {
     /// [`host_key`] of MAC and service; 0 marks a free slot.

@@ -2,9 +2,7 @@
 
 /// Declares that a `repr(C)` struct may be copied to and from a map byte by byte.
 ///
-/// On the user side the struct must also derive zerocopy's `IntoBytes`, which refuses to compile
-/// when there is padding; the size is what makes the two sides agree, so every caller states it in a
-/// test.
+/// Structs of several fields also prove with `no_padding!` that they are as long as their fields.
 macro_rules! pod {
     ($name:ty) => {
         #[cfg(feature = "user")]

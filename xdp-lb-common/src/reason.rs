@@ -119,8 +119,12 @@ pub enum Event {
 
 impl Event {
     /// All events, in the order of their numbers.
-    pub const ALL: &'static [Self] =
-        &[Self::NoWay, Self::Evicted, Self::NoTemplateWay, Self::RaceLost];
+    pub const ALL: &'static [Self] = &[
+        Self::NoWay,
+        Self::Evicted,
+        Self::NoTemplateWay,
+        Self::RaceLost,
+    ];
 
     /// The value of the metric label.
     pub const fn name(self) -> &'static str {
@@ -149,7 +153,10 @@ crate::pod::pod!(Counters);
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { reasons: [0; REASON_SLOTS], events: [0; EVENT_SLOTS] }
+        Self {
+            reasons: [0; REASON_SLOTS],
+            events: [0; EVENT_SLOTS],
+        }
     }
 }
 

@@ -46,7 +46,10 @@ mod table {
         let start = last.map_or(0, |at| at + 1);
         let (before, after) = list.split_at(start.min(list.len()));
         let eligible = after.iter().chain(before).filter(|c| c.weight > 0);
-        Sequence { picks: eligible.map(|c| c.id).collect(), levels: Vec::new() }
+        Sequence {
+            picks: eligible.map(|c| c.id).collect(),
+            levels: Vec::new(),
+        }
     }
 
     const fn gcd(a: u32, b: u32) -> u32 {
@@ -59,7 +62,8 @@ mod table {
 
     /// Greatest common divisor and largest of the weights; (0, 0) when all are 0.
     fn shape(list: &[Candidate]) -> (u32, u32) {
-        list.iter().fold((0, 0), |(g, max), c| (gcd(g, c.weight), max.max(c.weight)))
+        list.iter()
+            .fold((0, 0), |(g, max), c| (gcd(g, c.weight), max.max(c.weight)))
     }
 
     /// IPVS's current weight after the list changed: 0 means it never ran.
@@ -89,7 +93,11 @@ mod table {
         }
         let top = max - (step - 1);
         let mut sequence = Sequence::default();
-        let mut level = if current_weight == 0 { top } else { current_weight.min(top) };
+        let mut level = if current_weight == 0 {
+            top
+        } else {
+            current_weight.min(top)
+        };
         for _ in 0..max / step {
             for candidate in list.iter().filter(|c| c.weight >= level) {
                 sequence.picks.push(candidate.id);
@@ -107,8 +115,13 @@ mod table {
             0 => 0,
             w => u32::try_from((u64::from(w) * room / total).max(1)).unwrap_or(u32::MAX),
         };
-        let scaled: Vec<_> =
-            list.iter().map(|c| Candidate { weight: scale(c.weight), ..*c }).collect();
+        let scaled: Vec<_> = list
+            .iter()
+            .map(|c| Candidate {
+                weight: scale(c.weight),
+                ..*c
+            })
+            .collect();
         wrr(&scaled, 0)
     }
 
@@ -117,14 +130,28 @@ mod table {
     pub fn maglev(list: &[Candidate], size: u32) -> Vec<u32> {
         let mut servers: Vec<_> = list.iter().filter(|c| c.weight > 0).collect();
         servers.sort_by_key(|c| (c.name, c.id));
-        let Some(max) = servers.iter().map(|c| c.weight).max() else { return Vec::new() };
+        let Some(max) = servers.iter().map(|c| c.weight).max() else {
+            return Vec::new();
+        };
         let permutation = |name: u64| {
-            let hash = |k1| siphash13::<0>(HashKey { k0: 0x6d61_676c_6576, k1 }, name, 0);
+            let hash = |k1| {
+                siphash13::<0>(
+                    HashKey {
+                        k0: 0x6d61_676c_6576,
+                        k1,
+                    },
+                    name,
+                    0,
+                )
+            };
             let offset = hash(1) % u64::from(size);
             let skip = hash(2) % u64::from(size - 1) + 1;
             (offset, skip)
         };
-        let mut walks: Vec<_> = servers.iter().map(|c| (permutation(c.name), 0_u64)).collect();
+        let mut walks: Vec<_> = servers
+            .iter()
+            .map(|c| (permutation(c.name), 0_u64))
+            .collect();
         let mut table = vec![None; size as usize];
         let mut filled = 0;
         let mut credit = vec![0_u64; servers.len()];
@@ -163,7 +190,11 @@ mod tests {
         let mut list: Vec<_> = weights
             .iter()
             .zip(1..)
-            .map(|(&weight, id)| Candidate { id, weight, name: u64::from(id) })
+            .map(|(&weight, id)| Candidate {
+                id,
+                weight,
+                name: u64::from(id),
+            })
             .collect();
         list.reverse();
         list
@@ -194,7 +225,11 @@ mod tests {
         ];
         for (weights, picks) in cases {
             let list = added(weights);
-            assert_eq!(wrr(&list, current_weight(&list)).picks, picks, "{weights:?}");
+            assert_eq!(
+                wrr(&list, current_weight(&list)).picks,
+                picks,
+                "{weights:?}"
+            );
         }
     }
 
@@ -212,7 +247,11 @@ mod tests {
     fn weights_too_heavy_for_a_table_are_scaled() {
         let list = added(&[1_000_000, 1]);
         let picks = wrr(&list, current_weight(&list)).picks;
-        assert!(picks.len() <= 65_536 && picks.len() > 60_000, "{}", picks.len());
+        assert!(
+            picks.len() <= 65_536 && picks.len() > 60_000,
+            "{}",
+            picks.len()
+        );
         assert_eq!(picks.iter().filter(|&&id| id == 2).count(), 1);
     }
 
@@ -221,8 +260,10 @@ mod tests {
         let three = maglev(&added(&[1, 1, 1]), 1021);
         let two = maglev(&added(&[1, 1]), 1021);
         assert_eq!(three.len(), 1021);
-        let needless =
-            three.iter().zip(&two).filter(|&(&before, &after)| before != 3 && before != after);
+        let needless = three
+            .iter()
+            .zip(&two)
+            .filter(|&(&before, &after)| before != 3 && before != after);
         assert!(needless.count() < 60);
         assert!(maglev(&added(&[0]), 1021).is_empty());
     }

@@ -11,7 +11,6 @@ use crate::pod::{no_padding, pod};
 
 /// One slot of the index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C)]
 pub struct ServiceSlot {
     /// Virtual IP.
@@ -43,7 +42,6 @@ pub const SERVICE_HAS_HOSTS: u32 = 1 << 1;
 
 /// What the packet path needs of a virtual service: one cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C, align(64))]
 pub struct Service {
     /// The gate: 1 while packets are balanced (this director is MASTER, or no VRRP instance carries
@@ -69,7 +67,9 @@ pub struct Service {
     pub reserved: [u64; 2],
 }
 pod!(Service);
-no_padding!(Service, u32, u32, u64, u64, u64, u32, u32, u32, u32, [u64; 2]);
+no_padding!(
+    Service, u32, u32, u64, u64, u64, u32, u32, u32, u32, [u64; 2]
+);
 
 /// A part of the shared slot array, packed in one word so that it is published by one store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,13 +89,15 @@ impl Slots {
     /// From [`Service`].
     #[inline(always)]
     pub const fn unpack(word: u64) -> Self {
-        Self { base: (word >> 32) as u32, len: word as u32 }
+        Self {
+            base: (word >> 32) as u32,
+            len: word as u32,
+        }
     }
 }
 
 /// The tables' control words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C, align(64))]
 pub struct Control {
     /// The bank of the service index and of the host table that packets use: 0 or 1.
@@ -107,7 +109,6 @@ pod!(Control);
 
 /// The identity of a service, for userspace that takes over pinned maps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C)]
 pub struct ServiceName {
     /// Virtual IP.

@@ -45,7 +45,11 @@ impl Tick {
     /// Ticks from `now` until this moment; 0 if it is past.
     #[inline(always)]
     pub const fn remaining(self, now: Self) -> u32 {
-        if self.is_past(now) == 1 { 0 } else { self.0.wrapping_sub(now.0) & MASK }
+        if self.is_past(now) == 1 {
+            0
+        } else {
+            self.0.wrapping_sub(now.0) & MASK
+        }
     }
 }
 
@@ -61,7 +65,10 @@ pub struct Clock {
 impl Clock {
     /// The clock of a kernel with `hz` jiffies a second.
     pub const fn new(hz: u32) -> Self {
-        Self { hz, shift: shift_for(hz) }
+        Self {
+            hz,
+            shift: shift_for(hz),
+        }
     }
 
     /// Seconds in ticks, rounded up, at least 1 and at most half the range.

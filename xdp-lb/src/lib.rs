@@ -9,5 +9,5 @@
 //! `config`, `health` and `plan` are pure: no sockets, no clock, no files, no tasks.
 
 pub mod config;
-pub mod plan;
 pub mod dataplane;
+pub mod plan;

@@ -212,11 +212,9 @@ impl Timeouts {
             Kind::Fin => self.fin,
             Kind::Closed => self.closed,
             Kind::UdpNew | Kind::Udp => self.udp,
-            Kind::Established
-            | Kind::Free
-            | Kind::Claimed
-            | Kind::TemplateNew
-            | Kind::Template => self.established,
+            Kind::Established | Kind::Free | Kind::Claimed | Kind::TemplateNew | Kind::Template => {
+                self.established
+            }
         }
     }
 }

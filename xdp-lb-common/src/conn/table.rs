@@ -109,21 +109,34 @@ impl<P: Place> Places<P> {
     #[inline(always)]
     pub fn find(&self, hash: u64, now: Tick) -> Option<Found> {
         if let Some((way, state)) = find_in(&self.first, hash, now) {
-            return Some(Found { in_second: false, way, state });
+            return Some(Found {
+                in_second: false,
+                way,
+                state,
+            });
         }
-        find_in(&self.second, hash, now).map(|(way, state)| Found { in_second: true, way, state })
+        find_in(&self.second, hash, now).map(|(way, state)| Found {
+            in_second: true,
+            way,
+            state,
+        })
     }
 
     /// Changes the state of a way that was found; whether nobody else did meanwhile.
     #[inline(always)]
     pub fn update(&self, found: &Found, new: State) -> bool {
-        self.place(found.in_second).swap_state(found.way, found.state, new)
+        self.place(found.in_second)
+            .swap_state(found.way, found.state, new)
     }
 
     /// Number of a way in the table, which is its index in the cold array.
     #[inline(always)]
     pub fn index(&self, in_second: bool, way: usize) -> u32 {
-        let place = if in_second { self.second_at } else { self.first_at };
+        let place = if in_second {
+            self.second_at
+        } else {
+            self.first_at
+        };
         place * WAYS as u32 + way as u32
     }
 
@@ -147,7 +160,12 @@ impl<P: Place> Places<P> {
             if may_go && place.swap_state(way, old, claimed) {
                 let key = place.key(way);
                 if place.swap_key(way, key, hash) {
-                    return Some(Claim { in_second, way, evicted, claimed });
+                    return Some(Claim {
+                        in_second,
+                        way,
+                        evicted,
+                        claimed,
+                    });
                 }
             }
             attempt += 1;
@@ -177,12 +195,20 @@ impl<P: Place> Places<P> {
     /// one that is published, or stands in a lower position, wins.
     #[inline(always)]
     fn rival(&self, claim: &Claim, hash: u64, now: Tick) -> Option<State> {
-        let own_at = if claim.in_second { self.second_at } else { self.first_at };
+        let own_at = if claim.in_second {
+            self.second_at
+        } else {
+            self.first_at
+        };
         let mut number = 0;
         while number < 2 * WAYS {
             let in_second = number >= WAYS;
             let way = number % WAYS;
-            let at = if in_second { self.second_at } else { self.first_at };
+            let at = if in_second {
+                self.second_at
+            } else {
+                self.first_at
+            };
             let place = self.place(in_second);
             number += 1;
             if place.key(way) != hash || (at == own_at && way == claim.way) {
@@ -239,7 +265,11 @@ impl<P: Place> Places<P> {
             }
             number += 1;
         }
-        if best == u32::MAX { None } else { Some((chosen >= WAYS, chosen % WAYS)) }
+        if best == u32::MAX {
+            None
+        } else {
+            Some((chosen >= WAYS, chosen % WAYS))
+        }
     }
 
     #[inline(always)]

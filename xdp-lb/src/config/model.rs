@@ -74,7 +74,12 @@ pub struct ServiceKey {
 impl std::fmt::Display for ServiceKey {
     /// `tcp/192.168.1.200:80`, the value of the metric label `service`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.protocol.name(), SocketAddr::new(self.vip, self.port))
+        write!(
+            f,
+            "{}/{}",
+            self.protocol.name(),
+            SocketAddr::new(self.vip, self.port)
+        )
     }
 }
 
