@@ -67,11 +67,9 @@ fn runs_program(rig: &Path) -> Result<()> {
         data_in: Some(&frame),
         ..Default::default()
     })?;
-    /// `XDP_PASS` of linux/bpf.h.
-    const PASS: u32 = 2;
     ensure!(
-        run.return_value == PASS,
-        "a program that passes all returned {}",
+        run.return_value == XDP_PASS,
+        "a program that passes returned {}",
         run.return_value
     );
     Ok(())
