@@ -16,8 +16,10 @@ use crate::tree;
 const TAIL: usize = 15;
 /// How often there is a sign of life where there is no live line.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
-/// Narrower than most terminals: a live line that wraps cannot be wiped.
+/// Narrower than a terminal: a live line that wraps cannot be wiped.
 const WIDTH: usize = 78;
+/// Where no line is wiped, longer ones do no harm.
+const LOG_WIDTH: usize = 120;
 
 /// A message for people: on stderr, so that stdout stays data.
 #[expect(clippy::print_stderr, reason = "the one place that speaks to people")]

@@ -35,8 +35,9 @@ fn may(around: &Surroundings) -> bool {
 
 fn install(around: &Surroundings) -> Result<()> {
     say(format_args!(
-        "setting up the BPF toolchain, once (about two minutes): Debian's rustc-web with its LLVM \
-         and a bpf-linker for it"
+        "setting up the BPF toolchain, once (about two minutes): Debian's rustc-web with its LLVM, \
+         and a bpf-linker for it in {}",
+        around.cargo_home.join("bin").display()
     ));
     if compiler(around).is_err() {
         packages::update()?;
