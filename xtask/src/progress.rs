@@ -107,12 +107,10 @@ impl<'a> Step<'a> {
 
     fn show(&mut self, text: &str) {
         let seconds = self.start.elapsed().as_secs();
+        let width = if self.live { WIDTH } else { LOG_WIDTH };
         let line = format!("{} ({seconds} s): {text}", self.what);
-        let line: String = line
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(WIDTH)
-            .collect();
+        let printable = line.chars().filter(|c| !c.is_control());
+        let line: String = printable.take(width).collect();
         if self.live {
             write!(io::stderr(), "\r\x1b[K{line}").ok();
         } else if self.last.elapsed() >= SIGN_OF_LIFE {
