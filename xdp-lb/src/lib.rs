@@ -10,4 +10,5 @@
 
 pub mod config;
 pub mod dataplane;
+pub mod net;
 pub mod plan;
