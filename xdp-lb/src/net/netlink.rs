@@ -373,9 +373,8 @@ fn neighbour(message: &NeighbourMessage) -> Option<(Hop, Neighbour)> {
 
 fn resolution(state: NeighbourState) -> Resolution {
     match state {
-        NeighbourState::Reachable | NeighbourState::Delay | NeighbourState::Probe => {
-            Resolution::Known
-        }
+        NeighbourState::Reachable | NeighbourState::Delay => Resolution::Known,
+        NeighbourState::Probe => Resolution::Probing,
         NeighbourState::Stale => Resolution::Stale,
         NeighbourState::Failed => Resolution::Failed,
         NeighbourState::Noarp | NeighbourState::Permanent => Resolution::Fixed,

@@ -33,8 +33,10 @@ pub struct Interface {
 pub enum Resolution {
     /// NONE, INCOMPLETE, or not in the table.
     Pending,
-    /// REACHABLE, DELAY or PROBE: known, and the kernel looks after it.
+    /// REACHABLE or DELAY: known, and the kernel looks after it.
     Known,
+    /// PROBE: known, and being checked.
+    Probing,
     /// STALE: usable, and nobody looks after it.
     Stale,
     /// FAILED.

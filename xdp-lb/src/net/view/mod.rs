@@ -7,8 +7,9 @@
 //! - A target is local only if the route to it is local *and* it is an address of this host: a local
 //!   route alone (`ip route add local 10.0.0.0/8 dev lo`) accepts packets but is no server.
 //! - Frames for any other target go to the MAC of its next hop. A MAC, once known, is used until the
-//!   kernel gives up on it (FAILED); STALE, DELAY, PROBE, and an entry that was flushed and is being
-//!   resolved anew keep the last one. So clients never notice a re-resolution.
+//!   kernel gives up on it (FAILED after its queries went unanswered); STALE, DELAY, PROBE, and an
+//!   entry that was flushed and is being resolved anew keep the last one. So clients never notice a
+//!   re-resolution.
 //! - The kernel forgets nothing that is asked for: a next hop that has no answer is asked again each
 //!   [`RETRY`], and a STALE one is checked again every [`RECHECK`], so that a server whose MAC changed
 //!   silently is noticed. A query is the kernel's own ARP or neighbour discovery, rate-limited by it.
@@ -280,12 +281,18 @@ impl View {
     }
 
     fn learn(&mut self, hop: Hop, mut neighbour: Neighbour) {
-        if neighbour.resolution == Resolution::Pending {
+        let last = self.neighbours.get(&hop);
+        match (neighbour.resolution, last.map(|last| last.resolution)) {
+            // FAILED without a query before it: somebody flushed or deleted the entry, and the kernel
+            // says so with these two steps. No verdict on the MAC.
+            (Resolution::Failed, Some(Resolution::Known | Resolution::Stale)) => {
+                neighbour.resolution = Resolution::Pending;
+                neighbour.mac = last.and_then(|last| last.mac);
+            }
+            (Resolution::Failed, _) => neighbour.mac = None,
             // Being resolved anew: the last MAC serves until there is a verdict.
-            neighbour.mac = self.neighbours.get(&hop).and_then(|last| last.mac);
-        }
-        if neighbour.resolution == Resolution::Failed {
-            neighbour.mac = None;
+            (Resolution::Pending, _) => neighbour.mac = last.and_then(|last| last.mac),
+            _ => {}
         }
         self.neighbours.insert(hop, neighbour);
     }
@@ -298,7 +305,7 @@ impl View {
         if !in_use {
             self.neighbours.remove(&hop);
         } else if let Some(neighbour) = self.neighbours.get_mut(&hop) {
-            // A flush, or the kernel's garbage collection: no verdict on the MAC.
+            // The kernel's garbage collection, or a flush: no verdict on the MAC.
             neighbour.resolution = Resolution::Pending;
         }
     }
@@ -337,7 +344,7 @@ impl View {
         let wait = match self.neighbours.get(&hop).map(|known| known.resolution) {
             None | Some(Resolution::Pending | Resolution::Failed) => RETRY,
             Some(Resolution::Stale) => RECHECK,
-            Some(Resolution::Known | Resolution::Fixed) => return None,
+            Some(Resolution::Known | Resolution::Probing | Resolution::Fixed) => return None,
         };
         Some(
             self.asked

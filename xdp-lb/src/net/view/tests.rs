@@ -122,11 +122,33 @@ fn all_of_the_loopback_network_is_local() {
 }
 
 #[test]
+fn a_flush_takes_no_server_out() {
+    let mut view = one_server();
+    let target = ip("10.0.0.9");
+    for before in [Resolution::Known, Resolution::Stale] {
+        view.handle(at(2_000), neighbour("10.0.0.9", before, Some(9)));
+        // What the kernel tells of `ip neigh flush`.
+        view.handle(at(3_000), neighbour("10.0.0.9", Resolution::Failed, None));
+        assert_eq!(view.reach(target), reached_at(9, true));
+        view.handle(at(3_000), Input::NeighbourGone(hop("10.0.0.9")));
+        assert_eq!(view.reach(target), reached_at(9, true));
+    }
+    assert_eq!(
+        expire(&mut view, at(3_000)),
+        [Action::Resolve(hop("10.0.0.9"))]
+    );
+    view.handle(at(6_000), neighbour("10.0.0.9", Resolution::Failed, None));
+    assert!(view.reach(target).is_err(), "nobody answers");
+}
+
+#[test]
 fn a_mac_serves_until_the_kernel_gives_up() {
     let mut view = one_server();
     let target = ip("10.0.0.9");
     view.handle(at(1), neighbour("10.0.0.9", Resolution::Known, Some(9)));
     view.handle(at(2), neighbour("10.0.0.9", Resolution::Stale, Some(9)));
+    assert_eq!(view.reach(target), reached_at(9, true));
+    view.handle(at(2), neighbour("10.0.0.9", Resolution::Probing, Some(9)));
     assert_eq!(view.reach(target), reached_at(9, true));
     view.handle(at(3), Input::NeighbourGone(hop("10.0.0.9")));
     assert_eq!(view.reach(target), reached_at(9, true), "flushed");
@@ -278,6 +300,7 @@ fn any_resolution() -> impl Strategy<Value = Resolution> {
     prop::sample::select(vec![
         Resolution::Pending,
         Resolution::Known,
+        Resolution::Probing,
         Resolution::Stale,
         Resolution::Failed,
         Resolution::Fixed,
@@ -286,7 +309,7 @@ fn any_resolution() -> impl Strategy<Value = Resolution> {
 
 fn any_neighbour() -> impl Strategy<Value = Neighbour> {
     (any_resolution(), prop::option::of(1..9_u8)).prop_map(|(resolution, last)| {
-        let known = matches!(resolution, Resolution::Known | Resolution::Stale);
+        let known = !matches!(resolution, Resolution::Pending | Resolution::Failed);
         let last = if known { last.or(Some(1)) } else { last };
         let mac = last.map(mac);
         Neighbour { resolution, mac }
