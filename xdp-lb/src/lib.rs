@@ -12,3 +12,4 @@ pub mod config;
 pub mod dataplane;
 pub mod net;
 pub mod plan;
+pub mod sys;
