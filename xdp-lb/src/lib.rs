@@ -8,8 +8,10 @@
 //!
 //! `config`, `health` and `plan` are pure: no sockets, no clock, no files, no tasks.
 
+pub mod cli;
 pub mod config;
 pub mod dataplane;
 pub mod net;
 pub mod plan;
+pub mod realserver;
 pub mod sys;

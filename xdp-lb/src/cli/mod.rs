@@ -1,0 +1,3 @@
+//! What users type: one file per command.
+
+pub mod realserver;
