@@ -11,4 +11,7 @@
 pub mod cli;
 pub mod config;
 pub mod dataplane;
+pub mod net;
 pub mod plan;
+pub mod realserver;
+pub mod sys;
