@@ -10,4 +10,6 @@
 
 pub mod config;
 pub mod dataplane;
+pub mod health;
+pub mod machine;
 pub mod plan;

@@ -1,0 +1,140 @@
+//! Arbitrary tables, and what makes tables unsound.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use proptest::prelude::*;
+use xdp_lb_common::addr::Mac;
+
+use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
+use super::installed::Installed;
+use crate::config::model::{Protocol, Scheduler, ServiceKey};
+
+/// `tcp/192.168.1.200:80` and its neighbours.
+pub(crate) fn service_key(index: u8) -> ServiceKey {
+    ServiceKey {
+        vip: [192, 168, 1, 200 + index].into(),
+        port: 80,
+        protocol: Protocol::Tcp,
+    }
+}
+
+/// `192.168.1.101:80` and its neighbours.
+pub(crate) fn server_address(index: u8) -> SocketAddr {
+    SocketAddr::from(([192, 168, 1, 101 + index], 80))
+}
+
+/// The first thing that is wrong: a published schedule that points at a server that was not set or
+/// is not alive, or a server behind a port that is not set.
+pub(crate) fn unsound(installed: &Installed) -> Option<String> {
+    for (key, published) in &installed.services {
+        let servers = published.contents.iter().flat_map(|s| &s.servers);
+        for server in servers.filter(|server| server.is_eligible()) {
+            match installed.servers.get(&(*key, server.address)) {
+                Some(Some(record)) if !record.is_eligible() => {
+                    return Some(format!("{key} points at {}, which is dead", server.address));
+                }
+                Some(_) => {}
+                None => return Some(format!("{key} points at {}, never set", server.address)),
+            }
+        }
+    }
+    for ((key, address), record) in &installed.servers {
+        let reach = record.as_ref().and_then(|server| server.reach);
+        if let Some(Reach::Direct { ifindex, .. }) = reach
+            && !installed.ports.contains_key(&ifindex)
+        {
+            return Some(format!("{address} of {key} is behind {ifindex}, not set"));
+        }
+    }
+    None
+}
+
+/// Tables from a universe so small that two of them overlap.
+pub(crate) fn any_desired() -> impl Strategy<Value = Desired> {
+    let ports = prop::collection::btree_map(1_u32..4, any_port(), 0..3);
+    let services =
+        prop::collection::btree_map((0_u8..3).prop_map(service_key), any_service(), 0..4);
+    let addresses = prop::collection::btree_set(any_address(), 0..3);
+    (ports, services, addresses).prop_map(|(ports, services, addresses)| Desired {
+        ports: with_leading(ports, &services),
+        services,
+        addresses: one_per_ip(addresses),
+    })
+}
+
+fn any_port() -> impl Strategy<Value = Port> {
+    (1_u64..3).prop_map(|mac| Port { mac: Mac(mac) })
+}
+
+fn any_service() -> impl Strategy<Value = Service> {
+    let schedulers = vec![Scheduler::RoundRobin, Scheduler::WeightedRoundRobin];
+    let servers = prop::collection::btree_map(0_u8..4, any_server(), 0..5);
+    let servers = servers.prop_map(Vec::from_iter).prop_shuffle();
+    (any::<bool>(), prop::sample::select(schedulers), servers).prop_map(
+        |(active, scheduler, servers)| Service {
+            active,
+            scheduler,
+            persistence: None,
+            servers: servers
+                .into_iter()
+                .map(|(index, server)| Server {
+                    address: server_address(index),
+                    ..server
+                })
+                .collect(),
+        },
+    )
+}
+
+fn any_server() -> impl Strategy<Value = Server> {
+    let direct = |(ifindex, mac)| Reach::Direct {
+        ifindex,
+        source_mac: Mac(9),
+        mac: Mac(mac),
+        on_link: true,
+    };
+    let reach = prop_oneof![
+        Just(None),
+        Just(Some(Reach::Local)),
+        (1_u32..4, 1_u64..3).prop_map(direct).prop_map(Some),
+    ];
+    (0_u32..3, any::<bool>(), reach).prop_map(|(weight, serving, reach)| Server {
+        address: server_address(0),
+        weight,
+        serving,
+        reach,
+    })
+}
+
+fn any_address() -> impl Strategy<Value = OwnedAddress> {
+    let labels = prop_oneof![Just(None), Just(Some("eth0:0".to_owned()))];
+    (1_u32..3, 0_u8..3, 31_u8..33, labels).prop_map(|(ifindex, vip, prefix_len, label)| {
+        OwnedAddress {
+            ifindex,
+            address: ipnet::IpNet::new(service_key(vip).vip, prefix_len).unwrap(),
+            label,
+            broadcast: None,
+            scope: 0,
+        }
+    })
+}
+
+/// An interface has an address once.
+fn one_per_ip(addresses: BTreeSet<OwnedAddress>) -> BTreeSet<OwnedAddress> {
+    let named = |a: OwnedAddress| ((a.ifindex, a.address.addr()), a);
+    let unique: BTreeMap<_, _> = addresses.into_iter().map(named).collect();
+    unique.into_values().collect()
+}
+
+fn with_leading(
+    mut ports: BTreeMap<u32, Port>,
+    services: &BTreeMap<ServiceKey, Service>,
+) -> BTreeMap<u32, Port> {
+    for server in services.values().flat_map(|service| &service.servers) {
+        if let Some(Reach::Direct { ifindex, .. }) = server.reach {
+            ports.entry(ifindex).or_insert(Port { mac: Mac(9) });
+        }
+    }
+    ports
+}
