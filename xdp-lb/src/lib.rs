@@ -13,3 +13,4 @@ pub mod dataplane;
 pub mod health;
 pub mod machine;
 pub mod plan;
+pub mod probe;
