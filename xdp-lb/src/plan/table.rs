@@ -46,10 +46,10 @@ pub fn default_interfaces(config: &Config, network: &Network) -> BTreeSet<String
     let leading = real_server_addresses(config)
         .into_iter()
         .filter_map(|ip| match network.reach.get(&ip)? {
-            Reach::Direct { ifindex, .. } => network.name_of(*ifindex),
+            Reach::Direct { ifindex, .. } => network.link(*ifindex),
             Reach::Local => None,
         })
-        .map(str::to_owned);
+        .map(|(name, _)| name.to_owned());
     vrrp.chain(leading).collect()
 }
 
@@ -187,11 +187,11 @@ pub struct Network {
 }
 
 impl Network {
-    /// The name of an interface.
-    pub fn name_of(&self, ifindex: u32) -> Option<&str> {
+    /// An interface, and its name, by its index.
+    pub fn link(&self, ifindex: u32) -> Option<(&str, &Link)> {
         let mut links = self.links.iter();
-        let (name, _) = links.find(|(_, link)| link.ifindex == ifindex)?;
-        Some(name)
+        let (name, link) = links.find(|(_, link)| link.ifindex == ifindex)?;
+        Some((name, link))
     }
 }
 
@@ -213,111 +213,11 @@ pub type Health = BTreeMap<(ServiceKey, SocketAddr), ServerHealth>;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::{
-        Check, Forwarding, InitialState, Probe, Protocol, Scheduler, TcpProbe, VirtualAddress,
-    };
-    use std::time::Duration;
-
-    const VIP: &str = "192.168.1.200";
-
-    fn check(target: SocketAddr) -> Check {
-        Check {
-            probe: Probe::Tcp(TcpProbe {
-                target,
-                source: None,
-                connect_timeout: Duration::from_secs(3),
-            }),
-            delay_loop: Duration::from_secs(5),
-            retry: 1,
-            delay_before_retry: Duration::from_secs(1),
-            warmup: Duration::ZERO,
-        }
-    }
-
-    fn real_server(address: &str) -> RealServer {
-        let address: SocketAddr = address.parse().unwrap();
-        RealServer {
-            address,
-            weight: 1,
-            checks: vec![check(address)],
-        }
-    }
-
-    /// As seed 004: one instance, one service, two servers.
-    fn websocket() -> Config {
-        Config {
-            vrrp_instances: vec![instance("VI_1", "eth0", VIP)],
-            virtual_servers: vec![VirtualServer {
-                key: key(),
-                scheduler: Scheduler::WeightedRoundRobin,
-                forwarding: Forwarding::DirectRouting,
-                persistence: None,
-                real_servers: vec![
-                    real_server("192.168.1.102:80"),
-                    real_server("192.168.1.103:80"),
-                ],
-            }],
-            ..Config::default()
-        }
-    }
-
-    fn instance(name: &str, interface: &str, vip: &str) -> VrrpInstance {
-        VrrpInstance {
-            name: name.to_owned(),
-            interface: interface.to_owned(),
-            virtual_router_id: 51,
-            priority: 100,
-            initial_state: InitialState::Master,
-            virtual_addresses: vec![VirtualAddress {
-                address: format!("{vip}/24").parse().unwrap(),
-                device: None,
-                label: None,
-                broadcast: None,
-                scope: 0,
-            }],
-        }
-    }
-
-    fn key() -> ServiceKey {
-        ServiceKey {
-            vip: VIP.parse().unwrap(),
-            port: 80,
-            protocol: Protocol::Tcp,
-        }
-    }
-
-    fn link(ifindex: u32) -> Link {
-        Link {
-            ifindex,
-            mac: Mac(u64::from(ifindex)),
-            up: true,
-        }
-    }
-
-    fn direct(ifindex: u32) -> Reach {
-        Reach::Direct {
-            ifindex,
-            source_mac: Mac(u64::from(ifindex)),
-            mac: Mac(0x66),
-            on_link: true,
-        }
-    }
-
-    fn network() -> Network {
-        let links = [("eth0".to_owned(), link(2)), ("eth1".to_owned(), link(3))];
-        let reach = [
-            ("192.168.1.102".parse().unwrap(), direct(2)),
-            ("192.168.1.103".parse().unwrap(), direct(3)),
-        ];
-        Network {
-            links: links.into(),
-            reach: reach.into(),
-        }
-    }
+    use crate::plan::testing::{VIP, instance, network, service_key, websocket};
 
     fn judged(verdicts: &[(&str, bool, u64)]) -> Health {
         let verdict = |&(address, up, joined): &(&str, bool, u64)| {
-            let server = (key(), address.parse().unwrap());
+            let server = (service_key(0), address.parse().unwrap());
             (server, ServerHealth { up, joined })
         };
         verdicts.iter().map(verdict).collect()
@@ -339,7 +239,7 @@ mod tests {
             IpAddr::V4(ip) => ip.octets()[3],
             IpAddr::V6(_) => 0,
         };
-        desired.services[&key()]
+        desired.services[&service_key(0)]
             .servers
             .iter()
             .map(last_octet)
@@ -358,7 +258,7 @@ mod tests {
     fn a_service_is_active_where_its_vip_is_owned_or_nobody_carries_it() {
         let mut config = websocket();
         let active = |config: &Config, owned: &[&str]| {
-            plan(config, owned, &Health::new(), &[]).services[&key()].active
+            plan(config, owned, &Health::new(), &[]).services[&service_key(0)].active
         };
         assert!(!active(&config, &[]));
         assert!(active(&config, &["VI_1"]));
@@ -392,7 +292,7 @@ mod tests {
         config.virtual_servers[0].real_servers[0].checks.clear();
         let desired = plan(&config, &[], &Health::new(), &[]);
         let serving = |s: &Server| (s.address.to_string(), s.serving);
-        let servers: Vec<_> = desired.services[&key()]
+        let servers: Vec<_> = desired.services[&service_key(0)]
             .servers
             .iter()
             .map(serving)

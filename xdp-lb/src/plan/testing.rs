@@ -1,4 +1,4 @@
-//! Arbitrary tables, and what makes tables unsound.
+//! A cluster to plan for, arbitrary tables, and what makes tables unsound.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -8,7 +8,12 @@ use xdp_lb_common::addr::Mac;
 
 use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
 use super::installed::Installed;
-use crate::config::model::{Protocol, Scheduler, ServiceKey};
+use super::table::{Link, Network};
+use crate::config::model::{
+    Config, Forwarding, InitialState, Protocol, RealServer, Scheduler, ServiceKey, VirtualAddress,
+    VirtualServer, VrrpInstance,
+};
+use crate::health::testing::check_of;
 
 /// `tcp/192.168.1.200:80` and its neighbours.
 pub(crate) fn service_key(index: u8) -> ServiceKey {
@@ -48,6 +53,81 @@ pub(crate) fn unsound(installed: &Installed) -> Option<String> {
         }
     }
     None
+}
+
+pub(crate) const VIP: &str = "192.168.1.200";
+
+fn real_server(address: &str) -> RealServer {
+    let address: SocketAddr = address.parse().unwrap();
+    RealServer {
+        address,
+        weight: 1,
+        checks: vec![check_of(address, 1)],
+    }
+}
+
+/// As seed 004: one instance, one service, two servers.
+pub(crate) fn websocket() -> Config {
+    Config {
+        vrrp_instances: vec![instance("VI_1", "eth0", VIP)],
+        virtual_servers: vec![VirtualServer {
+            key: service_key(0),
+            scheduler: Scheduler::WeightedRoundRobin,
+            forwarding: Forwarding::DirectRouting,
+            persistence: None,
+            real_servers: vec![
+                real_server("192.168.1.102:80"),
+                real_server("192.168.1.103:80"),
+            ],
+        }],
+        ..Config::default()
+    }
+}
+
+pub(crate) fn instance(name: &str, interface: &str, vip: &str) -> VrrpInstance {
+    VrrpInstance {
+        name: name.to_owned(),
+        interface: interface.to_owned(),
+        virtual_router_id: 51,
+        priority: 100,
+        initial_state: InitialState::Master,
+        virtual_addresses: vec![VirtualAddress {
+            address: format!("{vip}/24").parse().unwrap(),
+            device: None,
+            label: None,
+            broadcast: None,
+            scope: 0,
+        }],
+    }
+}
+
+pub(crate) fn link(ifindex: u32) -> Link {
+    Link {
+        ifindex,
+        mac: Mac(u64::from(ifindex)),
+        up: true,
+    }
+}
+
+pub(crate) fn direct(ifindex: u32) -> Reach {
+    Reach::Direct {
+        ifindex,
+        source_mac: Mac(u64::from(ifindex)),
+        mac: Mac(0x66),
+        on_link: true,
+    }
+}
+
+pub(crate) fn network() -> Network {
+    let links = [("eth0".to_owned(), link(2)), ("eth1".to_owned(), link(3))];
+    let reach = [
+        ("192.168.1.102".parse().unwrap(), direct(2)),
+        ("192.168.1.103".parse().unwrap(), direct(3)),
+    ];
+    Network {
+        links: links.into(),
+        reach: reach.into(),
+    }
 }
 
 /// Tables from a universe so small that two of them overlap.
