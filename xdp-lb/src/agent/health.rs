@@ -151,3 +151,87 @@ fn tell(report: &Report) {
         Verdict::Down { .. } => warn!(%service, "{report}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::health::Failure;
+    use crate::plan::testing::websocket;
+
+    fn nobody() -> Observer {
+        Arc::new(|_, _| {})
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_fails_is_published_and_one_that_returns_too() {
+        let dead = Arc::new(AtomicUsize::new(102));
+        let probe = {
+            let dead = dead.clone();
+            move |Probe::Tcp(probe): Probe| {
+                let dead = format!("192.168.1.{}:80", dead.load(Ordering::SeqCst));
+                async move {
+                    if probe.target.to_string() == dead {
+                        Outcome::Failed(Failure::Refused)
+                    } else {
+                        Outcome::Passed
+                    }
+                }
+            }
+        };
+        let config = websocket();
+        let checks = Checks::start_with(&config, &BTreeMap::new(), 1, nobody(), probe);
+        let mut verdicts = checks.verdicts();
+        let up = |health: &Health| health.values().map(|h| h.up).collect::<Vec<_>>();
+        assert_eq!(up(&verdicts.borrow_and_update()), [true, true]);
+        verdicts.changed().await.unwrap();
+        assert_eq!(up(&verdicts.borrow_and_update()), [false, true]);
+        dead.store(0, Ordering::SeqCst);
+        verdicts.changed().await.unwrap();
+        assert_eq!(up(&verdicts.borrow_and_update()), [true, true]);
+        drop(checks);
+        assert!(verdicts.changed().await.is_err(), "the checks have ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_probes_are_under_way_and_each_is_observed() {
+        let mut config = websocket();
+        let server = config.virtual_servers[0].real_servers[0].clone();
+        config.virtual_servers[0].real_servers = (0..2 * MAX_PROBES)
+            .map(|port| {
+                let mut server = server.clone();
+                server.address.set_port(u16::try_from(port).unwrap());
+                server
+            })
+            .collect();
+        let (under_way, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let probe = {
+            let (under_way, most) = (under_way.clone(), most.clone());
+            move |_| {
+                let (under_way, most) = (under_way.clone(), most.clone());
+                async move {
+                    let now = under_way.fetch_add(1, Ordering::SeqCst) + 1;
+                    most.fetch_max(now, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    under_way.fetch_sub(1, Ordering::SeqCst);
+                    Outcome::Passed
+                }
+            }
+        };
+        let (seen, mut observed) = mpsc::unbounded_channel();
+        let observer: Observer = Arc::new(move |outcome, took| {
+            seen.send((outcome.clone(), took)).unwrap();
+        });
+        let _checks = Checks::start_with(&config, &BTreeMap::new(), 1, observer, probe);
+        for _ in 0..2 * MAX_PROBES {
+            let (outcome, took) = observed.recv().await.unwrap();
+            assert_eq!(outcome, Outcome::Passed);
+            assert!(
+                took < Duration::from_secs(2),
+                "{took:?}: waiting is not counted"
+            );
+        }
+        assert_eq!(most.load(Ordering::SeqCst), MAX_PROBES);
+    }
+}
