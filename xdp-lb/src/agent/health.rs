@@ -47,7 +47,7 @@ impl Checks {
         Self::start_with(config, inherited, seed, observer, probe)
     }
 
-    fn start_with<P, F>(
+    pub(super) fn start_with<P, F>(
         config: &Config,
         inherited: &BTreeMap<ServerKey, bool>,
         seed: u64,

@@ -3,7 +3,7 @@
 //! Whatever changed, the answer is the same: work out what should be, and take the steps there. So
 //! nothing is lost when events are coalesced, and what failed is simply tried again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use tracing::{error, info, warn};
 
 use super::announce::Announcements;
 use super::drive::Clock;
-use super::seams::{Attachable, Links};
+use super::placement::Placement;
+use super::seams::{Links, PacketPath};
 use super::vrrp;
 use super::writer::Writer;
 use crate::config::model::{Config, XdpMode};
@@ -22,7 +23,7 @@ use crate::dataplane::{AttachedMode, Counters, Error};
 use crate::machine::Now;
 use crate::plan::desired::Desired;
 use crate::plan::installed::Installed;
-use crate::plan::table::{Health, Inputs, Network, Ownership, default_interfaces, desired};
+use crate::plan::table::{Health, Inputs, Network, Ownership, desired};
 
 /// Until something that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -74,15 +75,6 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// Where the program goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// Interfaces that somebody named; none: [`default_interfaces`].
-    pub interfaces: BTreeSet<String>,
-    /// How.
-    pub mode: XdpMode,
-}
-
 /// The reconciler.
 #[derive(Debug)]
 pub struct Reconciler<D, L> {
@@ -101,7 +93,7 @@ pub struct Reconciler<D, L> {
     look_after: Now,
 }
 
-impl<D: Attachable, L: Links> Reconciler<D, L> {
+impl<D: PacketPath, L: Links> Reconciler<D, L> {
     /// A reconciler that finds `installed` in place.
     pub fn new(
         dataplane: D,
@@ -147,6 +139,30 @@ impl<D: Attachable, L: Links> Reconciler<D, L> {
     /// What stands by now.
     pub fn installed(&self) -> &Installed {
         self.writer.installed()
+    }
+
+    /// One line on what is balanced where.
+    pub fn summary(&self) -> String {
+        let servers: Vec<_> = self
+            .desired
+            .services
+            .values()
+            .flat_map(|s| &s.servers)
+            .collect();
+        let eligible = servers.iter().filter(|server| server.is_eligible()).count();
+        let on = self
+            .attached
+            .iter()
+            .map(|(name, mode)| format!("{name} ({})", mode.name()));
+        let vips = self.writer.installed().addresses.iter();
+        let vips = vips.map(|address| address.address.addr().to_string());
+        format!(
+            "balancing {} virtual services over {eligible} of {} real servers on {}; owns {}",
+            self.desired.services.len(),
+            servers.len(),
+            list(on),
+            list(vips),
+        )
     }
 
     /// Works out what should be and takes the steps there.
@@ -276,11 +292,8 @@ impl<D: Attachable, L: Links> Reconciler<D, L> {
             self.attached.remove(&name);
             warn!("interface {name}, which the program was on, is gone");
         }
-        let names = if self.placement.interfaces.is_empty() {
-            default_interfaces(&self.sources.config.borrow(), &network)
-        } else {
-            self.placement.interfaces.clone()
-        };
+        let config = self.sources.config.borrow();
+        let names = self.placement.interfaces(&config, &network);
         let waiting = names
             .into_iter()
             .filter(|name| !self.attached.contains_key(name));
@@ -330,6 +343,15 @@ impl<D: Attachable, L: Links> Reconciler<D, L> {
     }
 }
 
+fn list(items: impl Iterator<Item = String>) -> String {
+    let items: Vec<_> = items.collect();
+    if items.is_empty() {
+        "nothing".to_owned()
+    } else {
+        items.join(", ")
+    }
+}
+
 /// Waits for a new value; forever if whoever sends them is gone.
 async fn changed<T>(receiver: &mut watch::Receiver<T>) {
     if receiver.changed().await.is_err() {
@@ -374,7 +396,7 @@ mod tests {
             inspections: asked,
         };
         let placement = Placement {
-            interfaces: BTreeSet::new(),
+            named: std::collections::BTreeSet::new(),
             mode: XdpMode::Auto,
         };
         let dataplane = FakeDataplane {

@@ -19,7 +19,7 @@ pub enum Added {
 }
 
 /// Puts VIPs on interfaces and tells the segment.
-pub trait Links: Send {
+pub trait Links: Send + 'static {
     /// Why it could not.
     type Error: StdError + Send;
 
@@ -39,8 +39,9 @@ pub trait Links: Send {
     fn announce(&mut self, ifindex: u32, mac: Mac, vip: Ipv4Addr) -> Result<(), Self::Error>;
 }
 
-/// A packet path that can be put on interfaces.
-pub trait Attachable: Dataplane {
+/// A packet path that can be put on interfaces and taken off again. Dropping it leaves everything
+/// in place, for a successor to take over.
+pub trait PacketPath: Dataplane + Sized + 'static {
     /// Puts the program on an interface, or takes over where a predecessor has put it.
     fn attach(
         &mut self,
@@ -48,4 +49,10 @@ pub trait Attachable: Dataplane {
         ifindex: u32,
         mode: XdpMode,
     ) -> Result<AttachedMode, Error>;
+
+    /// Takes the program off every interface and removes all tables.
+    fn remove(self) -> Result<(), Error>;
+
+    /// Whether the tables are a predecessor's.
+    fn took_over(&self) -> bool;
 }

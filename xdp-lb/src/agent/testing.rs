@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use xdp_lb_common::addr::Mac;
 
-use super::seams::{Added, Attachable, Links};
+use super::seams::{Added, Links, PacketPath};
 use crate::config::model::XdpMode;
 use crate::dataplane::{AttachedMode, Counters, Dataplane, Error, Inherited};
 use crate::plan::desired::OwnedAddress;
@@ -15,11 +15,11 @@ use crate::plan::installed::Installed;
 use crate::plan::testing::unsound;
 
 /// A kernel that all parts of a test share.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Kernel(Arc<Mutex<State>>);
 
 /// What the kernel holds and heard.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) tables: Installed,
     pub(crate) changes: Vec<Change>,
@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) addresses: BTreeSet<OwnedAddress>,
     pub(crate) announced: Vec<(Mac, Ipv4Addr)>,
     pub(crate) counters_fail: bool,
+    /// The packet path was taken away.
+    pub(crate) removed: bool,
 }
 
 impl Kernel {
@@ -63,6 +65,7 @@ impl Kernel {
     }
 }
 
+#[derive(Debug)]
 pub(crate) struct FakeDataplane {
     pub(crate) kernel: Kernel,
     pub(crate) inherited: Inherited,
@@ -85,7 +88,7 @@ impl Dataplane for FakeDataplane {
     }
 }
 
-impl Attachable for FakeDataplane {
+impl PacketPath for FakeDataplane {
     fn attach(&mut self, interface: &str, ifindex: u32, _: XdpMode) -> Result<AttachedMode, Error> {
         let mut state = self.kernel.state();
         if state.without_xdp.contains(interface) {
@@ -94,8 +97,21 @@ impl Attachable for FakeDataplane {
         state.attached.push((interface.to_owned(), ifindex));
         Ok(AttachedMode::Native)
     }
+
+    fn remove(self) -> Result<(), Error> {
+        let mut state = self.kernel.state();
+        state.attached.clear();
+        state.tables = Installed::default();
+        state.removed = true;
+        Ok(())
+    }
+
+    fn took_over(&self) -> bool {
+        self.inherited != Inherited::default()
+    }
 }
 
+#[derive(Debug)]
 pub(crate) struct FakeLinks(pub(crate) Kernel);
 
 impl Links for FakeLinks {

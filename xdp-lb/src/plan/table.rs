@@ -35,7 +35,7 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
     Desired {
         ports: ports(&services, inputs),
         services,
-        addresses: addresses(inputs),
+        addresses: owned_addresses(inputs.config, inputs.ownership, inputs.network),
     }
 }
 
@@ -144,18 +144,19 @@ fn ports(services: &BTreeMap<ServiceKey, Service>, inputs: &Inputs<'_>) -> BTree
 }
 
 /// The VIPs of the instances this director is MASTER for, on the interfaces that exist.
-fn addresses(inputs: &Inputs<'_>) -> BTreeSet<OwnedAddress> {
-    let owned = inputs
-        .config
-        .vrrp_instances
-        .iter()
-        .filter(|instance| is_owned(instance, inputs.ownership));
+pub fn owned_addresses(
+    config: &Config,
+    ownership: &Ownership,
+    network: &Network,
+) -> BTreeSet<OwnedAddress> {
+    let instances = config.vrrp_instances.iter();
+    let owned = instances.filter(|instance| is_owned(instance, ownership));
     owned
         .flat_map(|instance| {
             instance.virtual_addresses.iter().filter_map(|vip| {
                 let device = vip.device.as_ref().unwrap_or(&instance.interface);
                 Some(OwnedAddress {
-                    ifindex: inputs.network.links.get(device)?.ifindex,
+                    ifindex: network.links.get(device)?.ifindex,
                     address: vip.address,
                     label: vip.label.clone(),
                     broadcast: vip.broadcast,
