@@ -1,6 +1,4 @@
-//! What users type: one file per verb.
-
-pub mod check;
 //! What users type: one file per command.
 
+pub mod check;
 pub mod realserver;
