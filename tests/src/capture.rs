@@ -55,6 +55,11 @@ impl Capture {
         Ok(Self { process })
     }
 
+    /// The process that counts.
+    pub const fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// Ends the count and returns it.
     ///
     /// # Errors

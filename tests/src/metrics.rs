@@ -28,7 +28,9 @@ impl Scrape {
 
     /// All samples of a metric.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Sample> {
-        self.samples.iter().filter(move |sample| sample.name == name)
+        self.samples
+            .iter()
+            .filter(move |sample| sample.name == name)
     }
 
     /// The value of the one sample of `name` that bears these labels; `None` if there is none or

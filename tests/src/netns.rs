@@ -38,6 +38,15 @@ impl Netns {
         Ok(netns)
     }
 
+    /// The same namespace again, for someone who must not delete it.
+    #[must_use]
+    pub fn handle(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            delete: false,
+        }
+    }
+
     /// A namespace that someone else made; `None` if there is none of this name.
     pub fn existing(name: &str) -> Option<Self> {
         let netns = Self {

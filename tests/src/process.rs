@@ -218,7 +218,11 @@ mod tests {
 
     #[test]
     fn a_group_of_another_start_time_is_left_alone() {
-        let mut child = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+        let mut child = Command::new("sleep")
+            .arg("60")
+            .process_group(0)
+            .spawn()
+            .unwrap();
         let started = start_time(child.id()).unwrap();
         end_group(child.id(), started + 1, Duration::ZERO).unwrap();
         assert!(child.try_wait().unwrap().is_none());

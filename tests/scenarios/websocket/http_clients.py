@@ -49,8 +49,7 @@ class Source(threading.Thread):
                     self.outage = now - last_good
                 last_good, last_server = now, server
                 self.answered.set()
-            if self.options.until_other:
-                time.sleep(self.options.every)
+            time.sleep(self.options.every)
         self.answered.set()
 
     def is_done(self) -> bool:
@@ -89,8 +88,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1, help="from each source")
     parser.add_argument("--until-other", action="store_true",
                         help="ask until another server answers, instead of a number of times")
-    parser.add_argument("--every", type=float, default=0.1,
-                        help="seconds between requests of a source with --until-other")
+    parser.add_argument("--every", type=float, default=0,
+                        help="seconds between requests of a source")
     parser.add_argument("--limit", type=float, default=30, help="seconds until a source gives up")
     options = parser.parse_args()
 
