@@ -38,15 +38,17 @@ impl Capture {
         way: Way,
         filter: &str,
     ) -> Result<Self> {
+        // In the filter and not by -Q, which tcpdump applies only after the kernel has counted.
         let direction = match way {
-            Way::ToHost => "out",
-            Way::FromHost => "in",
+            Way::ToHost => "outbound",
+            Way::FromHost => "inbound",
         };
         // `-Z root`: it would otherwise become a user who cannot read the namespace's devices.
         let mut command = Command::new("tcpdump");
         command
             .args(["-Z", "root", "-n", "-p", "-U", "-s", "96", "-B", "8192"])
-            .args(["-i", port, "-Q", direction, "-w", "-", filter]);
+            .args(["-i", port, "-w", "-"])
+            .arg(format!("{direction} and ({filter})"));
         let mut process = Process::start(name, switch, &mut command, folder)?;
         wait::until("tcpdump listens", Duration::from_secs(5), || {
             process.expect_running()?;

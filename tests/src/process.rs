@@ -159,12 +159,16 @@ impl Drop for Process {
     }
 }
 
-/// When a process started, in clock ticks after boot: with its id, this names it for good.
+/// When a process that has not ended started, in clock ticks after boot: with its id, this names it
+/// for good.
 pub fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses, and may hold anything.
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19)?.parse().ok()
+    let fields: Vec<_> = fields.split_whitespace().collect();
+    // A zombie has ended, whether or not its parent has noticed.
+    let ended = fields.first() == Some(&"Z");
+    fields.get(19).filter(|_| !ended)?.parse().ok()
 }
 
 /// Ends a process group that an earlier run started, if it is still that one.

@@ -7,6 +7,7 @@ Prints one line of JSON per event, as it happens:
 
     {"event": "open", "source": address, "server": name, "outage": seconds it was without, or null}
     {"event": "broken", "source": address, "server": name, "reason": text}
+    {"event": "refused", "source": address, "reason": text}
 
 and on SIGTERM, after closing every connection in order, one last line:
 
@@ -78,7 +79,9 @@ class Source:
                 close_timeout=1,
                 ping_interval=None,
             )
-        except (OSError, asyncio.TimeoutError, websockets.WebSocketException):
+        except (OSError, asyncio.TimeoutError, websockets.WebSocketException) as error:
+            reason = f"{type(error).__name__}: {error}"
+            emit(event="refused", source=self.address, reason=reason)
             return None
 
     async def hold(self, socket, lost_at: float | None) -> None:

@@ -66,10 +66,12 @@ impl Agent {
             instance,
             kept: false,
         };
-        agent.wait_ready(seed).with_context(|| {
+        if let Err(error) = agent.wait_ready(seed) {
+            // The error of an agent that ended holds its log already.
+            agent.process.expect_running()?;
             let log = agent.log_tail();
-            format!("the agent does not get ready; its log ends:\n{log}")
-        })?;
+            return Err(error.context(format!("the agent does not get ready:\n{log}\n")));
+        }
         Ok(agent)
     }
 

@@ -68,6 +68,7 @@ pub(crate) struct WebSocket {
 enum Event {
     Open { source: String, outage: Option<f64> },
     Broken {},
+    Refused {},
     End { sources: Vec<WebSocket> },
 }
 
@@ -174,12 +175,17 @@ impl WebSocketClients {
                 .map(|event| match event {
                     Event::Open { .. } => 1,
                     Event::Broken {} => -1,
-                    Event::End { .. } => 0,
+                    Event::Refused {} | Event::End { .. } => 0,
                 })
                 .sum::<i64>();
             Ok((usize::try_from(balance) == Ok(*count)).then_some(()))
         })
         .map(drop)
+        .with_context(|| {
+            let said = process.stdout().unwrap_or_default();
+            let last = said.lines().last().unwrap_or("nothing");
+            format!("the WebSocket clients said last: {last}")
+        })
     }
 
     /// Closes them all in order and returns what they saw.
@@ -207,7 +213,7 @@ fn summary(text: &str) -> Result<Vec<WebSocket>> {
             Event::Open { source, outage } => {
                 outages.entry(source).or_default().extend(outage);
             }
-            Event::Broken {} => {}
+            Event::Broken {} | Event::Refused {} => {}
             Event::End { sources } => sockets = Some(sources),
         }
     }

@@ -18,7 +18,7 @@ use super::build::Built;
 use super::ledger::Ledger;
 use super::seed::Seed;
 use super::server::RealServer;
-use super::steps::{Steps, tell};
+use super::steps::Steps;
 
 /// Last octets of the clients, in the network of the VIP; no host of the seed has one of them.
 pub(crate) const CLIENTS: RangeInclusive<u8> = 10..=89;
@@ -116,8 +116,8 @@ impl Cluster {
         neighbour(seed.vip, last_octet)
     }
 
-    /// Leaves all of it running and says how to enter it.
-    pub(crate) fn keep(mut self) -> Result<()> {
+    /// Leaves all of it running and returns how to enter it.
+    pub(crate) fn keep(mut self) -> Result<String> {
         let pin = Path::new(BPFFS).join(format!("xdp-lb-lab-{}", std::process::id()));
         self.ledger.path(&pin)?;
         self.ledger.keep()?;
@@ -131,24 +131,26 @@ impl Cluster {
         self.lan.keep();
         let scratch = self.scratch.keep();
 
-        tell("\nThe cluster is left up. To enter it:\n");
         let servers = self.servers.iter().map(|server| &server.host);
-        for host in [&self.client, &self.director].into_iter().chain(servers) {
-            let path = host.netns.path();
-            tell(&format!(
-                "  {:<10} nsenter --net={} bash\n",
-                host.name,
-                path.display()
-            ));
-        }
-        let (agent, scratch) = (&self.agent, scratch.display());
-        tell(&format!(
-            "To look at it:\n  {} list --instance {}\nLogs are in {scratch}.\n\
-             To remove it:\n  cargo xtask lab down\n",
-            agent.program().display(),
-            agent.instance
-        ));
-        Ok(())
+        let hosts = [&self.client, &self.director].into_iter().chain(servers);
+        let doors: Vec<_> = hosts
+            .map(|host| {
+                format!(
+                    "  {:<10} nsenter --net={}",
+                    host.name,
+                    host.netns.path().display()
+                )
+            })
+            .collect();
+        Ok(format!(
+            "\nThe cluster is left up. To enter it\n{}\n\
+             To look at it\n  {} list --instance {}\n  less {}\n\
+             To remove it\n  cargo xtask lab down\n",
+            doors.join("\n"),
+            self.agent.program().display(),
+            self.agent.instance,
+            scratch.join("xdp-lb.err").display(),
+        ))
     }
 }
 

@@ -42,6 +42,9 @@ pub(crate) struct Findings {
     pub(crate) stop: Option<Stop>,
     /// What was done and how long it took.
     pub(crate) steps: Vec<Step>,
+    /// How to enter the cluster that is left up with `--keep`.
+    #[serde(skip)]
+    pub(crate) doors: Option<String>,
     /// The end of the agent's log.
     #[serde(skip)]
     pub(crate) log: String,

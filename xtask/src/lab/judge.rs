@@ -160,12 +160,9 @@ fn kill(found: &Findings) -> Vec<Check> {
     let undisturbed = others.answered_by(survivor);
     vec![
         check(
-            format!(
-                "{killed} leaves the tables within {bound:.0} s ({})",
-                kill.bound_explained
-            ),
+            format!("{killed} leaves the tables within {bound:.0} s"),
             kill.listed_down.is_some_and(|took| took <= bound),
-            seconds(kill.listed_down),
+            format!("{}; {}", seconds(kill.listed_down), kill.bound_explained),
         ),
         check(
             format!("requests of {killed}'s clients reach {survivor} within {bound:.0} s"),

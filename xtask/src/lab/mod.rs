@@ -33,6 +33,8 @@ use clap::ValueEnum;
 
 use xdp_lb_tests::interrupt;
 
+use steps::tell;
+
 /// Runs a cluster in network namespaces, drives real clients through it, and judges what they saw.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct LabArgs {
@@ -75,6 +77,9 @@ fn scenario(args: &LabArgs) -> Result<ExitCode> {
     if let Some(path) = &args.json {
         let json = serde_json::to_string_pretty(&report::json(&findings, &checks))?;
         fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(doors) = &findings.doors {
+        tell(doors);
     }
     let passed = checks.iter().all(|check| check.pass);
     Ok(if passed {

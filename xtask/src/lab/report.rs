@@ -93,7 +93,9 @@ fn who_got_what(found: &Findings) -> String {
         row.extend([run.failed().to_string(), format!("{:.1}", run.seconds)]);
         row
     }));
-    table("lrrrrr", rows)
+    let note = "  A dying server's clients ask ten times a second; until its check has failed often enough, \
+                they are refused.\n";
+    table("lrrrrr", rows) + note
 }
 
 fn websockets(found: &Findings) -> String {

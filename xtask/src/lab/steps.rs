@@ -1,6 +1,6 @@
 //! What the lab is doing, told on stderr while it does it, and how long each step took.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -25,13 +25,17 @@ impl Steps {
     /// Does one step.
     pub(crate) fn run<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let start = Instant::now();
-        tell(&format!("  {name} …"));
+        // A terminal shows what is going on; a log only what is done.
+        let rewind = if std::io::stderr().is_terminal() {
+            tell(&format!("  {name} …"));
+            "\r"
+        } else {
+            ""
+        };
         let result = work();
         let seconds = start.elapsed().as_secs_f64();
-        match &result {
-            Ok(_) => tell(&format!("\r  {name}: {seconds:.1} s\n")),
-            Err(_) => tell(&format!("\r  {name}: failed after {seconds:.1} s\n")),
-        }
+        let how = if result.is_ok() { "" } else { "failed after " };
+        tell(&format!("{rewind}  {name}: {how}{seconds:.1} s\n"));
         self.done.push(Step {
             name: name.to_owned(),
             seconds,

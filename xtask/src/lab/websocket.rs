@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use xdp_lb_tests::capture::{Capture, Way};
 use xdp_lb_tests::lan::INTERFACE;
 use xdp_lb_tests::metrics::Scrape;
-use xdp_lb_tests::{link, wait};
+use xdp_lb_tests::{interrupt, link, wait};
 
 use super::build;
 use super::clients::{Ask, HttpClients, HttpRun, WebSocketClients};
@@ -62,12 +62,18 @@ pub(crate) fn run(keep: bool) -> Result<Findings> {
         findings: Findings::default(),
     };
     if let Err(error) = run.drive(&mut steps) {
-        let log = cluster.agent.log_tail();
-        return Err(error.context(format!("the agent's log ends:\n{log}\n\nthe lab failed")));
+        // An interrupted run has no fault that the log could explain.
+        if interrupt::check().is_ok() {
+            tell(&format!(
+                "The agent's log ends\n{}\n",
+                cluster.agent.log_tail()
+            ));
+        }
+        return Err(error);
     }
     let mut findings = run.findings;
     if keep {
-        cluster.keep()?;
+        findings.doors = Some(cluster.keep()?);
     } else {
         let agent = &mut cluster.agent;
         findings.stop = Some(steps.run("SIGTERM to xdp-lb", || agent.stop(seed.vip))?);
@@ -149,6 +155,7 @@ impl Run<'_> {
         let own: Vec<_> = own
             .into_iter()
             .filter_map(|address| address.local)
+            .filter(|address| address.parse::<Ipv4Addr>().is_ok())
             .collect();
         let (first, last) = (*CLIENTS.start(), *CLIENTS.end());
         let first = Cluster::client_address(self.seed, first);
