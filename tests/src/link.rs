@@ -60,8 +60,8 @@ pub struct Neighbour {
 /// A bridge that learns and forwards at once.
 pub fn add_bridge(netns: &Netns, name: &str) -> Result<()> {
     netns.ip(&format!(
-        "link add {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
-         link set {name} up"
+        "link add name {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
+         link set dev {name} up"
     ))
 }
 
@@ -71,11 +71,11 @@ pub fn add_bridged_veth(
     (inside, inner): (&Netns, &str),
 ) -> Result<()> {
     outside.ip(&format!(
-        "link add {outer} type veth peer name {inner} netns {}\n\
-         link set {outer} master {bridge} up",
+        "link add name {outer} type veth peer name {inner} netns {}\n\
+         link set dev {outer} master {bridge} up",
         inside.name()
     ))?;
-    inside.ip(&format!("link set {inner} up"))
+    inside.ip(&format!("link set dev {inner} up"))
 }
 
 /// Adds addresses, each with its prefix length.

@@ -34,7 +34,7 @@ impl Netns {
             name: name.to_owned(),
             delete: true,
         };
-        netns.ip("link set lo up")?;
+        netns.ip("link set dev lo up")?;
         Ok(netns)
     }
 

@@ -3,7 +3,7 @@
 //! `XDP_TX` on a veth hands frames to the peer's ring, and a veth reads that ring only while it has a
 //! program itself. Without one the frames are counted as sent and never arrive.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use aya::Ebpf;
@@ -11,6 +11,19 @@ use aya::programs::links::FdLink;
 use aya::programs::{Xdp, XdpMode};
 
 use crate::netns::Netns;
+
+/// Where the BPF build leaves it, below the target directory.
+const RIG: &str = "bpf/bpfel-unknown-none/release/rig";
+
+/// The object file with the programs of lab and benches. It lies in the target directory, and so does
+/// whatever program asks.
+pub fn rig() -> Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    let mut places = this.ancestors().map(|folder| folder.join(RIG));
+    places
+        .find(|path| path.is_file())
+        .with_context(|| format!("no {RIG} above {}: run `cargo xtask ebpf`", this.display()))
+}
 
 /// A program that passes everything, attached to an interface until dropped.
 #[derive(Debug)]
