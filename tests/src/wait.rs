@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::interrupt;
 
-/// Time from one look to the next.
+/// Time from one look to the next, usually.
 const EVERY: Duration = Duration::from_millis(20);
 
 /// Looks until `probe` finds something, and returns it with the time that took.
@@ -16,6 +16,16 @@ const EVERY: Duration = Duration::from_millis(20);
 /// # Errors
 /// When `limit` has passed: `what` did not happen.
 pub fn until<T>(
+    what: &str,
+    limit: Duration,
+    probe: impl FnMut() -> Result<Option<T>>,
+) -> Result<(T, Duration)> {
+    until_every(EVERY, what, limit, probe)
+}
+
+/// As [`until`], with a time of the caller's from one look to the next.
+pub fn until_every<T>(
+    every: Duration,
     what: &str,
     limit: Duration,
     mut probe: impl FnMut() -> Result<Option<T>>,
@@ -29,7 +39,7 @@ pub fn until<T>(
         if start.elapsed() >= limit {
             bail!("waited {:.1} s in vain: {what}", limit.as_secs_f64());
         }
-        std::thread::sleep(EVERY);
+        std::thread::sleep(every);
     }
 }
 

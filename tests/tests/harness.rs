@@ -15,6 +15,7 @@ use xdp_lb_tests::{link, wait};
 const A: Ipv4Addr = Ipv4Addr::new(10, 9, 8, 1);
 const B: Ipv4Addr = Ipv4Addr::new(10, 9, 8, 2);
 
+#[expect(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
 fn two_hosts(tag: &str) -> (Lan, Host, Host) {
     let lan = Lan::create(&unique_prefix(tag)).unwrap();
     let a = lan.add_host("a", ["10.9.8.1/24"]).unwrap();

@@ -103,7 +103,8 @@ impl Agent {
         limit: Duration,
     ) -> Result<Duration> {
         let what = format!("`xdp-lb list` shows {server} {state}");
-        let ((), took) = wait::until(&what, limit, || {
+        // Each look is a process, and this machine has other things to do.
+        let ((), took) = wait::until_every(Duration::from_millis(100), &what, limit, || {
             let list = self.list()?;
             let found = real_server(&list, server).is_some_and(|found| found["state"] == state);
             Ok(found.then_some(()))

@@ -60,6 +60,9 @@ pub(crate) struct WebSocket {
     /// Seconds without a connection, per break.
     #[serde(default)]
     pub(crate) outages: Vec<f64>,
+    /// Why connections broke.
+    #[serde(default)]
+    pub(crate) reasons: Vec<String>,
 }
 
 /// A line that `websocket_clients.py` prints.
@@ -67,7 +70,7 @@ pub(crate) struct WebSocket {
 #[serde(tag = "event", rename_all = "lowercase")]
 enum Event {
     Open { source: String, outage: Option<f64> },
-    Broken {},
+    Broken { source: String, reason: String },
     Refused {},
     End { sources: Vec<WebSocket> },
 }
@@ -174,7 +177,7 @@ impl WebSocketClients {
                 .iter()
                 .map(|event| match event {
                     Event::Open { .. } => 1,
-                    Event::Broken {} => -1,
+                    Event::Broken { .. } => -1,
                     Event::Refused {} | Event::End { .. } => 0,
                 })
                 .sum::<i64>();
@@ -207,19 +210,22 @@ fn events(text: &str) -> Result<Vec<Event>> {
 
 fn summary(text: &str) -> Result<Vec<WebSocket>> {
     let mut outages: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut sockets = None;
     for event in events(text)? {
         match event {
             Event::Open { source, outage } => {
                 outages.entry(source).or_default().extend(outage);
             }
-            Event::Broken {} | Event::Refused {} => {}
+            Event::Broken { source, reason } => reasons.entry(source).or_default().push(reason),
+            Event::Refused {} => {}
             Event::End { sources } => sockets = Some(sources),
         }
     }
     let mut sockets = sockets.context("the WebSocket clients ended without a summary")?;
     for socket in &mut sockets {
         socket.outages = outages.remove(&socket.source).unwrap_or_default();
+        socket.reasons = reasons.remove(&socket.source).unwrap_or_default();
     }
     Ok(sockets)
 }
@@ -238,12 +244,13 @@ mod tests {
         let sockets = summary(text).unwrap();
         assert_eq!(sockets.len(), 1);
         assert_eq!(sockets[0].outages, [1.5]);
+        assert_eq!(sockets[0].reasons, ["x"]);
         assert_eq!(sockets[0].servers, ["rs1", "rs2"]);
     }
 
     #[test]
     fn half_a_line_is_not_read() {
-        assert_eq!(events("{\"event\": \"broken\"}\n{\"eve").unwrap().len(), 1);
+        assert_eq!(events("{\"event\": \"refused\"}\n{\"eve").unwrap().len(), 1);
         assert!(events("{\"eve").unwrap().is_empty());
         assert!(events("nonsense\n").is_err());
     }

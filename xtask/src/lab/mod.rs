@@ -14,6 +14,7 @@ mod clients;
 mod cluster;
 mod down;
 mod findings;
+mod frames;
 mod judge;
 mod ledger;
 mod packages;
@@ -70,13 +71,18 @@ pub(crate) fn run(args: &LabArgs) -> Result<ExitCode> {
 }
 
 fn scenario(args: &LabArgs) -> Result<ExitCode> {
+    // Before anything else, so that a file that cannot be written costs no time.
+    let json = args.json.as_ref().map(|path| {
+        fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))
+    });
+    let json = json.transpose()?;
     let findings = websocket::run(args.keep)?;
     let checks = judge::judge(&findings);
     let mut out = std::io::stdout().lock();
     write!(out, "{}", report::text(&findings, &checks))?;
-    if let Some(path) = &args.json {
-        let json = serde_json::to_string_pretty(&report::json(&findings, &checks))?;
-        fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    if let Some(mut file) = json {
+        serde_json::to_writer_pretty(&file, &report::json(&findings, &checks))?;
+        writeln!(file)?;
     }
     if let Some(doors) = &findings.doors {
         tell(doors);

@@ -1,5 +1,7 @@
 //! The report: the same findings for people and for machines.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::clients::HttpRun;
@@ -93,9 +95,22 @@ fn who_got_what(found: &Findings) -> String {
         row.extend([run.failed().to_string(), format!("{:.1}", run.seconds)]);
         row
     }));
-    let note = "  A dying server's clients ask ten times a second; until its check has failed often enough, \
-                they are refused.\n";
-    table("lrrrrr", rows) + note
+    let note = "A dying server's clients ask ten times a second; until its check has failed often \
+                enough, they are refused.";
+    format!("{}  {note}\n{}", table("lrrrrr", rows), errors(found))
+}
+
+/// What failed requests failed of.
+fn errors(found: &Findings) -> String {
+    let mut errors: BTreeMap<&str, u64> = BTreeMap::new();
+    let sources = found.http_runs().into_iter().flat_map(|run| &run.sources);
+    for (error, count) in sources.flat_map(|source| &source.errors) {
+        *errors.entry(error).or_default() += count;
+    }
+    let lines = errors
+        .iter()
+        .map(|(error, count)| format!("  {count} × {error}\n"));
+    lines.collect()
 }
 
 fn websockets(found: &Findings) -> String {

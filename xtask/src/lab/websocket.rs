@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use xdp_lb_tests::capture::{Capture, Way};
 use xdp_lb_tests::lan::INTERFACE;
 use xdp_lb_tests::metrics::Scrape;
 use xdp_lb_tests::{interrupt, link, wait};
@@ -17,7 +16,8 @@ use xdp_lb_tests::{interrupt, link, wait};
 use super::build;
 use super::clients::{Ask, HttpClients, HttpRun, WebSocketClients};
 use super::cluster::{CLIENTS, Cluster};
-use super::findings::{Comeback, Counted, Findings, Frames, HostRow, Kill};
+use super::findings::{Comeback, Counted, Findings, HostRow, Kill};
+use super::frames::Captures;
 use super::packages;
 use super::seed::Seed;
 use super::steps::{Steps, tell};
@@ -100,7 +100,9 @@ struct Run<'a> {
 impl Run<'_> {
     fn drive(&mut self, steps: &mut Steps) -> Result<()> {
         self.look()?;
-        let captures = steps.run("captures on the switch", || Captures::start(self))?;
+        let captures = steps.run("captures on the switch", || {
+            Captures::start(self.cluster, self.seed)
+        })?;
         let mut websockets = steps.run("20 WebSockets", || self.open_websockets())?;
         steps.run("1,000 HTTP requests", || {
             self.findings.http =
@@ -295,12 +297,12 @@ impl Run<'_> {
     fn wait_quiet(&self) -> Result<()> {
         let agent = &self.cluster.agent;
         let mut before = None;
-        wait::until("the service is quiet", PATIENCE, || {
+        // Longer than any delayed ACK.
+        let every = Duration::from_millis(250);
+        wait::until_every(every, "the service is quiet", PATIENCE, || {
             let now = self.packets(&agent.scrape()?);
             let quiet = before == Some(now);
             before = Some(now);
-            // Longer than any delayed ACK.
-            std::thread::sleep(Duration::from_millis(250));
             Ok(quiet.then_some(()))
         })
         .map(drop)
@@ -348,57 +350,6 @@ impl Run<'_> {
             reasons: by_reason,
         };
         Ok(())
-    }
-}
-
-/// Counts of frames at ports of the switch.
-struct Captures {
-    to_director: Capture,
-    from_director: Capture,
-    replies_to_director: Capture,
-    replies_to_client: Capture,
-}
-
-impl Captures {
-    fn start(run: &mut Run<'_>) -> Result<Self> {
-        let Cluster {
-            lan,
-            client,
-            director,
-            ..
-        } = &*run.cluster;
-        let (vip, port, scratch) = (run.seed.vip, run.seed.port, run.cluster.scratch());
-        let requests = format!("dst host {vip} and tcp dst port {port}");
-        let replies = format!("src host {vip} and tcp src port {port}");
-        let start = |name: &str, at: &str, way, filter: &str| {
-            Capture::start((name, scratch), (lan.switch(), at), way, filter)
-        };
-        let (director, client) = (&*director.name, &*client.name);
-        let captures = Self {
-            to_director: start("to-director", director, Way::ToHost, &requests)?,
-            from_director: start("from-director", director, Way::FromHost, &requests)?,
-            replies_to_director: start("replies-to-director", director, Way::ToHost, &replies)?,
-            replies_to_client: start("replies-to-client", client, Way::ToHost, &replies)?,
-        };
-        let all = [
-            &captures.to_director,
-            &captures.from_director,
-            &captures.replies_to_director,
-            &captures.replies_to_client,
-        ];
-        for capture in all {
-            run.cluster.ledger.process(capture.process())?;
-        }
-        Ok(captures)
-    }
-
-    fn finish(self) -> Result<Frames> {
-        Ok(Frames {
-            to_director: self.to_director.finish()?,
-            from_director: self.from_director.finish()?,
-            replies_to_director: self.replies_to_director.finish()?,
-            replies_to_client: self.replies_to_client.finish()?,
-        })
     }
 }
 

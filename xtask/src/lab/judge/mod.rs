@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::clients::WebSocket;
-use super::findings::Findings;
+use crate::lab::clients::WebSocket;
+use crate::lab::findings::Findings;
 
 /// One verdict.
 #[derive(Clone, Debug, Serialize)]
@@ -137,7 +137,7 @@ fn websockets(found: &Findings) -> Vec<Check> {
             // Each break may take the message that is on its way.
             wrong == 0 && sent > 0 && echoed + broken >= sent,
             format!(
-                "{echoed} of {sent}, {broken} lost with connections, {wrong} wrong, slowest {:.0} ms",
+                "{echoed} of {sent}, {wrong} wrong, {broken} connections broke, slowest {:.0} ms",
                 slowest * 1000.0
             ),
         ),
@@ -294,3 +294,6 @@ fn stop(found: &Findings) -> Option<Check> {
 fn seconds(value: Option<f64>) -> String {
     value.map_or_else(|| "never".to_owned(), |value| format!("{value:.1} s"))
 }
+
+#[cfg(test)]
+mod tests;
