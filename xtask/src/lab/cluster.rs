@@ -34,7 +34,7 @@ pub(crate) struct Cluster {
     /// The agent on [`Self::director`].
     pub(crate) agent: Agent,
     /// The real servers, in the order of the file.
-    pub(crate) servers: Vec<RealServer>,
+    pub(crate) servers: [RealServer; 2],
     pass: Pass,
     /// The host with all the clients.
     pub(crate) client: Host,
@@ -73,12 +73,10 @@ impl Cluster {
         } = network;
         let pass = Pass::attach(&built.rig, lan.switch(), &director.name)?;
         let servers = steps.run("nginx and WebSocket servers", || {
-            servers
-                .into_iter()
-                .map(|server| {
-                    RealServer::start(server, (built, seed.vip), scratch.path(), &mut ledger)
-                })
-                .collect::<Result<Vec<_>>>()
+            let mut start =
+                |server| RealServer::start(server, (built, seed.vip), scratch.path(), &mut ledger);
+            let [first, second] = servers;
+            Ok([start(first)?, start(second)?])
         })?;
         let agent = steps.run("xdp-lb up, until it is ready", || {
             Agent::start(&director, (built, seed), scratch.path(), &mut ledger)
@@ -111,13 +109,9 @@ impl Cluster {
         Ok(process)
     }
 
-    /// The address of a client.
-    pub(crate) fn client_address(seed: &Seed, last_octet: u8) -> Ipv4Addr {
-        neighbour(seed.vip, last_octet)
-    }
-
     /// Leaves all of it running and returns how to enter it.
     pub(crate) fn keep(mut self) -> Result<String> {
+        let doors = self.doors();
         let pin = Path::new(BPFFS).join(format!("xdp-lb-lab-{}", std::process::id()));
         self.ledger.path(&pin)?;
         self.ledger.keep()?;
@@ -129,8 +123,12 @@ impl Cluster {
         self.client.netns.keep();
         self.director.netns.keep();
         self.lan.keep();
-        let scratch = self.scratch.keep();
+        self.scratch.disable_cleanup(true);
+        Ok(doors)
+    }
 
+    /// How to enter the hosts and where to look.
+    fn doors(&self) -> String {
         let servers = self.servers.iter().map(|server| &server.host);
         let hosts = [&self.client, &self.director].into_iter().chain(servers);
         let doors: Vec<_> = hosts
@@ -142,15 +140,15 @@ impl Cluster {
                 )
             })
             .collect();
-        Ok(format!(
+        format!(
             "\nThe cluster is left up. To enter it\n{}\n\
              To look at it\n  {} list --instance {}\n  less {}\n\
              To remove it\n  cargo xtask lab down\n",
             doors.join("\n"),
             self.agent.program().display(),
             self.agent.instance,
-            scratch.join("xdp-lb.err").display(),
-        ))
+            self.scratch().join("xdp-lb.err").display(),
+        )
     }
 }
 
@@ -159,37 +157,31 @@ struct Network {
     lan: Lan,
     client: Host,
     director: Host,
-    servers: Vec<(Host, Ipv4Addr)>,
+    servers: [(Host, Ipv4Addr); 2],
 }
 
 impl Network {
     fn create(prefix: &str, seed: &Seed, ledger: &mut Ledger) -> Result<Self> {
-        let count = seed.servers.len();
-        let servers: Vec<_> = (1..=count).map(|number| format!("rs{number}")).collect();
-        for name in ["switch", "client", "director1"] {
+        for name in ["switch", "client", "director1", "rs1", "rs2"] {
             ledger.namespace(format!("{prefix}{name}"))?;
         }
-        for name in &servers {
-            ledger.namespace(format!("{prefix}{name}"))?;
-        }
-
         let lan = Lan::create(prefix)?;
-        let host = |name: &str, addresses: Vec<Ipv4Addr>| {
-            let texts: Vec<_> = addresses
+        let host = |name: &str, addresses: &[Ipv4Addr]| {
+            let addresses: Vec<_> = addresses
                 .iter()
                 .map(|address| format!("{address}/24"))
                 .collect();
-            lan.add_host(name, texts.iter().map(String::as_str))
+            lan.add_host(name, addresses.iter().map(String::as_str))
                 .with_context(|| format!("host {name}"))
         };
-        let clients = CLIENTS.map(|octet| neighbour(seed.vip, octet)).collect();
-        let client = host("client", clients)?;
-        let director = host("director1", vec![neighbour(seed.vip, DIRECTOR)])?;
-        let servers = servers
-            .iter()
-            .zip(&seed.servers)
-            .map(|(name, address)| Ok((host(name, vec![*address])?, *address)))
-            .collect::<Result<_>>()?;
+        let clients: Vec<_> = CLIENTS.map(|octet| seed.address(octet)).collect();
+        let client = host("client", &clients)?;
+        let director = host("director1", &[seed.address(DIRECTOR)])?;
+        let [first, second] = seed.servers;
+        let servers = [
+            (host("rs1", &[first])?, first),
+            (host("rs2", &[second])?, second),
+        ];
         Ok(Self {
             lan,
             client,
@@ -197,10 +189,4 @@ impl Network {
             servers,
         })
     }
-}
-
-/// Another address of the /24 that `address` is in.
-fn neighbour(address: Ipv4Addr, last_octet: u8) -> Ipv4Addr {
-    let [a, b, c, _] = address.octets();
-    Ipv4Addr::new(a, b, c, last_octet)
 }

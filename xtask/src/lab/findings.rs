@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use xdp_lb_tests::metrics::Scrape;
 
 use super::clients::{HttpRun, WebSocket};
 use super::steps::Step;
@@ -130,7 +131,50 @@ pub(crate) struct Stop {
     pub(crate) left: Vec<String>,
 }
 
+impl Counted {
+    /// Reads a scrape. `servers` are pairs of a name and the value of the label `real_server`.
+    pub(crate) fn read(
+        scrape: &Scrape,
+        service: &str,
+        servers: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        let service = ("service", service);
+        let of_server = |label: &str| {
+            let labels = [service, ("real_server", label)];
+            scrape.one("xdp_lb_real_server_connections_total", &labels)
+        };
+        let mut reasons: BTreeMap<String, f64> = BTreeMap::new();
+        for sample in scrape.all("xdp_lb_packets_total") {
+            if let Some(reason) = sample.labels.get("reason").filter(|_| sample.value > 0.0) {
+                *reasons.entry(reason.clone()).or_default() += sample.value;
+            }
+        }
+        Self {
+            connections: scrape.one("xdp_lb_service_connections_total", &[service]),
+            packets: scrape.one("xdp_lb_service_packets_total", &[service]),
+            server_connections: servers
+                .into_iter()
+                .filter_map(|(name, label)| Some((name, of_server(&label)?)))
+                .collect(),
+            reasons,
+        }
+    }
+}
+
 impl HttpRun {
+    /// What failed requests failed of, and how often.
+    pub(crate) fn errors(&self) -> String {
+        let mut errors: BTreeMap<&str, u64> = BTreeMap::new();
+        for (error, count) in self.sources.iter().flat_map(|source| &source.errors) {
+            *errors.entry(error).or_default() += count;
+        }
+        let each: Vec<_> = errors
+            .iter()
+            .map(|(error, count)| format!("{count} × {error}"))
+            .collect();
+        each.join(", ")
+    }
+
     /// Connections attempted.
     pub(crate) fn connections(&self) -> u64 {
         self.sources.iter().map(|source| source.connections).sum()

@@ -1,7 +1,5 @@
 //! The report: the same findings for people and for machines.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use super::clients::HttpRun;
@@ -100,17 +98,11 @@ fn who_got_what(found: &Findings) -> String {
     format!("{}  {note}\n{}", table("lrrrrr", rows), errors(found))
 }
 
-/// What failed requests failed of.
+/// What failed requests failed of, one line per group of clients.
 fn errors(found: &Findings) -> String {
-    let mut errors: BTreeMap<&str, u64> = BTreeMap::new();
-    let sources = found.http_runs().into_iter().flat_map(|run| &run.sources);
-    for (error, count) in sources.flat_map(|source| &source.errors) {
-        *errors.entry(error).or_default() += count;
-    }
-    let lines = errors
-        .iter()
-        .map(|(error, count)| format!("  {count} × {error}\n"));
-    lines.collect()
+    let runs = found.http_runs().into_iter().map(HttpRun::errors);
+    let lines: Vec<_> = runs.filter(|errors| !errors.is_empty()).collect();
+    indented(&lines.join("\n"))
 }
 
 fn websockets(found: &Findings) -> String {
@@ -192,6 +184,9 @@ fn verdicts(checks: &[Check]) -> String {
 }
 
 fn indented(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
     let lines: Vec<_> = text.lines().map(|line| format!("  {line}")).collect();
     lines.join("\n") + "\n"
 }

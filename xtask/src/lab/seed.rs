@@ -25,8 +25,8 @@ pub(crate) struct Seed {
     pub(crate) vip: Ipv4Addr,
     /// Its port.
     pub(crate) port: u16,
-    /// Real servers, in the order of the file.
-    pub(crate) servers: Vec<Ipv4Addr>,
+    /// The two real servers, in the order of the file.
+    pub(crate) servers: [Ipv4Addr; 2],
     /// The interface that the VRRP instance names.
     pub(crate) interface: String,
     /// `delay_loop` of the checks, s.
@@ -50,16 +50,19 @@ impl Seed {
         let [vip, port] = &virtual_server[..] else {
             bail!("the lab needs exactly one virtual_server");
         };
-        let servers = text
+        let servers: Vec<Ipv4Addr> = text
             .lines()
             .filter_map(|line| after(line, "real_server")?.next()?.parse().ok())
             .collect();
+        let &[first, second] = &servers[..] else {
+            bail!("the lab needs exactly two real servers");
+        };
         let number = |keyword| -> Option<u64> { words_after(text, keyword).first()?.parse().ok() };
         Ok(Self {
             path,
             vip: vip.parse()?,
             port: port.parse()?,
-            servers,
+            servers: [first, second],
             interface: words_after(text, "interface")
                 .first()
                 .context("no interface")?
@@ -68,6 +71,12 @@ impl Seed {
             retry: number("retry").unwrap_or(RETRY),
             delay_before_retry: number("delay_before_retry").unwrap_or(DELAY_BEFORE_RETRY),
         })
+    }
+
+    /// Another address of the /24 that the VIP is in.
+    pub(crate) const fn address(&self, last_octet: u8) -> Ipv4Addr {
+        let [a, b, c, _] = self.vip.octets();
+        Ipv4Addr::new(a, b, c, last_octet)
     }
 
     /// When a server that refuses connections must be out of the tables, at the latest: the check
@@ -119,8 +128,7 @@ mod tests {
         assert_eq!(seed.vip.to_string(), "192.168.1.200");
         assert_eq!(seed.port, 80);
         assert_eq!(seed.interface, "eth0");
-        let servers: Vec<_> = seed.servers.iter().map(ToString::to_string).collect();
-        assert_eq!(servers, ["192.168.1.102", "192.168.1.103"]);
+        assert_eq!(seed.servers, [102, 103].map(|octet| seed.address(octet)));
     }
 
     #[test]
