@@ -1,7 +1,7 @@
 //! Builds, checks, tests and measures xdp-lb: `cargo xtask --help`.
 //!
 //! [`toolchain`] finds or sets up what builds the BPF objects, and [`ebpf`] builds them; every verb
-//! that needs them starts there. [`lint`], [`test`] and [`bench`] are the verbs; [`kernel`] says
+//! that needs them starts there. [`lint`], [`test`], [`bench`] and [`lab`] are the verbs; [`kernel`] says
 //! whether this machine can run the suites; [`packages`], [`progress`] and [`tree`] are helpers.
 //!
 //! Nothing here depends on the agent: this must run before the agent can be built.
@@ -9,6 +9,7 @@
 mod bench;
 mod ebpf;
 mod kernel;
+mod lab;
 mod lint;
 mod packages;
 mod progress;
@@ -55,6 +56,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Run a real cluster in network namespaces, drive it, and report
+    Lab(lab::LabArgs),
     /// Run a benchmark of tests/benches, as root
     Bench {
         /// Which one: `datapath`, `control`
@@ -65,16 +68,21 @@ enum Verb {
     },
 }
 
+fn success(done: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    done.map(|()| ExitCode::SUCCESS)
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
-        Verb::Toolchain => toolchain::report(),
-        Verb::Ebpf => ebpf::report(),
-        Verb::Lint => lint::run(),
-        Verb::Test { args } => test::run(&args),
-        Verb::Bench { name, json } => bench::run(&name, json.as_deref()),
+        Verb::Lab(args) => lab::run(&args),
+        Verb::Toolchain => success(toolchain::report()),
+        Verb::Ebpf => success(ebpf::report()),
+        Verb::Lint => success(lint::run()),
+        Verb::Test { args } => success(test::run(&args)),
+        Verb::Bench { name, json } => success(bench::run(&name, json.as_deref())),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             progress::say(format_args!("error: {error:#}"));
             ExitCode::FAILURE

@@ -303,7 +303,13 @@ mod tests {
             assert!(rank(kind, 101) < rank(kind, 102), "{kind:?}");
         }
         assert!(rank(Kind::Closed, 300) < NEVER_EVICTED);
-        for kind in [Kind::Free, Kind::Claimed, Kind::Established, Kind::Udp, Kind::Template] {
+        for kind in [
+            Kind::Free,
+            Kind::Claimed,
+            Kind::Established,
+            Kind::Udp,
+            Kind::Template,
+        ] {
             assert!(rank(kind, 101) >= NEVER_EVICTED, "{kind:?}");
         }
     }

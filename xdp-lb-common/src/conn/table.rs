@@ -102,7 +102,11 @@ impl Claim {
             return None;
         }
         let way = word as usize & (WAYS - 1);
-        Some(Self { in_second: word & 8 != 0, way, evicted: word & 16 != 0 })
+        Some(Self {
+            in_second: word & 8 != 0,
+            way,
+            evicted: word & 16 != 0,
+        })
     }
 }
 
@@ -150,9 +154,10 @@ impl Inserted {
     #[inline(always)]
     pub const fn unpack(word: u64) -> Self {
         match word & Self::LOST {
-            Self::MINE => {
-                Self::Mine { index: word as u32, evicted: word & Self::EVICTED != 0 }
-            }
+            Self::MINE => Self::Mine {
+                index: word as u32,
+                evicted: word & Self::EVICTED != 0,
+            },
             Self::OTHER => Self::Other(State(word & (1 << 40) - 1)),
             _ => Self::Lost,
         }
@@ -183,10 +188,18 @@ impl<P: Place> Places<P> {
     pub fn find(&self, hash: u64, now: Tick) -> Found {
         let (way, state) = find_in(&self.first, hash, now);
         if state.0 != 0 {
-            return Found { in_second: false, way, state };
+            return Found {
+                in_second: false,
+                way,
+                state,
+            };
         }
         let (way, state) = find_in(&self.second, hash, now);
-        Found { in_second: state.0 != 0, way, state }
+        Found {
+            in_second: state.0 != 0,
+            way,
+            state,
+        }
     }
 
     /// Changes the state of a way that was found; whether nobody else did meanwhile.
@@ -223,11 +236,16 @@ impl<P: Place> Places<P> {
             };
             let place = self.place(in_second);
             let old = place.state(way);
-            let may_go = old.is_free(now) == 1 || (evicted && old.eviction_rank(now) < NEVER_EVICTED);
+            let may_go =
+                old.is_free(now) == 1 || (evicted && old.eviction_rank(now) < NEVER_EVICTED);
             if may_go && place.swap_state(way, old, claimed) {
                 let key = place.key(way);
                 if place.swap_key(way, key, hash) {
-                    return Some(Claim { in_second, way, evicted });
+                    return Some(Claim {
+                        in_second,
+                        way,
+                        evicted,
+                    });
                 }
             }
             attempt += 1;
@@ -248,7 +266,10 @@ impl<P: Place> Places<P> {
         }
         if mine.swap_state(claim.way, claimed, state) {
             let index = self.index(claim.in_second, claim.way);
-            return Inserted::Mine { index, evicted: claim.evicted };
+            return Inserted::Mine {
+                index,
+                evicted: claim.evicted,
+            };
         }
         // A rival in a lower position took the claim away and publishes within nanoseconds.
         match self.rival(claim, hash, now) {
@@ -268,7 +289,11 @@ impl<P: Place> Places<P> {
             live: (first.live | second.live << WAYS) & !self.own(claim),
             claimed: (first.claimed | second.claimed << WAYS) & !self.own(claim),
         };
-        let chosen = if others.live == 0 { others.claimed } else { others.live };
+        let chosen = if others.live == 0 {
+            others.claimed
+        } else {
+            others.live
+        };
         if chosen == 0 {
             return None;
         }
@@ -319,7 +344,11 @@ impl<P: Place> Places<P> {
             number += 1;
         }
         let number = (best & 15) as usize;
-        if best >> 4 >= NEVER_EVICTED { None } else { Some((number >= WAYS, number % WAYS)) }
+        if best >> 4 >= NEVER_EVICTED {
+            None
+        } else {
+            Some((number >= WAYS, number % WAYS))
+        }
     }
 
     #[inline(always)]
@@ -349,7 +378,10 @@ fn rivals<P: Place>(place: &P, hash: u64, now: Tick) -> Rivals {
         claimed |= (is_live & state.is_claimed()) << way;
         way += 1;
     }
-    Rivals { live: all & !claimed, claimed }
+    Rivals {
+        live: all & !claimed,
+        claimed,
+    }
 }
 
 /// A bit per way that a new flow may take.
