@@ -13,5 +13,7 @@ pub mod config;
 pub mod dataplane;
 pub mod health;
 pub mod machine;
+pub mod net;
 pub mod plan;
 pub mod probe;
+pub mod sys;
