@@ -9,6 +9,7 @@
 //! `config`, `health` and `plan` are pure: no sockets, no clock, no files, no tasks.
 
 pub mod agent;
+pub mod cli;
 pub mod config;
 pub mod dataplane;
 pub mod health;

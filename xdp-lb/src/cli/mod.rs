@@ -1,0 +1,3 @@
+//! What users type: one file per verb.
+
+pub mod check;
