@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
 use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::service::Stats;
 
@@ -68,6 +69,26 @@ pub struct Fill {
     pub entries: u64,
     /// Entries there is room for.
     pub capacity: u64,
+}
+
+/// How the program sits on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachedMode {
+    /// In the driver, before the kernel allocates anything.
+    Native,
+    /// In the stack, for drivers without XDP.
+    Generic,
+}
+
+impl AttachedMode {
+    /// `native` or `generic`, as `xdp_mode` has them.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
 }
 
 /// Why the data plane could not do something.
