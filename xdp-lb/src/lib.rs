@@ -9,5 +9,6 @@
 //! `config`, `health` and `plan` are pure: no sockets, no clock, no files, no tasks.
 
 pub mod config;
+pub mod control;
 pub mod dataplane;
 pub mod plan;
