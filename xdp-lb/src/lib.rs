@@ -8,6 +8,7 @@
 //!
 //! `config`, `health` and `plan` are pure: no sockets, no clock, no files, no tasks.
 
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod dataplane;

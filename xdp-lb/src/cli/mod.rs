@@ -1,0 +1,5 @@
+//! What users type: one file per command.
+
+pub mod list;
+mod output;
+pub mod status;
