@@ -11,6 +11,7 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod dataplane;
 pub mod health;
 pub mod machine;
@@ -18,3 +19,4 @@ pub mod net;
 pub mod plan;
 pub mod probe;
 pub mod sys;
+pub mod telemetry;

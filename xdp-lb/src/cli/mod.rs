@@ -1,3 +1,6 @@
 //! What users type: one file per verb.
 
 pub mod check;
+pub mod list;
+mod output;
+pub mod status;
