@@ -18,5 +18,6 @@ pub mod machine;
 pub mod net;
 pub mod plan;
 pub mod probe;
+pub mod realserver;
 pub mod sys;
 pub mod telemetry;

@@ -3,4 +3,5 @@
 pub mod check;
 pub mod list;
 mod output;
+pub mod realserver;
 pub mod status;

@@ -426,9 +426,14 @@ pub(crate) const fn family(ip: IpAddr) -> AddressFamily {
     }
 }
 
-pub(crate) const fn prefix_len(ip: IpAddr) -> u8 {
+const fn prefix_len(ip: IpAddr) -> u8 {
     match ip {
         IpAddr::V4(_) => 32,
         IpAddr::V6(_) => 128,
     }
+}
+
+/// The address as a prefix of its own: /32 or /128.
+pub(crate) fn host_net(ip: IpAddr) -> IpNet {
+    ip.into()
 }
