@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::health::Checks;
-use super::placement::Placement;
+use super::placement::{Placement, absent_devices, check_interfaces};
 use super::reconciler::{Inspection, Reconciler, Sources};
 use super::reload::{differences, needs_restart};
 use super::seams::{Links, PacketPath};
@@ -102,6 +102,7 @@ pub struct Agent<P, L> {
     reconciler: JoinHandle<Reconciler<P, L>>,
     stop: CancellationToken,
     config: watch::Sender<Arc<Config>>,
+    network: watch::Receiver<Network>,
     checks: Checks,
 }
 
@@ -120,12 +121,15 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     let took_over = packet_path.took_over();
     let installed = found(&packet_path, &config, leftovers, &network.borrow());
     let placement = Placement::of(&config);
+    for absent in absent_devices(&config, &network.borrow()) {
+        warn!("{absent}; it is used as soon as it exists");
+    }
     resolved(&config, &mut network).await;
     let (config, config_seen) = watch::channel(Arc::new(config));
     let sources = Sources {
         config: config_seen,
         health: checks.verdicts(),
-        network,
+        network: network.clone(),
         inspections,
     };
     let mut reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
@@ -150,6 +154,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         reconciler,
         stop,
         config,
+        network,
         checks,
     })
 }
@@ -231,6 +236,11 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         }
         if differences.is_empty() {
             info!("nothing changes");
+        }
+        let network = self.network.borrow().clone();
+        let missing = check_interfaces(&new, &network).err();
+        for absent in missing.into_iter().chain(absent_devices(&new, &network)) {
+            warn!("{absent}; it is used as soon as it exists");
         }
         surroundings.resolve(real_server_addresses(&new));
         self.checks.reload(&new).await;
