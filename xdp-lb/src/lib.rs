@@ -4,9 +4,11 @@
 //! [`probe`]) and the network ([`net`]) say what is alive and where; [`plan`] turns all of that into
 //! the tables that the kernel must hold and the steps that lead there; [`agent`] drives the machines
 //! and is the only writer of the [`dataplane`]. [`control`] and [`telemetry`] only read snapshots.
-//! [`cli`] is what users type; [`realserver`] is the other side of direct routing.
+//! [`cli`] is what users type; [`realserver`] is the other side of direct routing; [`sys`] is the
+//! machine the agent runs on.
 //!
-//! `config`, `health` and `plan` are pure: no sockets, no clock, no files, no tasks.
+//! `config`, `health` and `plan` are pure: no sockets, no clock, no tasks, and but for reading the
+//! configuration no files. [`machine`] is the shape of their state machines.
 
 pub mod agent;
 pub mod cli;
