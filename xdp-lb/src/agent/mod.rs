@@ -28,6 +28,7 @@ pub mod reconciler;
 pub mod writer;
 
 pub mod drive;
+mod ebpf;
 pub mod seams;
 #[cfg(test)]
 pub(crate) mod testing;
