@@ -28,6 +28,7 @@ pub struct Span {
 
 impl Span {
     /// From the start of this one to the end of `other`; both in one file.
+    #[must_use]
     pub fn to(self, other: Self) -> Self {
         Self {
             end: other.end.max(self.start),

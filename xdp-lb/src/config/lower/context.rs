@@ -113,12 +113,7 @@ impl<'a> Context<'a> {
         }
         let found = keywords::find(scope, name);
         if found.is_none() {
-            let diagnostic = if is_not_yet_syntax(name) {
-                expansion(&statement.keyword)
-            } else {
-                unknown(scope, statement)
-            };
-            self.push(diagnostic);
+            self.push(unknown(scope, statement));
         }
         found
     }
@@ -127,7 +122,7 @@ impl<'a> Context<'a> {
     fn is_fit(&mut self, scope: Scope, keyword: &'static Keyword, statement: &Statement) -> bool {
         match keyword.status {
             Status::Supported => {}
-            Status::NotYet => return true,
+            Status::NotYet => return self.has_its_values(scope, keyword, statement),
             Status::NotNeeded(_) => return false,
             Status::NotYetNoticeable(how) => {
                 self.push(
@@ -161,6 +156,25 @@ impl<'a> Context<'a> {
             self.push(extra_values(scope, keyword, extra, last));
         }
         self.has_the_right_block(keyword, statement)
+    }
+
+    /// Whether keepalived would start with this keyword, which has no effect here yet.
+    fn has_its_values(
+        &mut self,
+        scope: Scope,
+        keyword: &'static Keyword,
+        statement: &Statement,
+    ) -> bool {
+        // Elsewhere keepalived 2.2.7 passes over most keywords without their value.
+        let strict = matches!(
+            scope,
+            Scope::VrrpInstance | Scope::Authentication | Scope::VirtualServer | Scope::RealServer
+        );
+        if strict && statement.values.len() < keyword.values.min {
+            self.push(missing_value(keyword, statement));
+            return false;
+        }
+        true
     }
 
     fn has_the_right_block(&mut self, keyword: &Keyword, statement: &Statement) -> bool {
@@ -249,28 +263,6 @@ fn within(scope: Scope) -> String {
         Scope::Root => "at the top level".to_owned(),
         inner => format!("in '{}'", inner.name()),
     }
-}
-
-/// Parts of the language that rewrite lines before they are read.
-fn is_not_yet_syntax(name: &str) -> bool {
-    name.starts_with(['@', '$', '~'])
-}
-
-fn expansion(word: &Word) -> Diagnostic {
-    let what = match word.text.chars().next() {
-        Some('@') => "a condition on the configuration id",
-        Some('$') => "a definition",
-        _ => "a repeated line",
-    };
-    Diagnostic::error(
-        Code::NotSupported,
-        format!(
-            "{} is {what}, which this version cannot read",
-            quote(&word.text)
-        ),
-    )
-    .at(word.span, "refused")
-    .help("write the lines out as this director needs them")
 }
 
 fn missing_value(keyword: &Keyword, statement: &Statement) -> Diagnostic {

@@ -53,13 +53,13 @@ impl Instances {
 
     /// Checks them against each other.
     pub(super) fn finish(self, context: &mut Context<'_>) -> Vec<VrrpInstance> {
-        if let Some((_, span)) = self.list.first() {
+        if !self.list.is_empty() {
             context.push(
                 Diagnostic::note(
                     Code::NoEffectYet,
-                    "this version sends and hears no adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does",
+                    "this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does",
                 )
-                .at(*span, "make only one director of the group MASTER"),
+                .help("make one director of the group MASTER, and only one"),
             );
         }
         for (index, (instance, span)) in self.list.iter().enumerate() {
@@ -250,7 +250,6 @@ fn authentication(context: &mut Context<'_>, block: &Statement) {
     let mut password = false;
     for (keyword, statement) in context.keywords(Scope::Authentication, block.body()) {
         let Some(value) = statement.values.first() else {
-            missing_authentication_value(context, keyword, statement);
             continue;
         };
         if keyword.name == "auth_type" {
@@ -291,24 +290,6 @@ fn authentication(context: &mut Context<'_>, block: &Statement) {
         )
         .at(block.keyword.span, "adverts carry no password, as with keepalived")
         .help("set both, 'auth_type PASS' and 'auth_pass …', each on its own line, on every director of the group at once; or remove the block"),
-    );
-}
-
-fn missing_authentication_value(
-    context: &mut Context<'_>,
-    keyword: &Keyword,
-    statement: &Statement,
-) {
-    context.push(
-        Diagnostic::error(
-            Code::MissingValue,
-            format!("'{}' has no value", keyword.name),
-        )
-        .at(
-            statement.head(),
-            format!("expected {} here", keyword.values.syntax),
-        )
-        .because("keepalived exits when it reads this"),
     );
 }
 

@@ -471,7 +471,7 @@ fn a_service_without_a_port_takes_all_of_them_and_sticks() {
     assert_eq!(service.real_servers[0].address.port(), 0);
     assert_eq!(
         service.persistence.map(|p| p.timeout),
-        Some(Duration::from_secs(360))
+        Some(Duration::from_mins(6))
     );
     assert_eq!(warnings(&loaded.diagnostics), [Code::DefaultUsed]);
     assert_eq!(
