@@ -113,7 +113,7 @@ impl<'a> Context<'a> {
         }
         let found = keywords::find(scope, name);
         if found.is_none() {
-            self.push(unknown(scope, statement));
+            self.diagnostics.push_warning(|| unknown(scope, statement));
         }
         found
     }
@@ -148,7 +148,7 @@ impl<'a> Context<'a> {
         }
         let values = statement.values.len();
         if values < keyword.values.min {
-            self.push(missing_value(keyword, statement));
+            self.push(missing_value(scope, keyword, statement));
             return false;
         }
         if let Some(extra) = statement.values.get(keyword.values.max) {
@@ -171,7 +171,7 @@ impl<'a> Context<'a> {
             Scope::VrrpInstance | Scope::Authentication | Scope::VirtualServer | Scope::RealServer
         );
         if strict && statement.values.len() < keyword.values.min {
-            self.push(missing_value(keyword, statement));
+            self.push(missing_value(scope, keyword, statement));
             return false;
         }
         true
@@ -219,10 +219,10 @@ impl<'a> Context<'a> {
 /// A keyword that `scope` does not hold.
 fn unknown(scope: Scope, statement: &Statement) -> Diagnostic {
     let name = &statement.keyword.text;
-    let effect = if statement.block.is_some() {
-        "skipped with its block"
-    } else {
-        "ignored, as keepalived does"
+    let effect = match (scope, &statement.block) {
+        (_, Some(_)) => "skipped with its block",
+        (Scope::XdpLb, None) => "ignored",
+        (_, None) => "ignored, as keepalived does",
     };
     let elsewhere = keywords::scopes_of(name);
     if let Some(right) = keywords::right_name(scope, name).or_else(|| {
@@ -265,16 +265,19 @@ fn within(scope: Scope) -> String {
     }
 }
 
-fn missing_value(keyword: &Keyword, statement: &Statement) -> Diagnostic {
-    Diagnostic::error(
+fn missing_value(scope: Scope, keyword: &Keyword, statement: &Statement) -> Diagnostic {
+    let diagnostic = Diagnostic::error(
         Code::MissingValue,
         format!("'{}' has no value", keyword.name),
     )
     .at(
         statement.head(),
         format!("expected {} here", keyword.values.syntax),
-    )
-    .because("keepalived exits when it reads this")
+    );
+    match scope {
+        Scope::Root | Scope::XdpLb => diagnostic,
+        _ => diagnostic.because("keepalived exits when it reads this"),
+    }
 }
 
 /// Words behind the last value.

@@ -97,7 +97,7 @@ fn priority_and_state_have_keepalived_s_defaults() {
 
 #[test]
 fn instances_that_keepalived_does_not_run_are_errors() {
-    let cases: [(&str, &[Code]); 7] = [
+    let cases: [(&str, &[Code]); 8] = [
         (
             "vrrp_instance A {\ninterface eth0\n}",
             &[Code::MissingKeyword],
@@ -122,6 +122,10 @@ fn instances_that_keepalived_does_not_run_are_errors() {
         (
             "vrrp_instance A {\ninterface eth0\nvirtual_router_id 1\nauthentication {\nauth_pass\n}\n}",
             &[Code::MissingValue],
+        ),
+        (
+            "vrrp_instance A {\ninterface\nvirtual_router_id\n}",
+            &[Code::MissingValue, Code::MissingValue],
         ),
     ];
     for (text, expected) in cases {
