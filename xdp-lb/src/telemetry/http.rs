@@ -391,6 +391,8 @@ mod tests {
         let limits = Limits {
             connections: 2,
             head: SHORT,
+            // Only the other limit shall free their places.
+            connection: Duration::from_mins(10),
             ..LIMITS
         };
         let running = start(Some(sample::snapshot()), limits);

@@ -1,6 +1,6 @@
 //! Prometheus metrics: a [`Snapshot`] and what health checks reported go in, text comes out.
 //!
-//! [`table`] names every metric; [`collector`] fills it from a snapshot; [`health`] counts health
+//! [`table`] names every metric; `collector` fills it from a snapshot; `health` counts health
 //! checks; [`docs`] writes docs/metrics.md from the same table. No value is kept between scrapes.
 
 use std::fmt::Write;
