@@ -250,7 +250,6 @@ impl Notifications {
             MulticastGroup::Ipv6Ifaddr,
             MulticastGroup::Ipv6Route,
             MulticastGroup::Ipv6Rule,
-            MulticastGroup::Nexthop,
         ])
         .map_err(Error::Open)?;
         enlarge(connection.socket_mut().socket_mut());
