@@ -12,7 +12,7 @@
 //! - quotes never span lines: a word whose quote is not closed is dropped with the rest of its line.
 
 use super::ast::Word;
-use super::diagnostic::{Code, Diagnostic};
+use super::diagnostic::{Code, Collector, Diagnostic};
 use super::keywords;
 use super::source::{FileId, Span};
 
@@ -30,7 +30,7 @@ pub(super) enum Token {
 }
 
 /// Splits the text of `file` into tokens.
-pub(super) fn lex(file: FileId, text: &str, diagnostics: &mut Vec<Diagnostic>) -> Vec<Token> {
+pub(super) fn lex(file: FileId, text: &str, diagnostics: &mut Collector) -> Vec<Token> {
     let mut lexer = Lexer {
         file,
         text,
@@ -56,7 +56,7 @@ struct Lexer<'a> {
     /// No word of the current statement was seen yet.
     first: bool,
     tokens: Vec<Token>,
-    diagnostics: &'a mut Vec<Diagnostic>,
+    diagnostics: &'a mut Collector,
 }
 
 impl Lexer<'_> {
@@ -134,6 +134,9 @@ impl Lexer<'_> {
             self.first = false;
         }
         let span = self.span(start);
+        if !quoted && !self.script && text.starts_with('\'') {
+            self.single_quote(span);
+        }
         if text.contains(char::REPLACEMENT_CHARACTER) {
             self.not_utf8(span);
         }
@@ -170,6 +173,14 @@ impl Lexer<'_> {
             )
             .at(span, "dropped, as keepalived does")
             .help("close it with a `\"` at the end of the value"),
+        );
+    }
+
+    fn single_quote(&mut self, span: Span) {
+        self.diagnostics.push(
+            Diagnostic::warning(Code::SingleQuote, "single quotes quote nothing here")
+                .at(span, "taken as a part of the word, as keepalived does")
+                .help("write double quotes, or none"),
         );
     }
 
@@ -216,7 +227,7 @@ mod tests {
 
     /// Words as text, quoted ones in quotes; `{`, `}`; `;` for a line end.
     fn shape(text: &str) -> (String, Vec<Code>) {
-        let mut diagnostics = Vec::new();
+        let mut diagnostics = Collector::default();
         let tokens = lex(FileId::default(), text, &mut diagnostics);
         let parts: Vec<String> = tokens
             .iter()
@@ -230,7 +241,7 @@ mod tests {
             .collect();
         (
             parts.join(" "),
-            diagnostics.iter().map(Diagnostic::code).collect(),
+            diagnostics.items().iter().map(Diagnostic::code).collect(),
         )
     }
 
@@ -252,7 +263,8 @@ mod tests {
             ("fo\"o b\"ar", r#"fo "o b" ar ;"#),
             // Outside the lines of scripts a backslash and a single quote are ordinary.
             (r#"auth_pass "a\" b"#, r#"auth_pass "a\\" b ;"#),
-            (r"auth_pass 'a b'", "auth_pass 'a b' ;"),
+            (r"auth_pass a'b", "auth_pass a'b ;"),
+            (r"script 'a b'", "script 'a b' ;"),
             (r#"script "a \"{\" \\ b" c"#, r#"script "a \"{\" \\ b" c ;"#),
             ("x { script \"\\\"\" }", r#"x { script "\"" } ;"#),
             // Only the statement that starts with the keyword is a script's.
@@ -278,6 +290,7 @@ mod tests {
                 Code::UnterminatedQuote,
             ),
             ("script \"foo\\", "script ;", Code::UnterminatedQuote),
+            ("interface 'eth0'", "interface 'eth0' ;", Code::SingleQuote),
             ("\u{feff}state", "state ;", Code::ByteOrderMark),
             (
                 "router_id a\u{fffd}",
@@ -293,7 +306,7 @@ mod tests {
     #[test]
     fn spans_cover_quotes_and_nothing_else() {
         let text = "a \"b c\" d{";
-        let tokens = lex(FileId::default(), text, &mut Vec::new());
+        let tokens = lex(FileId::default(), text, &mut Collector::default());
         let spans: Vec<&str> = tokens
             .iter()
             .filter_map(|token| match token {
@@ -309,7 +322,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_lexes_and_words_are_what_their_span_shows(text in ".{0,200}|[a-z{}\"\\\\#! \n\r]{0,200}") {
-            let tokens = lex(FileId::default(), &text, &mut Vec::new());
+            let tokens = lex(FileId::default(), &text, &mut Collector::default());
             let mut last = 0;
             for token in &tokens {
                 if let Token::Word(word) = token {

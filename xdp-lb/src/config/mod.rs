@@ -21,6 +21,7 @@ pub mod source;
 
 use std::path::{Path, PathBuf};
 
+use diagnostic::Collector;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 use model::Config;
 pub use source::ReadError;
@@ -64,7 +65,7 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Loaded, Diagnostics> {
     let mut sources = Sources::default();
     let file = sources.add(name, bytes);
-    let mut diagnostics = Vec::new();
+    let mut diagnostics = Collector::default();
     let tokens = lexer::lex(file, sources.text(file), &mut diagnostics);
     let tree = parser::parse(tokens, &sources, &mut diagnostics);
     let config = lower::lower(&tree, &sources, &mut diagnostics);
@@ -96,3 +97,6 @@ pub fn count(diagnostics: &Diagnostics) -> String {
         parts.join(", ")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-/// Longest configuration that is read, bytes. The largest real ones are about 1 MiB.
+/// Longest configuration that is read, bytes: several times a file that fills every table of a director.
 pub const MAX_BYTES: u64 = 16 << 20;
 
 /// Which of the [`Sources`].

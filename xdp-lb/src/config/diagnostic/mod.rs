@@ -58,6 +58,8 @@ codes! {
     ByteOrderMark = "byte-order-mark",
     /// Bytes that are not UTF-8.
     NotUtf8 = "not-utf-8",
+    /// A word in single quotes, which quote nothing.
+    SingleQuote = "single-quote",
     /// A quote that is not closed on its line.
     UnterminatedQuote = "unterminated-quote",
     /// A block whose `}` is missing.
@@ -226,37 +228,98 @@ impl Diagnostic {
     }
 }
 
+/// Where the stages put what they have to say.
+///
+/// It keeps the first [`Collector::KEPT`] of each severity and counts the rest: a file that is no
+/// configuration at all has something wrong in every line.
+#[derive(Clone, Debug, Default)]
+pub struct Collector {
+    items: Vec<Diagnostic>,
+    counts: Counts,
+}
+
+/// How many there were, kept or not.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    errors: usize,
+    warnings: usize,
+    notes: usize,
+}
+
+impl Collector {
+    /// How many of each severity are kept.
+    pub const KEPT: usize = 500;
+
+    /// Takes one.
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        let count = match diagnostic.severity {
+            Severity::Error => &mut self.counts.errors,
+            Severity::Warning => &mut self.counts.warnings,
+            Severity::Note => &mut self.counts.notes,
+        };
+        *count += 1;
+        if *count <= Self::KEPT {
+            self.items.push(diagnostic);
+        }
+    }
+
+    /// What was kept so far.
+    pub fn items(&self) -> &[Diagnostic] {
+        &self.items
+    }
+}
+
 /// All diagnostics of a configuration, in the order of the file, with the files.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnostics {
     sources: Sources,
     items: Vec<Diagnostic>,
+    counts: Counts,
 }
 
 impl Diagnostics {
     /// Sorts by place; what has none comes last.
-    pub fn new(sources: Sources, mut items: Vec<Diagnostic>) -> Self {
+    pub fn new(sources: Sources, collected: Collector) -> Self {
+        let Collector { mut items, counts } = collected;
         items.sort_by_key(|item| (item.span().is_none(), item.span()));
-        Self { sources, items }
+        Self {
+            sources,
+            items,
+            counts,
+        }
     }
 
-    /// Each of them.
+    /// Each that was kept.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.items.iter()
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// How many are this bad.
-    pub fn count(&self, severity: Severity) -> usize {
-        self.iter().filter(|item| item.severity == severity).count()
+    /// How many are this bad, kept or not.
+    pub const fn count(&self, severity: Severity) -> usize {
+        match severity {
+            Severity::Error => self.counts.errors,
+            Severity::Warning => self.counts.warnings,
+            Severity::Note => self.counts.notes,
+        }
+    }
+
+    /// How many were not kept.
+    pub const fn omitted(&self) -> usize {
+        let Counts {
+            errors,
+            warnings,
+            notes,
+        } = self.counts;
+        errors + warnings + notes - self.items.len()
     }
 
     /// Whether the configuration cannot be used.
-    pub fn has_errors(&self) -> bool {
+    pub const fn has_errors(&self) -> bool {
         self.count(Severity::Error) > 0
     }
 

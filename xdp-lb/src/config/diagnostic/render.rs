@@ -14,9 +14,14 @@ impl Diagnostics {
         } else {
             Renderer::plain()
         };
-        self.iter()
+        let mut text: String = self
+            .iter()
             .map(|item| self.render_one(item, &renderer) + "\n\n")
-            .collect()
+            .collect();
+        if self.omitted() > 0 {
+            text += &format!("… and {} more like these\n\n", self.omitted());
+        }
+        text
     }
 
     /// `FILE:LINE:COLUMN: warning: …`, for logs.

@@ -34,7 +34,7 @@ pub(super) const ROOT: &[Keyword] = &[
         "virtual_server",
         1,
         2,
-        "ADDRESS [PORT] | fwmark N | group NAME",
+        "ADDRESS [PORT]",
         VirtualServer,
         Supported,
         "A service and its real servers",
@@ -158,7 +158,7 @@ pub(super) const ROOT: &[Keyword] = &[
 ];
 
 pub(super) const GLOBAL_DEFS: &[Keyword] = &[
-    one(
+    maybe(
         "router_id",
         "NAME",
         Supported,

@@ -52,6 +52,7 @@ fn nearest(scope: Scope, name: &str) -> Option<&'static str> {
     scope
         .keywords()
         .iter()
+        .filter(|keyword| keyword.name.len().abs_diff(wanted.len()) <= limit)
         .map(|keyword| (distance(keyword), keyword.name))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 
 use crate::config::ast::{Statement, Word};
-use crate::config::diagnostic::{Code, Diagnostic, quote};
+use crate::config::diagnostic::{Code, Collector, Diagnostic, quote};
 use crate::config::keywords::{self, Keyword, Scope, Status};
 use crate::config::source::{Sources, Span};
 
 /// The state of a run.
 pub(super) struct Context<'a> {
     sources: &'a Sources,
-    diagnostics: &'a mut Vec<Diagnostic>,
+    diagnostics: &'a mut Collector,
     /// Keywords without effect yet, in the order of the file, with their lines.
     without_effect: Vec<(&'static str, usize)>,
 }
 
 impl<'a> Context<'a> {
-    pub(super) const fn new(sources: &'a Sources, diagnostics: &'a mut Vec<Diagnostic>) -> Self {
+    pub(super) const fn new(sources: &'a Sources, diagnostics: &'a mut Collector) -> Self {
         Self {
             sources,
             diagnostics,
@@ -223,13 +223,9 @@ fn unknown(scope: Scope, statement: &Statement) -> Diagnostic {
         .suggest(statement.keyword.span, right);
     }
     if elsewhere.is_empty() {
-        let place = match scope {
-            Scope::Root => "at the top level".to_owned(),
-            inner => format!("in '{}'", inner.name()),
-        };
         return Diagnostic::warning(
             Code::UnknownKeyword,
-            format!("unknown keyword {} {place}", quote(name)),
+            format!("unknown keyword {} {}", quote(name), within(scope)),
         )
         .at(statement.keyword.span, effect);
     }
@@ -239,8 +235,12 @@ fn unknown(scope: Scope, statement: &Statement) -> Diagnostic {
     )
     .at(statement.keyword.span, effect)
     .help(format!(
-        "it belongs {}; look for a brace too many or too few above",
-        elsewhere.join(" or ")
+        "it belongs in {}; look for a brace too many or too few above",
+        elsewhere
+            .iter()
+            .map(|scope| format!("'{scope}'"))
+            .collect::<Vec<_>>()
+            .join(" or ")
     ))
 }
 
@@ -288,7 +288,7 @@ fn missing_value(keyword: &Keyword, statement: &Statement) -> Diagnostic {
 /// Words behind the last value.
 fn extra_values(scope: Scope, keyword: &Keyword, extra: &Word, last: &Word) -> Diagnostic {
     if keywords::find(scope, &extra.text).is_some() {
-        return joined_line(&extra.text, extra.span.to(last.span), extra.span);
+        return joined_line(keyword.name, &extra.text, extra.span.to(last.span));
     }
     Diagnostic::warning(
         Code::ExtraValue,
@@ -298,20 +298,18 @@ fn extra_values(scope: Scope, keyword: &Keyword, extra: &Word, last: &Word) -> D
     .because(format!("its form is '{}'", keyword.synopsis()))
 }
 
-/// A second keyword on the line of another.
-pub(super) fn joined_line(name: &str, rest: Span, at: Span) -> Diagnostic {
-    let insert = Span {
-        end: at.start,
-        ..at
-    };
+/// A second keyword, `name`, on the line of `keyword`.
+pub(super) fn joined_line(keyword: &str, name: &str, rest: Span) -> Diagnostic {
     Diagnostic::warning(
         Code::ExtraValue,
-        format!("{} stands on the line of another keyword", quote(name)),
+        format!(
+            "{} is ignored: it stands on the line of '{keyword}'",
+            quote(name)
+        ),
     )
     .at(
         rest,
-        "ignored, as keepalived does: it reads one keyword per line",
+        "keepalived reads one keyword per line, and so does xdp-lb",
     )
     .help("put it on a line of its own")
-    .suggest(insert, "\n")
 }

@@ -17,14 +17,14 @@ mod value;
 mod vrrp;
 
 use super::ast::Statement;
-use super::diagnostic::Diagnostic;
+use super::diagnostic::Collector;
 use super::keywords::Scope;
 use super::model::Config;
 use super::source::Sources;
 use context::Context;
 
 /// Reads a whole tree.
-pub fn lower(tree: &[Statement], sources: &Sources, diagnostics: &mut Vec<Diagnostic>) -> Config {
+pub fn lower(tree: &[Statement], sources: &Sources, diagnostics: &mut Collector) -> Config {
     let mut context = Context::new(sources, diagnostics);
     let mut config = Config::default();
     let mut instances = vrrp::Instances::default();
@@ -43,8 +43,3 @@ pub fn lower(tree: &[Statement], sources: &Sources, diagnostics: &mut Vec<Diagno
     context.finish();
     config
 }
-
-#[cfg(test)]
-mod goldens;
-#[cfg(test)]
-mod tests;

@@ -111,7 +111,7 @@ impl Draft {
                 Code::Conflict,
                 format!("direct routing cannot change the port to {own}: {used} is used, as keepalived does"),
             )
-            .at(self.head, "not the port of the virtual server"),
+            .at(self.head, "not the port of the virtual server; the checks use that one too"),
         );
     }
 }

@@ -53,6 +53,15 @@ impl Instances {
 
     /// Checks them against each other.
     pub(super) fn finish(self, context: &mut Context<'_>) -> Vec<VrrpInstance> {
+        if let Some((_, span)) = self.list.first() {
+            context.push(
+                Diagnostic::note(
+                    Code::NoEffectYet,
+                    "this version sends and hears no adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does",
+                )
+                .at(*span, "make only one director of the group MASTER"),
+            );
+        }
         for (index, (instance, span)) in self.list.iter().enumerate() {
             let same = |(other, _): &&(VrrpInstance, Span)| {
                 other.virtual_router_id == instance.virtual_router_id
@@ -263,9 +272,9 @@ fn authentication(context: &mut Context<'_>, block: &Statement) {
             && keywords::find(Scope::Authentication, &extra.text).is_some()
         {
             context.push(joined_line(
+                keyword.name,
                 &extra.text,
                 extra.span.to(last.span),
-                extra.span,
             ));
         }
     }
@@ -305,16 +314,12 @@ fn missing_authentication_value(
 
 fn long_password(context: &mut Context<'_>, value: &Word) {
     if value.text.len() > PASSWORD_LENGTH {
-        let used = value.text.get(..PASSWORD_LENGTH).unwrap_or("");
         context.push(
             Diagnostic::warning(
                 Code::BadValue,
                 format!("only the first {PASSWORD_LENGTH} characters of the password count"),
             )
-            .at(
-                value.span,
-                format!("used as {}, as keepalived does", quote(used)),
-            ),
+            .at(value.span, "the others are dropped, as keepalived does"),
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Named;
 use crate::config::ast::{Statement, Word};
-use crate::config::diagnostic::{Code, Diagnostic, quote};
+use crate::config::diagnostic::{Code, Collector, Diagnostic, quote};
 use crate::config::keywords::{self, Scope};
 use crate::config::source::{Sources, Span};
 
@@ -16,13 +16,14 @@ pub(super) fn not_closed_before(block: &Named, keyword: &Word, sources: &Sources
     Diagnostic::warning(
         Code::UnclosedBlock,
         format!(
-            "{} (line {line}) is not closed before {}, which it cannot hold",
+            "{} (line {line}) is not closed before {}, which cannot stand in it",
             block.text,
             quote(&keyword.text),
         ),
     )
     .at(block.head, "opened here; a '}' is missing")
     .at(keyword.span, "taken to be closed before this")
+    .because("keepalived takes what follows for a part of it")
     .help("add the missing '}'")
     .suggest(insert, "}\n")
 }
@@ -32,7 +33,7 @@ pub(super) fn not_closed_before(block: &Named, keyword: &Word, sources: &Sources
 pub(super) fn lift_misplaced_blocks(
     root: &mut Vec<Statement>,
     sources: &Sources,
-    diagnostics: &mut Vec<Diagnostic>,
+    diagnostics: &mut Collector,
 ) {
     let mut lifted = Vec::with_capacity(root.len());
     for mut outer in root.drain(..) {

@@ -10,7 +10,7 @@
 mod mend;
 
 use super::ast::{Block, Statement, Word};
-use super::diagnostic::{Code, Diagnostic, quote};
+use super::diagnostic::{Code, Collector, Diagnostic, quote};
 use super::keywords::{self, Scope};
 use super::lexer::Token;
 use super::source::{Sources, Span};
@@ -22,7 +22,7 @@ const MAX_DEPTH: usize = 16;
 pub(super) fn parse(
     tokens: Vec<Token>,
     sources: &Sources,
-    diagnostics: &mut Vec<Diagnostic>,
+    diagnostics: &mut Collector,
 ) -> Vec<Statement> {
     let missing = missing_braces(&tokens);
     let mut parser = Parser {
@@ -63,9 +63,16 @@ struct Frame {
     statements: Vec<Statement>,
 }
 
+impl Frame {
+    /// Whether it follows no keyword.
+    const fn is_stray(&self) -> bool {
+        self.keyword.text.is_empty() && !self.keyword.quoted
+    }
+}
+
 struct Parser<'a> {
     sources: &'a Sources,
-    diagnostics: &'a mut Vec<Diagnostic>,
+    diagnostics: &'a mut Collector,
     root: Vec<Statement>,
     frames: Vec<Frame>,
     /// The words of the current line.
@@ -126,18 +133,7 @@ impl Parser<'_> {
             self.words.extend(last.values);
         }
         let mut words = std::mem::take(&mut self.words).into_iter();
-        let keyword = words.next().unwrap_or_else(|| {
-            self.diagnostics.push(
-                Diagnostic::warning(Code::StrayBlock, "this '{' follows no keyword")
-                    .at(open, "the block is skipped")
-                    .help("put the keyword before it, or remove it and its '}'"),
-            );
-            Word {
-                text: String::new(),
-                quoted: false,
-                span: open,
-            }
-        });
+        let keyword = words.next().unwrap_or_else(|| self.no_keyword(open));
         self.close_blocks_that_cannot_hold(&keyword);
         let scope = keywords::find(self.scope(), &keyword.text).and_then(|known| known.block);
         self.frames.push(Frame {
@@ -147,6 +143,22 @@ impl Parser<'_> {
             scope,
             statements: Vec::new(),
         });
+    }
+
+    /// Stands in for the keyword of a block that has none.
+    fn no_keyword(&mut self, open: Span) -> Word {
+        if !self.frames.iter().any(Frame::is_stray) {
+            self.diagnostics.push(
+                Diagnostic::warning(Code::StrayBlock, "this '{' follows no keyword")
+                    .at(open, "the block is skipped")
+                    .help("put the keyword before it, or remove it and its '}'"),
+            );
+        }
+        Word {
+            text: String::new(),
+            quoted: false,
+            span: open,
+        }
     }
 
     fn close(&mut self, span: Span) {
@@ -206,6 +218,9 @@ impl Parser<'_> {
     }
 
     fn report_open_at_end(&mut self, frame: &Frame) {
+        if frame.is_stray() {
+            return;
+        }
         let name = Named::of(frame);
         let line = self.sources.line(name.head);
         self.diagnostics.push(

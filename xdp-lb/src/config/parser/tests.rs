@@ -6,10 +6,11 @@ use proptest::prelude::*;
 fn shape(text: &str) -> (String, Vec<(Code, usize)>) {
     let mut sources = Sources::default();
     let file = sources.add("f", text.as_bytes());
-    let mut diagnostics = Vec::new();
+    let mut diagnostics = Collector::default();
     let tokens = lex(file, sources.text(file), &mut diagnostics);
     let tree = parse(tokens, &sources, &mut diagnostics);
     let codes = diagnostics
+        .items()
         .iter()
         .map(|item| {
             (

@@ -1,0 +1,71 @@
+//! A switched network: hosts, each a namespace with one interface, on one bridge.
+//!
+//! The bridge has a namespace of its own, so that the machine's own namespace sees none of it.
+
+use anyhow::Result;
+
+use crate::link;
+use crate::netns::Netns;
+
+/// The interface that every host has.
+pub const INTERFACE: &str = "eth0";
+
+const BRIDGE: &str = "br0";
+
+/// A switch.
+#[derive(Debug)]
+pub struct Lan {
+    prefix: String,
+    switch: Netns,
+}
+
+/// A host on the switch.
+#[derive(Debug)]
+pub struct Host {
+    /// Its name, which is also the name of its port on the switch.
+    pub name: String,
+    /// Its namespace.
+    pub netns: Netns,
+    /// MAC of [`INTERFACE`], as text in lower case.
+    pub mac: String,
+}
+
+impl Lan {
+    /// A switch without hosts. All namespaces begin with `prefix`.
+    pub fn create(prefix: &str) -> Result<Self> {
+        let switch = Netns::create(&format!("{prefix}switch"))?;
+        link::add_bridge(&switch, BRIDGE)?;
+        Ok(Self {
+            prefix: prefix.to_owned(),
+            switch,
+        })
+    }
+
+    /// Plugs in a host. `name` is an interface name: 15 characters at most.
+    pub fn add_host<'a>(
+        &self,
+        name: &str,
+        addresses: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Host> {
+        let netns = Netns::create(&format!("{}{name}", self.prefix))?;
+        link::add_bridged_veth((&self.switch, BRIDGE, name), (&netns, INTERFACE))?;
+        link::add_addresses(&netns, INTERFACE, addresses)?;
+        link::finish_frames_when_sending(&netns, INTERFACE)?;
+        let mac = link::show(&netns, INTERFACE)?.address;
+        Ok(Host {
+            name: name.to_owned(),
+            netns,
+            mac,
+        })
+    }
+
+    /// The namespace of the switch; each host's port there has the host's name.
+    pub const fn switch(&self) -> &Netns {
+        &self.switch
+    }
+
+    /// Makes it so that the switch outlives this value.
+    pub fn keep(&mut self) {
+        self.switch.keep();
+    }
+}

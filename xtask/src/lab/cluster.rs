@@ -1,0 +1,192 @@
+//! The cluster of seed 004 on one machine: client, director and real servers on one switch.
+//!
+//! Interface name and addresses are the seed's own, so its file is used as it stands.
+
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+use xdp_lb_tests::lan::{Host, INTERFACE, Lan};
+use xdp_lb_tests::netns::unique_prefix;
+use xdp_lb_tests::process::Process;
+use xdp_lb_tests::xdp::Pass;
+
+use super::agent::Agent;
+use super::build::Built;
+use super::ledger::Ledger;
+use super::seed::Seed;
+use super::server::RealServer;
+use super::steps::Steps;
+
+/// Last octets of the clients, in the network of the VIP; no host of the seed has one of them.
+pub(crate) const CLIENTS: RangeInclusive<u8> = 10..=89;
+
+/// Last octet of the director's own address.
+const DIRECTOR: u8 = 100;
+
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// A running cluster. Its parts go in the order in which they stand here.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    /// The agent on [`Self::director`].
+    pub(crate) agent: Agent,
+    /// The real servers, in the order of the file.
+    pub(crate) servers: [RealServer; 2],
+    pass: Pass,
+    /// The host with all the clients.
+    pub(crate) client: Host,
+    /// The director.
+    pub(crate) director: Host,
+    /// The switch.
+    pub(crate) lan: Lan,
+    scratch: TempDir,
+    /// What is on the machine because of this cluster.
+    pub(crate) ledger: Ledger,
+}
+
+impl Cluster {
+    /// Puts everything up and waits until it serves.
+    pub(crate) fn start(built: &Built, seed: &Seed, steps: &mut Steps) -> Result<Self> {
+        ensure!(
+            seed.interface == INTERFACE,
+            "the configuration names {}, hosts of the lab have {INTERFACE}",
+            seed.interface
+        );
+        let prefix = unique_prefix("xl");
+        let mut ledger = Ledger::open(prefix.trim_end_matches('-'))?;
+        let scratch = tempfile::Builder::new()
+            .prefix(&format!("xdp-lb-lab-{prefix}"))
+            .tempdir()?;
+        ledger.path(scratch.path())?;
+
+        let network = steps.run("namespaces and switch", || {
+            Network::create(&prefix, seed, &mut ledger)
+        })?;
+        let Network {
+            lan,
+            client,
+            director,
+            servers,
+        } = network;
+        let pass = Pass::attach(&built.rig, lan.switch(), &director.name)?;
+        let servers = steps.run("nginx and WebSocket servers", || {
+            let mut start =
+                |server| RealServer::start(server, (built, seed.vip), scratch.path(), &mut ledger);
+            let [first, second] = servers;
+            Ok([start(first)?, start(second)?])
+        })?;
+        let agent = steps.run("xdp-lb up, until it is ready", || {
+            Agent::start(&director, (built, seed), scratch.path(), &mut ledger)
+        })?;
+        Ok(Self {
+            agent,
+            servers,
+            pass,
+            client,
+            director,
+            lan,
+            scratch,
+            ledger,
+        })
+    }
+
+    /// Where programs of the run may write.
+    pub(crate) fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Starts a program on the client's host.
+    pub(crate) fn start_client(
+        &mut self,
+        name: &str,
+        command: &mut std::process::Command,
+    ) -> Result<Process> {
+        let process = Process::start(name, &self.client.netns, command, self.scratch.path())?;
+        self.ledger.process(&process)?;
+        Ok(process)
+    }
+
+    /// Leaves all of it running and returns how to enter it.
+    pub(crate) fn keep(mut self) -> Result<String> {
+        let doors = self.doors();
+        let pin = Path::new(BPFFS).join(format!("xdp-lb-lab-{}", std::process::id()));
+        self.ledger.path(&pin)?;
+        self.ledger.keep()?;
+        self.pass.keep(&pin)?;
+        self.agent.keep();
+        for server in &mut self.servers {
+            server.keep();
+        }
+        self.client.netns.keep();
+        self.director.netns.keep();
+        self.lan.keep();
+        self.scratch.disable_cleanup(true);
+        Ok(doors)
+    }
+
+    /// How to enter the hosts and where to look.
+    fn doors(&self) -> String {
+        let servers = self.servers.iter().map(|server| &server.host);
+        let hosts = [&self.client, &self.director].into_iter().chain(servers);
+        let doors: Vec<_> = hosts
+            .map(|host| {
+                format!(
+                    "  {:<10} nsenter --net={}",
+                    host.name,
+                    host.netns.path().display()
+                )
+            })
+            .collect();
+        format!(
+            "\nThe cluster is left up. To enter it\n{}\n\
+             To look at it\n  {} list --instance {}\n  less {}\n\
+             To remove it\n  cargo xtask lab down\n",
+            doors.join("\n"),
+            self.agent.program().display(),
+            self.agent.instance,
+            self.scratch().join("xdp-lb.err").display(),
+        )
+    }
+}
+
+/// Hosts that do not serve yet.
+struct Network {
+    lan: Lan,
+    client: Host,
+    director: Host,
+    servers: [(Host, Ipv4Addr); 2],
+}
+
+impl Network {
+    fn create(prefix: &str, seed: &Seed, ledger: &mut Ledger) -> Result<Self> {
+        for name in ["switch", "client", "director1", "rs1", "rs2"] {
+            ledger.namespace(format!("{prefix}{name}"))?;
+        }
+        let lan = Lan::create(prefix)?;
+        let host = |name: &str, addresses: &[Ipv4Addr]| {
+            let addresses: Vec<_> = addresses
+                .iter()
+                .map(|address| format!("{address}/24"))
+                .collect();
+            lan.add_host(name, addresses.iter().map(String::as_str))
+                .with_context(|| format!("host {name}"))
+        };
+        let clients: Vec<_> = CLIENTS.map(|octet| seed.address(octet)).collect();
+        let client = host("client", &clients)?;
+        let director = host("director1", &[seed.address(DIRECTOR)])?;
+        let [first, second] = seed.servers;
+        let servers = [
+            (host("rs1", &[first])?, first),
+            (host("rs2", &[second])?, second),
+        ];
+        Ok(Self {
+            lan,
+            client,
+            director,
+            servers,
+        })
+    }
+}

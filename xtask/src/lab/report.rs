@@ -1,0 +1,225 @@
+//! The report: the same findings for people and for machines.
+
+use serde_json::{Value, json};
+
+use super::clients::HttpRun;
+use super::findings::Findings;
+use super::judge::Check;
+
+/// For machines: the findings, the verdicts and the verdict.
+pub(crate) fn json(found: &Findings, checks: &[Check]) -> Value {
+    json!({
+        "scenario": "websocket",
+        "pass": passed(checks),
+        "checks": checks,
+        "findings": found,
+    })
+}
+
+/// For people.
+pub(crate) fn text(found: &Findings, checks: &[Check]) -> String {
+    let mut parts = vec![format!(
+        "xdp-lb lab: websocket\n  Seed 004, {}, used unchanged.\n",
+        found.configuration
+    )];
+    let sections = [
+        ("Cluster", hosts(found)),
+        ("Who got what", who_got_what(found)),
+        ("WebSockets", websockets(found)),
+        ("Packets", packets(found)),
+        ("xdp-lb list", indented(&found.list)),
+        ("Time", time(found)),
+        ("Verdict", verdicts(checks)),
+    ];
+    parts.extend(sections.map(|(title, body)| format!("{title}\n{body}")));
+    let failed = checks.iter().filter(|check| !check.pass).count();
+    if failed == 0 {
+        parts.push(format!("PASS: all {} checks hold.\n", checks.len()));
+    } else {
+        parts.push(format!("The agent's log ends\n{}", indented(&found.log)));
+        parts.push(format!(
+            "FAIL: {failed} of {} checks do not hold.\n",
+            checks.len()
+        ));
+    }
+    format!("\n{}", parts.join("\n"))
+}
+
+fn passed(checks: &[Check]) -> bool {
+    checks.iter().all(|check| check.pass)
+}
+
+fn hosts(found: &Findings) -> String {
+    let mode = found.xdp_mode.as_deref().unwrap_or("not attached");
+    let rows = found.hosts.iter().map(|host| {
+        let mut role = host.role.clone();
+        if host.name.starts_with("director") {
+            role = format!("{role}, XDP {mode} on eth0");
+        }
+        vec![host.name.clone(), host.address.clone(), role]
+    });
+    table("lll", rows)
+}
+
+fn who_got_what(found: &Findings) -> String {
+    let servers = [&found.kill.killed, &found.kill.survivor];
+    let mut rows = vec![vec![
+        "requests".to_owned(),
+        "clients".to_owned(),
+        servers[0].clone(),
+        servers[1].clone(),
+        "failed".to_owned(),
+        "s".to_owned(),
+    ]];
+    let named: [(String, &HttpRun); 5] = [
+        ("the first 1,000".to_owned(), &found.http),
+        (
+            format!("clients of {}, as it dies", servers[0]),
+            &found.kill.moved,
+        ),
+        (
+            format!("clients of {}, meanwhile", servers[1]),
+            &found.kill.bystanders,
+        ),
+        (
+            format!("those that moved, after {} is back", servers[0]),
+            &found.comeback.moved_again,
+        ),
+        ("newcomers".to_owned(), &found.comeback.newcomers),
+    ];
+    rows.extend(named.into_iter().map(|(name, run)| {
+        let mut row = vec![name, run.sources.len().to_string()];
+        row.extend(servers.map(|server| run.answered_by(server).to_string()));
+        row.extend([run.failed().to_string(), format!("{:.1}", run.seconds)]);
+        row
+    }));
+    let note = "A dying server's clients ask ten times a second; until its check has failed often \
+                enough, they are refused.";
+    format!("{}  {note}\n{}", table("lrrrrr", rows), errors(found))
+}
+
+/// What failed requests failed of, one line per group of clients.
+fn errors(found: &Findings) -> String {
+    let runs = found.http_runs().into_iter().map(HttpRun::errors);
+    let lines: Vec<_> = runs.filter(|errors| !errors.is_empty()).collect();
+    indented(&lines.join("\n"))
+}
+
+fn websockets(found: &Findings) -> String {
+    let header = [
+        "client",
+        "servers",
+        "broken",
+        "outage s",
+        "attempts",
+        "sent",
+        "echoed",
+        "slowest ms",
+    ];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(found.websockets.iter().map(|socket| {
+        let outages: Vec<_> = socket
+            .outages
+            .iter()
+            .map(|took| format!("{took:.1}"))
+            .collect();
+        vec![
+            socket.source.clone(),
+            socket.servers.join(" → "),
+            socket.broken.to_string(),
+            outages.join(" "),
+            socket.connections.to_string(),
+            socket.sent.to_string(),
+            socket.echoed.to_string(),
+            format!("{:.0}", socket.slowest * 1000.0),
+        ]
+    }));
+    table("llrrrrrr", rows)
+}
+
+fn packets(found: &Findings) -> String {
+    let frames = &found.frames;
+    let rows = [
+        ("frames from the client to the director", frames.to_director),
+        ("frames from the director to servers", frames.from_director),
+        (
+            "frames from servers to the client",
+            frames.replies_to_client,
+        ),
+        (
+            "frames from servers to the director",
+            frames.replies_to_director,
+        ),
+    ];
+    let mut rows: Vec<_> = rows
+        .into_iter()
+        .map(|(what, count)| vec![what.to_owned(), count.to_string()])
+        .collect();
+    rows.extend(found.scrape.reasons.iter().map(|(reason, count)| {
+        vec![
+            format!("xdp_lb_packets_total{{reason=\"{reason}\"}}"),
+            count.to_string(),
+        ]
+    }));
+    table("lr", rows)
+}
+
+fn time(found: &Findings) -> String {
+    let total: f64 = found.steps.iter().map(|step| step.seconds).sum();
+    let mut rows: Vec<_> = found
+        .steps
+        .iter()
+        .map(|step| vec![step.name.clone(), format!("{:.1} s", step.seconds)])
+        .collect();
+    rows.push(vec!["in all".to_owned(), format!("{total:.1} s")]);
+    table("lr", rows)
+}
+
+fn verdicts(checks: &[Check]) -> String {
+    let rows = checks.iter().map(|check| {
+        let verdict = if check.pass { "PASS" } else { "FAIL" };
+        vec![verdict.to_owned(), check.what.clone(), check.seen.clone()]
+    });
+    table("lll", rows)
+}
+
+fn indented(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    let lines: Vec<_> = text.lines().map(|line| format!("  {line}")).collect();
+    lines.join("\n") + "\n"
+}
+
+/// Rows in columns two spaces apart; `alignment` has an `l` or an `r` for each.
+fn table(alignment: &str, rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let rows: Vec<_> = rows.into_iter().collect();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..alignment.len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).zip(alignment.chars());
+        let padded: Vec<_> = cells
+            .map(|((cell, &width), side)| match side {
+                'r' => format!("{cell:>width$}"),
+                _ => format!("{cell:<width$}"),
+            })
+            .collect();
+        format!("  {}", padded.join("  ").trim_end())
+    };
+    let lines: Vec<_> = rows.iter().map(line).collect();
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [["a", "1"], ["long →", "23"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(table("lr", rows), "  a        1\n  long →  23\n");
+    }
+}

@@ -1,0 +1,57 @@
+//! What the lab is doing, told on stderr while it does it, and how long each step took.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// A step that is done.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Step {
+    /// What was done.
+    pub(crate) name: String,
+    /// How long it took.
+    pub(crate) seconds: f64,
+}
+
+/// The steps so far.
+#[derive(Debug, Default)]
+pub(crate) struct Steps {
+    done: Vec<Step>,
+}
+
+impl Steps {
+    /// Does one step.
+    pub(crate) fn run<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let start = Instant::now();
+        // A terminal shows what is going on; a log only what is done.
+        let rewind = if std::io::stderr().is_terminal() {
+            tell(&format!("  {name} …"));
+            "\r"
+        } else {
+            ""
+        };
+        let result = work();
+        let seconds = start.elapsed().as_secs_f64();
+        let how = if result.is_ok() { "" } else { "failed after " };
+        tell(&format!("{rewind}  {name}: {how}{seconds:.1} s\n"));
+        self.done.push(Step {
+            name: name.to_owned(),
+            seconds,
+        });
+        result
+    }
+
+    /// All of them, in order.
+    pub(crate) fn into_done(self) -> Vec<Step> {
+        self.done
+    }
+}
+
+/// Writes to stderr as it stands. Progress that cannot be shown is no reason to stop.
+pub(crate) fn tell(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    drop(stderr.write_all(text.as_bytes()));
+    drop(stderr.flush());
+}
