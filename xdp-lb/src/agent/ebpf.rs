@@ -1,5 +1,7 @@
 //! The XDP program as the agent's packet path.
 
+use std::collections::BTreeSet;
+
 use super::seams::PacketPath;
 use crate::config::model::XdpMode;
 use crate::dataplane::ebpf::Ebpf;
@@ -15,11 +17,24 @@ impl PacketPath for Ebpf {
         Self::attach(self, interface, ifindex, mode)
     }
 
+    fn detach_others(&mut self, wanted: &BTreeSet<u32>) -> Result<(), Error> {
+        for (ifindex, _) in self.attached()? {
+            if !wanted.contains(&ifindex) {
+                self.detach(ifindex)?;
+            }
+        }
+        Ok(())
+    }
+
     fn remove(self) -> Result<(), Error> {
         Self::remove(self)
     }
 
     fn took_over(&self) -> bool {
         *self.inherited() != Inherited::default()
+    }
+
+    fn notes(&self) -> &[String] {
+        Self::notes(self)
     }
 }

@@ -138,6 +138,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         }
         return Err(reason.into());
     }
+    reconciler.detach_others();
     reconciler.reconcile().await;
     info!("{}", reconciler.summary());
     let stop = CancellationToken::new();
@@ -405,6 +406,20 @@ mod tests {
             assert_eq!(state.removed, removed);
             assert!(state.addresses.is_empty() && state.changes.is_empty());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_program_leaves_interfaces_that_only_a_predecessor_wanted() {
+        let (bench, parts) = bench(Inherited::default());
+        bench.kernel.state().attached.push(("eth7".to_owned(), 7));
+        let _agent = start(parts).await.unwrap();
+        let state = bench.kernel.state();
+        let attached: Vec<_> = state
+            .attached
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        assert_eq!(attached, ["eth0", "eth1"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! What the agent needs of the kernel beside the tables, so that it can be tested without one.
 
+use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::net::Ipv4Addr;
 
@@ -50,9 +51,16 @@ pub trait PacketPath: Dataplane + Sized + 'static {
         mode: XdpMode,
     ) -> Result<AttachedMode, Error>;
 
+    /// Takes the program off all interfaces but these, by index: off those that a predecessor has
+    /// put it on and that nobody wants now.
+    fn detach_others(&mut self, wanted: &BTreeSet<u32>) -> Result<(), Error>;
+
     /// Takes the program off every interface and removes all tables.
     fn remove(self) -> Result<(), Error>;
 
     /// Whether the tables are a predecessor's.
     fn took_over(&self) -> bool;
+
+    /// What the operator should know of the start: what could not be taken over, and why.
+    fn notes(&self) -> &[String];
 }

@@ -67,9 +67,8 @@ pub fn run(instance: &Name, args: &UpArgs) -> anyhow::Result<()> {
         .context("cannot start the runtime")?;
     let open = |name: &Name, config: &Config, clock: xdp_lb_common::tick::Clock| {
         Ebpf::open(&Options {
-            instance: name.as_str(),
             connections: config.xdp_lb.connections,
-            hz: clock.hz,
+            ..Options::new(name.as_str(), clock.hz)
         })
     };
     runtime.block_on(host::direct(instance, config, || read_again(args), open))?;
