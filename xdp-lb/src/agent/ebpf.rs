@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::seams::PacketPath;
 use crate::config::model::XdpMode;
 use crate::dataplane::ebpf::Ebpf;
-use crate::dataplane::{AttachedMode, Dataplane, Error, Inherited};
+use crate::dataplane::{AttachedMode, Error};
 
 impl PacketPath for Ebpf {
     fn attach(
@@ -31,10 +31,6 @@ impl PacketPath for Ebpf {
     }
 
     fn took_over(&self) -> bool {
-        *self.inherited() != Inherited::default()
-    }
-
-    fn notes(&self) -> &[String] {
-        Self::notes(self)
+        Self::took_over(self)
     }
 }

@@ -114,9 +114,6 @@ async fn direct_as<P: PacketPath>(
     let leftovers = journal.addresses();
     let links = KernelLinks::open(journal)?;
     let packet_path = open(name, &config, clock)?;
-    for note in packet_path.notes() {
-        warn!("{note}");
-    }
     if packet_path.took_over() {
         info!("took over the program, tables and connections of a predecessor");
     }

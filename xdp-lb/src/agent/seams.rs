@@ -60,7 +60,4 @@ pub trait PacketPath: Dataplane + Sized + 'static {
 
     /// Whether the tables are a predecessor's.
     fn took_over(&self) -> bool;
-
-    /// What the operator should know of the start: what could not be taken over, and why.
-    fn notes(&self) -> &[String];
 }

@@ -104,10 +104,6 @@ impl PacketPath for FakeDataplane {
         Ok(())
     }
 
-    fn notes(&self) -> &[String] {
-        &[]
-    }
-
     fn remove(self) -> Result<(), Error> {
         let mut state = self.kernel.state();
         state.attached.clear();
