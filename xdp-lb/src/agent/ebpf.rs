@@ -1,5 +1,7 @@
 //! The XDP program as the agent's packet path.
 
+use std::collections::BTreeSet;
+
 use super::seams::PacketPath;
 use crate::config::model::XdpMode;
 use crate::dataplane::ebpf::Ebpf;
@@ -13,6 +15,15 @@ impl PacketPath for Ebpf {
         mode: XdpMode,
     ) -> Result<AttachedMode, Error> {
         Self::attach(self, interface, ifindex, mode)
+    }
+
+    fn detach_others(&mut self, wanted: &BTreeSet<u32>) -> Result<(), Error> {
+        for (ifindex, _) in self.attached()? {
+            if !wanted.contains(&ifindex) {
+                self.detach(ifindex)?;
+            }
+        }
+        Ok(())
     }
 
     fn remove(self) -> Result<(), Error> {

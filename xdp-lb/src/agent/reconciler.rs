@@ -126,6 +126,14 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         Ok(())
     }
 
+    /// Takes the program off interfaces that a predecessor has put it on and that nobody wants.
+    pub fn detach_others(&mut self) {
+        let wanted = self.indexes.values().copied().collect();
+        if let Err(reason) = self.writer.dataplane().detach_others(&wanted) {
+            error!("the program stays on interfaces that nobody asks for: {reason}");
+        }
+    }
+
     /// Interfaces that the program is on.
     pub fn attached(&self) -> &BTreeMap<String, AttachedMode> {
         &self.attached

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::health::Checks;
-use super::placement::{Placement, absent_devices, check_interfaces};
+use super::placement::{NoInterface, Placement, absent_devices, check_interfaces};
 use super::reconciler::{Inspection, Reconciler, Sources};
 use super::reload::{differences, needs_restart};
 use super::seams::{Links, PacketPath};
@@ -121,9 +121,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     let took_over = packet_path.took_over();
     let installed = found(&packet_path, &config, leftovers, &network.borrow());
     let placement = Placement::of(&config);
-    for absent in absent_devices(&config, &network.borrow()) {
-        warn!("{absent}; it is used as soon as it exists");
-    }
+    warn_about(&config, absent_devices(&config, &network.borrow()));
     resolved(&config, &mut network).await;
     let (config, config_seen) = watch::channel(Arc::new(config));
     let sources = Sources {
@@ -140,6 +138,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         }
         return Err(reason.into());
     }
+    reconciler.detach_others();
     reconciler.reconcile().await;
     info!("{}", reconciler.summary());
     let stop = CancellationToken::new();
@@ -178,6 +177,16 @@ fn found<P: PacketPath>(
     leftovers.retain(|address| !is_wanted(address));
     installed.addresses = leftovers;
     installed
+}
+
+/// Says what of a valid configuration has no effect, now or in this version.
+fn warn_about(config: &Config, absent: impl IntoIterator<Item = NoInterface>) {
+    for absent in absent {
+        warn!("{absent}; it is used as soon as it exists");
+    }
+    for limit in vrrp::limits(config) {
+        warn!("{limit}");
+    }
 }
 
 async fn resolved(config: &Config, network: &mut watch::Receiver<Network>) {
@@ -239,9 +248,8 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         }
         let network = self.network.borrow().clone();
         let missing = check_interfaces(&new, &network).err();
-        for absent in missing.into_iter().chain(absent_devices(&new, &network)) {
-            warn!("{absent}; it is used as soon as it exists");
-        }
+        let absent = absent_devices(&new, &network);
+        warn_about(&new, missing.into_iter().chain(absent));
         surroundings.resolve(real_server_addresses(&new));
         self.checks.reload(&new).await;
         self.config.send_replace(Arc::new(new));
@@ -398,6 +406,20 @@ mod tests {
             assert_eq!(state.removed, removed);
             assert!(state.addresses.is_empty() && state.changes.is_empty());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_program_leaves_interfaces_that_only_a_predecessor_wanted() {
+        let (bench, parts) = bench(Inherited::default());
+        bench.kernel.state().attached.push(("eth7".to_owned(), 7));
+        let _agent = start(parts).await.unwrap();
+        let state = bench.kernel.state();
+        let attached: Vec<_> = state
+            .attached
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        assert_eq!(attached, ["eth0", "eth1"]);
     }
 
     #[tokio::test(start_paused = true)]
