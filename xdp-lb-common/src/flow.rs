@@ -1,7 +1,7 @@
 //! The name of a connection: its five-tuple, as a message for the keyed hash and as cold data.
 
 use crate::addr::Address;
-use crate::hash::{HashKey, siphash13};
+use crate::hash::{self, HashKey, siphash13};
 use crate::pod::{no_padding, pod};
 
 /// An IPv4 five-tuple, every field but the protocol in network order.
@@ -20,12 +20,11 @@ pub struct FlowV4 {
 }
 
 impl FlowV4 {
-    /// The 64-bit keyed hash that stands for the flow in the connection table. Never 0, which marks a
-    /// way that was never used.
+    /// The keyed hash that stands for the flow in the connection table, see [`hash::key`].
     #[inline(always)]
     pub const fn hash(&self, key: HashKey) -> u64 {
         let (head, tail) = self.message();
-        siphash13::<5>(key, head, tail) | 1 << 63
+        hash::key(siphash13::<5>(key, head, tail))
     }
 
     /// The flow as 8 + 5 bytes.

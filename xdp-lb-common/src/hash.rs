@@ -93,6 +93,19 @@ pub const fn multiply_shift(key: HashKey, head: u64, tail: u64) -> u64 {
     (mixed ^ (mixed >> 29)).wrapping_mul(b)
 }
 
+/// A hash as tables hold it: below 2^63, so that two can be compared without a branch, and never 0,
+/// which marks a way that was never used. 62 bits are left.
+#[inline(always)]
+pub const fn key(hash: u64) -> u64 {
+    hash & (u64::MAX >> 2) | 1 << 62
+}
+
+/// 1 if two keys (or a key and the 0 of an unused way) are equal, else 0. Without a branch.
+#[inline(always)]
+pub const fn same_key(a: u64, b: u64) -> u32 {
+    ((a ^ b).wrapping_sub(1) >> 63) as u32
+}
+
 /// The first candidate place of a hash in a table of `mask + 1` places.
 #[inline(always)]
 pub const fn first_place(hash: u64, mask: u32) -> u32 {
@@ -125,6 +138,13 @@ mod tests {
     use core::hash::Hasher;
     use proptest::prelude::*;
     use siphasher::sip::SipHasher13;
+
+    #[test]
+    fn keys_compare_without_a_branch() {
+        let (a, b) = (key(0), key(u64::MAX));
+        assert_eq!((same_key(a, a), same_key(b, b), same_key(0, 0)), (1, 1, 1));
+        assert_eq!((same_key(a, b), same_key(a, 0), same_key(b, 0)), (0, 0, 0));
+    }
 
     proptest! {
         #[test]

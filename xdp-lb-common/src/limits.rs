@@ -31,7 +31,10 @@ pub const MAX_PROBES: u32 = 8;
 pub const MAX_PORTS: u32 = 64;
 
 /// Entries that all scheduling tables of an instance share.
-pub const SCHEDULE_SLOTS: u32 = 1 << 22;
+pub const SCHEDULE_SLOTS: u32 = 1 << 21;
+
+/// Entries of a service's consistent-hash table; a prime, as Maglev needs.
+pub const FALLBACK_SLOTS: u32 = 251;
 
 /// Entries of one service's scheduling table; heavier weights are scaled down to fit.
 pub const MAX_SERVICE_SLOTS: u32 = 65_536;

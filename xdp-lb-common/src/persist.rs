@@ -3,13 +3,13 @@
 //! IPVS keys its template by protocol, client, VIP and port; the service index stands for the last
 //! three here, so a service that covers several ports shares one template per client.
 
-use crate::hash::{HashKey, siphash13};
+use crate::hash::{self, HashKey, siphash13};
 
-/// The hash of the template of `client_be & mask_be` on a service. Never 0.
+/// The hash of the template of `client_be & mask_be` on a service, see [`hash::key`].
 #[inline(always)]
 pub const fn template_hash_v4(key: HashKey, service: u32, client_be: u32, mask_be: u32) -> u64 {
     let head = service as u64 | ((client_be & mask_be) as u64) << 32;
-    siphash13::<0>(key, head, 0) | 1 << 63
+    hash::key(siphash13::<0>(key, head, 0))
 }
 
 /// The network-order mask of an IPv4 prefix length (0 to 32).

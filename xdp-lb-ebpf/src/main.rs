@@ -1,18 +1,70 @@
-//! The XDP program of xdp-lb.
+//! The XDP program of xdp-lb, in reading order: [`packet`] and [`parse`] say what came in,
+//! [`service`] whether it is for a virtual service that is ours to balance, [`conn`] where its
+//! connection goes, [`schedule`] with [`persist`] where a new one goes, [`forward`] sends it there and
+//! [`count`] counts. [`maps`] holds the tables and [`settings`] what the loader sets.
+//!
+//! Every exit has one [`Reason`]. Whatever the program does not balance passes to the kernel
+//! untouched.
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "64-bit compare-and-exchange has no stable spelling on BPF")]
+
+mod atomic;
+mod conn;
+mod count;
+mod forward;
+mod maps;
+mod packet;
+mod parse;
+mod persist;
+mod schedule;
+mod service;
+mod settings;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use xdp_lb_common::reason::Reason;
 
-/// The program.
+use crate::packet::Frame;
+
+/// The entry: balances a frame or passes it on.
 #[xdp]
-pub fn xdp_lb(_ctx: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
+pub fn xdp_lb(ctx: XdpContext) -> u32 {
+    let frame = Frame::new(&ctx);
+    match balance(&frame) {
+        Ok((reason, action)) => {
+            count::reason(reason);
+            action
+        }
+        Err(reason) => {
+            count::reason(reason);
+            match reason {
+                Reason::TtlExpired | Reason::Inconsistent => xdp_action::XDP_DROP,
+                _ => xdp_action::XDP_PASS,
+            }
+        }
+    }
 }
 
-#[cfg(not(test))]
+/// Tells userspace the present tick, by a program test-run: nothing else shows it the jiffies.
+#[xdp]
+pub fn tick(_ctx: XdpContext) -> u32 {
+    settings::now().0
+}
+
+/// The path of a packet: `Err` with the reason why it is not sent on.
+#[inline(always)]
+fn balance(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let packet = parse::ipv4(frame)?;
+    let service = service::find(&packet).ok_or(Reason::NoService)?;
+    service::ours(frame, &packet, &service)?;
+    let route = conn::route(&packet, &service)?;
+    forward::send(frame, &packet, &service, route)
+}
+
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses an endless loop, so a program with a reachable panic does not load.
     loop {}
 }
 

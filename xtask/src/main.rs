@@ -1,17 +1,87 @@
-//! Builds, runs, tests and measures xdp-lb.
+//! Builds, checks, tests and measures xdp-lb: `cargo xtask --help`.
+//!
+//! [`toolchain`] finds or sets up what builds the BPF objects, and [`ebpf`] builds them; every verb
+//! that needs them starts there. [`lint`], [`test`], [`lab`] and [`bench`] are the verbs; [`kernel`]
+//! says whether this machine can run suites and lab; [`packages`], [`progress`] and [`tree`] are helpers.
+//!
+//! Nothing here depends on the agent: this must run before the agent can be built.
 
+mod bench;
+mod ebpf;
+mod kernel;
 mod lab;
+mod lint;
+mod packages;
+mod progress;
+mod test;
+mod toolchain;
+mod tree;
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
+/// Builds, checks, tests and measures xdp-lb.
 #[derive(Parser)]
-enum Command {
-    Lab(lab::LabArgs),
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    let Command::Lab(args) = Command::parse();
-    lab::run(&args)
+#[derive(Subcommand)]
+enum Verb {
+    /// Find or set up what builds the XDP program, and say what is used
+    ///
+    /// Looks for rustup's nightly with rust-src and for bpf-linker; on Debian, as root, installs
+    /// Debian's own compiler and a bpf-linker that fits it. Every other verb that needs them does
+    /// this first.
+    Toolchain,
+    /// Build the BPF objects and print their sizes
+    Ebpf,
+    /// Check formatting, clippy, lock files, purity, licences and sources
+    Lint,
+    /// Run every test; the suites in tests/ need root
+    ///
+    /// With CI=true, whatever keeps the suites from running is a failure; otherwise they are left
+    /// out with a message.
+    Test {
+        /// What `cargo test` shall get instead of `--workspace`: `-p xdp-lb-common conn`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Run a real cluster on this machine, drive real clients through it, and report
+    Lab(lab::LabArgs),
+    /// Run a benchmark of tests/benches, as root
+    Bench {
+        /// Which one: `datapath`, `control`
+        name: String,
+        /// Also write the rows to this file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Toolchain => toolchain::report(),
+        Verb::Ebpf => ebpf::report(),
+        Verb::Lint => lint::run(),
+        Verb::Test { args } => test::run(&args),
+        Verb::Lab(args) => lab::run(&args),
+        Verb::Bench { name, json } => bench::run(&name, json.as_deref()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::say(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -152,16 +152,28 @@ impl State {
         unused | self.expiry().is_past(now)
     }
 
-    /// How readily a full place gives this way away: unconfirmed before closing, others never.
+    /// 1 while a CPU is inserting, else 0. Without a branch.
     #[inline(always)]
-    pub const fn eviction_class(self) -> Option<u32> {
-        match self.kind() {
-            Kind::Syn | Kind::UdpNew | Kind::TemplateNew => Some(0),
-            Kind::Fin | Kind::Closed => Some(1),
-            Kind::Free | Kind::Claimed | Kind::Established | Kind::Udp | Kind::Template => None,
-        }
+    pub const fn is_claimed(self) -> u32 {
+        let differs = self.kind_bits() ^ Kind::Claimed as u64;
+        (differs.wrapping_sub(1) >> 63) as u32
+    }
+
+    /// How readily a full place gives this way away, less being sooner: unconfirmed before closing,
+    /// within a class what expires first; [`NEVER_EVICTED`] or more for all others. Without a branch.
+    #[inline(always)]
+    pub const fn eviction_rank(self, now: Tick) -> u64 {
+        let class = (EVICTION_CLASSES >> (self.kind_bits() * 4)) & 0xf;
+        let remaining = self.expiry().0.wrapping_sub(now.0) & tick::MASK;
+        class << tick::BITS | remaining as u64
     }
 }
+
+/// Ranks from here on belong to entries that are never evicted.
+pub const NEVER_EVICTED: u64 = 0xf << tick::BITS;
+
+/// A nibble per kind: 0 for SYN, new UDP and new templates, 1 for FIN and closed, else never.
+const EVICTION_CLASSES: u64 = 0xffff_ffff_f110_00ff;
 
 /// TCP flag bits as they stand in octet 13 of the header.
 pub mod tcp {
@@ -280,6 +292,26 @@ mod tests {
         assert_eq!(at(Kind::Established, 100), 0);
         assert_eq!(at(Kind::Established, 99), 1);
         assert_eq!(at(Kind::Claimed, 104), 0);
+    }
+
+    #[test]
+    fn established_entries_are_never_evicted() {
+        let now = Tick(100);
+        let rank = |kind, expiry| State::new(7, kind, 1, 0, Tick(expiry)).eviction_rank(now);
+        for kind in [Kind::Syn, Kind::UdpNew, Kind::TemplateNew] {
+            assert!(rank(kind, 300) < rank(Kind::Fin, 101), "{kind:?}");
+            assert!(rank(kind, 101) < rank(kind, 102), "{kind:?}");
+        }
+        assert!(rank(Kind::Closed, 300) < NEVER_EVICTED);
+        for kind in [
+            Kind::Free,
+            Kind::Claimed,
+            Kind::Established,
+            Kind::Udp,
+            Kind::Template,
+        ] {
+            assert!(rank(kind, 101) >= NEVER_EVICTED, "{kind:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Written once over the trait [`Place`]; the packet path implements it over map memory, userspace
 //! over the mapped table, tests over atomics.
 
-use super::state::{Kind, State};
+use super::state::{Kind, NEVER_EVICTED, State};
+use crate::hash::same_key;
 use crate::limits::WAYS;
 use crate::tick::Tick;
 
@@ -16,7 +17,7 @@ pub const CLAIM_TICKS: u32 = 4;
 pub const FIRST_PLACE_FILL: u32 = 4;
 
 /// Attempts to take a way before the flow goes without.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 2;
 
 /// Eight ways in two adjacent cache lines.
 pub trait Place {
@@ -52,7 +53,8 @@ pub struct Places<P> {
     pub second_at: u32,
 }
 
-/// A way and the state it was found in.
+/// A way and the state it was found in; or none, with all fields zero. (Not an `Option`: the compiler
+/// leaves the fields of a `None` unset, and the verifier refuses to see them copied.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Whether it lies in the second place.
@@ -61,6 +63,14 @@ pub struct Found {
     pub way: usize,
     /// Its state when it was read.
     pub state: State,
+}
+
+impl Found {
+    /// Whether there is a way at all.
+    #[inline(always)]
+    pub const fn exists(&self) -> bool {
+        self.state.0 != 0
+    }
 }
 
 /// A way taken but not yet published.
@@ -72,54 +82,124 @@ pub struct Claim {
     pub way: usize,
     /// Whether a live entry was evicted for it.
     pub evicted: bool,
-    claimed: State,
+}
+
+impl Claim {
+    /// A claim, or none, as one word: functions that the verifier checks on their own return nothing
+    /// larger.
+    #[inline(always)]
+    pub const fn pack(claim: Option<Self>) -> u64 {
+        match claim {
+            None => 0,
+            Some(c) => 0x80 | (c.evicted as u64) << 4 | (c.in_second as u64) << 3 | c.way as u64,
+        }
+    }
+
+    /// From one word.
+    #[inline(always)]
+    pub const fn unpack(word: u64) -> Option<Self> {
+        if word == 0 {
+            return None;
+        }
+        let way = word as usize & (WAYS - 1);
+        Some(Self {
+            in_second: word & 8 != 0,
+            way,
+            evicted: word & 16 != 0,
+        })
+    }
+}
+
+/// The state of a way that is claimed for a flow.
+#[inline(always)]
+const fn claimed(state: State, now: Tick) -> State {
+    state.with(Kind::Claimed, now.after(CLAIM_TICKS))
 }
 
 /// What became of an insertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Published {
-    /// The flow is in the table.
-    Mine,
-    /// Another CPU was first: the flow is in the table with this state.
+pub enum Inserted {
+    /// The flow is in the table, in the way of this index.
+    Mine {
+        /// Index of the way.
+        index: u32,
+        /// Whether a live entry was evicted for it.
+        evicted: bool,
+    },
+    /// Another CPU was first: the flow is in the table with this state (its expiry is not told).
     Other(State),
-    /// The way was lost and the flow is not in the table.
+    /// The way was lost to another CPU and the flow is not in the table.
     Lost,
 }
 
-/// The way of `hash` in one place, read so that state and key belong together. Expired ways do not
-/// count, nor do claims.
+impl Inserted {
+    const MINE: u64 = 1 << 62;
+    const OTHER: u64 = 2 << 62;
+    const LOST: u64 = 3 << 62;
+    const EVICTED: u64 = 1 << 61;
+
+    /// As one word, see [`Claim::pack`].
+    #[inline(always)]
+    pub const fn pack(self) -> u64 {
+        match self {
+            Self::Mine { index, evicted } => {
+                Self::MINE | index as u64 | if evicted { Self::EVICTED } else { 0 }
+            }
+            Self::Other(state) => Self::OTHER | state.0 & (1 << 40) - 1,
+            Self::Lost => Self::LOST,
+        }
+    }
+
+    /// From one word.
+    #[inline(always)]
+    pub const fn unpack(word: u64) -> Self {
+        match word & Self::LOST {
+            Self::MINE => Self::Mine {
+                index: word as u32,
+                evicted: word & Self::EVICTED != 0,
+            },
+            Self::OTHER => Self::Other(State(word & (1 << 40) - 1)),
+            _ => Self::Lost,
+        }
+    }
+}
+
+/// The way of `hash` in one place, read so that state and key belong together; state 0 if there is
+/// none. Expired ways do not count, nor do claims.
 #[inline(always)]
-fn find_in<P: Place>(place: &P, hash: u64, now: Tick) -> Option<(usize, State)> {
+fn find_in<P: Place>(place: &P, hash: u64, now: Tick) -> (usize, State) {
     let mut way = 0;
     while way < WAYS {
         if place.key(way) == hash {
             let state = place.state(way);
-            let live = state.is_free(now) == 0 && !matches!(state.kind(), Kind::Claimed);
+            let live = (state.is_free(now) | state.is_claimed()) == 0;
             if live && state.belongs_to(hash) && place.key(way) == hash {
-                return Some((way, state));
+                return (way, state);
             }
         }
         way += 1;
     }
-    None
+    (0, State(0))
 }
 
 impl<P: Place> Places<P> {
     /// The live way of a flow.
     #[inline(always)]
-    pub fn find(&self, hash: u64, now: Tick) -> Option<Found> {
-        if let Some((way, state)) = find_in(&self.first, hash, now) {
-            return Some(Found {
+    pub fn find(&self, hash: u64, now: Tick) -> Found {
+        let (way, state) = find_in(&self.first, hash, now);
+        if state.0 != 0 {
+            return Found {
                 in_second: false,
                 way,
                 state,
-            });
+            };
         }
-        find_in(&self.second, hash, now).map(|(way, state)| Found {
-            in_second: true,
+        let (way, state) = find_in(&self.second, hash, now);
+        Found {
+            in_second: state.0 != 0,
             way,
             state,
-        })
+        }
     }
 
     /// Changes the state of a way that was found; whether nobody else did meanwhile.
@@ -141,10 +221,10 @@ impl<P: Place> Places<P> {
     }
 
     /// Takes a way for a flow that [`Self::find`] did not find. `None` when both places are full of
-    /// entries that must stay. After writing the cold data, [`Self::publish`] it.
+    /// entries that must stay. [`Self::publish`] makes it visible.
     #[inline(always)]
-    pub fn claim(&self, hash: u64, intended: State, now: Tick) -> Option<Claim> {
-        let claimed = intended.with(Kind::Claimed, now.after(CLAIM_TICKS));
+    pub fn claim(&self, hash: u64, state: State, now: Tick) -> Option<Claim> {
+        let claimed = claimed(state, now);
         let mut attempt = 0;
         while attempt < ATTEMPTS {
             let (in_second, way, evicted) = match self.free_way(now) {
@@ -156,7 +236,8 @@ impl<P: Place> Places<P> {
             };
             let place = self.place(in_second);
             let old = place.state(way);
-            let may_go = old.is_free(now) == 1 || (evicted && old.eviction_class().is_some());
+            let may_go =
+                old.is_free(now) == 1 || (evicted && old.eviction_rank(now) < NEVER_EVICTED);
             if may_go && place.swap_state(way, old, claimed) {
                 let key = place.key(way);
                 if place.swap_key(way, key, hash) {
@@ -164,7 +245,6 @@ impl<P: Place> Places<P> {
                         in_second,
                         way,
                         evicted,
-                        claimed,
                     });
                 }
             }
@@ -173,63 +253,69 @@ impl<P: Place> Places<P> {
         None
     }
 
-    /// Makes a claim visible, unless another CPU has the flow.
+    /// Makes a claim visible, unless another CPU has the flow. `state` and `now` are those of the
+    /// claim. The caller writes the cold data afterwards; whoever reads it checks that it belongs to
+    /// the key.
     #[inline(always)]
-    pub fn publish(&self, claim: &Claim, hash: u64, state: State, now: Tick) -> Published {
+    pub fn publish(&self, claim: &Claim, hash: u64, state: State, now: Tick) -> Inserted {
         let mine = self.place(claim.in_second);
+        let claimed = claimed(state, now);
         if let Some(other) = self.rival(claim, hash, now) {
-            let _released = mine.swap_state(claim.way, claim.claimed, State(0));
-            return Published::Other(other);
+            let _released = mine.swap_state(claim.way, claimed, State(0));
+            return Inserted::Other(other);
         }
-        if mine.swap_state(claim.way, claim.claimed, state) {
-            return Published::Mine;
+        if mine.swap_state(claim.way, claimed, state) {
+            let index = self.index(claim.in_second, claim.way);
+            return Inserted::Mine {
+                index,
+                evicted: claim.evicted,
+            };
         }
         // A rival in a lower position took the claim away and publishes within nanoseconds.
         match self.rival(claim, hash, now) {
-            Some(other) => Published::Other(other),
-            None => Published::Lost,
+            Some(other) => Inserted::Other(other),
+            None => Inserted::Lost,
         }
     }
 
-    /// Looks for another way with the same key. Rivals in a higher position are put out of the race;
-    /// one that is published, or stands in a lower position, wins.
+    /// Looks for another way with the same key. One that is published wins, and so does a claim in a
+    /// lower position; a claim in a higher position is put out of the race. (The claims above that
+    /// one see this claim below them, and yield.)
     #[inline(always)]
     fn rival(&self, claim: &Claim, hash: u64, now: Tick) -> Option<State> {
-        let own_at = if claim.in_second {
-            self.second_at
-        } else {
-            self.first_at
+        let first = rivals(&self.first, hash, now);
+        let second = rivals(&self.second, hash, now);
+        let others = Rivals {
+            live: (first.live | second.live << WAYS) & !self.own(claim),
+            claimed: (first.claimed | second.claimed << WAYS) & !self.own(claim),
         };
-        let mut number = 0;
-        while number < 2 * WAYS {
-            let in_second = number >= WAYS;
-            let way = number % WAYS;
-            let at = if in_second {
-                self.second_at
-            } else {
-                self.first_at
-            };
-            let place = self.place(in_second);
-            number += 1;
-            if place.key(way) != hash || (at == own_at && way == claim.way) {
-                continue;
-            }
-            let state = place.state(way);
-            if state.is_free(now) == 1 || !state.belongs_to(hash) {
-                continue;
-            }
-            let lower = (at, way) < (own_at, claim.way);
-            if lower || !matches!(state.kind(), Kind::Claimed) {
-                return Some(state);
-            }
-            if !place.swap_state(way, state, State(0)) {
-                let state = place.state(way);
-                if state.is_free(now) == 0 && state.belongs_to(hash) {
-                    return Some(state);
-                }
-            }
+        let chosen = if others.live == 0 {
+            others.claimed
+        } else {
+            others.live
+        };
+        if chosen == 0 {
+            return None;
         }
-        None
+        let number = ones((chosen & chosen.wrapping_neg()) - 1) as usize & (2 * WAYS - 1);
+        let (in_second, way) = (number >= WAYS, number % WAYS);
+        let place = self.place(in_second);
+        let state = place.state(way);
+        let wins = others.live != 0
+            || self.index(in_second, way) < self.index(claim.in_second, claim.way)
+            || !place.swap_state(way, state, State(0));
+        if wins { Some(place.state(way)) } else { None }
+    }
+
+    /// The bits of a claim's own way: two if both places are the same.
+    #[inline(always)]
+    fn own(&self, claim: &Claim) -> u32 {
+        let way = 1 << claim.way;
+        match (self.first_at == self.second_at, claim.in_second) {
+            (true, _) => way | way << WAYS,
+            (false, true) => way << WAYS,
+            (false, false) => way,
+        }
     }
 
     /// A free way: in the first place while it is not too full, else in the emptier one.
@@ -247,34 +333,54 @@ impl<P: Place> Places<P> {
         Some((in_second, ones(lowest - 1) as usize & (WAYS - 1)))
     }
 
-    /// The way that a full pair of places gives away: the one of the most readily evicted class that
-    /// expires first.
+    /// The way that a full pair of places gives away: the one of the lowest rank.
     #[inline(always)]
     fn victim(&self, now: Tick) -> Option<(bool, usize)> {
-        let mut best = u32::MAX;
-        let mut chosen = 0;
+        let mut best = u64::MAX >> 1;
         let mut number = 0;
         while number < 2 * WAYS {
             let state = self.place(number >= WAYS).state(number % WAYS);
-            if let Some(class) = state.eviction_class() {
-                let rank = class << crate::tick::BITS | state.expiry().remaining(now);
-                if rank < best {
-                    best = rank;
-                    chosen = number;
-                }
-            }
+            best = lesser(best, state.eviction_rank(now) << 4 | number as u64);
             number += 1;
         }
-        if best == u32::MAX {
+        let number = (best & 15) as usize;
+        if best >> 4 >= NEVER_EVICTED {
             None
         } else {
-            Some((chosen >= WAYS, chosen % WAYS))
+            Some((number >= WAYS, number % WAYS))
         }
     }
 
     #[inline(always)]
     fn place(&self, second: bool) -> &P {
         if second { &self.second } else { &self.first }
+    }
+}
+
+/// The ways of one or two places that bear a key: a bit each.
+struct Rivals {
+    /// Published and not expired.
+    live: u32,
+    /// Being inserted.
+    claimed: u32,
+}
+
+/// Without a branch, as nearly always there is none.
+#[inline(always)]
+fn rivals<P: Place>(place: &P, hash: u64, now: Tick) -> Rivals {
+    let mut all = 0;
+    let mut claimed = 0;
+    let mut way = 0;
+    while way < WAYS {
+        let state = place.state(way);
+        let is_live = same_key(place.key(way), hash) & (state.is_free(now) ^ 1);
+        all |= is_live << way;
+        claimed |= (is_live & state.is_claimed()) << way;
+        way += 1;
+    }
+    Rivals {
+        live: all & !claimed,
+        claimed,
     }
 }
 
@@ -290,10 +396,19 @@ fn free_mask<P: Place>(place: &P, now: Tick) -> u32 {
     mask
 }
 
-/// Ones in the low eight bits; BPF has no instruction for it.
+/// The lesser of two numbers below 2^63, without a branch: the verifier would walk both arms of all
+/// sixteen comparisons.
+#[inline(always)]
+const fn lesser(a: u64, b: u64) -> u64 {
+    let a_is_less = (a.wrapping_sub(b) as i64 >> 63) as u64;
+    b ^ ((a ^ b) & a_is_less)
+}
+
+/// Ones in the low sixteen bits; BPF has no instruction for it.
 #[inline(always)]
 const fn ones(bits: u32) -> u32 {
-    let pairs = (bits & 0x55) + ((bits >> 1) & 0x55);
-    let quads = (pairs & 0x33) + ((pairs >> 2) & 0x33);
-    (quads & 0x0f) + (quads >> 4)
+    let pairs = (bits & 0x5555) + ((bits >> 1) & 0x5555);
+    let quads = (pairs & 0x3333) + ((pairs >> 2) & 0x3333);
+    let octets = (quads & 0x0f0f) + ((quads >> 4) & 0x0f0f);
+    (octets & 0xff) + (octets >> 8)
 }

@@ -13,10 +13,10 @@ use xdp_lb_tests::netns::Netns;
 use xdp_lb_tests::process::Process;
 use xdp_lb_tests::{http, link, wait};
 
-use super::build::Built;
 use super::down::remove;
 use super::findings::Stop;
 use super::ledger::Ledger;
+use super::needs::Built;
 use super::seed::Seed;
 
 /// What the agent may take until it balances.

@@ -12,7 +12,7 @@ use xdp_lb_tests::process::Process;
 use xdp_lb_tests::wait;
 
 use super::cluster::Cluster;
-use super::packages::PYTHON;
+use super::needs::PYTHON;
 
 /// What one run of `http_clients.py` saw.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

@@ -11,12 +11,11 @@ use anyhow::{Result, ensure};
 use xdp_lb_tests::lan::INTERFACE;
 use xdp_lb_tests::{interrupt, link, wait};
 
-use super::build;
 use super::clients::{Ask, HttpClients, HttpRun, WebSocketClients};
 use super::cluster::{CLIENTS, Cluster};
 use super::findings::{Comeback, Counted, Findings, HostRow, Kill};
 use super::frames::Captures;
-use super::packages;
+use super::needs;
 use super::seed::Seed;
 use super::steps::{Steps, tell};
 
@@ -42,9 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Puts the cluster up, drives it and takes it down, or leaves it with `keep`.
 pub(crate) fn run(keep: bool) -> Result<Findings> {
     let mut steps = Steps::default();
-    tell("xdp-lb lab, scenario websocket\n");
-    steps.run("packages", packages::ensure)?;
-    let built = steps.run("build", || build::build(SCENARIO))?;
+    steps.run_loud("packages", needs::install)?;
+    let built = steps.run_loud("build", || needs::build(SCENARIO))?;
     let seed = Seed::read(&built.scenario.join(CONFIGURATION))?;
 
     let mut cluster = Cluster::start(&built, &seed, &mut steps)?;

@@ -1,0 +1,398 @@
+//! Where the connection of a packet goes.
+
+use core::num::NonZeroU64;
+
+use xdp_lb_common::addr::{Address, FAMILY_V4, TCP};
+use xdp_lb_common::backend::{BACKEND_USABLE, Backend, Identity};
+use xdp_lb_common::conn::state::{opens, tcp_next};
+use xdp_lb_common::conn::table::{Claim, Found, Inserted, Place, PlaceMemory, Places};
+use xdp_lb_common::conn::{Kind, State};
+use xdp_lb_common::flow::FlowInfo;
+use xdp_lb_common::hash::{first_place, second_place};
+use xdp_lb_common::reason::{Event, Reason};
+use xdp_lb_common::tick::Tick;
+
+use crate::maps::{BACKENDS, CONN_INFO, CONNS, OVERFLOWS};
+use crate::packet::Packet;
+use crate::settings::{CONN_MASK, HASH_KEY, expiry, now};
+use crate::{atomic, count, persist, schedule, service};
+
+/// How a packet's real server was found.
+#[derive(Clone, Copy)]
+pub enum Via {
+    /// Its connection is known.
+    Connection = 0,
+    /// The scheduler placed it.
+    Scheduled = 1,
+    /// The client's persistence template placed it.
+    Persistent = 2,
+    /// No way was free: consistent hash.
+    Stateless = 3,
+}
+
+/// Where a packet goes, in one register: 1, how it was found (2 bits), generation (8), backend (32).
+/// Neither the compiler nor the verifier then loses track of a half-written enum.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Route(NonZeroU64);
+
+impl Route {
+    const SET: NonZeroU64 = match NonZeroU64::new(1 << 63) {
+        Some(word) => word,
+        None => NonZeroU64::MIN,
+    };
+
+    /// The route to a backend that has this generation.
+    #[inline(always)]
+    fn new(backend: u32, generation: u8, via: Via) -> Self {
+        let word = (via as u64) << 40 | (generation as u64) << 32 | backend as u64;
+        Self(Self::SET | word)
+    }
+
+    /// Index of the backend.
+    #[inline(always)]
+    pub fn backend(self) -> u32 {
+        self.0.get() as u32
+    }
+
+    /// Its generation when it was chosen.
+    #[inline(always)]
+    pub fn generation(self) -> u8 {
+        (self.0.get() >> 32) as u8
+    }
+
+    /// How it was found.
+    #[inline(always)]
+    pub fn via(self) -> u32 {
+        (self.0.get() >> 40) as u32 & 3
+    }
+}
+
+/// A `Result<Route, Reason>` in one register.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Packed(u64);
+
+impl Packed {
+    #[inline(always)]
+    fn new(result: Result<Route, Reason>) -> Self {
+        match result {
+            Ok(route) => Self(route.0.get()),
+            Err(reason) => Self(reason as u64),
+        }
+    }
+
+    #[inline(always)]
+    fn unpack(self) -> Result<Route, Reason> {
+        match NonZeroU64::new(self.0) {
+            Some(word) if self.0 & Route::SET.get() != 0 => Ok(Route(word)),
+            Some(word) if word.get() == Reason::NoConnection as u64 => Err(Reason::NoConnection),
+            Some(word) if word.get() == Reason::NoRealServer as u64 => Err(Reason::NoRealServer),
+            _ => Err(Reason::Inconsistent),
+        }
+    }
+}
+
+/// A place in map memory.
+#[derive(Clone, Copy)]
+pub struct MapPlace(pub *mut PlaceMemory);
+
+impl MapPlace {
+    #[inline(always)]
+    fn word(&self, way: usize, word: usize) -> *mut u64 {
+        // SAFETY: the pointer is a map value and the way is below 8; only an address is taken.
+        unsafe { (&raw mut (*self.0).ways).cast::<u64>().add((way & 7) * 2 + word) }
+    }
+}
+
+impl Place for MapPlace {
+    #[inline(always)]
+    fn key(&self, way: usize) -> u64 {
+        // SAFETY: eight aligned bytes of a map value that other CPUs change whole.
+        unsafe { self.word(way, 0).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn state(&self, way: usize) -> State {
+        // SAFETY: as in `key`.
+        State(unsafe { self.word(way, 1).read_volatile() })
+    }
+
+    #[inline(always)]
+    fn swap_key(&self, way: usize, old: u64, new: u64) -> bool {
+        // SAFETY: as in `key`.
+        unsafe { atomic::swap(self.word(way, 0), old, new) }
+    }
+
+    #[inline(always)]
+    fn swap_state(&self, way: usize, old: State, new: State) -> bool {
+        // SAFETY: as in `key`.
+        unsafe { atomic::swap(self.word(way, 1), old.0, new.0) }
+    }
+}
+
+/// The identity of a backend as it is now.
+#[inline(always)]
+pub fn identity(backend: *const Backend) -> Identity {
+    // SAFETY: a map value; userspace changes the word whole while packets read.
+    Identity(unsafe { (&raw const (*backend).identity).read_volatile() })
+}
+
+/// The route to a backend, if it takes packets.
+#[inline(always)]
+pub fn backend(index: u32, via: Via) -> Option<Route> {
+    let identity = identity(BACKENDS.get_ptr(index)?);
+    if identity.flags() & BACKEND_USABLE == 0 {
+        return None;
+    }
+    Some(Route::new(index, identity.generation(), via))
+}
+
+/// The backend of an entry, if there is one and it is of the backend's present generation.
+#[inline(always)]
+pub fn backend_of(state: State, via: Via) -> Option<Route> {
+    if state.0 == 0 {
+        return None;
+    }
+    let route = backend(state.backend(), via)?;
+    if route.generation() == state.generation() { Some(route) } else { None }
+}
+
+/// Finds the connection, or places it.
+#[inline(always)]
+pub fn route(packet: &Packet, service: &service::Found) -> Result<Route, Reason> {
+    let hash = packet.flow.hash(HASH_KEY.load());
+    let places = places(hash).ok_or(Reason::Inconsistent)?;
+    let now = now();
+    let found = places.find(hash, now);
+    if !found.exists() {
+        return place(packet, service, hash, now, false).unpack();
+    }
+    match backend_of(found.state, Via::Connection) {
+        Some(route) => match next(found.state.kind(), packet) {
+            Some(kind) => {
+                touch(packet, service, &places, &found, kind, now);
+                Ok(route)
+            }
+            None => place(packet, service, hash, now, true).unpack(),
+        },
+        None if is_midstream(packet) => Err(Reason::Purged),
+        None => place(packet, service, hash, now, true).unpack(),
+    }
+}
+
+#[inline(always)]
+fn places(hash: u64) -> Option<Places<MapPlace>> {
+    let mask = CONN_MASK.load();
+    let (first_at, second_at) = (first_place(hash, mask), second_place(hash, mask));
+    Some(Places {
+        first: MapPlace(CONNS.get_ptr_mut(first_at)?),
+        second: MapPlace(CONNS.get_ptr_mut(second_at)?),
+        first_at,
+        second_at,
+    })
+}
+
+#[inline(always)]
+fn is_midstream(packet: &Packet) -> bool {
+    packet.flow.protocol == TCP && !opens(packet.tcp_flags)
+}
+
+/// The kind of a connection after a packet; `None` when the packet opens a new one.
+#[inline(always)]
+fn next(kind: Kind, packet: &Packet) -> Option<Kind> {
+    if packet.flow.protocol == TCP { tcp_next(kind, packet.tcp_flags) } else { Some(Kind::Udp) }
+}
+
+/// Moves the expiry (at most once per tick) and the kind. A lost race is dropped: the winner wrote
+/// much the same.
+#[inline(always)]
+fn touch(
+    packet: &Packet,
+    service: &service::Found,
+    places: &Places<MapPlace>,
+    found: &Found,
+    kind: Kind,
+    now: Tick,
+) {
+    let state = found.state.with(kind, expiry(kind, now));
+    if state == found.state {
+        return;
+    }
+    let _won = places.update(found, state);
+    if service.is_persistent() && kind > Kind::Closed {
+        persist::touch(packet, service, state.backend(), now);
+    }
+}
+
+/// Places a packet without a connection, or anew over the way of one that is closing or was purged.
+/// A function of its own: the registers of the packets that have one are not spilled for it.
+#[inline(never)]
+fn place(
+    packet: &Packet,
+    service: &service::Found,
+    hash: u64,
+    now: Tick,
+    replace: bool,
+) -> Packed {
+    let (route, kind) = if !replace && is_midstream(packet) {
+        (midstream(packet, service, hash, now), Kind::Established)
+    } else {
+        (schedule::place(packet, service, now).ok_or(Reason::NoRealServer), opening_kind(packet))
+    };
+    let Ok(route) = route else { return Packed::new(route) };
+    let state = State::new(hash, kind, route.backend(), route.generation(), expiry(kind, now));
+    if replace {
+        return Packed::new(overwrite(packet, service, hash, state, route, now));
+    }
+    Packed::new(insert(packet, service, hash, state, route, now))
+}
+
+#[inline(always)]
+fn opening_kind(packet: &Packet) -> Kind {
+    if packet.flow.protocol == TCP { Kind::Syn } else { Kind::UdpNew }
+}
+
+/// A TCP packet in the middle of a connection that is not in the table: persistence may know where it
+/// went; a connection that found no way went by consistent hash; else the kernel resets it.
+#[inline(always)]
+fn midstream(
+    packet: &Packet,
+    service: &service::Found,
+    hash: u64,
+    now: Tick,
+) -> Result<Route, Reason> {
+    let known = if service.is_persistent() { persist::find(packet, service, now) } else { None };
+    match known {
+        Some(route) => Ok(route),
+        None if has_overflowed(hash) => {
+            schedule::stateless(service, hash).ok_or(Reason::NoRealServer)
+        }
+        None => Err(Reason::NoConnection),
+    }
+}
+
+/// Gives the way of a connection's predecessor to it.
+#[inline(always)]
+fn overwrite(
+    packet: &Packet,
+    service: &service::Found,
+    hash: u64,
+    state: State,
+    route: Route,
+    now: Tick,
+) -> Result<Route, Reason> {
+    let places = places(hash).ok_or(Reason::Inconsistent)?;
+    let found = places.find(hash, now);
+    if !found.exists() {
+        // It expired just now: the next packet finds none and takes a way.
+        return Ok(route);
+    }
+    if places.update(&found, state) {
+        describe(packet, service, places.index(found.in_second, found.way), now);
+        return Ok(route);
+    }
+    count::event(Event::RaceLost);
+    Ok(backend_of(places.find(hash, now).state, Via::Connection).unwrap_or(route))
+}
+
+/// Puts a connection into the table. One that finds no way goes by its template or consistent hash.
+#[inline(always)]
+fn insert(
+    packet: &Packet,
+    service: &service::Found,
+    hash: u64,
+    state: State,
+    route: Route,
+    now: Tick,
+) -> Result<Route, Reason> {
+    let claim = conn_claim(hash, state.0, now.0);
+    if claim == 0 {
+        count::event(Event::NoWay);
+        mark_overflow(hash);
+        if service.is_persistent() {
+            return Ok(route);
+        }
+        return schedule::stateless(service, hash).ok_or(Reason::NoRealServer);
+    }
+    match Inserted::unpack(conn_publish(hash, state.0, claim, now.0)) {
+        Inserted::Mine { index, evicted } => {
+            if evicted {
+                count::event(Event::Evicted);
+            }
+            describe(packet, service, index, now);
+            Ok(route)
+        }
+        Inserted::Other(other) => {
+            count::event(Event::RaceLost);
+            Ok(backend_of(other, Via::Connection).unwrap_or(route))
+        }
+        Inserted::Lost => {
+            count::event(Event::RaceLost);
+            Ok(route)
+        }
+    }
+}
+
+/// Takes a way of the connection table. Global and of scalar arguments only, so that the verifier
+/// checks it once and not once for every way a packet can get here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_claim(hash: u64, state: u64, now: u32) -> u64 {
+    let claim = places(hash).and_then(|places| places.claim(hash, State(state), Tick(now)));
+    Claim::pack(claim)
+}
+
+/// Publishes a way of the connection table; global as [`conn_claim`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_publish(hash: u64, state: u64, claim: u64, now: u32) -> u64 {
+    match (places(hash), Claim::unpack(claim)) {
+        (Some(places), Some(claim)) => {
+            places.publish(&claim, hash, State(state), Tick(now)).pack()
+        }
+        _ => Inserted::Lost.pack(),
+    }
+}
+
+/// Writes the cold half of a way.
+#[inline(always)]
+fn describe(packet: &Packet, service: &service::Found, index: u32, now: Tick) {
+    let Some(info) = CONN_INFO.get_ptr_mut(index) else { return };
+    let flow = &packet.flow;
+    let value = FlowInfo {
+        client: Address::v4(flow.client_be),
+        vip: Address::v4(flow.vip_be),
+        client_port_be: flow.client_port_be,
+        vip_port_be: flow.vip_port_be,
+        protocol: flow.protocol,
+        family: FAMILY_V4,
+        flags: 0,
+        service: service.index,
+        created: now.0,
+        reserved: [0; 2],
+    };
+    // SAFETY: a map value that belongs to the way this CPU holds.
+    unsafe { info.write(value) };
+}
+
+/// The bit of a flow's first place.
+#[inline(always)]
+fn overflow_bit(hash: u64) -> Option<(*mut u64, u64)> {
+    let place = first_place(hash, CONN_MASK.load());
+    Some((OVERFLOWS.get_ptr_mut(place >> 6)?, 1 << (place & 63)))
+}
+
+#[inline(always)]
+fn mark_overflow(hash: u64) {
+    if let Some((word, bit)) = overflow_bit(hash) {
+        // SAFETY: eight aligned bytes of a map value.
+        unsafe { atomic::set_bits(word, bit) };
+    }
+}
+
+#[inline(always)]
+fn has_overflowed(hash: u64) -> bool {
+    // SAFETY: eight aligned bytes of a map value that other CPUs change whole.
+    overflow_bit(hash).is_some_and(|(word, bit)| unsafe { word.read_volatile() } & bit != 0)
+}

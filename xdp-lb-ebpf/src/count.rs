@@ -1,0 +1,36 @@
+//! Counters, one set per CPU: no atomics, no shared lines.
+
+use xdp_lb_common::reason::{Event, Reason};
+
+use crate::maps::{BACKEND_STATS, COUNTERS, SERVICE_STATS};
+
+/// Counts an exit of the program.
+#[inline(always)]
+pub fn reason(reason: Reason) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: this CPU's own copy; the reason's number is below the length of the array.
+        unsafe { (*counters).reasons[reason as usize & 63] += 1 };
+    }
+}
+
+/// Counts something that happened on the way.
+#[inline(always)]
+pub fn event(event: Event) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: as in `reason`.
+        unsafe { (*counters).events[event as usize & 15] += 1 };
+    }
+}
+
+/// Counts a packet sent to a backend.
+#[inline(always)]
+pub fn traffic(service: u32, backend: u32, bytes: u64, connections: u64) {
+    for stats in [SERVICE_STATS.get_ptr_mut(service), BACKEND_STATS.get_ptr_mut(backend)] {
+        let Some(stats) = stats else { continue };
+        // SAFETY: this CPU's own copy.
+        let stats = unsafe { &mut *stats };
+        stats.packets += 1;
+        stats.bytes += bytes;
+        stats.connections += connections;
+    }
+}

@@ -1,0 +1,88 @@
+//! Direct routing: the frame goes to the real server as it is, but for its MACs and TTL.
+
+use aya_ebpf::bindings::xdp_action;
+use xdp_lb_common::addr::Mac;
+use xdp_lb_common::backend::{BACKEND_LOCAL, Backend, Identity};
+use xdp_lb_common::reason::Reason;
+
+use crate::conn::{Route, Via, identity};
+use crate::maps::{BACKENDS, TX_PORTS};
+use crate::packet::{Frame, Packet};
+use crate::parse::ETHERNET;
+use crate::{count, service};
+
+/// Sends a packet to its real server.
+#[inline(always)]
+pub fn send(
+    frame: &Frame,
+    packet: &Packet,
+    service: &service::Found,
+    route: Route,
+) -> Result<(Reason, u32), Reason> {
+    let backend = BACKENDS.get_ptr(route.backend()).ok_or(Reason::Inconsistent)?;
+    let identity = identity(backend);
+    let connections = u64::from(route.via() != Via::Connection as u32);
+    count::traffic(service.index, route.backend(), packet.len as u64, connections);
+    if identity.flags() & BACKEND_LOCAL != 0 {
+        return Err(Reason::Local);
+    }
+    if packet.ttl <= 1 {
+        return Err(Reason::TtlExpired);
+    }
+    rewrite(frame, packet, backend, identity)?;
+    // SAFETY: a map value; a server that changes its interface is given a new backend.
+    let ifindex = unsafe { (*backend).ifindex };
+    if ifindex == frame.ifindex() {
+        return Ok((reason(TX, route.via()), xdp_action::XDP_TX));
+    }
+    match TX_PORTS.redirect(ifindex, 0) {
+        Ok(action) => Ok((reason(REDIRECT, route.via()), action)),
+        Err(_) => Ok((Reason::RedirectFailed, xdp_action::XDP_DROP)),
+    }
+}
+
+/// Reasons by how the route was found.
+const TX: [Reason; 4] =
+    [Reason::TxConnection, Reason::TxScheduled, Reason::TxPersistent, Reason::TxStateless];
+const REDIRECT: [Reason; 4] = [
+    Reason::RedirectConnection,
+    Reason::RedirectScheduled,
+    Reason::RedirectPersistent,
+    Reason::RedirectStateless,
+];
+
+#[inline(always)]
+fn reason(by_via: [Reason; 4], via: u32) -> Reason {
+    match via & 3 {
+        0 => by_via[0],
+        1 => by_via[1],
+        2 => by_via[2],
+        _ => by_via[3],
+    }
+}
+
+/// Writes both MACs and lowers the TTL, as IPVS does; the checksum follows by RFC 1624.
+#[inline(always)]
+fn rewrite(
+    frame: &Frame,
+    packet: &Packet,
+    backend: *const Backend,
+    identity: Identity,
+) -> Result<(), Reason> {
+    if !frame.holds(0, ETHERNET + 20) {
+        return Err(Reason::Inconsistent);
+    }
+    // SAFETY: a map value; userspace changes the word whole while packets read.
+    let source = Mac(unsafe { (&raw const (*backend).source_mac).read_volatile() });
+    let low = identity.mac().0 | source.0 << 48;
+    let high = (source.0 >> 16) as u32;
+    // SAFETY: the two headers lie within the frame, checked above.
+    unsafe {
+        frame.write(0, low);
+        frame.write(8, high);
+        frame.write(ETHERNET + 8, packet.ttl - 1);
+        let sum = u32::from(frame.read::<u16>(ETHERNET + 10)) + u32::from(0x0100_u16.to_be());
+        frame.write(ETHERNET + 10, (sum + u32::from(sum >= 0xffff)) as u16);
+    }
+    Ok(())
+}

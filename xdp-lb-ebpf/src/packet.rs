@@ -1,0 +1,86 @@
+//! A frame's memory, read and written through one bounds check.
+
+use aya_ebpf::programs::XdpContext;
+use xdp_lb_common::addr::Mac;
+use xdp_lb_common::flow::FlowV4;
+
+/// The bytes of a frame.
+#[derive(Clone, Copy)]
+pub struct Frame {
+    start: *mut u8,
+    end: *mut u8,
+    ifindex: u32,
+}
+
+/// What the parser found out about a frame.
+pub struct Packet {
+    /// Client, VIP, ports, protocol.
+    pub flow: FlowV4,
+    /// Flags of the TCP header; 0 for UDP.
+    pub tcp_flags: u8,
+    /// Time to live.
+    pub ttl: u8,
+    /// IP total length, octets.
+    pub len: u16,
+    /// Source MAC.
+    pub source: Mac,
+    /// Destination MAC.
+    pub destination: Mac,
+}
+
+impl Frame {
+    /// The frame of a context.
+    #[inline(always)]
+    pub fn new(ctx: &XdpContext) -> Self {
+        // SAFETY: the kernel passes a valid context.
+        let ifindex = unsafe { (*ctx.ctx).ingress_ifindex };
+        Self { start: ctx.data() as *mut u8, end: ctx.data_end() as *mut u8, ifindex }
+    }
+
+    /// Index of the interface it came in by.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    /// Octets in the frame.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.end as usize - self.start as usize
+    }
+
+    /// The frame from a variable offset on. The pointer is made once, as the verifier knows a bound
+    /// only for the pointer that was compared.
+    #[inline(always)]
+    pub fn from(&self, offset: usize) -> Self {
+        Self { start: core::hint::black_box(self.start.wrapping_add(offset)), ..*self }
+    }
+
+    /// Whether `len` octets from `offset` lie within the frame.
+    #[inline(always)]
+    pub fn holds(&self, offset: usize, len: usize) -> bool {
+        self.start.wrapping_add(offset + len) <= self.end
+    }
+
+    /// Reads a value that [`Self::holds`] vouched for, in the byte order of the frame.
+    ///
+    /// # Safety
+    /// `holds(offset, size_of::<T>())` was true; otherwise the verifier refuses the program.
+    #[inline(always)]
+    pub unsafe fn read<T: Copy>(&self, offset: usize) -> T {
+        let at = self.start.wrapping_add(offset).cast::<T>();
+        // SAFETY: within the frame, as the caller checked; packets have no alignment.
+        unsafe { at.read_unaligned() }
+    }
+
+    /// Writes a value.
+    ///
+    /// # Safety
+    /// As [`Self::read`].
+    #[inline(always)]
+    pub unsafe fn write<T: Copy>(&self, offset: usize, value: T) {
+        let at = self.start.wrapping_add(offset).cast::<T>();
+        // SAFETY: within the frame, as the caller checked; packets have no alignment.
+        unsafe { at.write_unaligned(value) }
+    }
+}

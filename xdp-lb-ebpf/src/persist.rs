@@ -1,0 +1,140 @@
+//! Persistence templates: which real server a client sticks to.
+
+use xdp_lb_common::addr::{Address, FAMILY_V4};
+use xdp_lb_common::conn::table::{Claim, Inserted, Places};
+use xdp_lb_common::conn::{Kind, State};
+use xdp_lb_common::flow::FlowInfo;
+use xdp_lb_common::hash::{first_place, second_place};
+use xdp_lb_common::persist::template_hash_v4;
+use xdp_lb_common::reason::Event;
+use xdp_lb_common::tick::Tick;
+
+use crate::conn::{MapPlace, Route, Via, backend_of};
+use crate::maps::{TEMPLATE_INFO, TEMPLATES};
+use crate::packet::Packet;
+use crate::settings::{HASH_KEY, TEMPLATE_MASK};
+use crate::{count, service};
+
+#[inline(always)]
+fn places(hash: u64) -> Option<Places<MapPlace>> {
+    let mask = TEMPLATE_MASK.load();
+    let (first_at, second_at) = (first_place(hash, mask), second_place(hash, mask));
+    Some(Places {
+        first: MapPlace(TEMPLATES.get_ptr_mut(first_at)?),
+        second: MapPlace(TEMPLATES.get_ptr_mut(second_at)?),
+        first_at,
+        second_at,
+    })
+}
+
+#[inline(always)]
+fn hash(packet: &Packet, service: &service::Found) -> u64 {
+    let mask = service.get().client_mask_be;
+    template_hash_v4(HASH_KEY.load(), service.index, packet.flow.client_be, mask)
+}
+
+#[inline(always)]
+fn expiry(service: &service::Found, now: Tick) -> Tick {
+    now.after(service.get().persistence_ticks)
+}
+
+/// The backend that the client sticks to.
+#[inline(always)]
+pub fn find(packet: &Packet, service: &service::Found, now: Tick) -> Option<Route> {
+    let hash = hash(packet, service);
+    let found = places(hash)?.find(hash, now);
+    backend_of(found.state, Via::Persistent)
+}
+
+/// Confirms the client's template and restarts its timer, as a connection of it lives.
+#[inline(never)]
+pub fn touch(packet: &Packet, service: &service::Found, backend: u32, now: Tick) {
+    let hash = hash(packet, service);
+    let Some(places) = places(hash) else { return };
+    let found = places.find(hash, now);
+    if found.exists() && found.state.backend() == backend {
+        let state = found.state.with(Kind::Template, expiry(service, now));
+        let _won = state == found.state || places.update(&found, state);
+    }
+}
+
+/// The backend that a new connection of the client goes to: that of its live template, else the one
+/// `pick` chooses, for which a template is made.
+#[inline(always)]
+pub fn place(
+    packet: &Packet,
+    service: &service::Found,
+    now: Tick,
+    pick: impl Fn() -> Option<Route>,
+) -> Option<Route> {
+    let hash = hash(packet, service);
+    let places = places(hash)?;
+    let found = places.find(hash, now);
+    if let Some(route) = backend_of(found.state, Via::Persistent) {
+        // As with IPVS, every new connection restarts the template's timer.
+        let state = found.state.with(found.state.kind(), expiry(service, now));
+        let _won = state == found.state || places.update(&found, state);
+        return Some(route);
+    }
+    let route = pick()?;
+    let (backend, generation) = (route.backend(), route.generation());
+    let state = State::new(hash, Kind::TemplateNew, backend, generation, expiry(service, now));
+    if found.exists() {
+        let _won = places.update(&found, state);
+        return Some(route);
+    }
+    let claim = template_claim(hash, state.0, now.0);
+    if claim == 0 {
+        count::event(Event::NoTemplateWay);
+        return Some(route);
+    }
+    match Inserted::unpack(template_publish(hash, state.0, claim, now.0)) {
+        Inserted::Mine { index, .. } => describe(packet, service, index, now),
+        Inserted::Other(other) => {
+            return Some(backend_of(other, Via::Persistent).unwrap_or(route));
+        }
+        Inserted::Lost => count::event(Event::RaceLost),
+    }
+    Some(route)
+}
+
+/// Takes a way of the template table; global as `conn_claim` is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn template_claim(hash: u64, state: u64, now: u32) -> u64 {
+    let claim = places(hash).and_then(|places| places.claim(hash, State(state), Tick(now)));
+    Claim::pack(claim)
+}
+
+/// Publishes a way of the template table; global as `conn_claim` is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn template_publish(hash: u64, state: u64, claim: u64, now: u32) -> u64 {
+    match (places(hash), Claim::unpack(claim)) {
+        (Some(places), Some(claim)) => {
+            places.publish(&claim, hash, State(state), Tick(now)).pack()
+        }
+        _ => Inserted::Lost.pack(),
+    }
+}
+
+/// Writes the cold half of a way.
+#[inline(always)]
+fn describe(packet: &Packet, service: &service::Found, index: u32, now: Tick) {
+    let Some(info) = TEMPLATE_INFO.get_ptr_mut(index) else { return };
+    let flow = &packet.flow;
+    let value = FlowInfo {
+        client: Address::v4(flow.client_be & service.get().client_mask_be),
+        vip: Address::v4(flow.vip_be),
+        client_port_be: 0,
+        vip_port_be: flow.vip_port_be,
+        protocol: flow.protocol,
+        family: FAMILY_V4,
+        flags: 0,
+        service: service.index,
+        created: now.0,
+        reserved: [0; 2],
+    };
+    // SAFETY: a map value that belongs to the way this CPU holds.
+    unsafe { info.write(value) };
+}

@@ -1,0 +1,125 @@
+//! Which virtual service a packet is for, and whether it is ours to balance.
+
+use xdp_lb_common::addr::FAMILY_V4;
+use xdp_lb_common::host::{host_key, host_start, mac_bit};
+use xdp_lb_common::limits::{HOST_SLOTS, MAX_PORTS, MAX_PROBES, SERVICE_INDEX_SLOTS};
+use xdp_lb_common::reason::Reason;
+use xdp_lb_common::service::{SERVICE_HAS_HOSTS, SERVICE_PERSISTENT, Service, index_start_v4};
+
+use crate::maps::{CONTROL, HOSTS, PORTS, SERVICE_INDEX, SERVICES};
+use crate::packet::{Frame, Packet};
+
+/// A virtual service.
+pub struct Found {
+    /// Its index.
+    pub index: u32,
+    /// The bank its tables are in.
+    bank: u32,
+    at: *const Service,
+}
+
+impl Found {
+    /// Its settings. Userspace writes them word by word while packets read.
+    #[inline(always)]
+    pub fn get(&self) -> &Service {
+        // SAFETY: a map value, valid as long as the program runs; every word is published whole.
+        unsafe { &*self.at }
+    }
+
+    /// Whether clients stick to a real server.
+    #[inline(always)]
+    pub fn is_persistent(&self) -> bool {
+        self.get().flags & SERVICE_PERSISTENT != 0
+    }
+}
+
+/// Looks the service of a packet up: by its port, then by any port.
+#[inline(always)]
+pub fn find(packet: &Packet) -> Option<Found> {
+    let control = CONTROL.get_ptr(0)?;
+    // SAFETY: a map value; userspace flips the word while packets read.
+    let bank = unsafe { (&raw const (*control).bank).read_volatile() } as u32 & 1;
+    let flow = &packet.flow;
+    let index = match probe(bank, flow.vip_be, flow.vip_port_be, flow.protocol) {
+        Some(index) => index,
+        None => probe(bank, flow.vip_be, 0, flow.protocol)?,
+    };
+    Some(Found { index, bank, at: SERVICES.get_ptr(index)? })
+}
+
+#[inline(always)]
+fn probe(bank: u32, vip_be: u32, port_be: u16, protocol: u8) -> Option<u32> {
+    let start = index_start_v4(vip_be, port_be, protocol);
+    for step in 0..MAX_PROBES {
+        let at = (start + step) & (SERVICE_INDEX_SLOTS - 1);
+        let slot = SERVICE_INDEX.get(bank * SERVICE_INDEX_SLOTS + at)?;
+        if slot.family == 0 {
+            return None;
+        }
+        let same = slot.vip.words_be[0] == vip_be
+            && slot.port_be == port_be
+            && slot.protocol == protocol
+            && slot.family == FAMILY_V4;
+        if same {
+            return Some(slot.service);
+        }
+    }
+    None
+}
+
+/// Whether the packet is this director's to balance: addressed to it, its VIP owned, and not balanced
+/// by somebody else before.
+#[inline(always)]
+pub fn ours(frame: &Frame, packet: &Packet, service: &Found) -> Result<(), Reason> {
+    let settings = service.get();
+    // SAFETY: a map value; userspace opens and closes the gate while packets read.
+    let active = unsafe { (&raw const settings.active).read_volatile() };
+    if active == 0 {
+        return Err(Reason::NotActive);
+    }
+    if !is_addressed_here(frame, packet) {
+        return Err(Reason::OtherHost);
+    }
+    if settings.flags & SERVICE_HAS_HOSTS != 0
+        && settings.host_filter & mac_bit(packet.source) != 0
+        && is_balanced_already(packet, service)
+    {
+        return Err(Reason::AlreadyBalanced);
+    }
+    Ok(())
+}
+
+/// Switches flood frames of hosts they do not know yet; an interface in promiscuous mode sees them.
+#[inline(always)]
+fn is_addressed_here(frame: &Frame, packet: &Packet) -> bool {
+    for step in 0..MAX_PROBES {
+        let at = (frame.ifindex() + step) & (MAX_PORTS - 1);
+        let Some(port) = PORTS.get(at) else { return false };
+        if port.ifindex == frame.ifindex() as u64 {
+            return port.mac == packet.destination.0;
+        }
+    }
+    false
+}
+
+/// Whether the frame comes from a host of the service while its IP source is not that host's.
+#[inline(always)]
+fn is_balanced_already(packet: &Packet, service: &Found) -> bool {
+    let key = host_key(packet.source, service.index);
+    let start = host_start(key);
+    let mut from_host = false;
+    for step in 0..MAX_PROBES {
+        let at = (start + step) & (HOST_SLOTS - 1);
+        let Some(slot) = HOSTS.get(service.bank * HOST_SLOTS + at) else { return false };
+        if slot.key == 0 {
+            return from_host;
+        }
+        if slot.key == key {
+            if slot.family == FAMILY_V4 as u64 && slot.address.words_be[0] == packet.flow.client_be {
+                return false;
+            }
+            from_host = true;
+        }
+    }
+    from_host
+}

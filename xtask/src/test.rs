@@ -1,0 +1,57 @@
+//! Runs every test. The crate in tests/ holds the suites that need root and a kernel with BPF.
+
+use std::env;
+use std::ffi::OsString;
+
+use anyhow::{Result, bail};
+
+use crate::progress::say;
+use crate::{ebpf, kernel, packages, tree};
+
+/// Programs that the suites call.
+const PACKAGES: [&str; 3] = ["ethtool", "iproute2", "tcpdump"];
+
+/// The verb `test`.
+pub(crate) fn run(args: &[OsString]) -> Result<()> {
+    let objects = ebpf::build()?;
+    let mut obstacles = kernel::obstacles(&objects.rig);
+    if obstacles.is_empty() {
+        obstacles.extend(
+            packages::ensure(&PACKAGES)
+                .err()
+                .map(|error| format!("{error:#}")),
+        );
+    }
+    if obstacles.is_empty() {
+        return cargo_test(&["--workspace"], args);
+    }
+    let list = obstacles.join("; ");
+    if env::var_os("CI").is_some_and(|value| value == "true") {
+        bail!("the suites in tests/ cannot run: {list}");
+    }
+    if !args.is_empty() {
+        say(format_args!(
+            "note: the suites in tests/ would fail here ({list})"
+        ));
+        return cargo_test(&[], args);
+    }
+    let notice = format!("SKIPPED: the suites in tests/ ({list})");
+    say(format_args!("{notice}"));
+    cargo_test(&["--workspace", "--exclude", "xdp-lb-tests"], args)?;
+    // Again where a person looks for the outcome.
+    say(format_args!("{notice}"));
+    Ok(())
+}
+
+/// `chosen` by the user takes the place of the usual selection. One suite that fails does not hide
+/// the others.
+fn cargo_test(usual: &[&str], chosen: &[OsString]) -> Result<()> {
+    let mut args: Vec<OsString> = vec!["test".into()];
+    if chosen.is_empty() {
+        args.push("--no-fail-fast".into());
+        args.extend(usual.iter().map(OsString::from));
+    } else {
+        args.extend_from_slice(chosen);
+    }
+    tree::run_cargo(args)
+}
