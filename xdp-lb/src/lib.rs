@@ -4,10 +4,21 @@
 //! [`probe`]) and the network ([`net`]) say what is alive and where; [`plan`] turns all of that into
 //! the tables that the kernel must hold and the steps that lead there; [`agent`] drives the machines
 //! and is the only writer of the [`dataplane`]. [`control`] and [`telemetry`] only read snapshots.
-//! [`cli`] is what users type; [`realserver`] is the other side of direct routing.
+//! [`cli`] is what users type; [`realserver`] is the other side of direct routing; [`sys`] is the
+//! machine, and [`machine`] what all pure machines have in common.
 //!
 //! `config`, `health` and `plan` are pure: no sockets, no clock, no files, no tasks.
 
 pub mod config;
-pub mod dataplane;
+pub mod health;
+pub mod probe;
+pub mod net;
 pub mod plan;
+pub mod dataplane;
+pub mod agent;
+pub mod control;
+pub mod telemetry;
+pub mod realserver;
+pub mod sys;
+pub mod machine;
+pub mod cli;

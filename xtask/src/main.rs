@@ -56,7 +56,7 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Run a real cluster on this machine, drive real clients through it, and report
+    /// Run a real cluster in network namespaces, drive it, and report
     Lab(lab::LabArgs),
     /// Run a benchmark of tests/benches, as root
     Bench {

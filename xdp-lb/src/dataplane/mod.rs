@@ -1,11 +1,19 @@
 //! The packet path as the agent sees it: a place to put tables and to read counters from.
 //!
-//! [`ebpf`] is the real one: the XDP program and its pinned maps, with [`mmap`] for the arrays that
-//! are written word by word.
+//! [`ebpf`] is the real one: the XDP program and its maps, which [`pins`] keeps alive beyond the
+//! agent and [`mmap`] lets it write word by word. [`layout`] and [`schedule`] are the pure part of it:
+//! what stands where, and in which order real servers are picked.
+
+pub mod ebpf;
+pub mod layout;
+pub mod mmap;
+pub mod pins;
+pub mod schedule;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
 use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::service::Stats;
 
@@ -92,4 +100,32 @@ pub enum Error {
     /// The program cannot be attached to an interface.
     #[error("{0}")]
     Attach(String),
+    /// Somebody else's program is attached to an interface.
+    #[error("{0}")]
+    Busy(String),
+}
+
+/// How the program is attached to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachedMode {
+    /// In the driver.
+    Native,
+    /// In the stack, slower.
+    Generic,
+}
+
+impl AttachedMode {
+    /// `native` or `generic`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+
+    /// The mode of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Native, Self::Generic].into_iter().find(|mode| mode.name() == name)
+    }
 }

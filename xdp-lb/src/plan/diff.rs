@@ -1,9 +1,19 @@
 //! The ordered steps from one [`Desired`] to the next.
+//!
+//! What is needed is set before anything points at it, and what goes is released only when nothing
+//! points at it any more:
+//!
+//! 1. interfaces, then service by service: its servers, its schedule, and only then those of its
+//!    servers that the new schedule leaves out;
+//! 2. gates opened, VIPs added;
+//! 3. VIPs removed, gates closed;
+//! 4. flows of failed servers purged, servers, services and interfaces forgotten.
 
 use std::net::SocketAddr;
 
-use super::desired::{OwnedAddress, Port, Server, Service};
-use crate::config::model::ServiceKey;
+use super::desired::{Desired, OwnedAddress, Port, Server, Service};
+use super::installed::{Installed, Published};
+use crate::config::model::{Scheduler, ServiceKey};
 
 /// One step. Between any two of them the tables are sound.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,4 +39,295 @@ pub enum Change {
     RemoveService(ServiceKey),
     /// Forget an interface.
     RemovePort(u32),
+}
+
+/// The steps from `old` to `new`.
+pub fn diff(old: &Desired, new: &Desired) -> Vec<Change> {
+    steps(&Installed::from(old), new)
+}
+
+/// The steps from what stands to what is wanted; none if that is the same.
+pub fn steps(installed: &Installed, wanted: &Desired) -> Vec<Change> {
+    let mut changes = Vec::new();
+    set_ports(installed, wanted, &mut changes);
+    for (key, service) in &wanted.services {
+        publish(installed, *key, service, &mut changes);
+    }
+    open_gates(installed, wanted, &mut changes);
+    add_addresses(installed, wanted, &mut changes);
+    remove_addresses(installed, wanted, &mut changes);
+    close_gates(installed, wanted, &mut changes);
+    purge_failed(installed, wanted, &mut changes);
+    forget(installed, wanted, &mut changes);
+    changes
+}
+
+fn set_ports(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
+    let stands = |ifindex, port| installed.ports.get(ifindex) == Some(port);
+    let differing = wanted.ports.iter().filter(|(i, port)| !stands(i, port));
+    changes.extend(differing.map(|(ifindex, port)| Change::SetPort(*ifindex, *port)));
+}
+
+/// Servers that the schedule which stands may point at and the new one will not are touched only
+/// after the new one is published: they may be dead.
+fn publish(installed: &Installed, key: ServiceKey, service: &Service, changes: &mut Vec<Change>) {
+    let published = installed.services.get(&key);
+    let (before, after): (Vec<_>, Vec<_>) = service
+        .servers
+        .iter()
+        .filter(|server| {
+            installed.servers.get(&(key, server.address)) != Some(&Some((*server).clone()))
+        })
+        .partition(|server| {
+            server.is_eligible() || !published.is_some_and(|p| p.may_schedule(server.address))
+        });
+    let set = |server: &Server| Change::SetServer(key, server.clone());
+    changes.extend(before.into_iter().map(set));
+    if !published.is_some_and(|p| has_contents(p, service)) {
+        changes.push(Change::SetService(key, service.clone()));
+    }
+    changes.extend(after.into_iter().map(set));
+}
+
+fn has_contents(published: &Published, service: &Service) -> bool {
+    let Service {
+        active: _,
+        scheduler,
+        persistence,
+        servers,
+    } = service;
+    published.contents.as_ref().is_some_and(|stands| {
+        stands.scheduler == *scheduler
+            && stands.persistence == *persistence
+            && stands.servers == *servers
+    })
+}
+
+fn is_open(installed: &Installed, key: &ServiceKey) -> bool {
+    installed.services.get(key).is_some_and(|p| p.active)
+}
+
+fn open_gates(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
+    for (key, service) in &wanted.services {
+        if service.active && !is_open(installed, key) {
+            changes.push(Change::SetActive(*key, true));
+        }
+    }
+}
+
+/// An address that only changes its label or prefix must go before it comes: the kernel refuses to
+/// have it twice.
+fn add_addresses(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
+    for address in wanted.addresses.difference(&installed.addresses) {
+        let going = installed.addresses.difference(&wanted.addresses);
+        let replaced = going.filter(|old| replaces(address, old));
+        changes.extend(replaced.cloned().map(Change::RemoveAddress));
+        changes.push(Change::AddAddress(address.clone()));
+    }
+}
+
+fn remove_addresses(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
+    for address in installed.addresses.difference(&wanted.addresses) {
+        if !wanted.addresses.iter().any(|new| replaces(new, address)) {
+            changes.push(Change::RemoveAddress(address.clone()));
+        }
+    }
+}
+
+fn replaces(new: &OwnedAddress, old: &OwnedAddress) -> bool {
+    new.ifindex == old.ifindex && new.address.addr() == old.address.addr() && new != old
+}
+
+fn close_gates(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
+    for (key, published) in &installed.services {
+        if published.active && !wanted.services.get(key).is_some_and(|s| s.active) {
+            changes.push(Change::SetActive(*key, false));
+        }
+    }
+}
+
+/// A predecessor's record may be of a server that served: it is purged if it does not serve now.
+fn purge_failed(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
+    for (key, service) in &wanted.services {
+        for server in service.servers.iter().filter(|server| !server.serving) {
+            let record = installed.servers.get(&(*key, server.address));
+            if record.is_some_and(|r| r.as_ref().is_none_or(|old| old.serving)) {
+                changes.push(Change::PurgeServer(*key, server.address));
+            }
+        }
+    }
+}
+
+/// A service on its way out.
+const EMPTY: Service = Service {
+    active: false,
+    scheduler: Scheduler::RoundRobin,
+    persistence: None,
+    servers: Vec::new(),
+};
+
+/// The schedule of a service that goes is emptied before its servers go.
+fn forget(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
+    let gone = |key: &ServiceKey| !wanted.services.contains_key(key);
+    for (key, published) in installed.services.iter().filter(|(key, _)| gone(key)) {
+        if published
+            .contents
+            .as_ref()
+            .is_none_or(|s| !s.servers.is_empty())
+        {
+            changes.push(Change::SetService(*key, EMPTY));
+        }
+    }
+    for (key, address) in installed.servers.keys() {
+        let service = wanted.services.get(key);
+        if !service.is_some_and(|s| s.servers.iter().any(|server| server.address == *address)) {
+            changes.push(Change::RemoveServer(*key, *address));
+        }
+    }
+    let services = installed.services.keys().copied().filter(gone);
+    changes.extend(services.map(Change::RemoveService));
+    let ports = installed.ports.keys().copied();
+    let unused = ports.filter(|ifindex| !wanted.ports.contains_key(ifindex));
+    changes.extend(unused.map(Change::RemovePort));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::plan::testing::{any_desired, service_key, unsound};
+
+    fn carry_out(installed: &mut Installed, changes: &[Change], wanted: &Desired) {
+        for (step, change) in changes.iter().enumerate() {
+            if let Change::AddAddress(address) = change {
+                let open = |(key, service): (&ServiceKey, &Service)| {
+                    !service.active || key.vip != address.address.addr() || is_open(installed, key)
+                };
+                assert!(wanted.services.iter().all(open), "{address:?} too early");
+            }
+            installed.apply(change);
+            if let Some(fault) = unsound(installed) {
+                panic!("after step {step} of {changes:#?}: {fault}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_step_is_sound_and_the_last_one_arrives(a in any_desired(), b in any_desired()) {
+            let mut installed = Installed::from(&a);
+            carry_out(&mut installed, &diff(&a, &b), &b);
+            prop_assert_eq!(&installed, &Installed::from(&b));
+            prop_assert_eq!(steps(&installed, &b), vec![]);
+        }
+
+        #[test]
+        fn nothing_is_done_where_nothing_differs(a in any_desired()) {
+            prop_assert_eq!(diff(&a, &a), vec![]);
+        }
+
+        #[test]
+        fn after_a_step_that_failed_the_rest_is_still_sound(
+            a in any_desired(), b in any_desired(), c in any_desired(), cut in 0_usize..12,
+        ) {
+            let mut installed = Installed::from(&a);
+            let changes = diff(&a, &b);
+            carry_out(&mut installed, &changes[..cut.min(changes.len())], &b);
+            let rest = steps(&installed, &c);
+            carry_out(&mut installed, &rest, &c);
+            prop_assert_eq!(&installed, &Installed::from(&c));
+        }
+
+        #[test]
+        fn a_predecessors_tables_are_taken_over_soundly(old in any_desired(), new in any_desired()) {
+            let truth = Installed::from(&old);
+            let gates = truth.services.iter().map(|(key, p)| (*key, p.active)).collect();
+            let known = Installed::inherited(&gates, truth.servers.keys().copied());
+            let mut tables = Installed { addresses: known.addresses.clone(), ..truth };
+            carry_out(&mut tables, &steps(&known, &new), &new);
+            // Ports that only the predecessor used are unknown, and stay.
+            tables.ports.retain(|ifindex, _| new.ports.contains_key(ifindex));
+            prop_assert_eq!(tables, Installed::from(&new));
+        }
+
+        #[test]
+        fn a_failed_server_is_purged_once_and_after_the_schedule(a in any_desired(), b in any_desired()) {
+            let changes = diff(&a, &b);
+            for (key, service) in &b.services {
+                for server in &service.servers {
+                    let old = a.services.get(key)
+                        .and_then(|s| s.servers.iter().find(|old| old.address == server.address));
+                    let failed = old.is_some_and(|old| old.serving) && !server.serving;
+                    let purge = Change::PurgeServer(*key, server.address);
+                    let at: Vec<_> = (0..changes.len()).filter(|i| changes[*i] == purge).collect();
+                    prop_assert_eq!(at.len(), usize::from(failed));
+                    let scheduled = changes.iter()
+                        .rposition(|c| matches!(c, Change::SetService(k, _) if k == key));
+                    if let (Some(purged), Some(scheduled)) = (at.first(), scheduled) {
+                        prop_assert!(scheduled < *purged);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_director_that_yields_drops_the_vip_before_it_closes_the_gate() {
+        let address = OwnedAddress {
+            ifindex: 2,
+            address: "192.168.1.200/24".parse().unwrap(),
+            label: None,
+            broadcast: None,
+            scope: 0,
+        };
+        let key = service_key(0);
+        let closed = Desired {
+            services: [(key, EMPTY)].into(),
+            ..Desired::default()
+        };
+        let open = Service {
+            active: true,
+            ..EMPTY
+        };
+        let owning = Desired {
+            services: [(key, open)].into(),
+            addresses: [address.clone()].into(),
+            ..Desired::default()
+        };
+        let took = [
+            Change::SetActive(key, true),
+            Change::AddAddress(address.clone()),
+        ];
+        let gave = [
+            Change::RemoveAddress(address),
+            Change::SetActive(key, false),
+        ];
+        assert_eq!(diff(&closed, &owning), took);
+        assert_eq!(diff(&owning, &closed), gave);
+    }
+
+    #[test]
+    fn a_relabelled_vip_goes_before_it_comes() {
+        let plain = OwnedAddress {
+            ifindex: 2,
+            address: "192.168.1.200/24".parse().unwrap(),
+            label: None,
+            broadcast: None,
+            scope: 0,
+        };
+        let labelled = OwnedAddress {
+            label: Some("eth0:0".to_owned()),
+            ..plain.clone()
+        };
+        let with = |address: &OwnedAddress| Desired {
+            addresses: [address.clone()].into(),
+            ..Desired::default()
+        };
+        let expected = [
+            Change::RemoveAddress(plain.clone()),
+            Change::AddAddress(labelled.clone()),
+        ];
+        assert_eq!(diff(&with(&plain), &with(&labelled)), expected);
+    }
 }

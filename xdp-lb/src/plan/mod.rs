@@ -1,8 +1,13 @@
 //! From what is wanted and what is known to the tables the kernel must hold.
 //!
 //! [`desired`] says what the tables hold; [`table`] computes it from configuration, ownership, health
-//! and network; [`diff`] orders the steps from one to the next. All of it is pure.
+//! and network; [`installed`] keeps what stands by now, step by step; [`diff`] orders the steps from
+//! there to what is wanted. All of it is pure.
 
 pub mod desired;
 pub mod diff;
+pub mod installed;
 pub mod table;
+
+#[cfg(test)]
+pub(crate) mod testing;

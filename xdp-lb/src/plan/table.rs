@@ -1,12 +1,171 @@
 //! [`Desired`] from configuration, ownership, health and network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use xdp_lb_common::addr::Mac;
 
-use super::desired::Reach;
-use crate::config::model::ServiceKey;
+use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
+use crate::config::model::{Config, RealServer, ServiceKey, VirtualServer, VrrpInstance};
+
+/// All that decides what the tables hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// What the file says.
+    pub config: &'a Config,
+    /// Which VRRP instances this director is MASTER for.
+    pub ownership: &'a Ownership,
+    /// Which real servers live.
+    pub health: &'a Health,
+    /// Links, and the way to each real server.
+    pub network: &'a Network,
+    /// Names of the interfaces that the program is attached to. A port that merely leads to a real
+    /// server is added by itself.
+    pub attached: &'a BTreeSet<String>,
+}
+
+/// What the tables and the links must hold.
+pub fn desired(inputs: &Inputs<'_>) -> Desired {
+    let services: BTreeMap<_, _> = inputs
+        .config
+        .virtual_servers
+        .iter()
+        .map(|server| (server.key, service(server, inputs)))
+        .collect();
+    Desired {
+        ports: ports(&services, inputs),
+        services,
+        addresses: owned_addresses(inputs.config, inputs.ownership, inputs.network),
+    }
+}
+
+/// The interfaces to attach to when nobody named any: those of the VRRP instances, and those that
+/// lead to a real server as far as that is known.
+pub fn default_interfaces(config: &Config, network: &Network) -> BTreeSet<String> {
+    let vrrp = config.vrrp_instances.iter().map(|i| i.interface.clone());
+    let leading = real_server_addresses(config)
+        .into_iter()
+        .filter_map(|ip| match network.reach.get(&ip)? {
+            Reach::Direct { ifindex, .. } => network.link(*ifindex),
+            Reach::Local => None,
+        })
+        .map(|(name, _)| name.to_owned());
+    vrrp.chain(leading).collect()
+}
+
+/// The addresses whose MACs must be known.
+pub fn real_server_addresses(config: &Config) -> BTreeSet<IpAddr> {
+    let servers = config.virtual_servers.iter().flat_map(|s| &s.real_servers);
+    servers.map(|server| server.address.ip()).collect()
+}
+
+fn service(server: &VirtualServer, inputs: &Inputs<'_>) -> Service {
+    Service {
+        active: is_active(server.key.vip, inputs),
+        scheduler: server.scheduler,
+        persistence: server.persistence,
+        servers: servers(server, inputs),
+    }
+}
+
+/// Balanced here: no VRRP instance carries the VIP, or this director is MASTER for one that does.
+fn is_active(vip: IpAddr, inputs: &Inputs<'_>) -> bool {
+    let mut carriers = inputs
+        .config
+        .vrrp_instances
+        .iter()
+        .filter(|instance| carries(instance, vip))
+        .peekable();
+    carriers.peek().is_none() || carriers.any(|instance| is_owned(instance, inputs.ownership))
+}
+
+fn carries(instance: &VrrpInstance, vip: IpAddr) -> bool {
+    let mut addresses = instance.virtual_addresses.iter();
+    addresses.any(|virtual_address| virtual_address.address.addr() == vip)
+}
+
+fn is_owned(instance: &VrrpInstance, ownership: &Ownership) -> bool {
+    ownership.get(&instance.name).copied().unwrap_or(false)
+}
+
+/// In IPVS's list order: whoever joined last comes first; of those who joined together (at the
+/// start) the last in the file, for IPVS puts each newcomer at the head.
+fn servers(service: &VirtualServer, inputs: &Inputs<'_>) -> Vec<Server> {
+    let mut servers: Vec<(u64, Server)> = service
+        .real_servers
+        .iter()
+        .rev()
+        .map(|server| {
+            let health = verdict(service.key, server, inputs.health);
+            (health.joined, self::server(server, health, inputs.network))
+        })
+        .collect();
+    servers.sort_by_key(|(joined, _)| std::cmp::Reverse(*joined));
+    servers.into_iter().map(|(_, server)| server).collect()
+}
+
+fn server(server: &RealServer, health: ServerHealth, network: &Network) -> Server {
+    Server {
+        address: server.address,
+        weight: server.weight,
+        serving: health.up,
+        reach: network.reach.get(&server.address.ip()).copied(),
+    }
+}
+
+/// A server that nobody has judged lives only if nothing checks it.
+fn verdict(key: ServiceKey, server: &RealServer, health: &Health) -> ServerHealth {
+    let unjudged = ServerHealth {
+        up: server.checks.is_empty(),
+        joined: 0,
+    };
+    let known = health.get(&(key, server.address)).copied();
+    known.unwrap_or(unjudged)
+}
+
+/// Interfaces that packets come in by, and those they leave by.
+fn ports(services: &BTreeMap<ServiceKey, Service>, inputs: &Inputs<'_>) -> BTreeMap<u32, Port> {
+    let attached = inputs.attached.iter().filter_map(|name| {
+        let link = inputs.network.links.get(name)?;
+        Some((link.ifindex, Port { mac: link.mac }))
+    });
+    let leading = services
+        .values()
+        .flat_map(|service| &service.servers)
+        .filter_map(|server| match server.reach? {
+            Reach::Direct {
+                ifindex,
+                source_mac,
+                ..
+            } => Some((ifindex, Port { mac: source_mac })),
+            Reach::Local => None,
+        });
+    leading.chain(attached).collect()
+}
+
+/// The VIPs of the instances this director is MASTER for, on the interfaces that exist.
+pub fn owned_addresses(
+    config: &Config,
+    ownership: &Ownership,
+    network: &Network,
+) -> BTreeSet<OwnedAddress> {
+    let instances = config.vrrp_instances.iter();
+    let owned = instances.filter(|instance| is_owned(instance, ownership));
+    owned
+        .flat_map(|instance| {
+            instance.virtual_addresses.iter().filter_map(|vip| {
+                let device = vip.device.as_ref().unwrap_or(&instance.interface);
+                Some(OwnedAddress {
+                    ifindex: network.links.get(device)?.ifindex,
+                    address: vip.address,
+                    label: vip.label.clone(),
+                    broadcast: vip.broadcast,
+                    scope: vip.scope,
+                })
+            })
+        })
+        .collect()
+}
 
 /// An interface as the kernel has it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +187,15 @@ pub struct Network {
     pub reach: BTreeMap<IpAddr, Reach>,
 }
 
+impl Network {
+    /// An interface, and its name, by its index.
+    pub fn link(&self, ifindex: u32) -> Option<(&str, &Link)> {
+        let mut links = self.links.iter();
+        let (name, link) = links.find(|(_, link)| link.ifindex == ifindex)?;
+        Some((name, link))
+    }
+}
+
 /// Which VRRP instances this director is MASTER for, by name.
 pub type Ownership = BTreeMap<String, bool>;
 
@@ -42,3 +210,116 @@ pub struct ServerHealth {
 
 /// The verdicts on all real servers.
 pub type Health = BTreeMap<(ServiceKey, SocketAddr), ServerHealth>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::{VIP, instance, network, service_key, websocket};
+
+    fn judged(verdicts: &[(&str, bool, u64)]) -> Health {
+        let verdict = |&(address, up, joined): &(&str, bool, u64)| {
+            let server = (service_key(0), address.parse().unwrap());
+            (server, ServerHealth { up, joined })
+        };
+        verdicts.iter().map(verdict).collect()
+    }
+
+    fn plan(config: &Config, owned: &[&str], health: &Health, attached: &[&str]) -> Desired {
+        let owned = owned.iter().map(|name| ((*name).to_owned(), true));
+        desired(&Inputs {
+            config,
+            ownership: &owned.collect(),
+            health,
+            network: &network(),
+            attached: &attached.iter().map(|name| (*name).to_owned()).collect(),
+        })
+    }
+
+    fn order(desired: &Desired) -> Vec<u8> {
+        let last_octet = |server: &Server| match server.address.ip() {
+            IpAddr::V4(ip) => ip.octets()[3],
+            IpAddr::V6(_) => 0,
+        };
+        desired.services[&service_key(0)]
+            .servers
+            .iter()
+            .map(last_octet)
+            .collect()
+    }
+
+    #[test]
+    fn the_last_server_of_the_file_comes_first_and_whoever_comes_back_overtakes_it() {
+        let both = judged(&[("192.168.1.102:80", true, 0), ("192.168.1.103:80", true, 0)]);
+        assert_eq!(order(&plan(&websocket(), &[], &both, &[])), [103, 102]);
+        let back = judged(&[("192.168.1.102:80", true, 1), ("192.168.1.103:80", true, 0)]);
+        assert_eq!(order(&plan(&websocket(), &[], &back, &[])), [102, 103]);
+    }
+
+    #[test]
+    fn a_service_is_active_where_its_vip_is_owned_or_nobody_carries_it() {
+        let mut config = websocket();
+        let active = |config: &Config, owned: &[&str]| {
+            plan(config, owned, &Health::new(), &[]).services[&service_key(0)].active
+        };
+        assert!(!active(&config, &[]));
+        assert!(active(&config, &["VI_1"]));
+        config.vrrp_instances.push(instance("VI_2", "eth1", VIP));
+        assert!(
+            active(&config, &["VI_2"]),
+            "one carrier that is owned is enough"
+        );
+        config.vrrp_instances = vec![instance("VI_1", "eth0", "192.168.1.201")];
+        assert!(active(&config, &[]), "nobody carries the VIP");
+    }
+
+    #[test]
+    fn addresses_follow_ownership_and_their_device() {
+        let mut config = websocket();
+        assert!(plan(&config, &[], &Health::new(), &[]).addresses.is_empty());
+        let on = |config: &Config| {
+            let addresses = plan(config, &["VI_1"], &Health::new(), &[]).addresses;
+            addresses.into_iter().map(|a| a.ifindex).collect::<Vec<_>>()
+        };
+        assert_eq!(on(&config), [2]);
+        config.vrrp_instances[0].virtual_addresses[0].device = Some("eth1".to_owned());
+        assert_eq!(on(&config), [3]);
+        config.vrrp_instances[0].virtual_addresses[0].device = Some("eth9".to_owned());
+        assert_eq!(on(&config), [] as [u32; 0], "no such interface, now");
+    }
+
+    #[test]
+    fn an_unjudged_server_serves_only_if_nothing_checks_it() {
+        let mut config = websocket();
+        config.virtual_servers[0].real_servers[0].checks.clear();
+        let desired = plan(&config, &[], &Health::new(), &[]);
+        let serving = |s: &Server| (s.address.to_string(), s.serving);
+        let servers: Vec<_> = desired.services[&service_key(0)]
+            .servers
+            .iter()
+            .map(serving)
+            .collect();
+        let expected = [
+            ("192.168.1.103:80".to_owned(), false),
+            ("192.168.1.102:80".to_owned(), true),
+        ];
+        assert_eq!(servers, expected);
+    }
+
+    #[test]
+    fn ports_are_those_attached_and_those_that_lead_to_a_server() {
+        let ports = |attached: &[&str], config: &Config| {
+            let desired = plan(config, &[], &Health::new(), attached);
+            desired.ports.into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(ports(&["eth0"], &websocket()), [2, 3]);
+        assert_eq!(ports(&["eth1", "gone0"], &Config::default()), [3]);
+    }
+
+    #[test]
+    fn default_interfaces_are_those_of_vrrp_and_those_that_lead_to_a_server() {
+        let interfaces = default_interfaces(&websocket(), &network());
+        assert_eq!(Vec::from_iter(interfaces), ["eth0", "eth1"]);
+        let unknown = default_interfaces(&websocket(), &Network::default());
+        assert_eq!(Vec::from_iter(unknown), ["eth0"]);
+    }
+}

@@ -1,0 +1,100 @@
+//! Which interfaces the program goes on.
+
+use std::collections::BTreeSet;
+
+use crate::config::model::{Config, XdpMode};
+use crate::plan::table::{Network, default_interfaces};
+
+/// Where the program goes, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Interfaces that somebody named; none: [`default_interfaces`].
+    pub named: BTreeSet<String>,
+    /// How.
+    pub mode: XdpMode,
+}
+
+/// An interface that the configuration needs does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no interface '{name}', which {whose} asks for; this host has {}", list(.known))]
+pub struct NoInterface {
+    /// The interface.
+    pub name: String,
+    /// Who asks for it.
+    pub whose: String,
+    /// The interfaces that exist.
+    pub known: Vec<String>,
+}
+
+impl Placement {
+    /// What the configuration says.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            named: config.xdp_lb.interfaces.iter().cloned().collect(),
+            mode: config.xdp_lb.xdp_mode,
+        }
+    }
+
+    /// The interfaces that the program belongs on, as far as they are known.
+    pub fn interfaces(&self, config: &Config, network: &Network) -> BTreeSet<String> {
+        if self.named.is_empty() {
+            default_interfaces(config, network)
+        } else {
+            self.named.clone()
+        }
+    }
+}
+
+/// Checks that every interface the configuration names exists.
+pub fn check_interfaces(config: &Config, network: &Network) -> Result<(), NoInterface> {
+    let named = config.xdp_lb.interfaces.iter();
+    let named = named.map(|name| (name, "`--interface` or the xdp_lb block".to_owned()));
+    let carrying = config.vrrp_instances.iter();
+    let carrying = carrying.map(|i| (&i.interface, format!("vrrp_instance {}", i.name)));
+    let missing = named
+        .chain(carrying)
+        .find(|(name, _)| !network.links.contains_key(*name));
+    missing.map_or(Ok(()), |(name, whose)| {
+        Err(NoInterface {
+            name: name.clone(),
+            whose,
+            known: network.links.keys().cloned().collect(),
+        })
+    })
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::{network, websocket};
+
+    #[test]
+    fn a_missing_interface_is_named_with_those_that_exist() {
+        let mut config = websocket();
+        assert_eq!(check_interfaces(&config, &network()), Ok(()));
+        config.vrrp_instances[0].interface = "eth9".to_owned();
+        let error = check_interfaces(&config, &network()).unwrap_err();
+        let line = "there is no interface 'eth9', which vrrp_instance VI_1 asks for; \
+                    this host has eth0, eth1";
+        assert_eq!(error.to_string(), line);
+        config.xdp_lb.interfaces = vec!["eth8".to_owned()];
+        let error = check_interfaces(&config, &network()).unwrap_err();
+        assert_eq!(error.name, "eth8");
+    }
+
+    #[test]
+    fn interfaces_that_somebody_named_are_the_only_ones() {
+        let mut config = websocket();
+        let on = |config: &Config| Placement::of(config).interfaces(config, &network());
+        assert_eq!(Vec::from_iter(on(&config)), ["eth0", "eth1"]);
+        config.xdp_lb.interfaces = vec!["eth1".to_owned()];
+        assert_eq!(Vec::from_iter(on(&config)), ["eth1"]);
+    }
+}

@@ -1,0 +1,164 @@
+//! What a new configuration changes, in words.
+
+use std::collections::BTreeMap;
+
+use crate::config::model::{Config, RealServer, VirtualServer, VrrpInstance, XdpLb};
+
+/// What changes from one configuration to the next, one line each, in the order of the new file.
+pub fn differences(old: &Config, new: &Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    instances(&old.vrrp_instances, &new.vrrp_instances, &mut lines);
+    services(&old.virtual_servers, &new.virtual_servers, &mut lines);
+    lines
+}
+
+/// Settings that differ and that a running agent cannot change.
+pub fn needs_restart(old: &XdpLb, new: &XdpLb) -> Vec<&'static str> {
+    let XdpLb {
+        interfaces,
+        xdp_mode,
+        metrics,
+        connections,
+    } = new;
+    let settings = [
+        ("interface", old.interfaces != *interfaces),
+        ("xdp_mode", old.xdp_mode != *xdp_mode),
+        ("metrics", old.metrics != *metrics),
+        ("connections", old.connections != *connections),
+    ];
+    let differing = settings.into_iter().filter(|(_, differs)| *differs);
+    differing.map(|(name, _)| name).collect()
+}
+
+fn instances(old: &[VrrpInstance], new: &[VrrpInstance], lines: &mut Vec<String>) {
+    let mut gone: BTreeMap<_, _> = old.iter().map(|i| (i.name.as_str(), i)).collect();
+    for instance in new {
+        let name = instance.name.as_str();
+        match gone.remove(name) {
+            None => lines.push(format!("vrrp_instance {name} added")),
+            Some(before) if before != instance => {
+                lines.push(format!("vrrp_instance {name} changed"));
+            }
+            Some(_) => {}
+        }
+    }
+    lines.extend(
+        gone.keys()
+            .map(|name| format!("vrrp_instance {name} removed")),
+    );
+}
+
+fn services(old: &[VirtualServer], new: &[VirtualServer], lines: &mut Vec<String>) {
+    let mut gone: BTreeMap<_, _> = old.iter().map(|s| (s.key, s)).collect();
+    for service in new {
+        let key = service.key;
+        match gone.remove(&key) {
+            None => lines.push(format!("{key} added")),
+            Some(before) => service_changes(before, service, lines),
+        }
+    }
+    lines.extend(gone.keys().map(|key| format!("{key} removed")));
+}
+
+fn service_changes(old: &VirtualServer, new: &VirtualServer, lines: &mut Vec<String>) {
+    let VirtualServer {
+        key,
+        scheduler,
+        forwarding,
+        persistence,
+        real_servers,
+    } = new;
+    if old.scheduler != *scheduler {
+        let (was, is) = (old.scheduler.name(), scheduler.name());
+        lines.push(format!("{key}: scheduler {was} becomes {is}"));
+    }
+    if old.forwarding != *forwarding {
+        lines.push(format!("{key}: lb_kind changed"));
+    }
+    if old.persistence != *persistence {
+        lines.push(format!("{key}: persistence changed"));
+    }
+    let mut gone: BTreeMap<_, _> = old.real_servers.iter().map(|s| (s.address, s)).collect();
+    for server in real_servers {
+        let address = server.address;
+        match gone.remove(&address) {
+            None => lines.push(format!("{key}: real server {address} added")),
+            Some(before) => server_changes(key, before, server, lines),
+        }
+    }
+    let removed = gone
+        .keys()
+        .map(|address| format!("{key}: real server {address} removed"));
+    lines.extend(removed);
+}
+
+fn server_changes(
+    key: &impl std::fmt::Display,
+    old: &RealServer,
+    new: &RealServer,
+    lines: &mut Vec<String>,
+) {
+    let RealServer {
+        address,
+        weight,
+        checks,
+    } = new;
+    if old.weight != *weight {
+        let was = old.weight;
+        lines.push(format!("{key}: weight of {address} {was} becomes {weight}"));
+    }
+    if old.checks != *checks {
+        lines.push(format!("{key}: checks of {address} changed"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::{Scheduler, XdpMode};
+    use crate::plan::testing::{instance, websocket};
+
+    #[test]
+    fn the_same_file_changes_nothing() {
+        assert_eq!(differences(&websocket(), &websocket()), [""; 0]);
+        assert_eq!(needs_restart(&XdpLb::default(), &XdpLb::default()), [""; 0]);
+    }
+
+    #[test]
+    fn every_change_is_one_line() {
+        let mut new = websocket();
+        new.vrrp_instances[0].priority = 99;
+        new.vrrp_instances
+            .push(instance("VI_2", "eth1", "10.0.0.1"));
+        let service = &mut new.virtual_servers[0];
+        service.scheduler = Scheduler::RoundRobin;
+        service.real_servers[0].weight = 5;
+        service.real_servers[0].checks.clear();
+        service.real_servers[1].address.set_port(81);
+        let expected = [
+            "vrrp_instance VI_1 changed",
+            "vrrp_instance VI_2 added",
+            "tcp/192.168.1.200:80: scheduler wrr becomes rr",
+            "tcp/192.168.1.200:80: weight of 192.168.1.102:80 1 becomes 5",
+            "tcp/192.168.1.200:80: checks of 192.168.1.102:80 changed",
+            "tcp/192.168.1.200:80: real server 192.168.1.103:81 added",
+            "tcp/192.168.1.200:80: real server 192.168.1.103:80 removed",
+        ];
+        assert_eq!(differences(&websocket(), &new), expected);
+        let gone = ["vrrp_instance VI_1 removed", "tcp/192.168.1.200:80 removed"];
+        assert_eq!(differences(&websocket(), &Config::default()), gone);
+    }
+
+    #[test]
+    fn what_only_a_restart_can_change_is_named() {
+        let new = XdpLb {
+            connections: 1,
+            xdp_mode: XdpMode::Native,
+            ..XdpLb::default()
+        };
+        assert_eq!(
+            needs_restart(&XdpLb::default(), &new),
+            ["xdp_mode", "connections"]
+        );
+    }
+}

@@ -1,0 +1,415 @@
+//! The life of an agent, from parts that are open to the last signal.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::health::Checks;
+use super::placement::Placement;
+use super::reconciler::{Inspection, Reconciler, Sources};
+use super::reload::{differences, needs_restart};
+use super::seams::{Links, PacketPath};
+use super::signals::Signal;
+use super::vrrp;
+use crate::config::model::Config;
+use crate::dataplane;
+use crate::plan::desired::OwnedAddress;
+use crate::plan::installed::Installed;
+use crate::plan::table::{Network, owned_addresses, real_server_addresses};
+
+/// How long a start waits for the real servers' MACs. Those that live have answered by then, and
+/// tables that were taken over are not emptied for want of an answer.
+const RESOLUTION: Duration = Duration::from_secs(1);
+
+/// What an agent is made of, open and ready.
+pub struct Parts<P, L> {
+    /// The configuration, with what the command line overrides.
+    pub config: Config,
+    /// The packet path, in the state its predecessor left it.
+    pub packet_path: P,
+    /// The links.
+    pub links: L,
+    /// VIPs that predecessors added and did not remove.
+    pub leftovers: BTreeSet<OwnedAddress>,
+    /// The network, as it changes.
+    pub network: watch::Receiver<Network>,
+    /// The running health checks.
+    pub checks: Checks,
+    /// Questions about the agent's state.
+    pub inspections: mpsc::Receiver<Inspection>,
+}
+
+impl<P, L> fmt::Debug for Parts<P, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+/// What an agent asks for when it is told to read its configuration again.
+pub trait Surroundings {
+    /// Reads the configuration again; `None`, having said why, if it is not valid as a whole.
+    fn reload(&mut self) -> Option<Config>;
+
+    /// Resolves the MACs of these addresses from now on.
+    fn resolve(&mut self, addresses: BTreeSet<IpAddr>);
+}
+
+/// How an agent ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing is left behind.
+    Stopped,
+    /// Program, tables and VIPs stand, for a successor.
+    Left,
+}
+
+/// Why an agent could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The packet path refused.
+    #[error(transparent)]
+    PacketPath(#[from] dataplane::Error),
+    /// A defect of this program.
+    #[error("the agent failed, and left program, tables and VIPs as they are: {0}")]
+    Defect(#[from] JoinError),
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent<P, L> {
+    reconciler: JoinHandle<Reconciler<P, L>>,
+    stop: CancellationToken,
+    config: watch::Sender<Arc<Config>>,
+    checks: Checks,
+}
+
+/// Puts the program on its interfaces and fills the tables, and goes on from there. If that fails,
+/// what it created is gone again, and what a predecessor left stands as before.
+pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<P, L>, Error> {
+    let Parts {
+        config,
+        packet_path,
+        links,
+        leftovers,
+        mut network,
+        checks,
+        inspections,
+    } = parts;
+    let took_over = packet_path.took_over();
+    let installed = found(&packet_path, &config, leftovers, &network.borrow());
+    let placement = Placement::of(&config);
+    resolved(&config, &mut network).await;
+    let (config, config_seen) = watch::channel(Arc::new(config));
+    let sources = Sources {
+        config: config_seen,
+        health: checks.verdicts(),
+        network,
+        inspections,
+    };
+    let mut reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
+    if let Err(reason) = reconciler.attach() {
+        let (packet_path, _) = reconciler.into_parts();
+        if !took_over {
+            packet_path.remove()?;
+        }
+        return Err(reason.into());
+    }
+    reconciler.reconcile().await;
+    info!("{}", reconciler.summary());
+    let stop = CancellationToken::new();
+    let reconciler = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            reconciler.run(stop).await;
+            reconciler
+        }
+    });
+    Ok(Agent {
+        reconciler,
+        stop,
+        config,
+        checks,
+    })
+}
+
+/// What stands before the first step. VIPs that are wanted are added all the same: somebody may have
+/// removed them meanwhile, and the segment is to be told.
+fn found<P: PacketPath>(
+    packet_path: &P,
+    config: &Config,
+    mut leftovers: BTreeSet<OwnedAddress>,
+    network: &Network,
+) -> Installed {
+    let inherited = packet_path.inherited();
+    let mut installed =
+        Installed::inherited(&inherited.services, inherited.servers.keys().copied());
+    let wanted = owned_addresses(config, &vrrp::ownership(config), network);
+    let is_wanted = |old: &OwnedAddress| {
+        let mut wanted = wanted.iter();
+        wanted.any(|new| new.ifindex == old.ifindex && new.address == old.address)
+    };
+    leftovers.retain(|address| !is_wanted(address));
+    installed.addresses = leftovers;
+    installed
+}
+
+async fn resolved(config: &Config, network: &mut watch::Receiver<Network>) {
+    let servers = real_server_addresses(config);
+    let all = |network: &Network| servers.iter().all(|ip| network.reach.contains_key(ip));
+    if timeout(RESOLUTION, network.wait_for(all)).await.is_err() {
+        info!("not every real server has answered for its MAC yet; starting with those that have");
+    }
+}
+
+impl<P: PacketPath, L: Links> Agent<P, L> {
+    /// Acts on signals until one ends the agent.
+    pub async fn run(
+        self,
+        mut signals: mpsc::Receiver<Signal>,
+        surroundings: &mut impl Surroundings,
+    ) -> Result<Ending, Error> {
+        let mut agent = self;
+        loop {
+            let signal = tokio::select! {
+                // It ends only by a defect: nobody has stopped it.
+                ended = &mut agent.reconciler => {
+                    ended?;
+                    return Ok(Ending::Left);
+                }
+                signal = signals.recv() => signal,
+            };
+            match signal {
+                Some(Signal::Reload) => agent.reload(surroundings).await,
+                Some(Signal::Leave) => return agent.leave().await,
+                Some(Signal::Stop) | None => return agent.stop().await,
+            }
+        }
+    }
+
+    async fn reload(&mut self, surroundings: &mut impl Surroundings) {
+        info!("reading the configuration again");
+        let Some(mut new) = surroundings.reload() else {
+            error!("the configuration is not valid; the agent goes on with the one it has");
+            return;
+        };
+        let old = self.config.borrow().clone();
+        for setting in needs_restart(&old.xdp_lb, &new.xdp_lb) {
+            warn!("`{setting}` of the xdp_lb block is in force after a restart");
+        }
+        new.xdp_lb = old.xdp_lb.clone();
+        let differences = differences(&old, &new);
+        for line in &differences {
+            info!("{line}");
+        }
+        if differences.is_empty() {
+            info!("nothing changes");
+        }
+        surroundings.resolve(real_server_addresses(&new));
+        self.checks.reload(&new).await;
+        self.config.send_replace(Arc::new(new));
+    }
+
+    async fn stop(self) -> Result<Ending, Error> {
+        info!("stopping");
+        self.stop.cancel();
+        let mut reconciler = self.reconciler.await?;
+        reconciler.release().await;
+        let (packet_path, _) = reconciler.into_parts();
+        packet_path.remove()?;
+        info!("stopped; nothing is left behind");
+        Ok(Ending::Stopped)
+    }
+
+    async fn leave(self) -> Result<Ending, Error> {
+        self.stop.cancel();
+        // Between two steps, not in the middle of one.
+        drop(self.reconciler.await?);
+        info!("left; program, tables and VIPs stand for a successor");
+        Ok(Ending::Left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::testing::{FakeDataplane, FakeLinks, Kernel};
+    use crate::dataplane::Inherited;
+    use crate::health::Outcome;
+    use crate::plan::table::Network;
+    use crate::plan::testing::{network, service_key, websocket};
+
+    /// What an agent is tested with.
+    struct Bench {
+        kernel: Kernel,
+        network: watch::Sender<Network>,
+        _inspections: mpsc::Sender<Inspection>,
+    }
+
+    fn bench(inherited: Inherited) -> (Bench, Parts<FakeDataplane, FakeLinks>) {
+        let kernel = Kernel::default();
+        let (publish, network) = watch::channel(network());
+        let (sender, inspections) = mpsc::channel(1);
+        let probe = |_| std::future::ready(Outcome::Passed);
+        let config = websocket();
+        let observer = Arc::new(|_: &Outcome, _| {});
+        let checks = Checks::start_with(&config, &inherited.servers, 1, observer, probe);
+        let parts = Parts {
+            config,
+            packet_path: FakeDataplane {
+                kernel: kernel.clone(),
+                inherited,
+            },
+            links: FakeLinks(kernel.clone()),
+            leftovers: BTreeSet::new(),
+            network,
+            checks,
+            inspections,
+        };
+        let bench = Bench {
+            kernel,
+            network: publish,
+            _inspections: sender,
+        };
+        (bench, parts)
+    }
+
+    struct File {
+        next: Option<Config>,
+        resolving: BTreeSet<IpAddr>,
+    }
+
+    impl Surroundings for File {
+        fn reload(&mut self) -> Option<Config> {
+            self.next.take()
+        }
+
+        fn resolve(&mut self, addresses: BTreeSet<IpAddr>) {
+            self.resolving = addresses;
+        }
+    }
+
+    async fn run(
+        agent: Agent<FakeDataplane, FakeLinks>,
+        signals: &[Signal],
+        next: Option<Config>,
+    ) -> (Ending, File) {
+        let (sender, receiver) = mpsc::channel(signals.len());
+        for signal in signals {
+            sender.send(*signal).await.unwrap();
+        }
+        let mut file = File {
+            next,
+            resolving: BTreeSet::new(),
+        };
+        let ending = agent.run(receiver, &mut file).await.unwrap();
+        (ending, file)
+    }
+
+    fn leftover() -> OwnedAddress {
+        OwnedAddress {
+            ifindex: 2,
+            address: "192.168.1.250/24".parse().unwrap(),
+            label: None,
+            broadcast: None,
+            scope: 0,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_stop_leaves_nothing() {
+        let (bench, parts) = bench(Inherited::default());
+        let agent = start(parts).await.unwrap();
+        assert_eq!(bench.kernel.vips().len(), 1);
+        let (ending, _) = run(agent, &[Signal::Stop], None).await;
+        assert_eq!(ending, Ending::Stopped);
+        assert_eq!(bench.kernel.vips().len(), 0);
+        let state = bench.kernel.state();
+        assert!(state.removed && state.attached.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leaving_touches_nothing() {
+        let (bench, parts) = bench(Inherited::default());
+        let agent = start(parts).await.unwrap();
+        bench.kernel.changes();
+        let (ending, _) = run(agent, &[Signal::Leave], None).await;
+        assert_eq!(ending, Ending::Left);
+        assert_eq!(bench.kernel.changes(), []);
+        assert_eq!(bench.kernel.vips().len(), 1);
+        assert!(!bench.kernel.state().removed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_fails_removes_what_it_made_but_not_what_it_found() {
+        let found = Inherited {
+            services: [(service_key(0), true)].into(),
+            ..Inherited::default()
+        };
+        for (inherited, removed) in [(Inherited::default(), true), (found, false)] {
+            let (bench, parts) = bench(inherited);
+            bench.kernel.state().without_xdp.insert("eth1".to_owned());
+            let error = start(parts).await.unwrap_err();
+            assert_eq!(error.to_string(), "eth1 has no XDP");
+            let state = bench.kernel.state();
+            assert_eq!(state.removed, removed);
+            assert!(state.addresses.is_empty() && state.changes.is_empty());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn vips_of_a_predecessor_go_unless_they_are_wanted() {
+        let (bench, mut parts) = bench(Inherited::default());
+        let wanted = owned_addresses(&parts.config, &vrrp::ownership(&parts.config), &network());
+        parts.leftovers = wanted.clone();
+        parts.leftovers.insert(leftover());
+        bench.kernel.state().addresses = parts.leftovers.clone();
+        let _agent = start(parts).await.unwrap();
+        assert_eq!(bench.kernel.state().addresses, wanted);
+        assert_eq!(bench.kernel.state().announced.len(), 1, "it is here, again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_waits_for_macs_but_not_for_ever() {
+        let (bench, parts) = bench(Inherited::default());
+        bench.network.send_modify(|network| network.reach.clear());
+        let began = tokio::time::Instant::now();
+        let _agent = start(parts).await.unwrap();
+        assert!(began.elapsed() >= RESOLUTION);
+        assert!(bench.kernel.state().tables.services[&service_key(0)].active);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reload_takes_in_a_valid_file() {
+        let (bench, parts) = bench(Inherited::default());
+        let agent = start(parts).await.unwrap();
+        let mut next = websocket();
+        next.virtual_servers[0].real_servers.pop();
+        next.xdp_lb.connections = 7;
+        let config = agent.config.subscribe();
+        let (_, file) = run(agent, &[Signal::Reload, Signal::Leave], Some(next)).await;
+        assert_eq!(file.resolving.len(), 1);
+        let config = config.borrow();
+        assert_eq!(config.virtual_servers[0].real_servers.len(), 1);
+        assert_ne!(config.xdp_lb.connections, 7, "only a restart changes that");
+        drop(bench);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reload_of_an_invalid_file_changes_nothing() {
+        let (_bench, parts) = bench(Inherited::default());
+        let agent = start(parts).await.unwrap();
+        let config = agent.config.subscribe();
+        let (ending, file) = run(agent, &[Signal::Reload, Signal::Leave], None).await;
+        assert_eq!(ending, Ending::Left);
+        assert_eq!(file.resolving.len(), 0);
+        assert_eq!(**config.borrow(), websocket());
+    }
+}

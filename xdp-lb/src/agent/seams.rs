@@ -1,0 +1,58 @@
+//! What the agent needs of the kernel beside the tables, so that it can be tested without one.
+
+use std::error::Error as StdError;
+use std::net::Ipv4Addr;
+
+use xdp_lb_common::addr::Mac;
+
+use crate::config::model::XdpMode;
+use crate::dataplane::{AttachedMode, Dataplane, Error};
+use crate::plan::desired::OwnedAddress;
+
+/// What became of a VIP that was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It was not there.
+    New,
+    /// It was there already.
+    Existed,
+}
+
+/// Puts VIPs on interfaces and tells the segment.
+pub trait Links: Send + 'static {
+    /// Why it could not.
+    type Error: StdError + Send;
+
+    /// Adds a VIP. One that is there already is no error.
+    fn add(
+        &mut self,
+        address: &OwnedAddress,
+    ) -> impl Future<Output = Result<Added, Self::Error>> + Send;
+
+    /// Removes a VIP. One that is gone already, with its interface or without, is no error.
+    fn remove(
+        &mut self,
+        address: &OwnedAddress,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Sends one burst of gratuitous ARP: `vip` is at `mac`.
+    fn announce(&mut self, ifindex: u32, mac: Mac, vip: Ipv4Addr) -> Result<(), Self::Error>;
+}
+
+/// A packet path that can be put on interfaces and taken off again. Dropping it leaves everything
+/// in place, for a successor to take over.
+pub trait PacketPath: Dataplane + Sized + 'static {
+    /// Puts the program on an interface, or takes over where a predecessor has put it.
+    fn attach(
+        &mut self,
+        interface: &str,
+        ifindex: u32,
+        mode: XdpMode,
+    ) -> Result<AttachedMode, Error>;
+
+    /// Takes the program off every interface and removes all tables.
+    fn remove(self) -> Result<(), Error>;
+
+    /// Whether the tables are a predecessor's.
+    fn took_over(&self) -> bool;
+}

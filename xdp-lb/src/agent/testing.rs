@@ -1,0 +1,136 @@
+//! A kernel made of sets: what was written, and whether it was sound at every moment.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use xdp_lb_common::addr::Mac;
+
+use super::seams::{Added, Links, PacketPath};
+use crate::config::model::XdpMode;
+use crate::dataplane::{AttachedMode, Counters, Dataplane, Error, Inherited};
+use crate::plan::desired::OwnedAddress;
+use crate::plan::diff::Change;
+use crate::plan::installed::Installed;
+use crate::plan::testing::unsound;
+
+/// A kernel that all parts of a test share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kernel(Arc<Mutex<State>>);
+
+/// What the kernel holds and heard.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) tables: Installed,
+    pub(crate) changes: Vec<Change>,
+    /// Steps that fail.
+    pub(crate) refuses: Option<fn(&Change) -> bool>,
+    /// Interfaces that refuse the program.
+    pub(crate) without_xdp: BTreeSet<String>,
+    pub(crate) attached: Vec<(String, u32)>,
+    pub(crate) addresses: BTreeSet<OwnedAddress>,
+    pub(crate) announced: Vec<(Mac, Ipv4Addr)>,
+    pub(crate) counters_fail: bool,
+    /// The packet path was taken away.
+    pub(crate) removed: bool,
+}
+
+impl Kernel {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// Steps taken since the last call.
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        std::mem::take(&mut self.state().changes)
+    }
+
+    pub(crate) fn vips(&self) -> Vec<IpAddr> {
+        let state = self.state();
+        let vips = state.addresses.iter().map(|a| a.address.addr());
+        vips.collect()
+    }
+
+    fn take(&self, change: &Change) -> Result<(), Error> {
+        let mut state = self.state();
+        if state.refuses.is_some_and(|refuses| refuses(change)) {
+            return Err(Error::Load(format!("no {change:?} today")));
+        }
+        state.tables.apply(change);
+        if let Some(fault) = unsound(&state.tables) {
+            panic!("after {change:#?}: {fault}");
+        }
+        state.changes.push(change.clone());
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct FakeDataplane {
+    pub(crate) kernel: Kernel,
+    pub(crate) inherited: Inherited,
+}
+
+impl Dataplane for FakeDataplane {
+    fn apply(&mut self, change: &Change) -> Result<(), Error> {
+        self.kernel.take(change)
+    }
+
+    fn counters(&mut self) -> Result<Counters, Error> {
+        if self.kernel.state().counters_fail {
+            return Err(Error::Load("no counters today".to_owned()));
+        }
+        Ok(Counters::default())
+    }
+
+    fn inherited(&self) -> &Inherited {
+        &self.inherited
+    }
+}
+
+impl PacketPath for FakeDataplane {
+    fn attach(&mut self, interface: &str, ifindex: u32, _: XdpMode) -> Result<AttachedMode, Error> {
+        let mut state = self.kernel.state();
+        if state.without_xdp.contains(interface) {
+            return Err(Error::Attach(format!("{interface} has no XDP")));
+        }
+        state.attached.push((interface.to_owned(), ifindex));
+        Ok(AttachedMode::Native)
+    }
+
+    fn remove(self) -> Result<(), Error> {
+        let mut state = self.kernel.state();
+        state.attached.clear();
+        state.tables = Installed::default();
+        state.removed = true;
+        Ok(())
+    }
+
+    fn took_over(&self) -> bool {
+        self.inherited != Inherited::default()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct FakeLinks(pub(crate) Kernel);
+
+impl Links for FakeLinks {
+    type Error = Error;
+
+    async fn add(&mut self, address: &OwnedAddress) -> Result<Added, Error> {
+        self.0.take(&Change::AddAddress(address.clone()))?;
+        let new = self.0.state().addresses.insert(address.clone());
+        Ok(if new { Added::New } else { Added::Existed })
+    }
+
+    async fn remove(&mut self, address: &OwnedAddress) -> Result<(), Error> {
+        self.0.take(&Change::RemoveAddress(address.clone()))?;
+        self.0.state().addresses.remove(address);
+        Ok(())
+    }
+
+    fn announce(&mut self, _: u32, mac: Mac, vip: Ipv4Addr) -> Result<(), Error> {
+        self.0.state().announced.push((mac, vip));
+        Ok(())
+    }
+}

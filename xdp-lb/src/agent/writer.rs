@@ -1,0 +1,314 @@
+//! Takes the steps from what stands to what is wanted, and copes with those that fail.
+//!
+//! A step that fails holds back what builds on it and nothing else: while the record of a new server
+//! does not fit into the tables, a dead one still leaves the schedule. What failed is said once, with
+//! what it means, and tried again whenever the writer is called.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use tracing::{error, info, warn};
+
+use super::seams::{Added, Links};
+use crate::config::model::ServiceKey;
+use crate::dataplane::Dataplane;
+use crate::plan::desired::{Desired, OwnedAddress, Reach};
+use crate::plan::diff::{Change, steps};
+use crate::plan::installed::{Installed, ServerKey};
+use crate::plan::table::Network;
+
+/// The writer of the tables and the links.
+#[derive(Debug)]
+pub struct Writer<D, L> {
+    dataplane: D,
+    links: L,
+    installed: Installed,
+    /// Of the last [`Writer::write`].
+    troubles: Troubles,
+    /// Of the last [`Writer::restore`].
+    lost: Troubles,
+}
+
+/// What a run of the writer did.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// VIPs that came onto a link, or were found there.
+    pub added: Vec<OwnedAddress>,
+    /// Something failed and should be tried again.
+    pub incomplete: bool,
+}
+
+impl<D: Dataplane, L: Links> Writer<D, L> {
+    /// A writer that finds `installed` in place.
+    pub fn new(dataplane: D, links: L, installed: Installed) -> Self {
+        Self {
+            dataplane,
+            links,
+            installed,
+            troubles: Troubles::default(),
+            lost: Troubles::default(),
+        }
+    }
+
+    /// Brings tables and links as near to `wanted` as they will go.
+    pub async fn write(&mut self, wanted: &Desired, network: &Network) -> Written {
+        let mut written = Written::default();
+        let mut pass = Pass::default();
+        let mut possible = wanted.clone();
+        loop {
+            pass.blocked.clear();
+            for change in steps(&self.installed, &possible) {
+                self.step(&change, network, &mut pass, &mut written).await;
+            }
+            // The rest of a service must not wait for a server that the tables refuse.
+            if !exclude(&mut possible, &pass.refused) {
+                break;
+            }
+        }
+        written.incomplete = !pass.failed.is_empty();
+        self.troubles.are(pass.failed);
+        written
+    }
+
+    async fn step(
+        &mut self,
+        change: &Change,
+        network: &Network,
+        pass: &mut Pass,
+        written: &mut Written,
+    ) {
+        if pass.holds_back(change, &self.installed) {
+            return;
+        }
+        match self.carry_out(change, network).await {
+            Ok(()) => {
+                self.installed.apply(change);
+                if let Change::AddAddress(address) = change {
+                    written.added.push(address.clone());
+                }
+            }
+            Err(reason) => pass.fail(change, &reason),
+        }
+    }
+
+    async fn carry_out(&mut self, change: &Change, network: &Network) -> Result<(), String> {
+        match change {
+            Change::AddAddress(address) => {
+                let added = self.links.add(address).await;
+                added.map(|_| ()).map_err(|error| error.to_string())
+            }
+            // An interface takes its addresses with it.
+            Change::RemoveAddress(address) if network.link(address.ifindex).is_none() => Ok(()),
+            Change::RemoveAddress(address) => {
+                let removed = self.links.remove(address).await;
+                removed.map_err(|error| error.to_string())
+            }
+            Change::SetPort(..)
+            | Change::SetServer(..)
+            | Change::SetService(..)
+            | Change::SetActive(..)
+            | Change::PurgeServer(..)
+            | Change::RemoveServer(..)
+            | Change::RemoveService(..)
+            | Change::RemovePort(..) => {
+                let applied = self.dataplane.apply(change);
+                applied.map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    /// Puts back VIPs that somebody else removed, and returns those.
+    pub async fn restore(&mut self) -> Vec<OwnedAddress> {
+        let mut restored = Vec::new();
+        let mut lost = BTreeSet::new();
+        for address in &self.installed.addresses {
+            match self.links.add(address).await {
+                Ok(Added::Existed) => {}
+                Ok(Added::New) => restored.push(address.clone()),
+                Err(reason) => {
+                    let change = Change::AddAddress(address.clone());
+                    lost.insert(trouble(&change, &reason));
+                }
+            }
+        }
+        self.lost.are(lost);
+        restored
+    }
+
+    /// Tells the segment by gratuitous ARP where a VIP is now. (IPv6 has another way.)
+    pub fn announce(&mut self, address: &OwnedAddress, network: &Network) {
+        let IpAddr::V4(vip) = address.address.addr() else {
+            return;
+        };
+        let Some((name, link)) = network.link(address.ifindex) else {
+            return;
+        };
+        match self.links.announce(link.ifindex, link.mac, vip) {
+            Ok(()) => info!("announced {vip} on {name}"),
+            Err(reason) => warn!(
+                "neighbours were not told that {vip} is here now, and may send to where it was \
+                 before: {reason}"
+            ),
+        }
+    }
+
+    /// What stands by now.
+    pub fn installed(&self) -> &Installed {
+        &self.installed
+    }
+
+    /// The data plane.
+    pub fn dataplane(&mut self) -> &mut D {
+        &mut self.dataplane
+    }
+
+    /// Ends the writing; everything stays as it is.
+    pub fn into_parts(self) -> (D, L) {
+        (self.dataplane, self.links)
+    }
+}
+
+/// What a step is about: steps of one scope build on each other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    Port(u32),
+    Service(ServiceKey),
+    Address(OwnedAddress),
+}
+
+impl Scope {
+    fn of(change: &Change) -> Self {
+        match change {
+            Change::SetPort(ifindex, _) | Change::RemovePort(ifindex) => Self::Port(*ifindex),
+            Change::SetServer(key, _)
+            | Change::SetService(key, _)
+            | Change::SetActive(key, _)
+            | Change::PurgeServer(key, _)
+            | Change::RemoveServer(key, _)
+            | Change::RemoveService(key) => Self::Service(*key),
+            Change::AddAddress(address) | Change::RemoveAddress(address) => {
+                Self::Address(address.clone())
+            }
+        }
+    }
+}
+
+/// What failed in one run of the writer.
+#[derive(Debug, Default)]
+struct Pass {
+    /// Scopes whose further steps must wait.
+    blocked: BTreeSet<Scope>,
+    /// Servers whose record the tables refuse.
+    refused: BTreeSet<ServerKey>,
+    /// Everything that did not work, in words.
+    failed: BTreeSet<String>,
+}
+
+impl Pass {
+    /// Whether a step builds on one that failed.
+    fn holds_back(&mut self, change: &Change, installed: &Installed) -> bool {
+        if let Change::SetServer(key, server) = change
+            && let Some(Reach::Direct { ifindex, .. }) = server.reach
+            && !installed.ports.contains_key(&ifindex)
+        {
+            self.refused.insert((*key, server.address));
+            self.blocked.insert(Scope::Service(*key));
+        }
+        if let Change::RemovePort(ifindex) = change
+            && is_used(*ifindex, installed)
+        {
+            return true;
+        }
+        self.blocked.contains(&Scope::of(change))
+    }
+
+    fn fail(&mut self, change: &Change, reason: &str) {
+        if let Change::SetServer(key, server) = change {
+            self.refused.insert((*key, server.address));
+        }
+        self.blocked.insert(Scope::of(change));
+        self.failed.insert(trouble(change, reason));
+    }
+}
+
+fn is_used(ifindex: u32, installed: &Installed) -> bool {
+    let mut records = installed.servers.values().flatten();
+    records.any(
+        |server| matches!(server.reach, Some(Reach::Direct { ifindex: i, .. }) if i == ifindex),
+    )
+}
+
+/// Takes servers out of what is wanted; whether there were any.
+fn exclude(wanted: &mut Desired, refused: &BTreeSet<ServerKey>) -> bool {
+    let mut any = false;
+    for (key, service) in &mut wanted.services {
+        let before = service.servers.len();
+        let fits = |address: SocketAddr| !refused.contains(&(*key, address));
+        service.servers.retain(|server| fits(server.address));
+        any |= service.servers.len() != before;
+    }
+    any
+}
+
+/// What does not work at the moment, so that it is said once.
+#[derive(Debug, Default)]
+struct Troubles {
+    known: BTreeSet<String>,
+}
+
+impl Troubles {
+    /// Says what is new and what is over.
+    fn are(&mut self, now: BTreeSet<String>) {
+        for new in now.difference(&self.known) {
+            error!("{new}; trying again");
+        }
+        for over in self.known.difference(&now) {
+            info!("over: {over}");
+        }
+        self.known = now;
+    }
+}
+
+fn trouble(change: &Change, reason: impl fmt::Display) -> String {
+    format!("{}: {reason}", Meaning(change))
+}
+
+/// What it means that a step failed.
+struct Meaning<'a>(&'a Change);
+
+impl fmt::Display for Meaning<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let vip = |address: &IpNet| address.addr();
+        match self.0 {
+            Change::SetPort(ifindex, _) => {
+                write!(f, "interface {ifindex} leads to no real server")
+            }
+            Change::SetServer(key, server) => {
+                write!(f, "{} gets no connections of {key}", server.address)
+            }
+            Change::SetService(key, _) => {
+                write!(f, "{key} is balanced as before, or not at all")
+            }
+            Change::SetActive(key, true) => write!(f, "{key} is not balanced"),
+            Change::SetActive(key, false) => write!(f, "{key} is still balanced here"),
+            Change::AddAddress(address) => {
+                write!(f, "{} is not on this host", vip(&address.address))
+            }
+            Change::RemoveAddress(address) => {
+                write!(f, "{} is still on this host", vip(&address.address))
+            }
+            Change::PurgeServer(key, address) => {
+                write!(f, "connections of {key} stay with {address}, which failed")
+            }
+            Change::RemoveServer(key, address) => {
+                write!(f, "{address} stays in the tables of {key}")
+            }
+            Change::RemoveService(key) => write!(f, "{key} stays in the tables"),
+            Change::RemovePort(ifindex) => {
+                write!(f, "interface {ifindex} stays in the tables")
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What users type: one file per command.
+
+pub mod check;
+pub mod realserver;

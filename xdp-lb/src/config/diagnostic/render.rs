@@ -1,0 +1,111 @@
+//! Diagnostics as text for people.
+
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Patch, Renderer, Snippet};
+
+use super::{Diagnostic, Diagnostics, Severity, Suggestion};
+use crate::config::source::{Source, Span};
+
+impl Diagnostics {
+    /// All of them the way rustc shows them, with the lines of the file. Ends with a newline unless
+    /// there are none.
+    pub fn render(&self, color: bool) -> String {
+        let renderer = if color {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        let mut text: String = self
+            .iter()
+            .map(|item| self.render_one(item, &renderer) + "\n\n")
+            .collect();
+        if self.omitted() > 0 {
+            text += &format!("… and {} more like these\n\n", self.omitted());
+        }
+        text
+    }
+
+    /// `FILE:LINE:COLUMN: warning: …`, for logs.
+    pub fn one_line(&self, item: &Diagnostic) -> String {
+        let place = item.span().and_then(|span| {
+            let file = self.sources.file(span.file)?;
+            let at = file.position(span.start);
+            Some(format!("{}:{}:{}: ", file.name(), at.line, at.column))
+        });
+        let severity = item.severity.name();
+        format!("{}{severity}: {}", place.unwrap_or_default(), item.message)
+    }
+
+    fn render_one(&self, item: &Diagnostic, renderer: &Renderer) -> String {
+        let level = match item.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+            Severity::Note => Level::NOTE,
+        };
+        let title = level
+            .primary_title(item.message.as_str())
+            .id(item.code.name());
+        let mut group = Group::with_title(title);
+        if let Some(snippet) = self.snippet(item) {
+            group = group.element(snippet);
+        }
+        for note in &item.notes {
+            group = group.element(Level::NOTE.message(note.as_str()));
+        }
+        let mut groups = Vec::new();
+        match (&item.help, &item.suggestion) {
+            (Some(help), Some(edit)) => {
+                groups.push(group);
+                let title = Group::with_title(Level::HELP.secondary_title(help.as_str()));
+                groups.push(match self.patch(edit) {
+                    Some(patch) => title.element(patch),
+                    None => title,
+                });
+            }
+            (Some(help), None) => groups.push(group.element(Level::HELP.message(help.as_str()))),
+            // The message itself says what to write; machines find the edit in the JSON.
+            (None, _) => groups.push(group),
+        }
+        renderer.render(&groups)
+    }
+
+    /// The lines that the labels point at.
+    fn snippet<'a>(&'a self, item: &'a Diagnostic) -> Option<Snippet<'a, Annotation<'a>>> {
+        let primary = item.span()?;
+        let all = item.labels.iter().fold(primary, |all, label| Span {
+            start: all.start.min(label.span.start),
+            end: all.end.max(label.span.end),
+            ..all
+        });
+        let file = self.sources.file(primary.file)?;
+        let (line, offset, text) = file.lines_around(all);
+        let annotations = item.labels.iter().enumerate().map(|(index, label)| {
+            let kind = if index == 0 {
+                AnnotationKind::Primary
+            } else {
+                AnnotationKind::Context
+            };
+            let start = (label.span.start - offset).min(text.len());
+            let end = (label.span.end - offset).clamp(start, text.len());
+            kind.span(start..end).label(label.text.as_str())
+        });
+        Some(
+            Snippet::source(text)
+                .line_start(line)
+                .path(file.name())
+                .annotations(annotations),
+        )
+    }
+
+    fn patch<'a>(&'a self, edit: &'a Suggestion) -> Option<Snippet<'a, Patch<'a>>> {
+        let file: &Source = self.sources.file(edit.span.file)?;
+        let (line, offset, text) = file.lines_around(edit.span);
+        let start = (edit.span.start - offset).min(text.len());
+        let end = (edit.span.end - offset).clamp(start, text.len());
+        Some(
+            Snippet::source(text)
+                .line_start(line)
+                .path(file.name())
+                .patch(Patch::new(start..end, edit.replacement.as_str())),
+        )
+    }
+}

@@ -1,0 +1,315 @@
+//! What every part of the lowering does alike: looking keywords up and complaining.
+
+use std::collections::BTreeMap;
+
+use crate::config::ast::{Statement, Word};
+use crate::config::diagnostic::{Code, Collector, Diagnostic, quote};
+use crate::config::keywords::{self, Keyword, Scope, Status};
+use crate::config::source::{Sources, Span};
+
+/// The state of a run.
+pub(super) struct Context<'a> {
+    sources: &'a Sources,
+    diagnostics: &'a mut Collector,
+    /// Keywords without effect yet, in the order of the file, with their lines.
+    without_effect: Vec<(&'static str, usize)>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) const fn new(sources: &'a Sources, diagnostics: &'a mut Collector) -> Self {
+        Self {
+            sources,
+            diagnostics,
+            without_effect: Vec::new(),
+        }
+    }
+
+    /// Names what had no effect.
+    pub(super) fn finish(self) {
+        if self.without_effect.is_empty() {
+            return;
+        }
+        let mut lines: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (name, line) in self.without_effect {
+            lines.entry(name).or_default().push(line.to_string());
+        }
+        let named: Vec<String> = lines
+            .iter()
+            .map(|(name, lines)| format!("{name} (line {})", lines.join(", ")))
+            .collect();
+        let message = format!(
+            "understood, but without effect in this version: {}",
+            named.join("; ")
+        );
+        self.diagnostics
+            .push(Diagnostic::note(Code::NoEffectYet, message));
+    }
+
+    pub(super) fn push(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
+    }
+
+    /// The line a place is on.
+    pub(super) fn line(&self, span: Span) -> usize {
+        self.sources.line(span)
+    }
+
+    /// The statements that `scope` knows and that are fit for use, with their keywords. The others
+    /// were complained about.
+    pub(super) fn keywords<'s>(
+        &mut self,
+        scope: Scope,
+        statements: &'s [Statement],
+    ) -> Vec<(&'static Keyword, &'s Statement)> {
+        let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
+        let mut usable = Vec::with_capacity(statements.len());
+        for statement in statements {
+            let Some(keyword) = self.look_up(scope, statement) else {
+                continue;
+            };
+            if !self.is_fit(scope, keyword, statement) {
+                continue;
+            }
+            let earlier = seen.insert(keyword.name, statement.keyword.span);
+            if let Some(earlier) = earlier
+                && !keyword.repeats
+            {
+                self.repeated(statement, earlier);
+            }
+            usable.push((keyword, statement));
+        }
+        usable
+    }
+
+    /// A keyword that no part of the lowering asks for.
+    pub(super) fn without_effect(&mut self, keyword: &'static Keyword, statement: &Statement) {
+        debug_assert!(
+            keyword.status != Status::Supported,
+            "nothing lowers {}",
+            keyword.name
+        );
+        let line = self.line(statement.keyword.span);
+        self.without_effect.push((keyword.name, line));
+        self.skim(keyword, statement);
+    }
+
+    /// Looks at a block whose keywords have no effect yet, for its mistakes.
+    fn skim(&mut self, keyword: &'static Keyword, statement: &Statement) {
+        // `authentication` was looked at already.
+        let looked_at = |scope: &Scope| matches!(scope, Scope::Lines | Scope::Authentication);
+        let Some(scope) = keyword.block.filter(|scope| !looked_at(scope)) else {
+            return;
+        };
+        for (inner, statement) in self.keywords(scope, statement.body()) {
+            self.skim(inner, statement);
+        }
+    }
+
+    fn look_up(&mut self, scope: Scope, statement: &Statement) -> Option<&'static Keyword> {
+        let name = &statement.keyword.text;
+        // The parser spoke about a block without a keyword.
+        if name.is_empty() && !statement.keyword.quoted {
+            return None;
+        }
+        let found = keywords::find(scope, name);
+        if found.is_none() {
+            let diagnostic = if is_not_yet_syntax(name) {
+                expansion(&statement.keyword)
+            } else {
+                unknown(scope, statement)
+            };
+            self.push(diagnostic);
+        }
+        found
+    }
+
+    /// Whether the statement has the values and the block that its keyword needs.
+    fn is_fit(&mut self, scope: Scope, keyword: &'static Keyword, statement: &Statement) -> bool {
+        match keyword.status {
+            Status::Supported => {}
+            Status::NotYet => return true,
+            Status::NotNeeded(_) => return false,
+            Status::NotYetNoticeable(how) => {
+                self.push(
+                    Diagnostic::warning(
+                        Code::NoEffectYet,
+                        format!("'{}' has no effect in this version", keyword.name),
+                    )
+                    .at(statement.head(), how),
+                );
+                return false;
+            }
+            Status::Rejected(why) => {
+                self.push(
+                    Diagnostic::error(
+                        Code::NotSupported,
+                        format!("'{}' is not supported", keyword.name),
+                    )
+                    .at(statement.head(), "refused")
+                    .help(why),
+                );
+                return false;
+            }
+        }
+        let values = statement.values.len();
+        if values < keyword.values.min {
+            self.push(missing_value(keyword, statement));
+            return false;
+        }
+        if let Some(extra) = statement.values.get(keyword.values.max) {
+            let last = statement.values.last().unwrap_or(extra);
+            self.push(extra_values(scope, keyword, extra, last));
+        }
+        self.has_the_right_block(keyword, statement)
+    }
+
+    fn has_the_right_block(&mut self, keyword: &Keyword, statement: &Statement) -> bool {
+        match (keyword.block, &statement.block) {
+            (Some(_), None) => {
+                self.push(
+                    Diagnostic::error(
+                        Code::MissingBlock,
+                        format!("'{}' needs a block", keyword.name),
+                    )
+                    .at(statement.head(), "no '{' follows")
+                    .help(format!("write '{}'", keyword.synopsis())),
+                );
+                false
+            }
+            (None, Some(block)) => {
+                self.push(
+                    Diagnostic::warning(
+                        Code::UnexpectedBlock,
+                        format!("'{}' has no block", keyword.name),
+                    )
+                    .at(block.open, "this block is skipped"),
+                );
+                true
+            }
+            (Some(_), Some(_)) | (None, None) => true,
+        }
+    }
+
+    fn repeated(&mut self, statement: &Statement, earlier: Span) {
+        self.push(
+            Diagnostic::warning(
+                Code::Repeated,
+                format!("{} is set twice", quote(&statement.keyword.text)),
+            )
+            .at(statement.head(), "the last one counts")
+            .at(earlier, "set here first"),
+        );
+    }
+}
+
+/// A keyword that `scope` does not hold.
+fn unknown(scope: Scope, statement: &Statement) -> Diagnostic {
+    let name = &statement.keyword.text;
+    let effect = if statement.block.is_some() {
+        "skipped with its block"
+    } else {
+        "ignored, as keepalived does"
+    };
+    let elsewhere = keywords::scopes_of(name);
+    if let Some(right) = keywords::right_name(scope, name).or_else(|| {
+        let near = keywords::near(scope, name);
+        near.filter(|_| elsewhere.is_empty())
+    }) {
+        return Diagnostic::warning(
+            Code::UnknownKeyword,
+            format!("unknown keyword {}; did you mean '{right}'?", quote(name)),
+        )
+        .at(statement.keyword.span, effect)
+        .suggest(statement.keyword.span, right);
+    }
+    if elsewhere.is_empty() {
+        return Diagnostic::warning(
+            Code::UnknownKeyword,
+            format!("unknown keyword {} {}", quote(name), within(scope)),
+        )
+        .at(statement.keyword.span, effect);
+    }
+    Diagnostic::warning(
+        Code::Misplaced,
+        format!("{} cannot stand {}", quote(name), within(scope)),
+    )
+    .at(statement.keyword.span, effect)
+    .help(format!(
+        "it belongs in {}; look for a brace too many or too few above",
+        elsewhere
+            .iter()
+            .map(|scope| format!("'{scope}'"))
+            .collect::<Vec<_>>()
+            .join(" or ")
+    ))
+}
+
+fn within(scope: Scope) -> String {
+    match scope {
+        Scope::Root => "at the top level".to_owned(),
+        inner => format!("in '{}'", inner.name()),
+    }
+}
+
+/// Parts of the language that rewrite lines before they are read.
+fn is_not_yet_syntax(name: &str) -> bool {
+    name.starts_with(['@', '$', '~'])
+}
+
+fn expansion(word: &Word) -> Diagnostic {
+    let what = match word.text.chars().next() {
+        Some('@') => "a condition on the configuration id",
+        Some('$') => "a definition",
+        _ => "a repeated line",
+    };
+    Diagnostic::error(
+        Code::NotSupported,
+        format!(
+            "{} is {what}, which this version cannot read",
+            quote(&word.text)
+        ),
+    )
+    .at(word.span, "refused")
+    .help("write the lines out as this director needs them")
+}
+
+fn missing_value(keyword: &Keyword, statement: &Statement) -> Diagnostic {
+    Diagnostic::error(
+        Code::MissingValue,
+        format!("'{}' has no value", keyword.name),
+    )
+    .at(
+        statement.head(),
+        format!("expected {} here", keyword.values.syntax),
+    )
+    .because("keepalived exits when it reads this")
+}
+
+/// Words behind the last value.
+fn extra_values(scope: Scope, keyword: &Keyword, extra: &Word, last: &Word) -> Diagnostic {
+    if keywords::find(scope, &extra.text).is_some() {
+        return joined_line(keyword.name, &extra.text, extra.span.to(last.span));
+    }
+    Diagnostic::warning(
+        Code::ExtraValue,
+        format!("'{}' is followed by more than it takes", keyword.name),
+    )
+    .at(extra.span.to(last.span), "ignored, as keepalived does")
+    .because(format!("its form is '{}'", keyword.synopsis()))
+}
+
+/// A second keyword, `name`, on the line of `keyword`.
+pub(super) fn joined_line(keyword: &str, name: &str, rest: Span) -> Diagnostic {
+    Diagnostic::warning(
+        Code::ExtraValue,
+        format!(
+            "{} is ignored: it stands on the line of '{keyword}'",
+            quote(name)
+        ),
+    )
+    .at(
+        rest,
+        "keepalived reads one keyword per line, and so does xdp-lb",
+    )
+    .help("put it on a line of its own")
+}

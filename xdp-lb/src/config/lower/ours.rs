@@ -1,0 +1,84 @@
+//! `xdp_lb`. These keywords are ours alone: a wrong value is an error, since no habit of keepalived
+//! says what it should mean.
+
+use std::net::SocketAddr;
+
+use super::context::Context;
+use crate::config::ast::Statement;
+use crate::config::diagnostic::{Code, Diagnostic, quote};
+use crate::config::keywords::{Keyword, Scope};
+use crate::config::model::{XdpLb, XdpMode};
+
+/// Entries that the connection table can be made for.
+const CONNECTIONS: std::ops::RangeInclusive<u32> = 1024..=16_777_216;
+
+pub(super) fn lower(context: &mut Context<'_>, block: &Statement, settings: &mut XdpLb) {
+    for (keyword, statement) in context.keywords(Scope::XdpLb, block.body()) {
+        match keyword.name {
+            "interface" => interfaces(context, statement, &mut settings.interfaces),
+            "xdp_mode" => set(context, keyword, statement, &mut settings.xdp_mode, mode),
+            "metrics" => set(context, keyword, statement, &mut settings.metrics, metrics),
+            "connections" => {
+                set(
+                    context,
+                    keyword,
+                    statement,
+                    &mut settings.connections,
+                    connections,
+                );
+            }
+            _ => context.without_effect(keyword, statement),
+        }
+    }
+}
+
+fn interfaces(context: &mut Context<'_>, statement: &Statement, into: &mut Vec<String>) {
+    for word in &statement.values {
+        if let Some(name) = context.device(word)
+            && !into.contains(&name)
+        {
+            into.push(name);
+        }
+    }
+}
+
+fn mode(text: &str) -> Option<XdpMode> {
+    match text {
+        "auto" => Some(XdpMode::Auto),
+        "native" => Some(XdpMode::Native),
+        "generic" => Some(XdpMode::Generic),
+        _ => None,
+    }
+}
+
+fn metrics(text: &str) -> Option<SocketAddr> {
+    text.parse().ok()
+}
+
+fn connections(text: &str) -> Option<u32> {
+    text.parse()
+        .ok()
+        .filter(|number| CONNECTIONS.contains(number))
+}
+
+fn set<T>(
+    context: &mut Context<'_>,
+    keyword: &Keyword,
+    statement: &Statement,
+    setting: &mut T,
+    read: impl Fn(&str) -> Option<T>,
+) {
+    let Some(word) = statement.values.first() else {
+        return;
+    };
+    match read(&word.text) {
+        Some(value) => *setting = value,
+        None => context.push(
+            Diagnostic::error(
+                Code::BadValue,
+                format!("{} is not a value of '{}'", quote(&word.text), keyword.name),
+            )
+            .at(word.span, format!("expected {}", keyword.values.syntax)),
+        ),
+    }
+}

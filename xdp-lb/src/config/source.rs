@@ -1,0 +1,263 @@
+//! Configuration files: their text, and where in it something stands.
+//!
+//! [`read`] is the only function of [`config`](crate::config) that touches the file system. What
+//! comes out is bytes; [`Sources`] holds them as text and turns a [`Span`] into line and column.
+//! Nothing here knows the language.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+/// Longest configuration that is read, bytes: several times a file that fills every table of a director.
+pub const MAX_BYTES: u64 = 16 << 20;
+
+/// Which of the [`Sources`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId(usize);
+
+/// A range of bytes in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Span {
+    /// The file.
+    pub file: FileId,
+    /// First byte.
+    pub start: usize,
+    /// Byte after the last one.
+    pub end: usize,
+}
+
+impl Span {
+    /// From the start of this one to the end of `other`; both in one file.
+    pub fn to(self, other: Self) -> Self {
+        Self {
+            end: other.end.max(self.start),
+            ..self
+        }
+    }
+}
+
+/// Where a byte stands, as people count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+}
+
+/// One file.
+#[derive(Clone, Debug)]
+pub struct Source {
+    name: String,
+    text: String,
+    /// Byte offset of the start of each line.
+    lines: Vec<usize>,
+}
+
+impl Source {
+    /// What messages call the file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its text. Bytes that are not UTF-8 are replaced by U+FFFD.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Line and column of a byte offset; the end of the text for an offset behind it.
+    pub fn position(&self, offset: usize) -> Position {
+        let index = self.line_index(offset);
+        let start = self.lines.get(index).copied().unwrap_or(0);
+        let before = self.text.get(start..offset.min(self.text.len()));
+        Position {
+            line: index + 1,
+            column: before.unwrap_or("").chars().count() + 1,
+        }
+    }
+
+    /// The whole lines that `span` touches: number of the first (from 1), its byte offset, the text.
+    pub fn lines_around(&self, span: Span) -> (usize, usize, &str) {
+        let first = self.line_index(span.start);
+        let last = self.line_index(span.end.saturating_sub(1).max(span.start));
+        let start = self.lines.get(first).copied().unwrap_or(0);
+        let end = self.lines.get(last + 1).copied().unwrap_or(self.text.len());
+        let text = self.text.get(start..end).unwrap_or("");
+        (first + 1, start, text.trim_end_matches(['\n', '\r']))
+    }
+
+    /// Index in `lines` of the line that holds `offset`.
+    fn line_index(&self, offset: usize) -> usize {
+        self.lines
+            .partition_point(|&start| start <= offset)
+            .saturating_sub(1)
+    }
+}
+
+/// Every file of a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    files: Vec<Source>,
+}
+
+impl Sources {
+    /// Adds a file.
+    pub fn add(&mut self, name: impl Into<String>, bytes: &[u8]) -> FileId {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let lines = std::iter::once(0)
+            .chain(text.match_indices('\n').map(|(at, _)| at + 1))
+            .collect();
+        self.files.push(Source {
+            name: name.into(),
+            text,
+            lines,
+        });
+        FileId(self.files.len() - 1)
+    }
+
+    /// A file that was added.
+    pub fn file(&self, id: FileId) -> Option<&Source> {
+        self.files.get(id.0)
+    }
+
+    /// Text of a file; empty for one that was not added.
+    pub fn text(&self, id: FileId) -> &str {
+        self.file(id).map_or("", Source::text)
+    }
+
+    /// Line of the start of `span`, from 1.
+    pub fn line(&self, span: Span) -> usize {
+        self.file(span.file)
+            .map_or(1, |file| file.position(span.start).line)
+    }
+}
+
+/// Why a configuration file could not be read: one line that says what, why and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such file.
+    #[error("no configuration file {}: create it, or name another one with -f FILE", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It may not be opened.
+    #[error("may not read {}: permission denied; run as root, or make the file readable", path.display())]
+    Denied {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is a directory.
+    #[error("{} is a directory: name a file in it with -f FILE", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It holds NUL bytes, which no keepalived.conf does.
+    #[error("{} is not a text file: it has a NUL byte at offset {offset}; name a keepalived.conf with -f FILE", path.display())]
+    Binary {
+        /// The file.
+        path: PathBuf,
+        /// Where the first NUL is, bytes.
+        offset: usize,
+    },
+    /// It is longer than [`MAX_BYTES`].
+    #[error("{} is longer than {} MiB: name a keepalived.conf with -f FILE", path.display(), MAX_BYTES >> 20)]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Anything else.
+    #[error("cannot read {}: {source}; check the file and the disk it is on", path.display())]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl ReadError {
+    /// A short stable name, for machines.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "file-missing",
+            Self::Denied { .. } => "file-denied",
+            Self::Directory { .. } => "file-is-directory",
+            Self::Binary { .. } => "file-binary",
+            Self::TooLong { .. } => "file-too-long",
+            Self::Other { .. } => "file-unreadable",
+        }
+    }
+}
+
+/// Reads a configuration file. `-` is not special; pipes and `/dev/stdin` work.
+pub fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
+    let mut bytes = Vec::new();
+    let read = |bytes: &mut Vec<u8>| File::open(path)?.take(MAX_BYTES + 1).read_to_end(bytes);
+    if let Err(source) = read(&mut bytes) {
+        let path = path.to_path_buf();
+        return Err(match source.kind() {
+            ErrorKind::NotFound => ReadError::Missing { path },
+            ErrorKind::PermissionDenied => ReadError::Denied { path },
+            ErrorKind::IsADirectory => ReadError::Directory { path },
+            _ => ReadError::Other { path, source },
+        });
+    }
+    if bytes.len() as u64 > MAX_BYTES {
+        let path = path.to_path_buf();
+        return Err(ReadError::TooLong { path });
+    }
+    match bytes.iter().position(|&byte| byte == 0) {
+        None => Ok(bytes),
+        Some(offset) => Err(ReadError::Binary {
+            path: path.to_path_buf(),
+            offset,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_count_characters_and_lines_start_at_one() {
+        let mut sources = Sources::default();
+        let id = sources.add("f", "a\n\u{4e2d}\u{6587} x\r\n".as_bytes());
+        let file = sources.file(id).unwrap();
+        let at = file.text().find('x').unwrap();
+        assert_eq!(file.position(at), Position { line: 2, column: 4 });
+        assert_eq!(file.position(0), Position { line: 1, column: 1 });
+        assert_eq!(file.position(9999).line, 3);
+        let span = Span {
+            file: id,
+            start: at,
+            end: at + 1,
+        };
+        assert_eq!(file.lines_around(span), (2, 2, "\u{4e2d}\u{6587} x"));
+    }
+
+    #[test]
+    fn unreadable_files_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = |path: &Path| read(path).unwrap_err();
+        assert!(matches!(error(folder.path()), ReadError::Directory { .. }));
+        let missing = folder.path().join("missing.conf");
+        assert!(matches!(error(&missing), ReadError::Missing { .. }));
+        let below_a_file = folder.path().join("plain").join("x");
+        std::fs::write(folder.path().join("plain"), "x").unwrap();
+        assert!(matches!(error(&below_a_file), ReadError::Other { .. }));
+        let binary = folder.path().join("binary");
+        std::fs::write(&binary, b"\x7fELF\0\0").unwrap();
+        assert!(matches!(
+            error(&binary),
+            ReadError::Binary { offset: 4, .. }
+        ));
+        for path in [folder.path(), &missing, &below_a_file, &binary] {
+            let message = error(path).to_string();
+            assert!(message.contains(&path.display().to_string()), "{message}");
+            assert!(!message.contains('\n'), "{message}");
+        }
+    }
+}

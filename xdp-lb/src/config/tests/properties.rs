@@ -1,0 +1,229 @@
+//! What holds for any file whatever.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::seeds::folder;
+use crate::config::keywords::{Keyword, Scope, Status};
+use crate::config::model::Config;
+use crate::config::{Diagnostics, Severity, parse};
+
+/// Reads `bytes`, shows the outcome in every form, and checks what must hold.
+fn reads(bytes: &[u8]) -> Diagnostics {
+    let (diagnostics, config) = match parse("any.conf", bytes) {
+        Ok(loaded) => (loaded.diagnostics, Some(loaded.config)),
+        Err(diagnostics) => (diagnostics, None),
+    };
+    assert_eq!(config.is_none(), diagnostics.has_errors());
+    if let Some(config) = config {
+        is_valid(&config);
+    }
+    let text = diagnostics.render(false);
+    assert_eq!(text.is_empty(), diagnostics.is_empty());
+    diagnostics.render(true);
+    let json = diagnostics.to_json();
+    assert_eq!(json.as_array().unwrap().len(), diagnostics.iter().count());
+    for item in &diagnostics {
+        let line = diagnostics.one_line(item);
+        assert!(!line.contains(char::is_control), "{line:?}");
+        assert!(line.contains(item.severity().name()), "{line}");
+    }
+    diagnostics
+}
+
+/// What the model promises.
+fn is_valid(config: &Config) {
+    let mut names = BTreeSet::new();
+    for instance in &config.vrrp_instances {
+        assert!(names.insert(&instance.name));
+        assert!(instance.virtual_router_id > 0 && instance.priority > 0);
+        assert!(!instance.interface.is_empty() && instance.interface.len() < 16);
+    }
+    let mut keys = BTreeSet::new();
+    for service in &config.virtual_servers {
+        assert!(keys.insert(service.key));
+        assert!(!service.real_servers.is_empty());
+        let mut addresses = BTreeSet::new();
+        for server in &service.real_servers {
+            assert!(addresses.insert(server.address));
+            assert_eq!(server.address.port(), service.key.port);
+            assert!(
+                server
+                    .checks
+                    .iter()
+                    .all(|check| !check.delay_loop.is_zero())
+            );
+        }
+    }
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let mut paths: Vec<_> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    paths
+        .iter()
+        .map(|path| std::fs::read(path).unwrap())
+        .collect()
+}
+
+/// A seed with pieces cut out, doubled, moved and overwritten.
+fn mutated() -> impl Strategy<Value = Vec<u8>> {
+    let edit = (
+        any::<prop::sample::Index>(),
+        any::<prop::sample::Index>(),
+        0_u8..5,
+        any::<u8>(),
+    );
+    let edits = prop::collection::vec(edit, 1..8);
+    (prop::sample::select(seeds()), edits).prop_map(|(mut bytes, edits)| {
+        for (one, other, what, byte) in edits {
+            if bytes.is_empty() {
+                break;
+            }
+            let (one, other) = (one.index(bytes.len()), other.index(bytes.len()));
+            let (from, to) = (one.min(other), one.max(other));
+            match what {
+                0 => drop(bytes.drain(from..to)),
+                1 => bytes.extend_from_within(from..to),
+                2 => bytes.rotate_left(from),
+                3 => bytes[from] = byte,
+                _ => bytes[from] = b"{}\"#!\n '"[usize::from(byte) % 8],
+            }
+        }
+        bytes
+    })
+}
+
+/// Lines made of the language's own words.
+fn words() -> impl Strategy<Value = String> {
+    let names: Vec<&str> = Scope::ALL
+        .iter()
+        .flat_map(|scope| scope.keywords())
+        .map(|keyword| keyword.name)
+        .collect();
+    let values = [
+        "1.2.3.4",
+        "10.0.0.1/24",
+        "80",
+        "0",
+        "-1",
+        "99999999999",
+        "3.5s",
+        "rr",
+        "DR",
+        "TCP",
+        "eth0",
+        "2001:db8::1",
+        "\"a b\"",
+        "'x'",
+        "\u{4e2d}",
+        "{",
+        "}",
+        "\n",
+        "\n",
+        "{\n",
+        "}\n",
+        "#",
+        "A",
+    ];
+    let word = prop_oneof![
+        2 => prop::sample::select(names).prop_map(str::to_owned),
+        5 => prop::sample::select(values.to_vec()).prop_map(str::to_owned),
+    ];
+    prop::collection::vec(word, 0..120).prop_map(|words| words.join(" "))
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        reads(&bytes);
+    }
+
+    #[test]
+    fn mutated_seeds_are_read(bytes in mutated()) {
+        reads(&bytes);
+    }
+
+    #[test]
+    fn the_language_s_own_words_in_any_order_are_read(text in words()) {
+        reads(text.as_bytes());
+    }
+
+    #[test]
+    fn layout_does_not_change_the_meaning(index in 0_usize..6, margin in "[ \t]{0,3}") {
+        let seed = String::from_utf8(seeds().swap_remove(index)).unwrap();
+        let meaning = |text: &str| parse("x", text.as_bytes()).unwrap().config;
+        let crlf = seed.replace('\n', "\r\n");
+        let indented: String = seed.lines().map(|line| format!("{margin}{line} # comment\n\n")).collect();
+        let brace_below = seed.lines().map(|line| {
+            let bare = line.split(['#', '!']).next().unwrap_or("");
+            if line.contains('"') { format!("{line}\n") } else { bare.replace('{', "\n{") + "\n" }
+        }).collect::<String>();
+        for other in [crlf, indented, brace_below] {
+            prop_assert_eq!(meaning(&other), meaning(&seed));
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_no_configuration_at_all_does_not_flood() {
+    let diagnostics = reads("nonsense\n}\n".repeat(20_000).as_bytes());
+    assert_eq!(diagnostics.count(Severity::Warning), 40_000);
+    assert!(diagnostics.iter().count() <= 1_000);
+    assert!(diagnostics.render(false).contains("more like these"));
+}
+
+/// A block of `scope` that holds `inner`, in all that must stand around it.
+fn wrapped(scope: Scope, inner: &str) -> Option<String> {
+    Some(match scope {
+        Scope::Root => inner.to_owned(),
+        Scope::GlobalDefs => format!("global_defs {{\n{inner}\n}}\n"),
+        Scope::VrrpInstance => format!("vrrp_instance A {{\n{inner}\n}}\n"),
+        Scope::VirtualServer => format!("virtual_server 10.0.0.1 80 {{\n{inner}\n}}\n"),
+        Scope::XdpLb => format!("xdp_lb {{\n{inner}\n}}\n"),
+        Scope::RealServer => {
+            let server = format!("real_server 10.0.0.2 80 {{\n{inner}\n}}\n");
+            wrapped(Scope::VirtualServer, &server)?
+        }
+        Scope::TcpCheck => wrapped(Scope::RealServer, &format!("TCP_CHECK {{\n{inner}\n}}\n"))?,
+        _ => return None,
+    })
+}
+
+fn sample(keyword: &Keyword, value: &str) -> String {
+    let values = vec![value; keyword.values.min.max(1).min(keyword.values.max)].join(" ");
+    let block = if keyword.block.is_some() { " {\n}" } else { "" };
+    format!("{} {values}{block}\n", keyword.name)
+}
+
+#[test]
+fn every_supported_keyword_is_lowered_and_its_bad_values_are_noticed() {
+    // Names, for which any word is good, and blocks without values.
+    let anything_goes = [
+        "router_id",
+        "vrrp_instance",
+        "interface",
+        "TCP_CHECK",
+        "global_defs",
+        "xdp_lb",
+        "virtual_ipaddress",
+    ];
+    for scope in Scope::ALL {
+        for keyword in scope.keywords() {
+            // In debug builds the lowering asserts that a supported keyword has its place in it.
+            let Some(text) = wrapped(scope, &sample(keyword, "~")) else {
+                assert_ne!(keyword.status, Status::Supported, "{}", keyword.name);
+                continue;
+            };
+            let diagnostics = reads(text.as_bytes());
+            if keyword.status == Status::Supported && !anything_goes.contains(&keyword.name) {
+                let noticed = diagnostics.iter().any(|item| item.message().contains("'~"));
+                assert!(noticed, "{text}{}", diagnostics.render(false));
+            }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Changes, carried out.
+
+use std::net::SocketAddr;
+
+use aya::maps::PerCpuValues;
+use xdp_lb_common::addr::{Address, Mac};
+use xdp_lb_common::backend::{
+    BACKEND_LOCAL, BACKEND_USABLE, Backend, BackendName, Identity, Port as PortSlot,
+};
+use xdp_lb_common::host::{HostSlot, host_key, mac_bit};
+use xdp_lb_common::limits::{
+    HOST_SLOTS, MAX_BACKENDS, MAX_PORTS, MAX_PROBES, MAX_SERVICES, SERVICE_INDEX_SLOTS,
+};
+use xdp_lb_common::persist::mask_v4;
+use xdp_lb_common::service::{
+    SERVICE_HAS_HOSTS, SERVICE_PERSISTENT, Service as ServiceLine, ServiceName, ServiceSlot, Slots,
+    Stats,
+};
+
+use super::ServerKey;
+use super::tables::{Tables, backend_name, service_name};
+use crate::config::model::ServiceKey;
+use crate::dataplane::schedule::Entry;
+use crate::dataplane::{Error, layout};
+use crate::plan::desired::{Port, Reach, Server, Service};
+use crate::plan::diff::Change;
+
+/// Words of a [`ServiceLine`] that are published one by one.
+mod word {
+    /// `active` (low half) and `flags`.
+    pub(super) const GATE: usize = 0;
+    pub(super) const SLOTS: usize = 1;
+    pub(super) const FALLBACK: usize = 2;
+    pub(super) const HOST_FILTER: usize = 3;
+    /// `persistence_ticks` (low half) and `client_mask_be`.
+    pub(super) const PERSISTENCE: usize = 4;
+}
+
+pub(super) fn apply(tables: &mut Tables, change: &Change) -> Result<(), Error> {
+    match change {
+        Change::SetPort(ifindex, port) => tables.set_port(*ifindex, *port),
+        Change::RemovePort(ifindex) => tables.remove_port(*ifindex),
+        Change::SetServer(service, server) => tables.set_server(*service, server),
+        Change::SetService(key, service) => tables.set_service(*key, service),
+        Change::SetActive(key, active) => tables.set_active(key, *active),
+        Change::PurgeServer(service, address) => tables.purge(&(*service, *address)),
+        Change::RemoveServer(service, address) => tables.remove_server(&(*service, *address)),
+        Change::RemoveService(key) => tables.remove_service(key),
+        Change::AddAddress(_) | Change::RemoveAddress(_) => Ok(()),
+    }
+}
+
+fn kernel(error: &dyn std::error::Error) -> Error {
+    Error::Load(format!("the kernel refused a table entry: {error}"))
+}
+
+impl Tables {
+    fn set_port(&mut self, ifindex: u32, port: Port) -> Result<(), Error> {
+        let slot = |at: u32| (ifindex + at) & (MAX_PORTS - 1);
+        let known = |at: &u32| self.ports.read(*at).ifindex == u64::from(ifindex);
+        let free = |at: &u32| self.ports.read(*at).ifindex == 0;
+        let at = (0..MAX_PROBES)
+            .map(slot)
+            .find(known)
+            .or_else(|| (0..MAX_PROBES).map(slot).find(free))
+            .ok_or(Error::Full {
+                table: "interfaces",
+                capacity: u64::from(MAX_PORTS),
+                hint: "name fewer with --interface",
+            })?;
+        self.ports.write(at, &PortSlot { ifindex: ifindex.into(), mac: port.mac.0 });
+        self.tx_ports.insert(ifindex, ifindex, None, 0).map_err(|e| kernel(&e))
+    }
+
+    fn remove_port(&mut self, ifindex: u32) -> Result<(), Error> {
+        for at in 0..MAX_PORTS {
+            if self.ports.read(at).ifindex == u64::from(ifindex) {
+                self.ports.write(at, &PortSlot::default());
+            }
+        }
+        // The kernel forgets an interface that is deleted by itself.
+        let _gone = self.tx_ports.remove(ifindex);
+        Ok(())
+    }
+
+    /// The index of a service, named now if it is new.
+    fn service_id(&mut self, key: ServiceKey) -> Result<u32, Error> {
+        if let Some(index) = self.service_ids.find(&key) {
+            return Ok(index);
+        }
+        let index = self.service_ids.index_of(key).ok_or(Error::Full {
+            table: "virtual services",
+            capacity: MAX_SERVICES.into(),
+            hint: "this version holds no more",
+        })?;
+        self.services.write(index, &ServiceLine::default());
+        let zeroes = zeroes(&self.service_stats.get(&index, 0).map_err(|e| kernel(&e))?)?;
+        self.service_stats.set(index, zeroes, 0).map_err(|e| kernel(&e))?;
+        self.service_names.set(index, service_name(&key), 0).map_err(|e| kernel(&e))?;
+        Ok(index)
+    }
+
+    fn set_server(&mut self, service: ServiceKey, server: &Server) -> Result<(), Error> {
+        let service_id = self.service_id(service)?;
+        let key = (service, server.address);
+        let index = match self.backend_ids.find(&key) {
+            Some(index) => index,
+            None => self.new_backend(key)?,
+        };
+        let old = Identity(self.backends.read(index).identity);
+        let (address, _family) = Address::from_ip(server.address.ip());
+        match server.reach {
+            Some(Reach::Local) => {
+                let identity =
+                    Identity::new(Mac(0), old.generation(), BACKEND_USABLE | BACKEND_LOCAL);
+                let line = Backend {
+                    identity: identity.0,
+                    service: service_id,
+                    address,
+                    ..Backend::default()
+                };
+                self.backends.write(index, &line);
+            }
+            Some(Reach::Direct { ifindex, source_mac, mac, .. }) => {
+                let line = Backend {
+                    identity: Identity::new(mac, old.generation(), BACKEND_USABLE).0,
+                    source_mac: source_mac.0,
+                    ifindex,
+                    service: service_id,
+                    address,
+                    ..Backend::default()
+                };
+                self.backends.write(index, &line);
+            }
+            // Its connections go on to the MAC known last; it takes no new ones.
+            None => {}
+        }
+        self.backend_names.set(index, backend_name(&key, server.serving), 0).map_err(|e| kernel(&e))
+    }
+
+    fn new_backend(&mut self, key: ServerKey) -> Result<u32, Error> {
+        let index = self.backend_ids.index_of(key).ok_or(Error::Full {
+            table: "real servers",
+            capacity: MAX_BACKENDS.into(),
+            hint: "this version holds no more",
+        })?;
+        let zeroes = zeroes(&self.backend_stats.get(&index, 0).map_err(|e| kernel(&e))?)?;
+        self.backend_stats.set(index, zeroes, 0).map_err(|e| kernel(&e))?;
+        Ok(index)
+    }
+
+    fn set_service(&mut self, key: ServiceKey, service: &Service) -> Result<(), Error> {
+        let index = self.service_id(key)?;
+        let hosts = hosts(index, service);
+        let filter = hosts.iter().fold(0, |bits, slot| bits | mac_bit(Mac(slot.key)));
+        // Widen the filter before the table, narrow it after: no host is missed in between.
+        let before = self.services.load(index, word::HOST_FILTER);
+        self.services.store(index, word::HOST_FILTER, before | filter);
+        self.set_persistence(index, service);
+        let is_new = self.published.get(&key) != Some(&hosts);
+        self.publish_schedule(key, index, service)?;
+        if is_new {
+            self.published.insert(key, hosts);
+            self.publish_banks()?;
+        }
+        self.services.store(index, word::HOST_FILTER, filter);
+        Ok(())
+    }
+
+    fn set_persistence(&mut self, index: u32, service: &Service) {
+        let mut flags = SERVICE_HAS_HOSTS;
+        if let Some(persistence) = service.persistence {
+            flags |= SERVICE_PERSISTENT;
+            let seconds = u32::try_from(persistence.timeout.as_secs()).unwrap_or(u32::MAX);
+            let mask = mask_v4(persistence.prefix_len);
+            let ticks = self.clock.ticks(seconds);
+            self.services.store(
+                index,
+                word::PERSISTENCE,
+                u64::from(mask) << 32 | u64::from(ticks),
+            );
+        }
+        let active = self.services.load(index, word::GATE) & u64::from(u32::MAX);
+        self.services.store(index, word::GATE, u64::from(flags) << 32 | active);
+    }
+
+    fn publish_schedule(
+        &mut self,
+        key: ServiceKey,
+        index: u32,
+        service: &Service,
+    ) -> Result<(), Error> {
+        let mut list = Vec::with_capacity(service.servers.len());
+        for server in service.servers.iter().filter(|s| s.serving && s.reach.is_some()) {
+            let backend = self.backend_ids.find(&(key, server.address));
+            let backend = backend.ok_or_else(|| Error::Unknown(server.address.to_string()))?;
+            list.push(Entry { backend, address: server.address, weight: server.weight });
+        }
+        let cursor = self.cursors.load(index, 0);
+        let schedule = self.schedules.entry(key).or_default();
+        let Some(new) = schedule.update(service.scheduler, &list, cursor) else { return Ok(()) };
+        for (word, picks) in [(word::FALLBACK, new.fallback), (word::SLOTS, new.slots)] {
+            let old = Slots::unpack(self.services.load(index, word));
+            let slots = self.regions.allocate(picks.len())?;
+            for (at, pick) in (slots.base..).zip(picks) {
+                self.slots.write(at, &pick);
+            }
+            self.services.store(index, word, slots.pack());
+            self.regions.release(old);
+        }
+        Ok(())
+    }
+
+    /// Lays the service index and the host table out in the idle bank and flips.
+    fn publish_banks(&mut self) -> Result<(), Error> {
+        let bank = self.control.load(0, 0) & 1 ^ 1;
+        let base = u32::try_from(bank).unwrap_or(0);
+        let slots: Vec<_> = self.published.keys().filter_map(|key| self.index_slot(key)).collect();
+        let hosts: Vec<_> = self.published.values().flatten().copied().collect();
+        let (slots, hosts) = (layout::service_index(&slots)?, layout::host_table(&hosts)?);
+        let [first, second] = &mut self.filled;
+        let (old_slots, old_hosts) = if bank == 0 { first } else { second };
+        for at in old_slots.drain(..).filter(|at| !slots.contains_key(at)) {
+            self.service_index.write(base * SERVICE_INDEX_SLOTS + at, &ServiceSlot::default());
+        }
+        for at in old_hosts.drain(..).filter(|at| !hosts.contains_key(at)) {
+            self.hosts.write(base * HOST_SLOTS + at, &HostSlot::default());
+        }
+        for (at, slot) in &slots {
+            self.service_index.write(base * SERVICE_INDEX_SLOTS + at, slot);
+        }
+        for (at, slot) in &hosts {
+            self.hosts.write(base * HOST_SLOTS + at, slot);
+        }
+        old_slots.extend(slots.keys());
+        old_hosts.extend(hosts.keys());
+        self.control.store(0, 0, bank);
+        Ok(())
+    }
+
+    fn index_slot(&self, key: &ServiceKey) -> Option<ServiceSlot> {
+        let service = self.service_ids.find(key)?;
+        let ServiceName { vip, port_be, protocol, family, .. } = service_name(key);
+        Some(ServiceSlot { vip, port_be, protocol, family, service, reserved: 0 })
+    }
+
+    fn set_active(&mut self, key: &ServiceKey, active: bool) -> Result<(), Error> {
+        let index = self.service_ids.find(key).ok_or_else(|| Error::Unknown(key.to_string()))?;
+        let flags = self.services.load(index, word::GATE) >> 32;
+        self.services.store(index, word::GATE, flags << 32 | u64::from(active));
+        Ok(())
+    }
+
+    /// Raises the generation: every flow and template of the server is void from here on.
+    fn purge(&mut self, key: &ServerKey) -> Result<(), Error> {
+        let index = self.backend_ids.find(key).ok_or_else(|| Error::Unknown(key.1.to_string()))?;
+        self.raise_generation(index, |flags| flags);
+        self.backend_names.set(index, backend_name(key, false), 0).map_err(|e| kernel(&e))
+    }
+
+    fn raise_generation(&mut self, index: u32, flags: impl Fn(u8) -> u8) {
+        let old = Identity(self.backends.load(index, 0));
+        let new = Identity::new(old.mac(), old.generation().wrapping_add(1), flags(old.flags()));
+        self.backends.store(index, 0, new.0);
+    }
+
+    fn remove_server(&mut self, key: &ServerKey) -> Result<(), Error> {
+        let Some(index) = self.backend_ids.release(key) else {
+            return Err(Error::Unknown(key.1.to_string()));
+        };
+        self.raise_generation(index, |_flags| 0);
+        self.backend_names.set(index, BackendName::default(), 0).map_err(|e| kernel(&e))
+    }
+
+    fn remove_service(&mut self, key: &ServiceKey) -> Result<(), Error> {
+        self.published.remove(key);
+        self.publish_banks()?;
+        self.schedules.remove(key);
+        let Some(index) = self.service_ids.release(key) else {
+            return Err(Error::Unknown(key.to_string()));
+        };
+        for word in [word::SLOTS, word::FALLBACK] {
+            self.regions.release(Slots::unpack(self.services.load(index, word)));
+        }
+        self.services.write(index, &ServiceLine::default());
+        self.service_names.set(index, ServiceName::default(), 0).map_err(|e| kernel(&e))
+    }
+}
+
+/// The on-link real servers of a service, whose frames were balanced already.
+fn hosts(service: u32, settings: &Service) -> Vec<HostSlot> {
+    let mut hosts: Vec<_> = settings
+        .servers
+        .iter()
+        .filter_map(|server| match server.reach? {
+            Reach::Direct { mac, on_link: true, .. } => Some((mac, server.address)),
+            Reach::Direct { .. } | Reach::Local => None,
+        })
+        .map(|(mac, address): (Mac, SocketAddr)| {
+            let (address, family) = Address::from_ip(address.ip());
+            HostSlot { key: host_key(mac, service), family: family.into(), address }
+        })
+        .collect();
+    hosts.sort_by_key(|slot| (slot.key, slot.address));
+    hosts.dedup();
+    hosts
+}
+
+/// As many zeroes as there are CPUs.
+fn zeroes(like: &PerCpuValues<Stats>) -> Result<PerCpuValues<Stats>, Error> {
+    PerCpuValues::try_from(vec![Stats::default(); like.len()]).map_err(|e| kernel(&e))
+}

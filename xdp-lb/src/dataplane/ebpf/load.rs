@@ -1,0 +1,194 @@
+//! Program and maps into the kernel, or over from a predecessor.
+
+use std::path::Path;
+
+use aya::maps::MapData;
+use aya::{EbpfLoader, VerifierLogLevel};
+use xdp_lb_common::conn::Kind;
+use xdp_lb_common::hash::HashKey;
+use xdp_lb_common::limits::{WAYS, WAYS_PER_CONNECTION};
+
+use super::tables::Tables;
+use super::{Ebpf, Options};
+use crate::dataplane::Error;
+use crate::dataplane::pins::Pins;
+
+/// The program, built by the build script.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp-lb.bpf.o"));
+
+/// Maps that outlive the agent.
+pub(super) const PINNED: &[&str] = &[
+    "CONTROL",
+    "SERVICE_INDEX",
+    "SERVICES",
+    "CURSORS",
+    "HOSTS",
+    "BACKENDS",
+    "SLOTS",
+    "PORTS",
+    "TX_PORTS",
+    "CONNS",
+    "CONN_INFO",
+    "OVERFLOWS",
+    "TEMPLATES",
+    "TEMPLATE_INFO",
+    "COUNTERS",
+    "SERVICE_STATS",
+    "BACKEND_STATS",
+    "SERVICE_NAMES",
+    "BACKEND_NAMES",
+    "KEY",
+];
+
+/// Sizes that the options decide.
+pub(super) struct Sizes {
+    /// Places of the connection table.
+    pub conn_places: u32,
+    /// Places of the template table.
+    pub template_places: u32,
+}
+
+impl Sizes {
+    fn new(options: &Options) -> Self {
+        let places = |entries: u32| {
+            let ways = entries.clamp(1024, 1 << 24).next_power_of_two() * WAYS_PER_CONNECTION;
+            ways / u32::try_from(WAYS).unwrap_or(1)
+        };
+        Self { conn_places: places(options.connections), template_places: places(options.templates) }
+    }
+
+    /// Entries per map.
+    fn entries(&self) -> [(&'static str, u32); 5] {
+        let ways = |places| places * u32::try_from(WAYS).unwrap_or(1);
+        [
+            ("CONNS", self.conn_places),
+            ("CONN_INFO", ways(self.conn_places)),
+            ("OVERFLOWS", self.conn_places / 64),
+            ("TEMPLATES", self.template_places),
+            ("TEMPLATE_INFO", ways(self.template_places)),
+        ]
+    }
+}
+
+pub(super) fn open(options: &Options) -> Result<Ebpf, Error> {
+    let pins = Pins::new(&options.instance);
+    let sizes = Sizes::new(options);
+    let mut notes = Vec::new();
+    if let Some(why) = misfit(&pins, &sizes) {
+        notes.push(format!("connections of the previous run are given up: {why}"));
+        pins.remove()?;
+    }
+    if pins.prepare()? {
+        let why = "they were pinned by a version with another table layout";
+        notes.push(format!("connections of the previous run are given up: {why}"));
+    }
+    let took_over = pins.exist();
+    let loaded = load(options, &pins, &sizes, took_over);
+    if loaded.is_err() && !took_over {
+        // The error of the load is the one to tell.
+        let _also_failed = pins.remove();
+    }
+    loaded.map(|mut ebpf| {
+        ebpf.notes.splice(0..0, notes);
+        ebpf
+    })
+}
+
+fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Result<Ebpf, Error> {
+    let key = hash_key(pins, took_over)?;
+    let timeouts = timeouts(options);
+    let (conn_mask, template_mask) = (sizes.conn_places - 1, sizes.template_places - 1);
+    let mut loader = EbpfLoader::new();
+    loader
+        .verifier_log_level(VerifierLogLevel::empty())
+        .override_global("HASH_KEY", &key, true)
+        .override_global("CONN_MASK", &conn_mask, true)
+        .override_global("TEMPLATE_MASK", &template_mask, true)
+        .override_global("TICK_SHIFT", &options.clock.shift, true)
+        .override_global("TIMEOUTS", &timeouts, true);
+    for (map, entries) in sizes.entries() {
+        loader.map_max_entries(map, entries);
+    }
+    for map in PINNED {
+        loader.map_pin_path(map, pins.map(map));
+    }
+    let mut object = loader.load(OBJECT).map_err(|error| refused("the maps", &error))?;
+    for name in [super::attach::PROGRAM, super::read::TICK] {
+        let program = super::attach::program(&mut object, name)?;
+        program.load().map_err(|error| refused("the program", &error))?;
+    }
+    let (tables, inherited) = Tables::open(&mut object, sizes, options, key)?;
+    Ok(Ebpf { object, pins: pins.clone(), tables, inherited, notes: Vec::new() })
+}
+
+/// Why pinned maps cannot be taken over, if so.
+fn misfit(pins: &Pins, sizes: &Sizes) -> Option<String> {
+    if !pins.exist() {
+        return None;
+    }
+    for (name, entries) in sizes.entries() {
+        match max_entries(&pins.map(name)) {
+            Some(found) if found == entries => {}
+            Some(found) => return Some(format!("{name} has {found} entries, now {entries}")),
+            None => return Some(format!("{name} is missing among the pinned maps")),
+        }
+    }
+    let missing = PINNED.iter().find(|name| !pins.map(name).exists())?;
+    Some(format!("{missing} is missing among the pinned maps"))
+}
+
+fn max_entries(path: &Path) -> Option<u32> {
+    MapData::from_pin(path).ok()?.info().ok().map(|info| info.max_entries())
+}
+
+/// The cluster's key: the pinned one, else a new one from the kernel.
+fn hash_key(pins: &Pins, took_over: bool) -> Result<HashKey, Error> {
+    let pinned = if took_over { pinned_key(&pins.map("KEY")) } else { None };
+    match pinned {
+        Some(key) if key != HashKey::default() => Ok(key),
+        _ => random_key(),
+    }
+}
+
+fn pinned_key(path: &Path) -> Option<HashKey> {
+    let map = aya::maps::Map::from_map_data(MapData::from_pin(path).ok()?).ok()?;
+    aya::maps::Array::<_, HashKey>::try_from(map).ok()?.get(&0, 0).ok()
+}
+
+fn random_key() -> Result<HashKey, Error> {
+    let mut bytes = [0; 16];
+    let read = std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    read.map_err(|error| Error::Load(format!("cannot read /dev/urandom for the hash key: {error}")))?;
+    let (k0, k1) = bytes.split_at(8);
+    let word = |half: &[u8]| half.try_into().map_or(0, u64::from_ne_bytes);
+    Ok(HashKey { k0: word(k0), k1: word(k1) })
+}
+
+/// Timeouts by kind, as the program holds them.
+fn timeouts(options: &Options) -> [u32; 16] {
+    let mut by_kind = [1; 16];
+    for (bits, timeout) in (0_u8..16).zip(&mut by_kind) {
+        *timeout = options.timeouts.of(Kind::from_bits(bits));
+    }
+    by_kind
+}
+
+/// What the kernel said, in one line, with what to do.
+fn refused(what: &str, error: &(dyn std::error::Error + 'static)) -> Error {
+    let mut reasons = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !reasons.iter().any(|r| r.contains(&text)) {
+            reasons.push(text);
+        }
+        source = cause.source();
+    }
+    let reasons = reasons.join(": ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let short: String = reasons.chars().take(300).collect();
+    Error::Load(format!(
+        "the kernel refused {what} of the XDP program: {short}; it takes Linux 5.15 or later with \
+         BPF enabled, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and memory for the tables"
+    ))
+}

@@ -1,0 +1,137 @@
+//! Counters, and the census of the tables.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use aya::Ebpf as Object;
+use aya::maps::{MapData, PerCpuArray};
+use aya::programs::{TestRun, TestRunOptions};
+use xdp_lb_common::conn::{Kind, State};
+use xdp_lb_common::reason::{Event, Reason};
+use xdp_lb_common::service::Stats;
+use xdp_lb_common::tick::Tick;
+
+use super::tables::Tables;
+use crate::dataplane::mmap::MappedArray;
+use crate::dataplane::{Counters, Error, Fill, ServerCounters};
+
+/// Name of the program that tells the tick.
+pub(super) const TICK: &str = "tick";
+
+/// Reads of counters within this time share one census.
+const CENSUS_AGE: Duration = Duration::from_millis(500);
+
+/// What the tables hold, by backend.
+#[derive(Debug, Default)]
+pub(super) struct Census {
+    taken: Option<Instant>,
+    backends: BTreeMap<u32, ServerCounters>,
+    conns: u64,
+    templates: u64,
+}
+
+/// The present tick, as the program sees it.
+pub(super) fn tick(object: &mut Object) -> Result<Tick, Error> {
+    let program = super::attach::program(object, TICK)?;
+    let frame = [0; 64];
+    let run = program
+        .test_run(TestRunOptions { data_in: Some(&frame), ..TestRunOptions::new() })
+        .map_err(|error| Error::Load(format!("cannot read the kernel's tick: {error}")))?;
+    Ok(Tick(run.return_value))
+}
+
+pub(super) fn counters(tables: &mut Tables, now: Tick) -> Result<Counters, Error> {
+    tables.take_census(now);
+    let mut result = Counters::default();
+    let per_cpu = tables.counters.get(&0, 0).map_err(|e| unreadable(&e))?;
+    for reason in Reason::ALL {
+        let sum = per_cpu.iter().filter_map(|cpu| cpu.reasons.get(*reason as usize)).sum();
+        result.packets.insert(*reason, sum);
+    }
+    for event in Event::ALL {
+        let sum = per_cpu.iter().filter_map(|cpu| cpu.events.get(*event as usize)).sum();
+        result.events.insert(*event, sum);
+    }
+    for (key, index) in tables.service_ids.iter() {
+        result.services.insert(*key, stats(&tables.service_stats, index)?);
+    }
+    for (key, index) in tables.backend_ids.iter() {
+        let mut server = tables.census.backends.get(&index).copied().unwrap_or_default();
+        server.stats = stats(&tables.backend_stats, index)?;
+        result.servers.insert(*key, server);
+    }
+    let ways = |len: u32| u64::from(len);
+    let fill = |entries, capacity| Fill { entries, capacity };
+    result.tables = BTreeMap::from([
+        ("connections", fill(tables.census.conns, ways(tables.conn_info.len()))),
+        ("templates", fill(tables.census.templates, ways(tables.templates.len()) * 8)),
+    ]);
+    Ok(result)
+}
+
+fn stats(map: &PerCpuArray<MapData, Stats>, index: u32) -> Result<Stats, Error> {
+    let per_cpu = map.get(&index, 0).map_err(|e| unreadable(&e))?;
+    Ok(per_cpu.iter().fold(Stats::default(), |sum, cpu| Stats {
+        connections: sum.connections + cpu.connections,
+        packets: sum.packets + cpu.packets,
+        bytes: sum.bytes + cpu.bytes,
+        reserved: 0,
+    }))
+}
+
+fn unreadable(error: &dyn std::error::Error) -> Error {
+    Error::Load(format!("cannot read the counters: {error}"))
+}
+
+impl Tables {
+    /// Counts live entries, and frees ways that expired: an entry must not outlive the wrap of the
+    /// tick, nor a generation that comes round again.
+    fn take_census(&mut self, now: Tick) {
+        if self.census.taken.is_some_and(|taken| taken.elapsed() < CENSUS_AGE) {
+            return;
+        }
+        let mut census = Census { taken: Some(Instant::now()), ..Census::default() };
+        let generations: Vec<u8> = (0..self.backends.len())
+            .map(|at| xdp_lb_common::backend::Identity(self.backends.load(at, 0)).generation())
+            .collect();
+        let stale = |state: State| {
+            generations.get(state.backend() as usize).is_none_or(|g| *g != state.generation())
+        };
+        sweep(&self.conns, now, &stale, |state| {
+            census.conns += 1;
+            let server = census.backends.entry(state.backend()).or_default();
+            let counter =
+                if state.kind().is_active() { &mut server.active } else { &mut server.inactive };
+            *counter += 1;
+        });
+        sweep(&self.templates, now, &stale, |state| {
+            census.templates += 1;
+            census.backends.entry(state.backend()).or_default().templates += 1;
+        });
+        self.census = census;
+    }
+}
+
+/// Visits live ways; frees those that expired or whose backend went on to another generation.
+fn sweep(
+    places: &MappedArray<xdp_lb_common::conn::table::PlaceMemory>,
+    now: Tick,
+    stale: &impl Fn(State) -> bool,
+    mut visit: impl FnMut(State),
+) {
+    for way in places.all_words().chunks_exact(2) {
+        let [_key, word] = way else { continue };
+        let state = State(word.load(Ordering::Relaxed));
+        if state.kind() == Kind::Free {
+            continue;
+        }
+        let claimed = state.kind() == Kind::Claimed;
+        if state.is_free(now) == 1 || (!claimed && stale(state)) {
+            // Lost to a packet that took or revived the way meanwhile: then it is alive.
+            let _freed = word.compare_exchange(state.0, 0, Ordering::AcqRel, Ordering::Relaxed);
+        } else if !claimed {
+            visit(state);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The maps as this process holds them, and what it remembers about them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use aya::Ebpf as Object;
+use aya::maps::{Array, DevMapHash, Map, MapData, PerCpuArray};
+use xdp_lb_common::addr::{Address, FAMILY_NONE};
+use xdp_lb_common::backend::{Backend, BackendName, Port};
+use xdp_lb_common::conn::table::PlaceMemory;
+use xdp_lb_common::flow::FlowInfo;
+use xdp_lb_common::hash::HashKey;
+use xdp_lb_common::host::HostSlot;
+use xdp_lb_common::limits::{
+    HOST_SLOTS, MAX_BACKENDS, MAX_PORTS, MAX_SERVICES, SCHEDULE_SLOTS, SERVICE_INDEX_SLOTS, WAYS,
+};
+use xdp_lb_common::reason::Counters;
+use xdp_lb_common::service::{Control, Service, ServiceName, ServiceSlot, Slots, Stats};
+use xdp_lb_common::tick::Clock;
+
+use super::load::Sizes;
+use super::{Options, ServerKey};
+use crate::config::model::{Protocol, ServiceKey};
+use crate::dataplane::layout::{Indexes, Regions};
+use crate::dataplane::mmap::MappedArray;
+use crate::dataplane::schedule::Schedule;
+use crate::dataplane::{Error, Inherited};
+
+/// Maps and memory of them.
+pub(super) struct Tables {
+    pub control: MappedArray<Control>,
+    pub service_index: MappedArray<ServiceSlot>,
+    pub services: MappedArray<Service>,
+    pub cursors: MappedArray<u64>,
+    pub hosts: MappedArray<HostSlot>,
+    pub backends: MappedArray<Backend>,
+    pub slots: MappedArray<u32>,
+    pub ports: MappedArray<Port>,
+    pub conns: MappedArray<PlaceMemory>,
+    pub conn_info: MappedArray<FlowInfo>,
+    pub templates: MappedArray<PlaceMemory>,
+    pub tx_ports: DevMapHash<MapData>,
+    pub counters: PerCpuArray<MapData, Counters>,
+    pub service_stats: PerCpuArray<MapData, Stats>,
+    pub backend_stats: PerCpuArray<MapData, Stats>,
+    pub service_names: Array<MapData, ServiceName>,
+    pub backend_names: Array<MapData, BackendName>,
+    pub clock: Clock,
+    pub service_ids: Indexes<ServiceKey>,
+    pub backend_ids: Indexes<ServerKey>,
+    pub regions: Regions,
+    pub schedules: BTreeMap<ServiceKey, Schedule>,
+    /// Services that stand in the index.
+    pub published: BTreeMap<ServiceKey, Vec<HostSlot>>,
+    /// Positions written in each bank of the index and of the host table.
+    pub filled: [(Vec<u32>, Vec<u32>); 2],
+    /// The last sweep over the tables.
+    pub census: super::read::Census,
+}
+
+impl Tables {
+    /// Maps the object's maps and reads what a predecessor left in them.
+    pub(super) fn open(
+        object: &mut Object,
+        sizes: &Sizes,
+        options: &Options,
+        key: HashKey,
+    ) -> Result<(Self, Inherited), Error> {
+        let ways = |places: u32| places * u32::try_from(WAYS).unwrap_or(1);
+        let mut key_map: Array<MapData, HashKey> = typed(object, "KEY")?;
+        key_map.set(0, key, 0).map_err(|error| Error::Load(error.to_string()))?;
+        let mut tables = Self {
+            control: mapped(object, "CONTROL", 1)?,
+            service_index: mapped(object, "SERVICE_INDEX", 2 * SERVICE_INDEX_SLOTS)?,
+            services: mapped(object, "SERVICES", MAX_SERVICES)?,
+            cursors: mapped(object, "CURSORS", MAX_SERVICES)?,
+            hosts: mapped(object, "HOSTS", 2 * HOST_SLOTS)?,
+            backends: mapped(object, "BACKENDS", MAX_BACKENDS)?,
+            slots: mapped(object, "SLOTS", SCHEDULE_SLOTS)?,
+            ports: mapped(object, "PORTS", MAX_PORTS)?,
+            conns: mapped(object, "CONNS", sizes.conn_places)?,
+            conn_info: mapped(object, "CONN_INFO", ways(sizes.conn_places))?,
+            templates: mapped(object, "TEMPLATES", sizes.template_places)?,
+            tx_ports: typed(object, "TX_PORTS")?,
+            counters: typed(object, "COUNTERS")?,
+            service_stats: typed(object, "SERVICE_STATS")?,
+            backend_stats: typed(object, "BACKEND_STATS")?,
+            service_names: typed(object, "SERVICE_NAMES")?,
+            backend_names: typed(object, "BACKEND_NAMES")?,
+            clock: options.clock,
+            service_ids: Indexes::new(MAX_SERVICES),
+            backend_ids: Indexes::new(MAX_BACKENDS),
+            regions: Regions::new(SCHEDULE_SLOTS),
+            schedules: BTreeMap::new(),
+            published: BTreeMap::new(),
+            filled: Default::default(),
+            census: super::read::Census::default(),
+        };
+        let inherited = tables.adopt()?;
+        Ok((tables, inherited))
+    }
+
+    /// Learns what the maps hold already.
+    fn adopt(&mut self) -> Result<Inherited, Error> {
+        let mut inherited = Inherited::default();
+        for (index, name) in (0..).zip(self.service_names.iter()) {
+            let name = name.map_err(|error| Error::Load(error.to_string()))?;
+            let Some(key) = service_key(&name) else { continue };
+            let service = self.services.read(index);
+            self.service_ids.adopt(key, index);
+            self.regions.adopt(Slots::unpack(service.slots));
+            self.regions.adopt(Slots::unpack(service.fallback));
+            inherited.services.insert(key, service.active != 0);
+        }
+        for (index, name) in (0..).zip(self.backend_names.iter()) {
+            let name = name.map_err(|error| Error::Load(error.to_string()))?;
+            let Some(key) = server_key(&name) else { continue };
+            self.backend_ids.adopt(key, index);
+            inherited.servers.insert(key, name.serving != 0);
+        }
+        let all = |table: u32| (0..table).collect::<Vec<_>>();
+        if !inherited.services.is_empty() {
+            self.filled = [0, 1].map(|_bank| (all(SERVICE_INDEX_SLOTS), all(HOST_SLOTS)));
+        }
+        Ok(inherited)
+    }
+}
+
+fn take(object: &mut Object, name: &str) -> Result<Map, Error> {
+    object.take_map(name).ok_or_else(|| Error::Load(format!("the object holds no map '{name}'")))
+}
+
+fn typed<T: TryFrom<Map>>(object: &mut Object, name: &str) -> Result<T, Error> {
+    let wrong = || Error::Load(format!("the map '{name}' is of another type"));
+    T::try_from(take(object, name)?).map_err(|_wrong_type| wrong())
+}
+
+fn mapped<T: aya::Pod>(
+    object: &mut Object,
+    name: &str,
+    len: u32,
+) -> Result<MappedArray<T>, Error> {
+    let Map::Array(map) = take(object, name)? else {
+        return Err(Error::Load(format!("the map '{name}' is of another type")));
+    };
+    MappedArray::new(map.fd(), len)
+        .map_err(|error| Error::Load(format!("cannot map the table '{name}': {error}")))
+}
+
+/// The maps' name of a service.
+pub(super) fn service_name(key: &ServiceKey) -> ServiceName {
+    let (vip, family) = Address::from_ip(key.vip);
+    let protocol = key.protocol.number();
+    ServiceName { vip, port_be: key.port.to_be(), protocol, family, reserved: 0 }
+}
+
+/// The maps' name of a real server.
+pub(super) fn backend_name(key: &ServerKey, serving: bool) -> BackendName {
+    let (address, family) = Address::from_ip(key.1.ip());
+    BackendName {
+        service: service_name(&key.0),
+        address,
+        port_be: key.1.port().to_be(),
+        family,
+        serving: u8::from(serving),
+        reserved: 0,
+    }
+}
+
+fn service_key(name: &ServiceName) -> Option<ServiceKey> {
+    if name.family == FAMILY_NONE {
+        return None;
+    }
+    let protocol =
+        [Protocol::Tcp, Protocol::Udp].into_iter().find(|p| p.number() == name.protocol)?;
+    Some(ServiceKey { vip: name.vip.to_ip(name.family)?, port: u16::from_be(name.port_be), protocol })
+}
+
+fn server_key(name: &BackendName) -> Option<ServerKey> {
+    let service = service_key(&name.service)?;
+    let address = name.address.to_ip(name.family)?;
+    Some((service, SocketAddr::new(address, u16::from_be(name.port_be))))
+}

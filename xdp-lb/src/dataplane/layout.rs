@@ -1,0 +1,208 @@
+//! Where things stand in the tables: indexes that stay, probe sequences, parts of the slot array.
+//!
+//! Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xdp_lb_common::host::{HostSlot, host_start};
+use xdp_lb_common::limits::{HOST_SLOTS, MAX_PROBES, SERVICE_INDEX_SLOTS};
+use xdp_lb_common::service::{ServiceSlot, Slots, index_start_v4};
+
+use super::Error;
+
+/// Indexes handed out to keys; a key keeps its index as long as it lives.
+#[derive(Clone, Debug)]
+pub struct Indexes<K> {
+    by_key: BTreeMap<K, u32>,
+    /// Freed indexes, the longest free first: the later one is used again, the surer that nothing
+    /// remembers it.
+    free: std::collections::VecDeque<u32>,
+    next: u32,
+    capacity: u32,
+}
+
+impl<K: Ord + Copy> Indexes<K> {
+    /// None handed out.
+    pub fn new(capacity: u32) -> Self {
+        Self { by_key: BTreeMap::new(), free: [].into(), next: 0, capacity }
+    }
+
+    /// Takes over an index that a predecessor handed out.
+    pub fn adopt(&mut self, key: K, index: u32) {
+        self.free.extend(self.next..index);
+        self.free.retain(|&free| free != index);
+        self.next = self.next.max(index + 1);
+        self.by_key.insert(key, index);
+    }
+
+    /// The index of a key.
+    pub fn find(&self, key: &K) -> Option<u32> {
+        self.by_key.get(key).copied()
+    }
+
+    /// The index of a key, handed out now if it has none; `None` when all are taken.
+    pub fn index_of(&mut self, key: K) -> Option<u32> {
+        if let Some(index) = self.find(&key) {
+            return Some(index);
+        }
+        let index = if self.next < self.capacity {
+            self.next += 1;
+            self.next - 1
+        } else {
+            self.free.pop_front()?
+        };
+        self.by_key.insert(key, index);
+        Some(index)
+    }
+
+    /// Takes the index of a key back.
+    pub fn release(&mut self, key: &K) -> Option<u32> {
+        let index = self.by_key.remove(key)?;
+        self.free.push_back(index);
+        Some(index)
+    }
+
+    /// Keys and their indexes.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, u32)> {
+        self.by_key.iter().map(|(key, &index)| (key, index))
+    }
+}
+
+/// Lays the service index out: positions within a bank.
+pub fn service_index(slots: &[ServiceSlot]) -> Result<BTreeMap<u32, ServiceSlot>, Error> {
+    probe_table(
+        slots,
+        |s| index_start_v4(s.vip.words_be[0], s.port_be, s.protocol),
+        SERVICE_INDEX_SLOTS,
+    )
+    .ok_or(Error::Full {
+        table: "virtual services",
+        capacity: u64::from(SERVICE_INDEX_SLOTS),
+        hint: "this version holds no more",
+    })
+}
+
+/// Lays the host table out: positions within a bank.
+pub fn host_table(slots: &[HostSlot]) -> Result<BTreeMap<u32, HostSlot>, Error> {
+    probe_table(slots, |s| host_start(s.key), HOST_SLOTS).ok_or(Error::Full {
+        table: "on-link hosts",
+        capacity: u64::from(HOST_SLOTS),
+        hint: "this version holds no more",
+    })
+}
+
+/// Open addressing with short probe sequences; `None` when one gets too long.
+fn probe_table<S: Copy>(
+    slots: &[S],
+    start: impl Fn(&S) -> u32,
+    size: u32,
+) -> Option<BTreeMap<u32, S>> {
+    let mut table = BTreeMap::new();
+    for slot in slots {
+        let start = start(slot);
+        let mut candidates = (0..MAX_PROBES).map(|step| (start + step) & (size - 1));
+        table.insert(candidates.find(|at| !table.contains_key(at))?, *slot);
+    }
+    Some(table)
+}
+
+/// Parts of the slot array that services use.
+#[derive(Clone, Debug)]
+pub struct Regions {
+    used: BTreeSet<(u32, u32)>,
+    /// Where the search for room goes on: parts given up are used again as late as possible, since a
+    /// packet may be about to read one.
+    next: u32,
+    capacity: u32,
+}
+
+impl Regions {
+    /// All free.
+    pub fn new(capacity: u32) -> Self {
+        Self { used: BTreeSet::new(), next: 0, capacity }
+    }
+
+    /// Marks a part as used.
+    pub fn adopt(&mut self, slots: Slots) {
+        if slots.len > 0 {
+            self.used.insert((slots.base, slots.len));
+            self.next = self.next.max(slots.base + slots.len);
+        }
+    }
+
+    /// Finds room.
+    pub fn allocate(&mut self, len: usize) -> Result<Slots, Error> {
+        let full = || Error::Full {
+            table: "scheduling slots",
+            capacity: u64::from(self.capacity),
+            hint: "divide the weights of the real servers by their common factor",
+        };
+        let len = u32::try_from(len).map_err(|_too_long| full())?;
+        if len == 0 {
+            return Ok(Slots::default());
+        }
+        let base = self.gap(self.next, len).or_else(|| self.gap(0, len)).ok_or_else(full)?;
+        self.used.insert((base, len));
+        self.next = base + len;
+        Ok(Slots { base, len })
+    }
+
+    /// Gives a part up.
+    pub fn release(&mut self, slots: Slots) {
+        self.used.remove(&(slots.base, slots.len));
+    }
+
+    /// The first gap of `len` at or after `from`.
+    fn gap(&self, from: u32, len: u32) -> Option<u32> {
+        let mut at = from;
+        for &(base, used) in &self.used {
+            if base + used <= at {
+                continue;
+            }
+            if base >= at && base - at >= len {
+                break;
+            }
+            at = base + used;
+        }
+        (self.capacity.checked_sub(at)? >= len).then_some(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_index_stays_and_a_freed_one_is_used_last() {
+        let mut indexes = Indexes::new(3);
+        indexes.adopt("old", 1);
+        assert_eq!(indexes.index_of("old"), Some(1));
+        assert_eq!(indexes.index_of("a"), Some(2));
+        assert_eq!(indexes.release(&"old"), Some(1));
+        assert_eq!(indexes.index_of("b"), Some(0));
+        assert_eq!(indexes.index_of("c"), Some(1));
+        assert_eq!(indexes.index_of("d"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn regions_never_overlap(sizes in prop::collection::vec((1_usize..40, any::<bool>()), 0..200)) {
+            let mut regions = Regions::new(400);
+            let mut held: Vec<Slots> = Vec::new();
+            for (len, release) in sizes {
+                if release && !held.is_empty() {
+                    regions.release(held.remove(0));
+                }
+                let Ok(slots) = regions.allocate(len) else { continue };
+                prop_assert!(slots.base + slots.len <= 400);
+                for other in &held {
+                    let apart = slots.base + slots.len <= other.base
+                        || other.base + other.len <= slots.base;
+                    prop_assert!(apart, "{slots:?} {other:?}");
+                }
+                held.push(slots);
+            }
+        }
+    }
+}

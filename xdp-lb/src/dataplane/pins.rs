@@ -1,0 +1,120 @@
+//! The folder on bpffs in which maps and links outlive the agent.
+//!
+//! `/sys/fs/bpf/xdp-lb/NAME/layout-V/` holds the maps by name and `link-IFINDEX-MODE` per interface.
+//! Another version of the layout cannot be taken over: it is removed, with a message.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use xdp_lb_common::limits::LAYOUT_VERSION;
+
+use super::{AttachedMode, Error};
+
+/// Where instances keep their pins.
+pub const ROOT: &str = "/sys/fs/bpf/xdp-lb";
+
+/// The pins of one instance.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    folder: PathBuf,
+    layout: PathBuf,
+}
+
+/// A pinned link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkPin {
+    /// Interface it is attached to.
+    pub ifindex: u32,
+    /// How.
+    pub mode: AttachedMode,
+    /// Its file.
+    pub path: PathBuf,
+}
+
+impl Pins {
+    /// The pins of an instance.
+    pub fn new(instance: &str) -> Self {
+        let folder = Path::new(ROOT).join(instance);
+        let layout = folder.join(format!("layout-{LAYOUT_VERSION}"));
+        Self { folder, layout }
+    }
+
+    /// The file of a map.
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.layout.join(name)
+    }
+
+    /// The file of a link.
+    pub fn link(&self, ifindex: u32, mode: AttachedMode) -> PathBuf {
+        self.layout.join(format!("link-{ifindex}-{}", mode.name()))
+    }
+
+    /// Whether a predecessor left maps of this layout.
+    pub fn exist(&self) -> bool {
+        self.map("CONNS").exists()
+    }
+
+    /// Makes the folder, after removing what cannot be taken over; whether there was such.
+    pub fn prepare(&self) -> Result<bool, Error> {
+        let mut foreign = false;
+        for entry in self.entries(&self.folder)? {
+            if entry != self.layout {
+                foreign = true;
+                remove(&entry)?;
+            }
+        }
+        fs::create_dir_all(&self.layout).map_err(|error| failed("create", &self.layout, &error))?;
+        Ok(foreign)
+    }
+
+    /// The links a predecessor left.
+    pub fn links(&self) -> Result<Vec<LinkPin>, Error> {
+        let links = self.entries(&self.layout)?.into_iter().filter_map(|path| {
+            let name = path.file_name()?.to_str()?.strip_prefix("link-")?.to_owned();
+            let (ifindex, mode) = name.split_once('-')?;
+            let mode = AttachedMode::from_name(mode)?;
+            Some(LinkPin { ifindex: ifindex.parse().ok()?, mode, path })
+        });
+        Ok(links.collect())
+    }
+
+    /// Removes everything of the instance. Links go first, so that no packet meets half the tables.
+    pub fn remove(&self) -> Result<(), Error> {
+        for link in self.links()? {
+            remove(&link.path)?;
+        }
+        remove(&self.folder)?;
+        match fs::remove_dir(ROOT) {
+            // Other instances, or nothing ever pinned.
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed("remove", Path::new(ROOT), &error)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn entries(&self, folder: &Path) -> Result<Vec<PathBuf>, Error> {
+        match fs::read_dir(folder) {
+            Ok(entries) => Ok(entries.filter_map(|e| Some(e.ok()?.path())).collect()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(failed("read", folder, &error)),
+        }
+    }
+}
+
+/// Removes a file, or a folder with all in it; one that is gone is fine.
+fn remove(path: &Path) -> Result<(), Error> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn failed(what: &str, path: &Path, error: &std::io::Error) -> Error {
+    Error::Load(format!(
+        "cannot {what} {}: {error}; is a BPF file system mounted on /sys/fs/bpf?",
+        path.display()
+    ))
+}

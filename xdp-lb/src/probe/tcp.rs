@@ -1,0 +1,135 @@
+//! `TCP_CHECK`: a connection is established in time.
+//!
+//! Once it stands the connection is closed by a reset: the server's backlog is free at once, and no
+//! TIME_WAIT piles up here that would use up local ports on a director with many checks.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::net::TcpSocket;
+use tokio::time::timeout;
+
+use crate::config::model::TcpProbe;
+use crate::health::{Failure, Outcome};
+
+/// Connects once.
+pub async fn run(probe: &TcpProbe) -> Outcome {
+    let socket = match open(probe.target, probe.source) {
+        Ok(socket) => socket,
+        Err(error) => return not_opened(&error, probe.source),
+    };
+    match timeout(probe.connect_timeout, socket.connect(probe.target)).await {
+        Err(_) => Outcome::Failed(Failure::TimedOut(probe.connect_timeout)),
+        Ok(Ok(_reset_when_dropped)) => Outcome::Passed,
+        Ok(Err(error)) => not_connected(&error, probe),
+    }
+}
+
+fn open(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<TcpSocket> {
+    let socket = match target {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_zero_linger()?;
+    if let Some(source) = source {
+        // A fixed source port may still be in use by the check before.
+        socket.set_reuseaddr(true)?;
+        socket.bind(source)?;
+    }
+    Ok(socket)
+}
+
+fn not_opened(error: &io::Error, source: Option<SocketAddr>) -> Outcome {
+    match (error.kind(), source) {
+        (io::ErrorKind::AddrNotAvailable, Some(source)) => {
+            Outcome::Failed(Failure::NoSource(source.ip()))
+        }
+        _ => Outcome::Inconclusive(format!("cannot open a socket: {error}")),
+    }
+}
+
+fn not_connected(error: &io::Error, probe: &TcpProbe) -> Outcome {
+    let failure = match error.kind() {
+        io::ErrorKind::ConnectionRefused => Failure::Refused,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Failure::Reset,
+        io::ErrorKind::TimedOut => Failure::TimedOut(probe.connect_timeout),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Failure::Unreachable,
+        // No local port or no memory is left: that says nothing about the server.
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse | io::ErrorKind::OutOfMemory => {
+            return Outcome::Inconclusive(format!("cannot connect: {error}"));
+        }
+        _ => Failure::Other(error.to_string()),
+    };
+    Outcome::Failed(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn probe(target: SocketAddr) -> TcpProbe {
+        TcpProbe {
+            target,
+            source: None,
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_passes_and_sees_a_reset() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let outcome = run(&probe(listener.local_addr().unwrap())).await;
+        assert_eq!(outcome, Outcome::Passed);
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let error = stream.read(&mut [0; 1]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_refuses() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let outcome = run(&probe(address)).await;
+        assert_eq!(outcome, Outcome::Failed(Failure::Refused));
+    }
+
+    /// A listener whose backlog is full answers no more SYNs.
+    #[tokio::test]
+    async fn silence_times_out() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut held = Vec::new();
+        let quick = Duration::from_millis(200);
+        while let Ok(Ok(stream)) = timeout(quick, tokio::net::TcpStream::connect(address)).await {
+            held.push(stream);
+            assert!(held.len() < 64, "the backlog never fills");
+        }
+        let mut probe = probe(address);
+        probe.connect_timeout = quick;
+        let outcome = run(&probe).await;
+        assert_eq!(outcome, Outcome::Failed(Failure::TimedOut(quick)));
+    }
+
+    #[tokio::test]
+    async fn the_source_is_bound_and_must_exist() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut probe = probe(listener.local_addr().unwrap());
+        probe.source = Some("127.0.0.2:0".parse().unwrap());
+        assert_eq!(run(&probe).await, Outcome::Passed);
+        let (_, from) = listener.accept().await.unwrap();
+        assert_eq!(from.ip().to_string(), "127.0.0.2");
+        // TEST-NET-3 (RFC 5737) is nobody's address.
+        let nowhere = "203.0.113.1".parse().unwrap();
+        probe.source = Some(SocketAddr::new(nowhere, 0));
+        let outcome = run(&probe).await;
+        assert_eq!(outcome, Outcome::Failed(Failure::NoSource(nowhere)));
+    }
+}

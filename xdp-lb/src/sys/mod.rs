@@ -1,0 +1,16 @@
+//! The machine the agent runs on: what it may do, where it keeps its things, what time the kernel
+//! counts in, who supervises it.
+//!
+//! In the order of a start: [`privileges`], [`instance`] (one agent per name), [`bpffs`] (where pins
+//! live), [`clock`] (the packet path's time), [`systemd`] (ready). Each fails with one line that
+//! says what to do. Nothing here knows of packets or configuration.
+
+pub mod privileges;
+
+pub mod instance;
+
+pub mod bpffs;
+
+pub mod clock;
+
+pub mod systemd;
