@@ -9,16 +9,14 @@
 //!
 //! `config`, `health` and `plan` are pure: no sockets, no clock, no files, no tasks.
 
+pub mod agent;
+pub mod cli;
 pub mod config;
+pub mod dataplane;
 pub mod health;
-pub mod probe;
+pub mod machine;
 pub mod net;
 pub mod plan;
-pub mod dataplane;
-pub mod agent;
-pub mod control;
-pub mod telemetry;
+pub mod probe;
 pub mod realserver;
 pub mod sys;
-pub mod machine;
-pub mod cli;

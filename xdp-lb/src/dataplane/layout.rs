@@ -24,7 +24,12 @@ pub struct Indexes<K> {
 impl<K: Ord + Copy> Indexes<K> {
     /// None handed out.
     pub fn new(capacity: u32) -> Self {
-        Self { by_key: BTreeMap::new(), free: [].into(), next: 0, capacity }
+        Self {
+            by_key: BTreeMap::new(),
+            free: [].into(),
+            next: 0,
+            capacity,
+        }
     }
 
     /// Takes over an index that a predecessor handed out.
@@ -119,7 +124,11 @@ pub struct Regions {
 impl Regions {
     /// All free.
     pub fn new(capacity: u32) -> Self {
-        Self { used: BTreeSet::new(), next: 0, capacity }
+        Self {
+            used: BTreeSet::new(),
+            next: 0,
+            capacity,
+        }
     }
 
     /// Marks a part as used.
@@ -141,7 +150,10 @@ impl Regions {
         if len == 0 {
             return Ok(Slots::default());
         }
-        let base = self.gap(self.next, len).or_else(|| self.gap(0, len)).ok_or_else(full)?;
+        let base = self
+            .gap(self.next, len)
+            .or_else(|| self.gap(0, len))
+            .ok_or_else(full)?;
         self.used.insert((base, len));
         self.next = base + len;
         Ok(Slots { base, len })

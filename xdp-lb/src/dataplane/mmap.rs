@@ -41,7 +41,12 @@ impl<T: Pod> MappedArray<T> {
         let flags = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a fresh shared mapping of a file descriptor; nothing else points into it.
         let start = unsafe { mmap(None, bytes, flags, MapFlags::MAP_SHARED, map, 0) }?;
-        Ok(Self { start: start.cast(), bytes, len, value: PhantomData })
+        Ok(Self {
+            start: start.cast(),
+            bytes,
+            len,
+            value: PhantomData,
+        })
     }
 
     /// Number of values.
@@ -109,7 +114,9 @@ impl<T: Pod> MappedArray<T> {
 
     /// Reads one word of a value; 0 if out of range.
     pub fn load(&self, index: u32, word: usize) -> u64 {
-        self.words(index).get(word).map_or(0, |word| word.load(Ordering::Acquire))
+        self.words(index)
+            .get(word)
+            .map_or(0, |word| word.load(Ordering::Acquire))
     }
 }
 

@@ -126,6 +126,8 @@ impl AttachedMode {
 
     /// The mode of a name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Native, Self::Generic].into_iter().find(|mode| mode.name() == name)
+        [Self::Native, Self::Generic]
+            .into_iter()
+            .find(|mode| mode.name() == name)
     }
 }

@@ -71,10 +71,18 @@ impl Pins {
     /// The links a predecessor left.
     pub fn links(&self) -> Result<Vec<LinkPin>, Error> {
         let links = self.entries(&self.layout)?.into_iter().filter_map(|path| {
-            let name = path.file_name()?.to_str()?.strip_prefix("link-")?.to_owned();
+            let name = path
+                .file_name()?
+                .to_str()?
+                .strip_prefix("link-")?
+                .to_owned();
             let (ifindex, mode) = name.split_once('-')?;
             let mode = AttachedMode::from_name(mode)?;
-            Some(LinkPin { ifindex: ifindex.parse().ok()?, mode, path })
+            Some(LinkPin {
+                ifindex: ifindex.parse().ok()?,
+                mode,
+                path,
+            })
         });
         Ok(links.collect())
     }
@@ -105,7 +113,11 @@ impl Pins {
 
 /// Removes a file, or a folder with all in it; one that is gone is fine.
 fn remove(path: &Path) -> Result<(), Error> {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let removed = if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
     match removed {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path, &error)),
         _ => Ok(()),

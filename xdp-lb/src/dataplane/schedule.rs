@@ -24,7 +24,11 @@ pub struct Entry {
 
 impl Entry {
     fn candidate(&self) -> Candidate {
-        Candidate { id: self.backend, weight: self.weight, name: name(self.address) }
+        Candidate {
+            id: self.backend,
+            weight: self.weight,
+            name: name(self.address),
+        }
     }
 }
 
@@ -50,12 +54,7 @@ pub struct Tables {
 impl Schedule {
     /// Takes over a new list (in IPVS's order, newest first) at the present cursor. `None` when
     /// nothing changed.
-    pub fn update(
-        &mut self,
-        scheduler: Scheduler,
-        list: &[Entry],
-        cursor: u64,
-    ) -> Option<Tables> {
+    pub fn update(&mut self, scheduler: Scheduler, list: &[Entry], cursor: u64) -> Option<Tables> {
         if self.scheduler == Some(scheduler) && self.list == list {
             return None;
         }
@@ -89,7 +88,9 @@ impl Schedule {
         let picked = *self.sequence.picks.get(self.last_pick(cursor)?)?;
         let at = self.list.iter().position(|e| e.backend == picked)?;
         let before = self.list.get(..=at)?.iter().rev();
-        before.filter_map(|old| list.iter().position(|e| e.address == old.address)).next()
+        before
+            .filter_map(|old| list.iter().position(|e| e.address == old.address))
+            .next()
     }
 
     /// For `wrr`: the current weight IPVS would have after these edits: servers gone first, then
@@ -97,8 +98,13 @@ impl Schedule {
     fn current_weight(&self, list: &[Entry], candidates: &[Candidate], cursor: u64) -> u32 {
         let known = |entry: &Entry| self.list.iter().any(|old| old.address == entry.address);
         let newcomers = list.iter().take_while(|entry| !known(entry)).count();
-        let at_last = self.last_pick(cursor).and_then(|at| self.sequence.levels.get(at));
-        let before = at_last.or(self.sequence.levels.first()).copied().unwrap_or(0);
+        let at_last = self
+            .last_pick(cursor)
+            .and_then(|at| self.sequence.levels.get(at));
+        let before = at_last
+            .or(self.sequence.levels.first())
+            .copied()
+            .unwrap_or(0);
         (0..=newcomers).rev().fold(before, |weight, skipped| {
             wrr_resume(weight, candidates.get(skipped..).unwrap_or_default())
         })
@@ -107,7 +113,10 @@ impl Schedule {
 
 /// A name for a server that every director computes alike.
 fn name(address: SocketAddr) -> u64 {
-    let key = HashKey { k0: 0x7864_702d_6c62, k1: u64::from(address.port()) };
+    let key = HashKey {
+        k0: 0x7864_702d_6c62,
+        k1: u64::from(address.port()),
+    };
     match address {
         SocketAddr::V4(v4) => siphash13::<0>(key, u64::from(v4.ip().to_bits()), 0),
         SocketAddr::V6(v6) => {
@@ -133,7 +142,11 @@ mod tests {
 
     fn entry(backend: u32, weight: u32) -> Entry {
         let host = u8::try_from(backend).unwrap();
-        Entry { backend, address: SocketAddr::from(([10, 0, 0, host], 80)), weight }
+        Entry {
+            backend,
+            address: SocketAddr::from(([10, 0, 0, host], 80)),
+            weight,
+        }
     }
 
     /// Picks `n` times as the packet path does.
@@ -157,7 +170,9 @@ mod tests {
         let tables = schedule.update(scheduler, &list, cursor).unwrap();
         assert_eq!(picks(&tables, &mut cursor, 6), [2, 1, 1, 2, 1, 1]);
         assert_eq!(schedule.update(scheduler, &list, cursor), None);
-        let tables = schedule.update(scheduler, &[entry(2, 1), entry(1, 3)], cursor).unwrap();
+        let tables = schedule
+            .update(scheduler, &[entry(2, 1), entry(1, 3)], cursor)
+            .unwrap();
         // The last pick was made at weight 2: the list is walked again from there.
         assert_eq!(picks(&tables, &mut cursor, 4), [1, 2, 1, 1]);
     }
@@ -167,13 +182,19 @@ mod tests {
         let mut schedule = Schedule::default();
         let mut cursor = 0;
         let all = [entry(3, 1), entry(2, 1), entry(1, 1)];
-        let tables = schedule.update(Scheduler::RoundRobin, &all, cursor).unwrap();
+        let tables = schedule
+            .update(Scheduler::RoundRobin, &all, cursor)
+            .unwrap();
         assert_eq!(picks(&tables, &mut cursor, 2), [3, 2]);
         let without_two = [entry(3, 1), entry(1, 1)];
-        let tables = schedule.update(Scheduler::RoundRobin, &without_two, cursor).unwrap();
+        let tables = schedule
+            .update(Scheduler::RoundRobin, &without_two, cursor)
+            .unwrap();
         assert_eq!(picks(&tables, &mut cursor, 3), [1, 3, 1]);
         let back = [entry(2, 1), entry(3, 1), entry(1, 1)];
-        let tables = schedule.update(Scheduler::RoundRobin, &back, cursor).unwrap();
+        let tables = schedule
+            .update(Scheduler::RoundRobin, &back, cursor)
+            .unwrap();
         assert_eq!(picks(&tables, &mut cursor, 3), [2, 3, 1]);
     }
 
@@ -181,6 +202,12 @@ mod tests {
     fn an_empty_list_yields_empty_tables() {
         let mut schedule = Schedule::default();
         let tables = schedule.update(Scheduler::RoundRobin, &[], 7).unwrap();
-        assert_eq!(tables, Tables { slots: vec![], fallback: vec![] });
+        assert_eq!(
+            tables,
+            Tables {
+                slots: vec![],
+                fallback: vec![]
+            }
+        );
     }
 }

@@ -68,8 +68,16 @@ impl Tables {
                 capacity: u64::from(MAX_PORTS),
                 hint: "name fewer with --interface",
             })?;
-        self.ports.write(at, &PortSlot { ifindex: ifindex.into(), mac: port.mac.0 });
-        self.tx_ports.insert(ifindex, ifindex, None, 0).map_err(|e| kernel(&e))
+        self.ports.write(
+            at,
+            &PortSlot {
+                ifindex: ifindex.into(),
+                mac: port.mac.0,
+            },
+        );
+        self.tx_ports
+            .insert(ifindex, ifindex, None, 0)
+            .map_err(|e| kernel(&e))
     }
 
     fn remove_port(&mut self, ifindex: u32) -> Result<(), Error> {
@@ -95,8 +103,12 @@ impl Tables {
         })?;
         self.services.write(index, &ServiceLine::default());
         let zeroes = zeroes(&self.service_stats.get(&index, 0).map_err(|e| kernel(&e))?)?;
-        self.service_stats.set(index, zeroes, 0).map_err(|e| kernel(&e))?;
-        self.service_names.set(index, service_name(&key), 0).map_err(|e| kernel(&e))?;
+        self.service_stats
+            .set(index, zeroes, 0)
+            .map_err(|e| kernel(&e))?;
+        self.service_names
+            .set(index, service_name(&key), 0)
+            .map_err(|e| kernel(&e))?;
         Ok(index)
     }
 
@@ -121,7 +133,12 @@ impl Tables {
                 };
                 self.backends.write(index, &line);
             }
-            Some(Reach::Direct { ifindex, source_mac, mac, .. }) => {
+            Some(Reach::Direct {
+                ifindex,
+                source_mac,
+                mac,
+                ..
+            }) => {
                 let line = Backend {
                     identity: Identity::new(mac, old.generation(), BACKEND_USABLE).0,
                     source_mac: source_mac.0,
@@ -135,7 +152,9 @@ impl Tables {
             // Its connections go on to the MAC known last; it takes no new ones.
             None => {}
         }
-        self.backend_names.set(index, backend_name(&key, server.serving), 0).map_err(|e| kernel(&e))
+        self.backend_names
+            .set(index, backend_name(&key, server.serving), 0)
+            .map_err(|e| kernel(&e))
     }
 
     fn new_backend(&mut self, key: ServerKey) -> Result<u32, Error> {
@@ -145,17 +164,22 @@ impl Tables {
             hint: "this version holds no more",
         })?;
         let zeroes = zeroes(&self.backend_stats.get(&index, 0).map_err(|e| kernel(&e))?)?;
-        self.backend_stats.set(index, zeroes, 0).map_err(|e| kernel(&e))?;
+        self.backend_stats
+            .set(index, zeroes, 0)
+            .map_err(|e| kernel(&e))?;
         Ok(index)
     }
 
     fn set_service(&mut self, key: ServiceKey, service: &Service) -> Result<(), Error> {
         let index = self.service_id(key)?;
         let hosts = hosts(index, service);
-        let filter = hosts.iter().fold(0, |bits, slot| bits | mac_bit(Mac(slot.key)));
+        let filter = hosts
+            .iter()
+            .fold(0, |bits, slot| bits | mac_bit(Mac(slot.key)));
         // Widen the filter before the table, narrow it after: no host is missed in between.
         let before = self.services.load(index, word::HOST_FILTER);
-        self.services.store(index, word::HOST_FILTER, before | filter);
+        self.services
+            .store(index, word::HOST_FILTER, before | filter);
         self.set_persistence(index, service);
         let is_new = self.published.get(&key) != Some(&hosts);
         self.publish_schedule(key, index, service)?;
@@ -181,7 +205,8 @@ impl Tables {
             );
         }
         let active = self.services.load(index, word::GATE) & u64::from(u32::MAX);
-        self.services.store(index, word::GATE, u64::from(flags) << 32 | active);
+        self.services
+            .store(index, word::GATE, u64::from(flags) << 32 | active);
     }
 
     fn publish_schedule(
@@ -191,14 +216,24 @@ impl Tables {
         service: &Service,
     ) -> Result<(), Error> {
         let mut list = Vec::with_capacity(service.servers.len());
-        for server in service.servers.iter().filter(|s| s.serving && s.reach.is_some()) {
+        for server in service
+            .servers
+            .iter()
+            .filter(|s| s.serving && s.reach.is_some())
+        {
             let backend = self.backend_ids.find(&(key, server.address));
             let backend = backend.ok_or_else(|| Error::Unknown(server.address.to_string()))?;
-            list.push(Entry { backend, address: server.address, weight: server.weight });
+            list.push(Entry {
+                backend,
+                address: server.address,
+                weight: server.weight,
+            });
         }
         let cursor = self.cursors.load(index, 0);
         let schedule = self.schedules.entry(key).or_default();
-        let Some(new) = schedule.update(service.scheduler, &list, cursor) else { return Ok(()) };
+        let Some(new) = schedule.update(service.scheduler, &list, cursor) else {
+            return Ok(());
+        };
         for (word, picks) in [(word::FALLBACK, new.fallback), (word::SLOTS, new.slots)] {
             let old = Slots::unpack(self.services.load(index, word));
             let slots = self.regions.allocate(picks.len())?;
@@ -215,19 +250,26 @@ impl Tables {
     fn publish_banks(&mut self) -> Result<(), Error> {
         let bank = self.control.load(0, 0) & 1 ^ 1;
         let base = u32::try_from(bank).unwrap_or(0);
-        let slots: Vec<_> = self.published.keys().filter_map(|key| self.index_slot(key)).collect();
+        let slots: Vec<_> = self
+            .published
+            .keys()
+            .filter_map(|key| self.index_slot(key))
+            .collect();
         let hosts: Vec<_> = self.published.values().flatten().copied().collect();
         let (slots, hosts) = (layout::service_index(&slots)?, layout::host_table(&hosts)?);
         let [first, second] = &mut self.filled;
         let (old_slots, old_hosts) = if bank == 0 { first } else { second };
         for at in old_slots.drain(..).filter(|at| !slots.contains_key(at)) {
-            self.service_index.write(base * SERVICE_INDEX_SLOTS + at, &ServiceSlot::default());
+            self.service_index
+                .write(base * SERVICE_INDEX_SLOTS + at, &ServiceSlot::default());
         }
         for at in old_hosts.drain(..).filter(|at| !hosts.contains_key(at)) {
-            self.hosts.write(base * HOST_SLOTS + at, &HostSlot::default());
+            self.hosts
+                .write(base * HOST_SLOTS + at, &HostSlot::default());
         }
         for (at, slot) in &slots {
-            self.service_index.write(base * SERVICE_INDEX_SLOTS + at, slot);
+            self.service_index
+                .write(base * SERVICE_INDEX_SLOTS + at, slot);
         }
         for (at, slot) in &hosts {
             self.hosts.write(base * HOST_SLOTS + at, slot);
@@ -240,27 +282,53 @@ impl Tables {
 
     fn index_slot(&self, key: &ServiceKey) -> Option<ServiceSlot> {
         let service = self.service_ids.find(key)?;
-        let ServiceName { vip, port_be, protocol, family, .. } = service_name(key);
-        Some(ServiceSlot { vip, port_be, protocol, family, service, reserved: 0 })
+        let ServiceName {
+            vip,
+            port_be,
+            protocol,
+            family,
+            ..
+        } = service_name(key);
+        Some(ServiceSlot {
+            vip,
+            port_be,
+            protocol,
+            family,
+            service,
+            reserved: 0,
+        })
     }
 
     fn set_active(&mut self, key: &ServiceKey, active: bool) -> Result<(), Error> {
-        let index = self.service_ids.find(key).ok_or_else(|| Error::Unknown(key.to_string()))?;
+        let index = self
+            .service_ids
+            .find(key)
+            .ok_or_else(|| Error::Unknown(key.to_string()))?;
         let flags = self.services.load(index, word::GATE) >> 32;
-        self.services.store(index, word::GATE, flags << 32 | u64::from(active));
+        self.services
+            .store(index, word::GATE, flags << 32 | u64::from(active));
         Ok(())
     }
 
     /// Raises the generation: every flow and template of the server is void from here on.
     fn purge(&mut self, key: &ServerKey) -> Result<(), Error> {
-        let index = self.backend_ids.find(key).ok_or_else(|| Error::Unknown(key.1.to_string()))?;
+        let index = self
+            .backend_ids
+            .find(key)
+            .ok_or_else(|| Error::Unknown(key.1.to_string()))?;
         self.raise_generation(index, |flags| flags);
-        self.backend_names.set(index, backend_name(key, false), 0).map_err(|e| kernel(&e))
+        self.backend_names
+            .set(index, backend_name(key, false), 0)
+            .map_err(|e| kernel(&e))
     }
 
     fn raise_generation(&mut self, index: u32, flags: impl Fn(u8) -> u8) {
         let old = Identity(self.backends.load(index, 0));
-        let new = Identity::new(old.mac(), old.generation().wrapping_add(1), flags(old.flags()));
+        let new = Identity::new(
+            old.mac(),
+            old.generation().wrapping_add(1),
+            flags(old.flags()),
+        );
         self.backends.store(index, 0, new.0);
     }
 
@@ -269,7 +337,9 @@ impl Tables {
             return Err(Error::Unknown(key.1.to_string()));
         };
         self.raise_generation(index, |_flags| 0);
-        self.backend_names.set(index, BackendName::default(), 0).map_err(|e| kernel(&e))
+        self.backend_names
+            .set(index, BackendName::default(), 0)
+            .map_err(|e| kernel(&e))
     }
 
     fn remove_service(&mut self, key: &ServiceKey) -> Result<(), Error> {
@@ -280,10 +350,13 @@ impl Tables {
             return Err(Error::Unknown(key.to_string()));
         };
         for word in [word::SLOTS, word::FALLBACK] {
-            self.regions.release(Slots::unpack(self.services.load(index, word)));
+            self.regions
+                .release(Slots::unpack(self.services.load(index, word)));
         }
         self.services.write(index, &ServiceLine::default());
-        self.service_names.set(index, ServiceName::default(), 0).map_err(|e| kernel(&e))
+        self.service_names
+            .set(index, ServiceName::default(), 0)
+            .map_err(|e| kernel(&e))
     }
 }
 
@@ -293,12 +366,18 @@ fn hosts(service: u32, settings: &Service) -> Vec<HostSlot> {
         .servers
         .iter()
         .filter_map(|server| match server.reach? {
-            Reach::Direct { mac, on_link: true, .. } => Some((mac, server.address)),
+            Reach::Direct {
+                mac, on_link: true, ..
+            } => Some((mac, server.address)),
             Reach::Direct { .. } | Reach::Local => None,
         })
         .map(|(mac, address): (Mac, SocketAddr)| {
             let (address, family) = Address::from_ip(address.ip());
-            HostSlot { key: host_key(mac, service), family: family.into(), address }
+            HostSlot {
+                key: host_key(mac, service),
+                family: family.into(),
+                address,
+            }
         })
         .collect();
     hosts.sort_by_key(|slot| (slot.key, slot.address));

@@ -15,7 +15,9 @@ pub(super) const PROGRAM: &str = "xdp_lb";
 
 /// An XDP program of the object.
 pub(super) fn program<'a>(object: &'a mut Object, name: &str) -> Result<&'a mut Xdp, Error> {
-    let program = object.program_mut(name).and_then(|p| <&mut Xdp>::try_from(p).ok());
+    let program = object
+        .program_mut(name)
+        .and_then(|p| <&mut Xdp>::try_from(p).ok());
     program.ok_or_else(|| Error::Load(format!("the object holds no XDP program '{name}'")))
 }
 
@@ -49,7 +51,12 @@ impl Ebpf {
 
     /// Detaches the program from an interface; fine if it is not attached.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), Error> {
-        for link in self.pins.links()?.into_iter().filter(|link| link.ifindex == ifindex) {
+        for link in self
+            .pins
+            .links()?
+            .into_iter()
+            .filter(|link| link.ifindex == ifindex)
+        {
             std::fs::remove_file(&link.path).map_err(|error| {
                 Error::Attach(format!("cannot remove {}: {error}", link.path.display()))
             })?;
@@ -59,7 +66,12 @@ impl Ebpf {
 
     /// Interfaces that the program is attached to.
     pub fn attached(&self) -> Result<Vec<(u32, AttachedMode)>, Error> {
-        Ok(self.pins.links()?.into_iter().map(|link| (link.ifindex, link.mode)).collect())
+        Ok(self
+            .pins
+            .links()?
+            .into_iter()
+            .map(|link| (link.ifindex, link.mode))
+            .collect())
     }
 
     fn replace(&mut self, link: &LinkPin) -> Result<(), Box<dyn std::error::Error>> {
@@ -87,7 +99,9 @@ impl Ebpf {
         let id = program
             .attach_to_if_index(ifindex, flags)
             .map_err(|error| explain(interface, mode, &error))?;
-        let link = program.take_link(id).map_err(|error| explain(interface, mode, &error))?;
+        let link = program
+            .take_link(id)
+            .map_err(|error| explain(interface, mode, &error))?;
         let link = FdLink::try_from(link).map_err(|_no_bpf_link| {
             Error::Attach(format!(
                 "cannot attach to {interface}: this kernel has no BPF links for XDP (Linux 5.9)"

@@ -54,7 +54,10 @@ impl Sizes {
             let ways = entries.clamp(1024, 1 << 24).next_power_of_two() * WAYS_PER_CONNECTION;
             ways / u32::try_from(WAYS).unwrap_or(1)
         };
-        Self { conn_places: places(options.connections), template_places: places(options.templates) }
+        Self {
+            conn_places: places(options.connections),
+            template_places: places(options.templates),
+        }
     }
 
     /// Entries per map.
@@ -75,12 +78,16 @@ pub(super) fn open(options: &Options) -> Result<Ebpf, Error> {
     let sizes = Sizes::new(options);
     let mut notes = Vec::new();
     if let Some(why) = misfit(&pins, &sizes) {
-        notes.push(format!("connections of the previous run are given up: {why}"));
+        notes.push(format!(
+            "connections of the previous run are given up: {why}"
+        ));
         pins.remove()?;
     }
     if pins.prepare()? {
         let why = "they were pinned by a version with another table layout";
-        notes.push(format!("connections of the previous run are given up: {why}"));
+        notes.push(format!(
+            "connections of the previous run are given up: {why}"
+        ));
     }
     let took_over = pins.exist();
     let loaded = load(options, &pins, &sizes, took_over);
@@ -112,13 +119,23 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
     for map in PINNED {
         loader.map_pin_path(map, pins.map(map));
     }
-    let mut object = loader.load(OBJECT).map_err(|error| refused("the maps", &error))?;
+    let mut object = loader
+        .load(OBJECT)
+        .map_err(|error| refused("the maps", &error))?;
     for name in [super::attach::PROGRAM, super::read::TICK] {
         let program = super::attach::program(&mut object, name)?;
-        program.load().map_err(|error| refused("the program", &error))?;
+        program
+            .load()
+            .map_err(|error| refused("the program", &error))?;
     }
     let (tables, inherited) = Tables::open(&mut object, sizes, options, key)?;
-    Ok(Ebpf { object, pins: pins.clone(), tables, inherited, notes: Vec::new() })
+    Ok(Ebpf {
+        object,
+        pins: pins.clone(),
+        tables,
+        inherited,
+        notes: Vec::new(),
+    })
 }
 
 /// Why pinned maps cannot be taken over, if so.
@@ -138,12 +155,20 @@ fn misfit(pins: &Pins, sizes: &Sizes) -> Option<String> {
 }
 
 fn max_entries(path: &Path) -> Option<u32> {
-    MapData::from_pin(path).ok()?.info().ok().map(|info| info.max_entries())
+    MapData::from_pin(path)
+        .ok()?
+        .info()
+        .ok()
+        .map(|info| info.max_entries())
 }
 
 /// The cluster's key: the pinned one, else a new one from the kernel.
 fn hash_key(pins: &Pins, took_over: bool) -> Result<HashKey, Error> {
-    let pinned = if took_over { pinned_key(&pins.map("KEY")) } else { None };
+    let pinned = if took_over {
+        pinned_key(&pins.map("KEY"))
+    } else {
+        None
+    };
     match pinned {
         Some(key) if key != HashKey::default() => Ok(key),
         _ => random_key(),
@@ -152,17 +177,27 @@ fn hash_key(pins: &Pins, took_over: bool) -> Result<HashKey, Error> {
 
 fn pinned_key(path: &Path) -> Option<HashKey> {
     let map = aya::maps::Map::from_map_data(MapData::from_pin(path).ok()?).ok()?;
-    aya::maps::Array::<_, HashKey>::try_from(map).ok()?.get(&0, 0).ok()
+    aya::maps::Array::<_, HashKey>::try_from(map)
+        .ok()?
+        .get(&0, 0)
+        .ok()
 }
 
 fn random_key() -> Result<HashKey, Error> {
     let mut bytes = [0; 16];
     let read = std::fs::File::open("/dev/urandom")
         .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
-    read.map_err(|error| Error::Load(format!("cannot read /dev/urandom for the hash key: {error}")))?;
+    read.map_err(|error| {
+        Error::Load(format!(
+            "cannot read /dev/urandom for the hash key: {error}"
+        ))
+    })?;
     let (k0, k1) = bytes.split_at(8);
     let word = |half: &[u8]| half.try_into().map_or(0, u64::from_ne_bytes);
-    Ok(HashKey { k0: word(k0), k1: word(k1) })
+    Ok(HashKey {
+        k0: word(k0),
+        k1: word(k1),
+    })
 }
 
 /// Timeouts by kind, as the program holds them.
@@ -185,7 +220,11 @@ fn refused(what: &str, error: &(dyn std::error::Error + 'static)) -> Error {
         }
         source = cause.source();
     }
-    let reasons = reasons.join(": ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let reasons = reasons
+        .join(": ")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
     let short: String = reasons.chars().take(300).collect();
     Error::Load(format!(
         "the kernel refused {what} of the XDP program: {short}; it takes Linux 5.15 or later with \

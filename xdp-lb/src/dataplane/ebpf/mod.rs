@@ -74,7 +74,12 @@ impl Ebpf {
 
     /// Removes program, links and maps.
     pub fn remove(self) -> Result<(), Error> {
-        let Self { pins, object, tables, .. } = self;
+        let Self {
+            pins,
+            object,
+            tables,
+            ..
+        } = self;
         drop(tables);
         drop(object);
         pins.remove()

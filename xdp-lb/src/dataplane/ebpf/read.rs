@@ -36,7 +36,10 @@ pub(super) fn tick(object: &mut Object) -> Result<Tick, Error> {
     let program = super::attach::program(object, TICK)?;
     let frame = [0; 64];
     let run = program
-        .test_run(TestRunOptions { data_in: Some(&frame), ..TestRunOptions::new() })
+        .test_run(TestRunOptions {
+            data_in: Some(&frame),
+            ..TestRunOptions::new()
+        })
         .map_err(|error| Error::Load(format!("cannot read the kernel's tick: {error}")))?;
     Ok(Tick(run.return_value))
 }
@@ -46,26 +49,45 @@ pub(super) fn counters(tables: &mut Tables, now: Tick) -> Result<Counters, Error
     let mut result = Counters::default();
     let per_cpu = tables.counters.get(&0, 0).map_err(|e| unreadable(&e))?;
     for reason in Reason::ALL {
-        let sum = per_cpu.iter().filter_map(|cpu| cpu.reasons.get(*reason as usize)).sum();
+        let sum = per_cpu
+            .iter()
+            .filter_map(|cpu| cpu.reasons.get(*reason as usize))
+            .sum();
         result.packets.insert(*reason, sum);
     }
     for event in Event::ALL {
-        let sum = per_cpu.iter().filter_map(|cpu| cpu.events.get(*event as usize)).sum();
+        let sum = per_cpu
+            .iter()
+            .filter_map(|cpu| cpu.events.get(*event as usize))
+            .sum();
         result.events.insert(*event, sum);
     }
     for (key, index) in tables.service_ids.iter() {
-        result.services.insert(*key, stats(&tables.service_stats, index)?);
+        result
+            .services
+            .insert(*key, stats(&tables.service_stats, index)?);
     }
     for (key, index) in tables.backend_ids.iter() {
-        let mut server = tables.census.backends.get(&index).copied().unwrap_or_default();
+        let mut server = tables
+            .census
+            .backends
+            .get(&index)
+            .copied()
+            .unwrap_or_default();
         server.stats = stats(&tables.backend_stats, index)?;
         result.servers.insert(*key, server);
     }
     let ways = |len: u32| u64::from(len);
     let fill = |entries, capacity| Fill { entries, capacity };
     result.tables = BTreeMap::from([
-        ("connections", fill(tables.census.conns, ways(tables.conn_info.len()))),
-        ("templates", fill(tables.census.templates, ways(tables.templates.len()) * 8)),
+        (
+            "connections",
+            fill(tables.census.conns, ways(tables.conn_info.len())),
+        ),
+        (
+            "templates",
+            fill(tables.census.templates, ways(tables.templates.len()) * 8),
+        ),
     ]);
     Ok(result)
 }
@@ -88,26 +110,42 @@ impl Tables {
     /// Counts live entries, and frees ways that expired: an entry must not outlive the wrap of the
     /// tick, nor a generation that comes round again.
     fn take_census(&mut self, now: Tick) {
-        if self.census.taken.is_some_and(|taken| taken.elapsed() < CENSUS_AGE) {
+        if self
+            .census
+            .taken
+            .is_some_and(|taken| taken.elapsed() < CENSUS_AGE)
+        {
             return;
         }
-        let mut census = Census { taken: Some(Instant::now()), ..Census::default() };
+        let mut census = Census {
+            taken: Some(Instant::now()),
+            ..Census::default()
+        };
         let generations: Vec<u8> = (0..self.backends.len())
             .map(|at| xdp_lb_common::backend::Identity(self.backends.load(at, 0)).generation())
             .collect();
         let stale = |state: State| {
-            generations.get(state.backend() as usize).is_none_or(|g| *g != state.generation())
+            generations
+                .get(state.backend() as usize)
+                .is_none_or(|g| *g != state.generation())
         };
         sweep(&self.conns, now, &stale, |state| {
             census.conns += 1;
             let server = census.backends.entry(state.backend()).or_default();
-            let counter =
-                if state.kind().is_active() { &mut server.active } else { &mut server.inactive };
+            let counter = if state.kind().is_active() {
+                &mut server.active
+            } else {
+                &mut server.inactive
+            };
             *counter += 1;
         });
         sweep(&self.templates, now, &stale, |state| {
             census.templates += 1;
-            census.backends.entry(state.backend()).or_default().templates += 1;
+            census
+                .backends
+                .entry(state.backend())
+                .or_default()
+                .templates += 1;
         });
         self.census = census;
     }

@@ -68,7 +68,9 @@ impl Tables {
     ) -> Result<(Self, Inherited), Error> {
         let ways = |places: u32| places * u32::try_from(WAYS).unwrap_or(1);
         let mut key_map: Array<MapData, HashKey> = typed(object, "KEY")?;
-        key_map.set(0, key, 0).map_err(|error| Error::Load(error.to_string()))?;
+        key_map
+            .set(0, key, 0)
+            .map_err(|error| Error::Load(error.to_string()))?;
         let mut tables = Self {
             control: mapped(object, "CONTROL", 1)?,
             service_index: mapped(object, "SERVICE_INDEX", 2 * SERVICE_INDEX_SLOTS)?,
@@ -105,7 +107,9 @@ impl Tables {
         let mut inherited = Inherited::default();
         for (index, name) in (0..).zip(self.service_names.iter()) {
             let name = name.map_err(|error| Error::Load(error.to_string()))?;
-            let Some(key) = service_key(&name) else { continue };
+            let Some(key) = service_key(&name) else {
+                continue;
+            };
             let service = self.services.read(index);
             self.service_ids.adopt(key, index);
             self.regions.adopt(Slots::unpack(service.slots));
@@ -114,7 +118,9 @@ impl Tables {
         }
         for (index, name) in (0..).zip(self.backend_names.iter()) {
             let name = name.map_err(|error| Error::Load(error.to_string()))?;
-            let Some(key) = server_key(&name) else { continue };
+            let Some(key) = server_key(&name) else {
+                continue;
+            };
             self.backend_ids.adopt(key, index);
             inherited.servers.insert(key, name.serving != 0);
         }
@@ -127,7 +133,9 @@ impl Tables {
 }
 
 fn take(object: &mut Object, name: &str) -> Result<Map, Error> {
-    object.take_map(name).ok_or_else(|| Error::Load(format!("the object holds no map '{name}'")))
+    object
+        .take_map(name)
+        .ok_or_else(|| Error::Load(format!("the object holds no map '{name}'")))
 }
 
 fn typed<T: TryFrom<Map>>(object: &mut Object, name: &str) -> Result<T, Error> {
@@ -135,11 +143,7 @@ fn typed<T: TryFrom<Map>>(object: &mut Object, name: &str) -> Result<T, Error> {
     T::try_from(take(object, name)?).map_err(|_wrong_type| wrong())
 }
 
-fn mapped<T: aya::Pod>(
-    object: &mut Object,
-    name: &str,
-    len: u32,
-) -> Result<MappedArray<T>, Error> {
+fn mapped<T: aya::Pod>(object: &mut Object, name: &str, len: u32) -> Result<MappedArray<T>, Error> {
     let Map::Array(map) = take(object, name)? else {
         return Err(Error::Load(format!("the map '{name}' is of another type")));
     };
@@ -151,7 +155,13 @@ fn mapped<T: aya::Pod>(
 pub(super) fn service_name(key: &ServiceKey) -> ServiceName {
     let (vip, family) = Address::from_ip(key.vip);
     let protocol = key.protocol.number();
-    ServiceName { vip, port_be: key.port.to_be(), protocol, family, reserved: 0 }
+    ServiceName {
+        vip,
+        port_be: key.port.to_be(),
+        protocol,
+        family,
+        reserved: 0,
+    }
 }
 
 /// The maps' name of a real server.
@@ -171,13 +181,21 @@ fn service_key(name: &ServiceName) -> Option<ServiceKey> {
     if name.family == FAMILY_NONE {
         return None;
     }
-    let protocol =
-        [Protocol::Tcp, Protocol::Udp].into_iter().find(|p| p.number() == name.protocol)?;
-    Some(ServiceKey { vip: name.vip.to_ip(name.family)?, port: u16::from_be(name.port_be), protocol })
+    let protocol = [Protocol::Tcp, Protocol::Udp]
+        .into_iter()
+        .find(|p| p.number() == name.protocol)?;
+    Some(ServiceKey {
+        vip: name.vip.to_ip(name.family)?,
+        port: u16::from_be(name.port_be),
+        protocol,
+    })
 }
 
 fn server_key(name: &BackendName) -> Option<ServerKey> {
     let service = service_key(&name.service)?;
     let address = name.address.to_ip(name.family)?;
-    Some((service, SocketAddr::new(address, u16::from_be(name.port_be))))
+    Some((
+        service,
+        SocketAddr::new(address, u16::from_be(name.port_be)),
+    ))
 }
