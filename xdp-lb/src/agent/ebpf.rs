@@ -1,0 +1,25 @@
+//! The XDP program as the agent's packet path.
+
+use super::seams::PacketPath;
+use crate::config::model::XdpMode;
+use crate::dataplane::ebpf::Ebpf;
+use crate::dataplane::{AttachedMode, Dataplane, Error, Inherited};
+
+impl PacketPath for Ebpf {
+    fn attach(
+        &mut self,
+        interface: &str,
+        ifindex: u32,
+        mode: XdpMode,
+    ) -> Result<AttachedMode, Error> {
+        Self::attach(self, interface, ifindex, mode)
+    }
+
+    fn remove(self) -> Result<(), Error> {
+        Self::remove(self)
+    }
+
+    fn took_over(&self) -> bool {
+        *self.inherited() != Inherited::default()
+    }
+}
