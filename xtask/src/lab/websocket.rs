@@ -31,10 +31,6 @@ const NEWCOMERS: std::ops::RangeInclusive<u8> = 80..=*CLIENTS.end();
 /// Requests of each HTTP client: 50 × 20 = 1,000.
 const REQUESTS: u32 = 20;
 
-/// Requests of each client of the other server during the failure, ten a second: as long as the
-/// check takes, and some more.
-const BYSTANDER_REQUESTS: u32 = 75;
-
 /// Waits are longer than the bound that is judged, so that a late event is measured and not missed.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -228,8 +224,7 @@ impl Run<'_> {
             http.errors()
         );
         let mut moving = self.start_http("moving", &its, Ask::UntilOther)?;
-        let mut bystanders =
-            self.start_http("bystanders", &others, Ask::Slowly(BYSTANDER_REQUESTS))?;
+        let mut bystanders = self.start_http("bystanders", &others, Ask::For(bound))?;
         moving.wait_answered()?;
         bystanders.wait_answered()?;
 
