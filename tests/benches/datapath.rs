@@ -87,16 +87,31 @@ struct Case {
 
 impl Case {
     fn new(name: &'static str, target: Target, frame: Frame, flows: u32) -> Self {
-        Self { name, target, frame, flows, turns: TURNS, reason: None, samples: Vec::new() }
+        Self {
+            name,
+            target,
+            frame,
+            flows,
+            turns: TURNS,
+            reason: None,
+            samples: Vec::new(),
+        }
     }
 
     fn leaving_by(self, reason: Reason) -> Self {
-        Self { reason: Some(reason), ..self }
+        Self {
+            reason: Some(reason),
+            ..self
+        }
     }
 
     /// Each turn is a flow that the table does not hold.
     fn all_new(self) -> Self {
-        Self { turns: NEW_FLOWS, flows: NEW_FLOWS, ..self }
+        Self {
+            turns: NEW_FLOWS,
+            flows: NEW_FLOWS,
+            ..self
+        }
     }
 }
 
@@ -116,16 +131,24 @@ fn cases() -> Vec<Case> {
         Case::new("new flow", Target::Director(1), syn, 1)
             .all_new()
             .leaving_by(Reason::TxScheduled),
-        Case::new("new flow of a new client, persistence", Target::Director(2), syn, 1)
-            .all_new()
-            .leaving_by(Reason::TxScheduled),
+        Case::new(
+            "new flow of a new client, persistence",
+            Target::Director(2),
+            syn,
+            1,
+        )
+        .all_new()
+        .leaving_by(Reason::TxScheduled),
     ]
 }
 
 fn packets(table: &mut Table) -> Result<()> {
     let mut rig = Rig::load()?;
-    let mut directors =
-        [Director::open("known", false)?, Director::open("plain", false)?, Director::open("sticky", true)?];
+    let mut directors = [
+        Director::open("known", false)?,
+        Director::open("plain", false)?,
+        Director::open("sticky", true)?,
+    ];
     eprintln!("filling a table with {FLOWS} established connections");
     let [known, ..] = &mut directors;
     known.establish(&mut rig, FLOWS)?;
@@ -138,9 +161,13 @@ fn packets(table: &mut Table) -> Result<()> {
             case.samples.push(sample);
         }
     }
-    let base = cases.first().map_or(0.0, |case| report::median(&case.samples));
+    let base = cases
+        .first()
+        .map_or(0.0, |case| report::median(&case.samples));
     for case in &cases {
-        table.rows.push(Row::new(case.name, "ns", &case.samples, base));
+        table
+            .rows
+            .push(Row::new(case.name, "ns", &case.samples, base));
     }
     Ok(())
 }
@@ -163,7 +190,10 @@ fn measure(rig: &mut Rig, directors: &mut [Director], case: &Case) -> Result<f64
     let ns = rig.run(&case.frame, case.flows, case.turns)?;
     let counted = director.left_by(case.reason)? - before;
     if counted < u64::from(case.turns) {
-        bail!("only {counted} of {} packets left as they should", case.turns);
+        bail!(
+            "only {counted} of {} packets left as they should",
+            case.turns
+        );
     }
     Ok(ns)
 }

@@ -38,7 +38,11 @@ impl Director {
     /// One service with sixteen real servers.
     pub(crate) fn open(name: &str, sticky: bool) -> Result<Self> {
         let name = format!("bench-{}-{name}", std::process::id());
-        let mut director = Self { ebpf: None, name, sticky };
+        let mut director = Self {
+            ebpf: None,
+            name,
+            sticky,
+        };
         director.forget()?;
         Ok(director)
     }
@@ -46,8 +50,7 @@ impl Director {
     /// Starts over with empty tables.
     pub(crate) fn forget(&mut self) -> Result<()> {
         self.close()?;
-        let hz = xdp_lb::sys::clock::kernel()?.hz;
-        let mut options = Options::new(&self.name, hz);
+        let mut options = Options::new(&self.name, xdp_lb::sys::clock::kernel()?);
         options.templates = options.connections;
         let ebpf = self.ebpf.insert(Ebpf::open(&options)?);
         for change in diff(&Desired::default(), &desired(self.sticky)) {
@@ -57,7 +60,10 @@ impl Director {
     }
 
     fn close(&mut self) -> Result<()> {
-        self.ebpf.take().map_or(Ok(()), Ebpf::remove).context("cannot remove the pins")
+        self.ebpf
+            .take()
+            .map_or(Ok(()), Ebpf::remove)
+            .context("cannot remove the pins")
     }
 
     fn ebpf(&mut self) -> Result<&mut Ebpf> {
@@ -67,7 +73,9 @@ impl Director {
     /// The program.
     pub(crate) fn program(&mut self) -> Result<&ProgramFd> {
         let object = self.ebpf()?.object();
-        let program = object.program("xdp_lb").context("no program in the object")?;
+        let program = object
+            .program("xdp_lb")
+            .context("no program in the object")?;
         Ok(<&Xdp>::try_from(program)?.fd()?)
     }
 
@@ -100,9 +108,15 @@ impl Drop for Director {
 }
 
 fn desired(sticky: bool) -> Desired {
-    let key = ServiceKey { vip: IpAddr::from(VIP), port: 80, protocol: Protocol::Tcp };
-    let persistence =
-        sticky.then_some(Persistence { timeout: Duration::from_secs(3600), prefix_len: 32 });
+    let key = ServiceKey {
+        vip: IpAddr::from(VIP),
+        port: 80,
+        protocol: Protocol::Tcp,
+    };
+    let persistence = sticky.then_some(Persistence {
+        timeout: Duration::from_secs(3600),
+        prefix_len: 32,
+    });
     let service = Service {
         active: true,
         scheduler: Scheduler::WeightedRoundRobin,
@@ -125,5 +139,10 @@ fn server(number: u8) -> Server {
         mac: Mac::from_octets([2, 0, 0, 0, 1, number]),
         on_link: true,
     };
-    Server { address, weight: 1, serving: true, reach: Some(reach) }
+    Server {
+        address,
+        weight: 1,
+        serving: true,
+        reach: Some(reach),
+    }
 }

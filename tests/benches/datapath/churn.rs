@@ -24,7 +24,8 @@ struct HostPlace<'a>(&'a [[AtomicU64; 2]; WAYS]);
 impl HostPlace<'_> {
     fn swap(&self, way: usize, word: usize, old: u64, new: u64) -> bool {
         let word = &self.0[way][word];
-        word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
     }
 }
 
@@ -49,13 +50,22 @@ impl Place for HostPlace<'_> {
 impl Memory {
     fn new() -> Self {
         let way = || [AtomicU64::new(0), AtomicU64::new(0)];
-        Self((0..PLACES).map(|_place| std::array::from_fn(|_way| way())).collect())
+        Self(
+            (0..PLACES)
+                .map(|_place| std::array::from_fn(|_way| way()))
+                .collect(),
+        )
     }
 
     fn places(&self, key: u64) -> Places<HostPlace<'_>> {
         let (first_at, second_at) = (first_place(key, PLACES - 1), second_place(key, PLACES - 1));
         let place = |at: u32| HostPlace(&self.0[at as usize]);
-        Places { first: place(first_at), second: place(second_at), first_at, second_at }
+        Places {
+            first: place(first_at),
+            second: place(second_at),
+            first_at,
+            second_at,
+        }
     }
 
     /// Whether the flow found a way.
@@ -64,7 +74,10 @@ impl Memory {
         let state = State::new(key, Kind::Established, 1, 0, now.after(1000));
         let places = self.places(key);
         places.claim(key, state, now).is_some_and(|claim| {
-            matches!(places.publish(&claim, key, state, now), Inserted::Mine { .. })
+            matches!(
+                places.publish(&claim, key, state, now),
+                Inserted::Mine { .. }
+            )
         })
     }
 
@@ -82,7 +95,14 @@ struct Numbers(u64);
 impl Numbers {
     fn next(&mut self) -> u64 {
         self.0 += 1;
-        siphash13::<0>(HashKey { k0: 0x6368_7572_6e, k1: 1 }, self.0, 0)
+        siphash13::<0>(
+            HashKey {
+                k0: 0x6368_7572_6e,
+                k1: 1,
+            },
+            self.0,
+            0,
+        )
     }
 }
 
@@ -116,10 +136,22 @@ fn at_load(percent: u32) -> [Row; 2] {
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     let share = |count: u64, of: u64| count as f64 / of as f64;
     let row = |what: &str, unit, value| {
-        Row::plain(&format!("table at {percent} % load: {what}"), unit, &[value])
+        Row::plain(
+            &format!("table at {percent} % load: {what}"),
+            unit,
+            &[value],
+        )
     };
     [
-        row("flows without a way", "per 100,000", share(without, CHURN) * 100_000.0),
-        row("flows in their second place", "%", share(second, CHURN) * 100.0),
+        row(
+            "flows without a way",
+            "per 100,000",
+            share(without, CHURN) * 100_000.0,
+        ),
+        row(
+            "flows in their second place",
+            "%",
+            share(second, CHURN) * 100.0,
+        ),
     ]
 }

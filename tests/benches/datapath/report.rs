@@ -28,7 +28,10 @@ impl Row {
     /// A case measured several times; `base` is what the instrument costs.
     pub(crate) fn new(case: &str, unit: &'static str, samples: &[f64], base: f64) -> Self {
         let row = Self::plain(case, unit, samples);
-        Self { net: Some(round(median(samples) - base)), ..row }
+        Self {
+            net: Some(round(median(samples) - base)),
+            ..row
+        }
     }
 
     /// A case without a cost of the instrument.
@@ -60,7 +63,10 @@ fn round(value: f64) -> f64 {
 impl Table {
     /// An empty table.
     pub(crate) fn new(table: &'static str) -> Self {
-        Self { table, rows: Vec::new() }
+        Self {
+            table,
+            rows: Vec::new(),
+        }
     }
 
     /// For people.

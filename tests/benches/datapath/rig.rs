@@ -38,17 +38,26 @@ pub(crate) struct Frame {
 impl Frame {
     /// In the middle of a connection to the VIP.
     pub(crate) const fn ack() -> Self {
-        Self { destination: super::case::VIP, flags: 0x10 }
+        Self {
+            destination: super::case::VIP,
+            flags: 0x10,
+        }
     }
 
     /// Opens a connection to the VIP.
     pub(crate) const fn syn() -> Self {
-        Self { destination: super::case::VIP, flags: 0x02 }
+        Self {
+            destination: super::case::VIP,
+            flags: 0x02,
+        }
     }
 
     /// To an address that is no VIP.
     pub(crate) const fn elsewhere() -> Self {
-        Self { destination: [192, 168, 1, 1], flags: 0x10 }
+        Self {
+            destination: [192, 168, 1, 1],
+            flags: 0x10,
+        }
     }
 
     /// 64 octets: Ethernet, IPv4, TCP, zeroes. The client's address and the checksum are the
@@ -82,15 +91,26 @@ impl Rig {
         for (_, program) in object.programs_mut() {
             <&mut Xdp>::try_from(program)?.load()?;
         }
-        let mut map = |name| object.take_map(name).with_context(|| format!("no map {name}"));
+        let mut map = |name| {
+            object
+                .take_map(name)
+                .with_context(|| format!("no map {name}"))
+        };
         let generator = map("GENERATOR")?.try_into()?;
         let target = map("TARGET")?.try_into()?;
-        Ok(Self { object, generator, target })
+        Ok(Self {
+            object,
+            generator,
+            target,
+        })
     }
 
     /// Aims at a program of the rig.
     pub(crate) fn aim_at(&mut self, program: &str) -> Result<()> {
-        let program = self.object.program(program).context("no such program in the rig")?;
+        let program = self
+            .object
+            .program(program)
+            .context("no such program in the rig")?;
         let fd = <&Xdp>::try_from(program)?.fd()?.try_clone()?;
         self.aim(&fd)
     }
@@ -104,8 +124,11 @@ impl Rig {
     pub(crate) fn run(&mut self, frame: &Frame, flows: u32, turns: u32) -> Result<f64> {
         let octets = frame.octets();
         self.generator.set(0, settings(&octets, flows), 0)?;
-        let generate: &Xdp =
-            self.object.program("generate").context("no generator in the rig")?.try_into()?;
+        let generate: &Xdp = self
+            .object
+            .program("generate")
+            .context("no generator in the rig")?
+            .try_into()?;
         let options = TestRunOptions {
             data_in: Some(&octets),
             repeat: turns + 1,
@@ -116,7 +139,9 @@ impl Rig {
             bail!("the generator could not run its target");
         }
         let marks = self.generator.get(&0, 0)?.marks;
-        let last = marks.get((turns / MARK) as usize).context("too many turns for the marks")?;
+        let last = marks
+            .get((turns / MARK) as usize)
+            .context("too many turns for the marks")?;
         let first = marks.first().context("no marks")?;
         #[expect(clippy::cast_precision_loss, reason = "seconds in nanoseconds fit")]
         let elapsed = (last - first) as f64;

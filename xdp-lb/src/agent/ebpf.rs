@@ -3,7 +3,7 @@
 use super::seams::PacketPath;
 use crate::config::model::XdpMode;
 use crate::dataplane::ebpf::Ebpf;
-use crate::dataplane::{AttachedMode, Dataplane, Error, Inherited};
+use crate::dataplane::{AttachedMode, Error};
 
 impl PacketPath for Ebpf {
     fn attach(
@@ -20,6 +20,6 @@ impl PacketPath for Ebpf {
     }
 
     fn took_over(&self) -> bool {
-        *self.inherited() != Inherited::default()
+        Self::took_over(self)
     }
 }

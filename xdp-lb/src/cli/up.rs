@@ -66,11 +66,13 @@ pub fn run(instance: &Name, args: &UpArgs) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
     let open = |name: &Name, config: &Config, clock: xdp_lb_common::tick::Clock| {
-        Ebpf::open(&Options {
-            instance: name.as_str(),
+        let options = Options {
             connections: config.xdp_lb.connections,
-            hz: clock.hz,
-        })
+            ..Options::new(name.as_str(), clock)
+        };
+        let opened = Ebpf::open(&options)?;
+        opened.notes().iter().for_each(|note| warn!("{note}"));
+        Ok(opened)
     };
     runtime.block_on(host::direct(instance, config, || read_again(args), open))?;
     Ok(())

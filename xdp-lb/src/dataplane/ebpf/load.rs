@@ -129,11 +129,13 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
             .map_err(|error| refused("the program", &error))?;
     }
     let (tables, inherited) = Tables::open(&mut object, sizes, options, key)?;
+    let pins = pins.clone();
     Ok(Ebpf {
         object,
-        pins: pins.clone(),
+        pins,
         tables,
         inherited,
+        took_over,
         notes: Vec::new(),
     })
 }
