@@ -133,6 +133,11 @@ impl Agent {
         Ok(Scrape::parse(&answer.body))
     }
 
+    /// An error with the log's end if it has ended.
+    pub(crate) fn expect_running(&mut self) -> Result<()> {
+        self.process.expect_running()
+    }
+
     /// The binary it runs.
     pub(crate) fn program(&self) -> &Path {
         &self.xdp_lb

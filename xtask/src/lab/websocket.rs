@@ -50,6 +50,8 @@ pub(crate) fn run(keep: bool) -> Result<Findings> {
         findings: Findings::default(),
     };
     if let Err(error) = run.drive(&mut steps) {
+        // Of an agent that ended this is the reason, and holds its log.
+        cluster.agent.expect_running()?;
         // An interrupted run has no fault that the log could explain.
         if interrupt::check().is_ok() {
             tell(&format!(
