@@ -123,7 +123,7 @@ fn cases() -> Vec<Case> {
         rig("generator alone", "empty"),
         rig("price: reading the flow", "price_no_hash"),
         rig("price: SipHash-1-3", "price_siphash"),
-        rig("price: multiply-shift", "price_multiply_shift"),
+        rig("price: universal hash (in use)", "price_universal"),
         known("established, 1 flow", ack, 1).leaving_by(Reason::TxConnection),
         known("established, 65,536 flows", ack, 1 << 16).leaving_by(Reason::TxConnection),
         known("established, 1,048,576 flows", ack, FLOWS).leaving_by(Reason::TxConnection),

@@ -4,12 +4,13 @@
 
 use core::hint::black_box;
 
+use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::XdpContext;
-use xdp_lb_common::hash::{HashKey, multiply_shift, siphash13};
+use xdp_lb_common::hash::{Coefficients, HashKey, siphash13, universal};
 
 /// Passes everything: what a veth needs at its far end for XDP_TX to arrive.
 #[xdp]
@@ -55,7 +56,9 @@ static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// charge it some 5 ns that no real packet costs.
 #[xdp]
 pub fn generate(ctx: XdpContext) -> u32 {
-    let Some(generator) = GENERATOR.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
+    let Some(generator) = GENERATOR.get_ptr_mut(0) else {
+        return xdp_action::XDP_ABORTED;
+    };
     // SAFETY: a map value; a bench runs on one CPU.
     let g = unsafe { &mut *generator };
     if g.turn & 0xffff == 0 {
@@ -89,8 +92,18 @@ pub fn generate(ctx: XdpContext) -> u32 {
 /// A key that the compiler cannot see through.
 #[inline(always)]
 fn key() -> HashKey {
-    black_box(HashKey { k0: 0x0706_0504_0302_0100, k1: 0x0f0e_0d0c_0b0a_0908 })
+    black_box(HashKey {
+        k0: 0x0706_0504_0302_0100,
+        k1: 0x0f0e_0d0c_0b0a_0908,
+    })
 }
+
+/// Coefficients, as the program holds them: read from read-only data.
+#[unsafe(no_mangle)]
+static RIG_COEFFICIENTS: Global<Coefficients> = Global::new(Coefficients::of(HashKey {
+    k0: 0x0706_0504_0302_0100,
+    k1: 0x0f0e_0d0c_0b0a_0908,
+}));
 
 /// The flow of a frame as the program packs it.
 #[inline(always)]
@@ -108,25 +121,35 @@ fn message(ctx: &XdpContext) -> Option<(u64, u64)> {
     }
 }
 
-/// The price of the keyed hash in use.
+/// The price of SipHash-1-3.
 #[xdp]
 pub fn price_siphash(ctx: XdpContext) -> u32 {
-    let Some((head, tail)) = message(&ctx) else { return xdp_action::XDP_ABORTED };
-    black_box(siphash13::<5>(key(), head, tail)) as u32 & 1
+    let Some((head, tail)) = message(&ctx) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    2 + (black_box(siphash13::<5>(key(), head, tail)) as u32 & 1)
 }
 
-/// The price of the cheaper hash.
+/// The price of the hash in use.
 #[xdp]
-pub fn price_multiply_shift(ctx: XdpContext) -> u32 {
-    let Some((head, tail)) = message(&ctx) else { return xdp_action::XDP_ABORTED };
-    black_box(multiply_shift(key(), head, tail)) as u32 & 1
+pub fn price_universal(ctx: XdpContext) -> u32 {
+    let Some((head, tail)) = message(&ctx) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    2 + (black_box(universal(
+        &RIG_COEFFICIENTS.load(),
+        [head as u32, (head >> 32) as u32, tail as u32, 6],
+    )) as u32
+        & 1)
 }
 
 /// The price of reading the flow alone.
 #[xdp]
 pub fn price_no_hash(ctx: XdpContext) -> u32 {
-    let Some((head, tail)) = message(&ctx) else { return xdp_action::XDP_ABORTED };
-    black_box(key().k0 ^ head ^ tail) as u32 & 1
+    let Some((head, tail)) = message(&ctx) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    2 + (black_box(key().k0 ^ head ^ tail) as u32 & 1)
 }
 
 #[panic_handler]

@@ -13,8 +13,6 @@ use crate::packet::{Frame, Packet};
 pub struct Found {
     /// Its index.
     pub index: u32,
-    /// The bank its tables are in.
-    bank: u32,
     at: *const Service,
 }
 
@@ -36,15 +34,30 @@ impl Found {
 /// Looks the service of a packet up: by its port, then by any port.
 #[inline(always)]
 pub fn find(packet: &Packet) -> Option<Found> {
-    let control = CONTROL.get_ptr(0)?;
-    // SAFETY: a map value; userspace flips the word while packets read.
-    let bank = unsafe { (&raw const (*control).bank).read_volatile() } as u32 & 1;
+    let bank = bank()?;
     let flow = &packet.flow;
     let index = match probe(bank, flow.vip_be, flow.vip_port_be, flow.protocol) {
         Some(index) => index,
         None => probe(bank, flow.vip_be, 0, flow.protocol)?,
     };
-    Some(Found { index, bank, at: SERVICES.get_ptr(index)? })
+    at(index)
+}
+
+/// The service of an index.
+#[inline(always)]
+pub fn at(index: u32) -> Option<Found> {
+    Some(Found {
+        index,
+        at: SERVICES.get_ptr(index)?,
+    })
+}
+
+/// The bank of the service index and of the host table that is in force.
+#[inline(always)]
+fn bank() -> Option<u32> {
+    let control = CONTROL.get_ptr(0)?;
+    // SAFETY: a map value; userspace flips the word while packets read.
+    Some(unsafe { (&raw const (*control).bank).read_volatile() } as u32 & 1)
 }
 
 #[inline(always)]
@@ -94,7 +107,9 @@ pub fn ours(frame: &Frame, packet: &Packet, service: &Found) -> Result<(), Reaso
 fn is_addressed_here(frame: &Frame, packet: &Packet) -> bool {
     for step in 0..MAX_PROBES {
         let at = (frame.ifindex() + step) & (MAX_PORTS - 1);
-        let Some(port) = PORTS.get(at) else { return false };
+        let Some(port) = PORTS.get(at) else {
+            return false;
+        };
         if port.ifindex == frame.ifindex() as u64 {
             return port.mac == packet.destination.0;
         }
@@ -105,17 +120,21 @@ fn is_addressed_here(frame: &Frame, packet: &Packet) -> bool {
 /// Whether the frame comes from a host of the service while its IP source is not that host's.
 #[inline(always)]
 fn is_balanced_already(packet: &Packet, service: &Found) -> bool {
+    let Some(bank) = bank() else { return false };
     let key = host_key(packet.source, service.index);
     let start = host_start(key);
     let mut from_host = false;
     for step in 0..MAX_PROBES {
         let at = (start + step) & (HOST_SLOTS - 1);
-        let Some(slot) = HOSTS.get(service.bank * HOST_SLOTS + at) else { return false };
+        let Some(slot) = HOSTS.get(bank * HOST_SLOTS + at) else {
+            return false;
+        };
         if slot.key == 0 {
             return from_host;
         }
         if slot.key == key {
-            if slot.family == FAMILY_V4 as u64 && slot.address.words_be[0] == packet.flow.client_be {
+            if slot.family == FAMILY_V4 as u64 && slot.address.words_be[0] == packet.flow.client_be
+            {
                 return false;
             }
             from_host = true;

@@ -283,11 +283,16 @@ impl<P: Place> Places<P> {
     /// one see this claim below them, and yield.)
     #[inline(always)]
     fn rival(&self, claim: &Claim, hash: u64, now: Tick) -> Option<State> {
-        let first = rivals(&self.first, hash, now);
-        let second = rivals(&self.second, hash, now);
+        let same = same_keys(&self.first, hash) | same_keys(&self.second, hash) << WAYS;
+        let same = same & !self.own(claim);
+        if same == 0 {
+            return None;
+        }
+        let first = rivals(&self.first, now);
+        let second = rivals(&self.second, now);
         let others = Rivals {
-            live: (first.live | second.live << WAYS) & !self.own(claim),
-            claimed: (first.claimed | second.claimed << WAYS) & !self.own(claim),
+            live: (first.live | second.live << WAYS) & same,
+            claimed: (first.claimed | second.claimed << WAYS) & same,
         };
         let chosen = if others.live == 0 {
             others.claimed
@@ -322,10 +327,17 @@ impl<P: Place> Places<P> {
     #[inline(always)]
     fn free_way(&self, now: Tick) -> Option<(bool, usize)> {
         let first = free_mask(&self.first, now);
-        let second = free_mask(&self.second, now);
         let first_free = ones(first);
-        let in_second = first_free < WAYS as u32 - FIRST_PLACE_FILL && ones(second) > first_free;
-        let mask = if in_second { second } else { first };
+        let (in_second, mask) = if first_free >= WAYS as u32 - FIRST_PLACE_FILL {
+            (false, first)
+        } else {
+            let second = free_mask(&self.second, now);
+            if ones(second) > first_free {
+                (true, second)
+            } else {
+                (false, first)
+            }
+        };
         if mask == 0 {
             return None;
         }
@@ -357,7 +369,20 @@ impl<P: Place> Places<P> {
     }
 }
 
-/// The ways of one or two places that bear a key: a bit each.
+/// A bit per way that bears a key, whatever its state. Without a branch, as nearly always there is
+/// none.
+#[inline(always)]
+fn same_keys<P: Place>(place: &P, hash: u64) -> u32 {
+    let mut mask = 0;
+    let mut way = 0;
+    while way < WAYS {
+        mask |= same_key(place.key(way), hash) << way;
+        way += 1;
+    }
+    mask
+}
+
+/// The ways of one or two places: a bit each.
 struct Rivals {
     /// Published and not expired.
     live: u32,
@@ -365,21 +390,21 @@ struct Rivals {
     claimed: u32,
 }
 
-/// Without a branch, as nearly always there is none.
+/// Without a branch: the verifier would walk both arms of all of them.
 #[inline(always)]
-fn rivals<P: Place>(place: &P, hash: u64, now: Tick) -> Rivals {
-    let mut all = 0;
+fn rivals<P: Place>(place: &P, now: Tick) -> Rivals {
+    let mut taken = 0;
     let mut claimed = 0;
     let mut way = 0;
     while way < WAYS {
         let state = place.state(way);
-        let is_live = same_key(place.key(way), hash) & (state.is_free(now) ^ 1);
-        all |= is_live << way;
-        claimed |= (is_live & state.is_claimed()) << way;
+        let is_taken = state.is_free(now) ^ 1;
+        taken |= is_taken << way;
+        claimed |= (is_taken & state.is_claimed()) << way;
         way += 1;
     }
     Rivals {
-        live: all & !claimed,
+        live: taken & !claimed,
         claimed,
     }
 }

@@ -35,7 +35,7 @@ pub struct Gone;
 
 impl Snapshots {
     /// The handle, and the agent's end: each sender received is owed one snapshot. The agent may build
-    /// one and give it to everybody who waits.
+    /// one and give it to everybody who waits; a sender that is closed is of somebody who gave up.
     pub fn channel() -> (Self, mpsc::Receiver<oneshot::Sender<Arc<Snapshot>>>) {
         let (requests, agent) = mpsc::channel(WAITING);
         (Self { requests }, agent)
@@ -90,8 +90,13 @@ mod tests {
                 reply.send(built.clone()).unwrap();
             }
         });
+        let mut waiting = tokio::task::JoinSet::new();
         for _ in 0..3 * WAITING {
-            assert_eq!(snapshots.take().await.as_ref(), Ok(&sample));
+            let snapshots = snapshots.clone();
+            waiting.spawn(async move { snapshots.take().await });
+        }
+        for taken in waiting.join_all().await {
+            assert_eq!(taken.as_ref(), Ok(&sample));
         }
     }
 }

@@ -98,6 +98,15 @@ pub enum AnswerError {
         /// Version of the agent.
         agent: u32,
     },
+    /// The agent's snapshots have another form.
+    #[error(
+        "the agent sends snapshots of form {agent}, this command reads form {SCHEMA}; \
+         use the command that belongs to the running agent, or restart the agent"
+    )]
+    Schema {
+        /// Form of the agent's snapshots.
+        agent: u32,
+    },
     /// It is no answer at all.
     #[error("the agent's answer makes no sense: {0}")]
     Malformed(String),
@@ -194,7 +203,7 @@ pub fn decode_answer(line: &[u8]) -> Result<Snapshot, AnswerError> {
     }
     match head.snapshot {
         None => Err(AnswerError::Malformed("it holds no snapshot".to_owned())),
-        Some(Schema { schema }) if schema != SCHEMA => Err(AnswerError::Version { agent: schema }),
+        Some(Schema { schema }) if schema != SCHEMA => Err(AnswerError::Schema { agent: schema }),
         Some(_) => {
             let answer: Answer = serde_json::from_slice(line).map_err(malformed)?;
             Ok(answer.snapshot)
@@ -264,7 +273,7 @@ mod tests {
     fn an_agent_of_another_version_is_named() {
         let told = |line: &str| decode_answer(line.as_bytes()).unwrap_err().to_string();
         assert!(told(r#"{"version":7,"snapshot":{"schema":1}}"#).contains("version 7"));
-        assert!(told(r#"{"version":1,"snapshot":{"schema":9}}"#).contains("version 9"));
+        assert!(told(r#"{"version":1,"snapshot":{"schema":9}}"#).contains("form 9"));
         assert!(told(r#"{"version":1}"#).contains("no snapshot"));
         let future = r#"{"version":1,"error":{"kind":"new_kind","message":"why"}}"#;
         assert_eq!(told(future), "the agent refused: why");

@@ -8,6 +8,7 @@ use std::io::{IsTerminal, stderr};
 
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
@@ -31,9 +32,12 @@ const FILTER_VARIABLE: &str = "XDP_LB_LOG";
 /// nothing.
 pub fn init(format: LogFormat, verbosity: u8) {
     let sink = Sink::of_stderr();
-    let subscriber = subscriber(format, filter(verbosity), sink, stderr);
-    if subscriber.try_init().is_err() {
+    let wanted = std::env::var(FILTER_VARIABLE).ok();
+    let (filter, complaint) = filter(verbosity, wanted.as_deref());
+    if subscriber(format, filter, sink, stderr).try_init().is_err() {
         tracing::debug!("logging was started before");
+    } else if let Some(error) = complaint {
+        tracing::warn!("{FILTER_VARIABLE} is ignored: {error}");
     }
 }
 
@@ -72,14 +76,19 @@ fn is_journal(stream: Option<&str>, device: u64, inode: u64) -> bool {
         .is_some_and(|(dev, ino)| dev.parse() == Ok(device) && ino.parse() == Ok(inode))
 }
 
-fn filter(verbosity: u8) -> EnvFilter {
+/// The filter in force, and what is wrong with the one that was `wanted`.
+fn filter(verbosity: u8, wanted: Option<&str>) -> (EnvFilter, Option<ParseError>) {
     let directives = match verbosity {
         0 => "warn,xdp_lb=info",
         1 => "warn,xdp_lb=debug",
         2 => "info,xdp_lb=trace",
         3.. => "trace",
     };
-    EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new(directives))
+    match wanted.map(EnvFilter::try_new) {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (EnvFilter::new(directives), Some(error)),
+        None => (EnvFilter::new(directives), None),
+    }
 }
 
 fn subscriber<W>(
@@ -224,8 +233,18 @@ mod tests {
 
     #[test]
     fn verbosity_opens_our_own_modules_first() {
-        let shown = [0, 1, 2, 3].map(|verbosity| filter(verbosity).to_string());
+        let shown = [0, 1, 2, 3].map(|verbosity| filter(verbosity, None).0.to_string());
         assert!(shown[0].contains("xdp_lb=info") && shown[1].contains("xdp_lb=debug"));
         assert!(shown[2].contains("xdp_lb=trace") && shown[3] == "trace");
+    }
+
+    #[test]
+    fn a_filter_of_the_environment_wins_unless_it_is_wrong() {
+        let (used, complaint) = filter(0, Some("xdp_lb::control=trace"));
+        assert_eq!(used.to_string(), "xdp_lb::control=trace");
+        assert!(complaint.is_none());
+        let (used, complaint) = filter(0, Some("xdp_lb=loud"));
+        assert!(used.to_string().contains("xdp_lb=info"));
+        assert!(complaint.is_some());
     }
 }

@@ -1,7 +1,8 @@
 //! Prometheus metrics: a [`Snapshot`] and what health checks reported go in, text comes out.
 //!
-//! [`table`] names every metric; [`collector`] fills it from a snapshot; [`health`] counts health
-//! checks; [`docs`] writes docs/metrics.md from the same table. No value is kept between scrapes.
+//! [`table`] names every metric; `collector` fills it from a snapshot; `health` counts health
+//! checks; [`docs`] writes docs/metrics.md from the same table. Beside those counts no value is
+//! kept between scrapes.
 
 use std::fmt::Write;
 use std::sync::Arc;
