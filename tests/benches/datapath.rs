@@ -4,6 +4,12 @@
 //! `cargo xtask bench datapath [--json FILE]`. All cases take turns in every round, so that what the
 //! machine does besides hits all of them alike; compare rows of one run only.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench prints its table and how far it is"
+)]
+
 #[path = "datapath/case.rs"]
 mod case;
 #[path = "datapath/churn.rs"]
@@ -178,7 +184,7 @@ fn measure(rig: &mut Rig, directors: &mut [Director], case: &Case) -> Result<f64
         Target::Director(number) => number,
         Target::Rig(program) => {
             rig.aim_at(program)?;
-            return rig.run(&case.frame, case.flows, case.turns);
+            return rig.run(case.frame, case.flows, case.turns);
         }
     };
     let director = directors.get_mut(number).context("no such director")?;
@@ -187,7 +193,7 @@ fn measure(rig: &mut Rig, directors: &mut [Director], case: &Case) -> Result<f64
     }
     rig.aim(director.program()?)?;
     let before = director.left_by(case.reason)?;
-    let ns = rig.run(&case.frame, case.flows, case.turns)?;
+    let ns = rig.run(case.frame, case.flows, case.turns)?;
     let counted = director.left_by(case.reason)? - before;
     if counted < u64::from(case.turns) {
         bail!(

@@ -12,6 +12,12 @@
 //!
 //! Byte order: fields named `*_be` hold network order, everything else is the host's.
 #![cfg_attr(not(any(feature = "user", test)), no_std)]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "words are packed and taken apart here: each cast keeps the bits that its field has"
+)]
 
 pub mod addr;
 pub mod backend;

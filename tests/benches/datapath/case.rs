@@ -82,8 +82,8 @@ impl Director {
     /// Opens connections and confirms them.
     pub(crate) fn establish(&mut self, rig: &mut Rig, flows: u32) -> Result<()> {
         rig.aim(self.program()?)?;
-        rig.run(&Frame::syn(), flows, flows)?;
-        rig.run(&Frame::ack(), flows, flows)?;
+        rig.run(Frame::syn(), flows, flows)?;
+        rig.run(Frame::ack(), flows, flows)?;
         let known = self.left_by(Some(Reason::TxConnection))?;
         if known < u64::from(flows) {
             bail!("only {known} of {flows} connections were established");
@@ -114,7 +114,7 @@ fn desired(sticky: bool) -> Desired {
         protocol: Protocol::Tcp,
     };
     let persistence = sticky.then_some(Persistence {
-        timeout: Duration::from_secs(3600),
+        timeout: Duration::from_hours(1),
         prefix_len: 32,
     });
     let service = Service {

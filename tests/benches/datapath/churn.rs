@@ -22,7 +22,7 @@ struct Memory(Vec<[[AtomicU64; 2]; WAYS]>);
 struct HostPlace<'a>(&'a [[AtomicU64; 2]; WAYS]);
 
 impl HostPlace<'_> {
-    fn swap(&self, way: usize, word: usize, old: u64, new: u64) -> bool {
+    fn swap(self, way: usize, word: usize, old: u64, new: u64) -> bool {
         let word = &self.0[way][word];
         word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok()
@@ -97,7 +97,7 @@ impl Numbers {
         self.0 += 1;
         siphash13::<0>(
             HashKey {
-                k0: 0x6368_7572_6e,
+                k0: 0x0063_6875_726e,
                 k1: 1,
             },
             self.0,

@@ -121,7 +121,7 @@ impl Rig {
     }
 
     /// Runs `turns` packets over `flows` flows; nanoseconds per packet.
-    pub(crate) fn run(&mut self, frame: &Frame, flows: u32, turns: u32) -> Result<f64> {
+    pub(crate) fn run(&mut self, frame: Frame, flows: u32, turns: u32) -> Result<f64> {
         let octets = frame.octets();
         self.generator.set(0, settings(&octets, flows), 0)?;
         let generate: &Xdp = self
@@ -154,10 +154,9 @@ fn settings(octets: &[u8; 64], flows: u32) -> Generator {
     let word = |at: usize| u32::from(u16::from_be_bytes([octets[at], octets[at + 1]]));
     // All words of the IP header but the checksum and the client's address.
     let checksum = [14, 16, 18, 20, 22, 30, 32].map(word).iter().sum();
-    let [a, b, c, d, e, f, g, h] = [0, 1, 2, 3, 4, 5, 6, 7].map(|at| octets[at]);
     Generator {
-        low: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-        high: u32::from_ne_bytes([octets[8], octets[9], octets[10], octets[11]]),
+        low: u64::from_ne_bytes(std::array::from_fn(|at| octets[at])),
+        high: u32::from_ne_bytes(std::array::from_fn(|at| octets[8 + at])),
         client: CLIENT,
         flow_mask: flows - 1,
         checksum,

@@ -67,13 +67,12 @@ impl Kind {
     /// The name `ipvsadm -Lnc` has for the state.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Free | Self::Claimed => "NONE",
+            Self::Free | Self::Claimed | Self::TemplateNew => "NONE",
             Self::Syn => "SYN_RECV",
             Self::Fin => "FIN_WAIT",
             Self::Closed => "CLOSE",
             Self::Established => "ESTABLISHED",
             Self::UdpNew | Self::Udp => "UDP",
-            Self::TemplateNew => "NONE",
             Self::Template => "ASSURED",
         }
     }

@@ -92,13 +92,17 @@ pub struct Claim {
 }
 
 impl Claim {
+    const SOME: u64 = 1 << 7;
+
     /// A claim, or none, as one word: functions that the verifier checks on their own return nothing
     /// larger.
     #[inline(always)]
     pub const fn pack(claim: Option<Self>) -> u64 {
         match claim {
             None => 0,
-            Some(c) => 0x80 | (c.evicted as u64) << 4 | (c.in_second as u64) << 3 | c.way as u64,
+            Some(c) => {
+                Self::SOME | (c.evicted as u64) << 4 | (c.in_second as u64) << 3 | c.way as u64
+            }
         }
     }
 
@@ -144,6 +148,8 @@ impl Inserted {
     const OTHER: u64 = 2 << 62;
     const LOST: u64 = 3 << 62;
     const EVICTED: u64 = 1 << 61;
+    /// A state word without its expiry.
+    const STATE: u64 = (1 << 40) - 1;
 
     /// As one word, see [`Claim::pack`].
     #[inline(always)]
@@ -152,7 +158,7 @@ impl Inserted {
             Self::Mine { index, evicted } => {
                 Self::MINE | index as u64 | if evicted { Self::EVICTED } else { 0 }
             }
-            Self::Other(state) => Self::OTHER | state.0 & (1 << 40) - 1,
+            Self::Other(state) => Self::OTHER | state.0 & Self::STATE,
             Self::Lost => Self::LOST,
         }
     }
@@ -165,7 +171,7 @@ impl Inserted {
                 index: word as u32,
                 evicted: word & Self::EVICTED != 0,
             },
-            Self::OTHER => Self::Other(State(word & (1 << 40) - 1)),
+            Self::OTHER => Self::Other(State(word & Self::STATE)),
             _ => Self::Lost,
         }
     }
@@ -234,13 +240,9 @@ impl<P: Place> Places<P> {
         let claimed = claimed(state, now);
         let mut attempt = 0;
         while attempt < ATTEMPTS {
-            let (in_second, way, evicted) = match self.free_way(now) {
-                Some((in_second, way)) => (in_second, way, false),
-                None => {
-                    let (in_second, way) = self.victim(now)?;
-                    (in_second, way, true)
-                }
-            };
+            let free = self.free_way(now);
+            let (in_second, way) = free.or_else(|| self.victim(now))?;
+            let evicted = free.is_none();
             let place = self.place(in_second);
             let old = place.state(way);
             let may_go =

@@ -80,7 +80,7 @@ pub fn service_index(slots: &[ServiceSlot]) -> Result<BTreeMap<u32, ServiceSlot>
         |s| index_start_v4(s.vip.words_be[0], s.port_be, s.protocol),
         SERVICE_INDEX_SLOTS,
     )
-    .ok_or(Error::Full {
+    .ok_or_else(|| Error::Full {
         table: "virtual services",
         capacity: u64::from(SERVICE_INDEX_SLOTS),
         hint: "this version holds no more",
@@ -89,7 +89,7 @@ pub fn service_index(slots: &[ServiceSlot]) -> Result<BTreeMap<u32, ServiceSlot>
 
 /// Lays the host table out: positions within a bank.
 pub fn host_table(slots: &[HostSlot]) -> Result<BTreeMap<u32, HostSlot>, Error> {
-    probe_table(slots, |s| host_start(s.key), HOST_SLOTS).ok_or(Error::Full {
+    probe_table(slots, |s| host_start(s.key), HOST_SLOTS).ok_or_else(|| Error::Full {
         table: "on-link hosts",
         capacity: u64::from(HOST_SLOTS),
         hint: "this version holds no more",

@@ -58,7 +58,7 @@ impl Pins {
     /// Makes the folder, after removing what cannot be taken over; whether there was such.
     pub fn prepare(&self) -> Result<bool, Error> {
         let mut foreign = false;
-        for entry in self.entries(&self.folder)? {
+        for entry in entries(&self.folder)? {
             if entry != self.layout {
                 foreign = true;
                 remove(&entry)?;
@@ -70,7 +70,7 @@ impl Pins {
 
     /// The links a predecessor left.
     pub fn links(&self) -> Result<Vec<LinkPin>, Error> {
-        let links = self.entries(&self.layout)?.into_iter().filter_map(|path| {
+        let links = entries(&self.layout)?.into_iter().filter_map(|path| {
             let name = path
                 .file_name()?
                 .to_str()?
@@ -101,13 +101,13 @@ impl Pins {
             Ok(()) => Ok(()),
         }
     }
+}
 
-    fn entries(&self, folder: &Path) -> Result<Vec<PathBuf>, Error> {
-        match fs::read_dir(folder) {
-            Ok(entries) => Ok(entries.filter_map(|e| Some(e.ok()?.path())).collect()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(failed("read", folder, &error)),
-        }
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    match fs::read_dir(folder) {
+        Ok(entries) => Ok(entries.filter_map(|e| Some(e.ok()?.path())).collect()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(failed("read", folder, &error)),
     }
 }
 

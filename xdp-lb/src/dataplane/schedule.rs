@@ -87,10 +87,8 @@ impl Schedule {
     fn last_in(&self, list: &[Entry], cursor: u64) -> Option<usize> {
         let picked = *self.sequence.picks.get(self.last_pick(cursor)?)?;
         let at = self.list.iter().position(|e| e.backend == picked)?;
-        let before = self.list.get(..=at)?.iter().rev();
-        before
-            .filter_map(|old| list.iter().position(|e| e.address == old.address))
-            .next()
+        let mut before = self.list.get(..=at)?.iter().rev();
+        before.find_map(|old| list.iter().position(|e| e.address == old.address))
     }
 
     /// For `wrr`: the current weight IPVS would have after these edits: servers gone first, then
@@ -102,7 +100,7 @@ impl Schedule {
             .last_pick(cursor)
             .and_then(|at| self.sequence.levels.get(at));
         let before = at_last
-            .or(self.sequence.levels.first())
+            .or_else(|| self.sequence.levels.first())
             .copied()
             .unwrap_or(0);
         (0..=newcomers).rev().fold(before, |weight, skipped| {
@@ -120,9 +118,10 @@ fn name(address: SocketAddr) -> u64 {
     match address {
         SocketAddr::V4(v4) => siphash13::<0>(key, u64::from(v4.ip().to_bits()), 0),
         SocketAddr::V6(v6) => {
-            let bits = v6.ip().to_bits();
-            let (high, low) = ((bits >> 64) as u64, bits as u64);
-            siphash13::<0>(key, siphash13::<0>(key, high, 0) ^ low, 0)
+            let words = v6.ip().segments().map(u64::from);
+            words
+                .into_iter()
+                .fold(0, |name, word| siphash13::<0>(key, name ^ word, 0))
         }
     }
 }

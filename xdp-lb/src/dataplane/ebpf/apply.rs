@@ -39,7 +39,10 @@ mod word {
 pub(super) fn apply(tables: &mut Tables, change: &Change) -> Result<(), Error> {
     match change {
         Change::SetPort(ifindex, port) => tables.set_port(*ifindex, *port),
-        Change::RemovePort(ifindex) => tables.remove_port(*ifindex),
+        Change::RemovePort(ifindex) => {
+            tables.remove_port(*ifindex);
+            Ok(())
+        }
         Change::SetServer(service, server) => tables.set_server(*service, server),
         Change::SetService(key, service) => tables.set_service(*key, service),
         Change::SetActive(key, active) => tables.set_active(key, *active),
@@ -63,7 +66,7 @@ impl Tables {
             .map(slot)
             .find(known)
             .or_else(|| (0..MAX_PROBES).map(slot).find(free))
-            .ok_or(Error::Full {
+            .ok_or_else(|| Error::Full {
                 table: "interfaces",
                 capacity: u64::from(MAX_PORTS),
                 hint: "name fewer with --interface",
@@ -80,7 +83,7 @@ impl Tables {
             .map_err(|e| kernel(&e))
     }
 
-    fn remove_port(&mut self, ifindex: u32) -> Result<(), Error> {
+    fn remove_port(&mut self, ifindex: u32) {
         for at in 0..MAX_PORTS {
             if self.ports.read(at).ifindex == u64::from(ifindex) {
                 self.ports.write(at, &PortSlot::default());
@@ -88,7 +91,6 @@ impl Tables {
         }
         // The kernel forgets an interface that is deleted by itself.
         let _gone = self.tx_ports.remove(ifindex);
-        Ok(())
     }
 
     /// The index of a service, named now if it is new.
@@ -96,7 +98,7 @@ impl Tables {
         if let Some(index) = self.service_ids.find(&key) {
             return Ok(index);
         }
-        let index = self.service_ids.index_of(key).ok_or(Error::Full {
+        let index = self.service_ids.index_of(key).ok_or_else(|| Error::Full {
             table: "virtual services",
             capacity: MAX_SERVICES.into(),
             hint: "this version holds no more",
@@ -158,7 +160,7 @@ impl Tables {
     }
 
     fn new_backend(&mut self, key: ServerKey) -> Result<u32, Error> {
-        let index = self.backend_ids.index_of(key).ok_or(Error::Full {
+        let index = self.backend_ids.index_of(key).ok_or_else(|| Error::Full {
             table: "real servers",
             capacity: MAX_BACKENDS.into(),
             hint: "this version holds no more",

@@ -108,7 +108,7 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
     let (conn_mask, template_mask) = (sizes.conn_places - 1, sizes.template_places - 1);
     let mut loader = EbpfLoader::new();
     loader
-        .verifier_log_level(VerifierLogLevel::empty())
+        .verifier_log_level(VerifierLogLevel::STATS)
         .override_global("COEFFICIENTS", &coefficients, true)
         .override_global("CONN_MASK", &conn_mask, true)
         .override_global("TEMPLATE_MASK", &template_mask, true)
