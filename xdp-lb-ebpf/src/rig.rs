@@ -85,7 +85,7 @@ pub fn generate(ctx: XdpContext) -> u32 {
         ((start + 26) as *mut u32).write_unaligned(client.to_be());
     }
     // SAFETY: the tail call takes over the context.
-    let _no_target = unsafe { TARGET.tail_call(&ctx, 0) };
+    unsafe { TARGET.tail_call(&ctx, 0) };
     xdp_action::XDP_ABORTED
 }
 

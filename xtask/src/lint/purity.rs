@@ -15,7 +15,7 @@ use crate::progress::say;
 use crate::tree;
 
 /// Modules of the agent that are pure, as far as they exist.
-const PURE: [&str; 5] = ["config", "vrrp", "health", "plan", "sync"];
+const PURE: [&str; 6] = ["config", "health", "machine", "plan", "sync", "vrrp"];
 /// The one file that reads what a pure module is about.
 const READER: &str = "xdp-lb/src/config/source.rs";
 
