@@ -176,7 +176,7 @@ pub fn route(frame: &Frame, packet: &Packet, service: &service::Found) -> Result
     let now = now();
     let found = places.find(hash, now);
     if !found.exists() {
-        return place(frame.context(), service.index, hash, now, false).unpack();
+        return Packed(place(frame.context(), service.index, hash, now.0, 0)).unpack();
     }
     match backend_of(found.state, Via::Connection) {
         Some(route) => match next(found.state.kind(), packet) {
@@ -184,10 +184,10 @@ pub fn route(frame: &Frame, packet: &Packet, service: &service::Found) -> Result
                 touch(packet, service, &places, &found, kind, now);
                 Ok(route)
             }
-            None => place(frame.context(), service.index, hash, now, true).unpack(),
+            None => Packed(place(frame.context(), service.index, hash, now.0, 1)).unpack(),
         },
         None if is_midstream(packet) => Err(Reason::Purged),
-        None => place(frame.context(), service.index, hash, now, true).unpack(),
+        None => Packed(place(frame.context(), service.index, hash, now.0, 1)).unpack(),
     }
 }
 
@@ -235,22 +235,24 @@ fn touch(
     }
     let _won = places.update(found, state);
     if service.is_persistent() && kind > Kind::Closed {
-        persist::touch(packet.flow.client_be, service.index, state.backend(), now);
+        persist::template_touch(packet.flow.client_be, service.index, state.backend(), now.0);
     }
 }
 
-/// Places a packet without a connection, or anew over the way of one that is closing or was purged.
-/// A function of its own: the registers of the packets that have one are not spilled for it.
+/// Places a packet without a connection, or anew (`replace` is 1) over the way of one that is closing
+/// or was purged; a [`Packed`]. A function of its own, so that the registers of the packets that have
+/// a connection are not spilled for it, and global, so that the verifier checks it once.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn place(ctx: *mut xdp_md, service: u32, hash: u64, now: Tick, replace: bool) -> Packed {
+pub extern "C" fn place(ctx: *mut xdp_md, service: u32, hash: u64, now: u32, replace: u32) -> u64 {
     let packet = match parse::ipv4(&Frame::new(ctx)) {
         Ok(packet) => packet,
-        Err(reason) => return Packed::new(Err(reason)),
+        Err(reason) => return Packed::new(Err(reason)).0,
     };
     let Some(service) = service::at(service) else {
-        return Packed::new(Err(Reason::Inconsistent));
+        return Packed::new(Err(Reason::Inconsistent)).0;
     };
-    Packed::new(place_in(&packet, &service, hash, now, replace))
+    Packed::new(place_in(&packet, &service, hash, Tick(now), replace != 0)).0
 }
 
 #[inline(always)]
@@ -358,7 +360,11 @@ fn insert(
     route: Route,
     now: Tick,
 ) -> Result<Route, Reason> {
-    let claim = conn_claim(hash, state.0, now.0);
+    // Two attempts: the first may lose its way to another CPU.
+    let claim = match conn_claim(hash, state.0, now.0) {
+        0 => conn_claim(hash, state.0, now.0),
+        claim => claim,
+    };
     if claim == 0 {
         count::event(Event::NoWay);
         mark_overflow(hash);

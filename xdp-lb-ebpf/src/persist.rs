@@ -46,19 +46,23 @@ pub fn find(packet: &Packet, service: &service::Found, now: Tick) -> Option<Rout
     backend_of(found.state, Via::Persistent)
 }
 
-/// Confirms the client's template and restarts its timer, as a connection of it lives.
+/// Confirms the client's template and restarts its timer, as a connection of it lives. Global as
+/// `place` is, which takes a result to return: 1 if the template was touched.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn touch(client_be: u32, service: u32, backend: u32, now: Tick) {
+pub extern "C" fn template_touch(client_be: u32, service: u32, backend: u32, now: u32) -> u32 {
+    let now = Tick(now);
     let Some(service) = service::at(service) else {
-        return;
+        return 0;
     };
     let hash = hash(client_be, &service);
-    let Some(places) = places(hash) else { return };
+    let Some(places) = places(hash) else { return 0 };
     let found = places.find(hash, now);
-    if found.exists() && found.state.backend() == backend {
-        let state = found.state.with(Kind::Template, expiry(&service, now));
-        let _won = state == found.state || places.update(&found, state);
+    if !found.exists() || found.state.backend() != backend {
+        return 0;
     }
+    let state = found.state.with(Kind::Template, expiry(&service, now));
+    u32::from(state == found.state || places.update(&found, state))
 }
 
 /// Where a new connection of a client goes.
@@ -103,7 +107,11 @@ pub fn place(
         let _won = places.update(&found, state);
         return Some(without);
     }
-    let claim = template_claim(hash, state.0, now.0);
+    // Two attempts: the first may lose its way to another CPU.
+    let claim = match template_claim(hash, state.0, now.0) {
+        0 => template_claim(hash, state.0, now.0),
+        claim => claim,
+    };
     if claim == 0 {
         count::event(Event::NoTemplateWay);
         return Some(without);

@@ -23,9 +23,6 @@ const MAX_RIVALS: u32 = 3;
 /// No number of a way.
 const NO_WAY: u32 = u32::MAX;
 
-/// Attempts to take a way before the flow goes without.
-const ATTEMPTS: usize = 2;
-
 /// Eight ways in two adjacent cache lines.
 pub trait Place {
     /// The key of a way.
@@ -234,30 +231,25 @@ impl<P: Place> Places<P> {
     }
 
     /// Takes a way for a flow that [`Self::find`] did not find. `None` when both places are full of
-    /// entries that must stay. [`Self::publish`] makes it visible.
+    /// entries that must stay, or when another CPU took the chosen way first: a second attempt tells.
+    /// [`Self::publish`] makes the way visible.
     #[inline(always)]
     pub fn claim(&self, hash: u64, state: State, now: Tick) -> Option<Claim> {
-        let claimed = claimed(state, now);
-        let mut attempt = 0;
-        while attempt < ATTEMPTS {
-            let free = self.free_way(now);
-            let (in_second, way) = free.or_else(|| self.victim(now))?;
-            let evicted = free.is_none();
-            let place = self.place(in_second);
-            let old = place.state(way);
-            let may_go =
-                old.is_free(now) == 1 || (evicted && old.eviction_rank(now) < NEVER_EVICTED);
-            if may_go && place.swap_state(way, old, claimed) {
-                let key = place.key(way);
-                if place.swap_key(way, key, hash) {
-                    return Some(Claim {
-                        in_second,
-                        way,
-                        evicted,
-                    });
-                }
+        let free = self.free_way(now);
+        let (in_second, way) = free.or_else(|| self.victim(now))?;
+        let evicted = free.is_none();
+        let place = self.place(in_second);
+        let old = place.state(way);
+        let may_go = old.is_free(now) == 1 || (evicted && old.eviction_rank(now) < NEVER_EVICTED);
+        if may_go && place.swap_state(way, old, claimed(state, now)) {
+            let key = place.key(way);
+            if place.swap_key(way, key, hash) {
+                return Some(Claim {
+                    in_second,
+                    way,
+                    evicted,
+                });
             }
-            attempt += 1;
         }
         None
     }
