@@ -109,9 +109,9 @@ impl Process {
     /// Waits for it to end by itself and returns what it printed.
     ///
     /// # Errors
-    /// When it failed or takes longer than `limit`; the message holds the end of its log.
+    /// When it takes longer than `limit`, or fails; then the message holds the end of its log.
     pub fn finish(mut self, limit: Duration) -> Result<String> {
-        let status = self.wait(limit).with_context(|| self.log_tail(30))?;
+        let status = self.wait(limit)?;
         if !status.success() {
             let (how, log) = (spelled(status), self.log_tail(30));
             bail!("{} failed ({how}):\n{log}", self.name);

@@ -1,7 +1,7 @@
 //! The name of a connection: its five-tuple, as a message for the keyed hash and as cold data.
 
 use crate::addr::Address;
-use crate::hash::{self, HashKey, siphash13};
+use crate::hash::{self, Coefficients};
 use crate::pod::{no_padding, pod};
 
 /// An IPv4 five-tuple, every field but the protocol in network order.
@@ -22,17 +22,15 @@ pub struct FlowV4 {
 impl FlowV4 {
     /// The keyed hash that stands for the flow in the connection table, see [`hash::key`].
     #[inline(always)]
-    pub const fn hash(&self, key: HashKey) -> u64 {
-        let (head, tail) = self.message();
-        hash::key(siphash13::<5>(key, head, tail))
+    pub const fn hash(&self, coefficients: &Coefficients) -> u64 {
+        hash::key(hash::universal(coefficients, self.words()))
     }
 
-    /// The flow as 8 + 5 bytes.
+    /// The flow as four words.
     #[inline(always)]
-    pub const fn message(&self) -> (u64, u64) {
-        let head = self.client_be as u64 | (self.vip_be as u64) << 32;
-        let ports = self.client_port_be as u64 | (self.vip_port_be as u64) << 16;
-        (head, ports | (self.protocol as u64) << 32)
+    pub const fn words(&self) -> [u32; 4] {
+        let ports = self.client_port_be as u32 | (self.vip_port_be as u32) << 16;
+        [self.client_be, self.vip_be, ports, self.protocol as u32]
     }
 }
 
@@ -83,17 +81,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_field_changes_the_message(a: u32, b: u32, p: u16, q: u16) {
+        fn every_field_changes_the_words(a: u32, b: u32, p: u16, q: u16) {
             prop_assume!(a != b && p != q);
-            let base = flow(a, p, 6).message();
-            prop_assert_ne!(base, flow(b, p, 6).message());
-            prop_assert_ne!(base, flow(a, q, 6).message());
-            prop_assert_ne!(base, flow(a, p, 17).message());
+            let base = flow(a, p, 6).words();
+            prop_assert_ne!(base, flow(b, p, 6).words());
+            prop_assert_ne!(base, flow(a, q, 6).words());
+            prop_assert_ne!(base, flow(a, p, 17).words());
         }
 
         #[test]
         fn a_hash_is_never_zero(a: u32, p: u16, k0: u64, k1: u64) {
-            prop_assert_ne!(flow(a, p, 6).hash(HashKey { k0, k1 }), 0);
+            let coefficients = Coefficients::of(hash::HashKey { k0, k1 });
+            prop_assert_ne!(flow(a, p, 6).hash(&coefficients), 0);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use core::num::NonZeroU64;
 
+use aya_ebpf::bindings::xdp_md;
 use xdp_lb_common::addr::{Address, FAMILY_V4, TCP};
 use xdp_lb_common::backend::{BACKEND_USABLE, Backend, Identity};
 use xdp_lb_common::conn::state::{opens, tcp_next};
@@ -13,9 +14,10 @@ use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::tick::Tick;
 
 use crate::maps::{BACKENDS, CONN_INFO, CONNS, OVERFLOWS};
-use crate::packet::Packet;
-use crate::settings::{CONN_MASK, HASH_KEY, expiry, now};
-use crate::{atomic, count, persist, schedule, service};
+use crate::packet::{Frame, Packet};
+use crate::persist::Placed;
+use crate::settings::{COEFFICIENTS, CONN_MASK, expiry, now};
+use crate::{atomic, count, parse, persist, schedule, service};
 
 /// How a packet's real server was found.
 #[derive(Clone, Copy)]
@@ -101,7 +103,11 @@ impl MapPlace {
     #[inline(always)]
     fn word(&self, way: usize, word: usize) -> *mut u64 {
         // SAFETY: the pointer is a map value and the way is below 8; only an address is taken.
-        unsafe { (&raw mut (*self.0).ways).cast::<u64>().add((way & 7) * 2 + word) }
+        unsafe {
+            (&raw mut (*self.0).ways)
+                .cast::<u64>()
+                .add((way & 7) * 2 + word)
+        }
     }
 }
 
@@ -155,18 +161,22 @@ pub fn backend_of(state: State, via: Via) -> Option<Route> {
         return None;
     }
     let route = backend(state.backend(), via)?;
-    if route.generation() == state.generation() { Some(route) } else { None }
+    if route.generation() == state.generation() {
+        Some(route)
+    } else {
+        None
+    }
 }
 
 /// Finds the connection, or places it.
 #[inline(always)]
-pub fn route(packet: &Packet, service: &service::Found) -> Result<Route, Reason> {
-    let hash = packet.flow.hash(HASH_KEY.load());
+pub fn route(frame: &Frame, packet: &Packet, service: &service::Found) -> Result<Route, Reason> {
+    let hash = packet.flow.hash(&COEFFICIENTS.load());
     let places = places(hash).ok_or(Reason::Inconsistent)?;
     let now = now();
     let found = places.find(hash, now);
     if !found.exists() {
-        return place(packet, service, hash, now, false).unpack();
+        return place(frame.context(), service.index, hash, now, false).unpack();
     }
     match backend_of(found.state, Via::Connection) {
         Some(route) => match next(found.state.kind(), packet) {
@@ -174,10 +184,10 @@ pub fn route(packet: &Packet, service: &service::Found) -> Result<Route, Reason>
                 touch(packet, service, &places, &found, kind, now);
                 Ok(route)
             }
-            None => place(packet, service, hash, now, true).unpack(),
+            None => place(frame.context(), service.index, hash, now, true).unpack(),
         },
         None if is_midstream(packet) => Err(Reason::Purged),
-        None => place(packet, service, hash, now, true).unpack(),
+        None => place(frame.context(), service.index, hash, now, true).unpack(),
     }
 }
 
@@ -201,7 +211,11 @@ fn is_midstream(packet: &Packet) -> bool {
 /// The kind of a connection after a packet; `None` when the packet opens a new one.
 #[inline(always)]
 fn next(kind: Kind, packet: &Packet) -> Option<Kind> {
-    if packet.flow.protocol == TCP { tcp_next(kind, packet.tcp_flags) } else { Some(Kind::Udp) }
+    if packet.flow.protocol == TCP {
+        tcp_next(kind, packet.tcp_flags)
+    } else {
+        Some(Kind::Udp)
+    }
 }
 
 /// Moves the expiry (at most once per tick) and the kind. A lost race is dropped: the winner wrote
@@ -221,36 +235,65 @@ fn touch(
     }
     let _won = places.update(found, state);
     if service.is_persistent() && kind > Kind::Closed {
-        persist::touch(packet, service, state.backend(), now);
+        persist::touch(packet.flow.client_be, service.index, state.backend(), now);
     }
 }
 
 /// Places a packet without a connection, or anew over the way of one that is closing or was purged.
 /// A function of its own: the registers of the packets that have one are not spilled for it.
 #[inline(never)]
-fn place(
+fn place(ctx: *mut xdp_md, service: u32, hash: u64, now: Tick, replace: bool) -> Packed {
+    let packet = match parse::ipv4(&Frame::new(ctx)) {
+        Ok(packet) => packet,
+        Err(reason) => return Packed::new(Err(reason)),
+    };
+    let Some(service) = service::at(service) else {
+        return Packed::new(Err(Reason::Inconsistent));
+    };
+    Packed::new(place_in(&packet, &service, hash, now, replace))
+}
+
+#[inline(always)]
+fn place_in(
     packet: &Packet,
     service: &service::Found,
     hash: u64,
     now: Tick,
     replace: bool,
-) -> Packed {
-    let (route, kind) = if !replace && is_midstream(packet) {
-        (midstream(packet, service, hash, now), Kind::Established)
+) -> Result<Route, Reason> {
+    let (placed, kind) = if !replace && is_midstream(packet) {
+        let route = midstream(packet, service, hash, now)?;
+        (Placed { route, template: 0 }, Kind::Established)
     } else {
-        (schedule::place(packet, service, now).ok_or(Reason::NoRealServer), opening_kind(packet))
+        let placed = schedule::place(packet, service, now).ok_or(Reason::NoRealServer)?;
+        (placed, opening_kind(packet))
     };
-    let Ok(route) = route else { return Packed::new(route) };
-    let state = State::new(hash, kind, route.backend(), route.generation(), expiry(kind, now));
-    if replace {
-        return Packed::new(overwrite(packet, service, hash, state, route, now));
+    let route = placed.route;
+    let state = State::new(
+        hash,
+        kind,
+        route.backend(),
+        route.generation(),
+        expiry(kind, now),
+    );
+    let result = if replace {
+        overwrite(packet, service, hash, state, route, now)
+    } else {
+        insert(packet, service, hash, state, route, now)
+    };
+    if let Some(template) = placed.template.checked_sub(1) {
+        persist::describe(packet, service, template, now);
     }
-    Packed::new(insert(packet, service, hash, state, route, now))
+    result
 }
 
 #[inline(always)]
 fn opening_kind(packet: &Packet) -> Kind {
-    if packet.flow.protocol == TCP { Kind::Syn } else { Kind::UdpNew }
+    if packet.flow.protocol == TCP {
+        Kind::Syn
+    } else {
+        Kind::UdpNew
+    }
 }
 
 /// A TCP packet in the middle of a connection that is not in the table: persistence may know where it
@@ -262,7 +305,11 @@ fn midstream(
     hash: u64,
     now: Tick,
 ) -> Result<Route, Reason> {
-    let known = if service.is_persistent() { persist::find(packet, service, now) } else { None };
+    let known = if service.is_persistent() {
+        persist::find(packet, service, now)
+    } else {
+        None
+    };
     match known {
         Some(route) => Ok(route),
         None if has_overflowed(hash) => {
@@ -289,7 +336,12 @@ fn overwrite(
         return Ok(route);
     }
     if places.update(&found, state) {
-        describe(packet, service, places.index(found.in_second, found.way), now);
+        describe(
+            packet,
+            service,
+            places.index(found.in_second, found.way),
+            now,
+        );
         return Ok(route);
     }
     count::event(Event::RaceLost);
@@ -348,9 +400,7 @@ pub extern "C" fn conn_claim(hash: u64, state: u64, now: u32) -> u64 {
 #[inline(never)]
 pub extern "C" fn conn_publish(hash: u64, state: u64, claim: u64, now: u32) -> u64 {
     match (places(hash), Claim::unpack(claim)) {
-        (Some(places), Some(claim)) => {
-            places.publish(&claim, hash, State(state), Tick(now)).pack()
-        }
+        (Some(places), Some(claim)) => places.publish(&claim, hash, State(state), Tick(now)).pack(),
         _ => Inserted::Lost.pack(),
     }
 }
@@ -358,7 +408,9 @@ pub extern "C" fn conn_publish(hash: u64, state: u64, claim: u64, now: u32) -> u
 /// Writes the cold half of a way.
 #[inline(always)]
 fn describe(packet: &Packet, service: &service::Found, index: u32, now: Tick) {
-    let Some(info) = CONN_INFO.get_ptr_mut(index) else { return };
+    let Some(info) = CONN_INFO.get_ptr_mut(index) else {
+        return;
+    };
     let flow = &packet.flow;
     let value = FlowInfo {
         client: Address::v4(flow.client_be),

@@ -25,7 +25,10 @@ pub fn event(event: Event) {
 /// Counts a packet sent to a backend.
 #[inline(always)]
 pub fn traffic(service: u32, backend: u32, bytes: u64, connections: u64) {
-    for stats in [SERVICE_STATS.get_ptr_mut(service), BACKEND_STATS.get_ptr_mut(backend)] {
+    for stats in [
+        SERVICE_STATS.get_ptr_mut(service),
+        BACKEND_STATS.get_ptr_mut(backend),
+    ] {
         let Some(stats) = stats else { continue };
         // SAFETY: this CPU's own copy.
         let stats = unsafe { &mut *stats };

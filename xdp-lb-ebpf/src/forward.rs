@@ -19,10 +19,17 @@ pub fn send(
     service: &service::Found,
     route: Route,
 ) -> Result<(Reason, u32), Reason> {
-    let backend = BACKENDS.get_ptr(route.backend()).ok_or(Reason::Inconsistent)?;
+    let backend = BACKENDS
+        .get_ptr(route.backend())
+        .ok_or(Reason::Inconsistent)?;
     let identity = identity(backend);
     let connections = u64::from(route.via() != Via::Connection as u32);
-    count::traffic(service.index, route.backend(), packet.len as u64, connections);
+    count::traffic(
+        service.index,
+        route.backend(),
+        packet.len as u64,
+        connections,
+    );
     if identity.flags() & BACKEND_LOCAL != 0 {
         return Err(Reason::Local);
     }
@@ -42,8 +49,12 @@ pub fn send(
 }
 
 /// Reasons by how the route was found.
-const TX: [Reason; 4] =
-    [Reason::TxConnection, Reason::TxScheduled, Reason::TxPersistent, Reason::TxStateless];
+const TX: [Reason; 4] = [
+    Reason::TxConnection,
+    Reason::TxScheduled,
+    Reason::TxPersistent,
+    Reason::TxStateless,
+];
 const REDIRECT: [Reason; 4] = [
     Reason::RedirectConnection,
     Reason::RedirectScheduled,

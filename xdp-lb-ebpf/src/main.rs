@@ -8,7 +8,10 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
-#![expect(internal_features, reason = "64-bit compare-and-exchange has no stable spelling on BPF")]
+#![expect(
+    internal_features,
+    reason = "64-bit compare-and-exchange has no stable spelling on BPF"
+)]
 
 mod atomic;
 mod conn;
@@ -30,7 +33,7 @@ use crate::packet::Frame;
 /// The entry: balances a frame or passes it on.
 #[xdp]
 pub fn xdp_lb(ctx: XdpContext) -> u32 {
-    let frame = Frame::new(&ctx);
+    let frame = Frame::new(ctx.ctx);
     match balance(&frame) {
         Ok((reason, action)) => {
             count::reason(reason);
@@ -58,7 +61,7 @@ fn balance(frame: &Frame) -> Result<(Reason, u32), Reason> {
     let packet = parse::ipv4(frame)?;
     let service = service::find(&packet).ok_or(Reason::NoService)?;
     service::ours(frame, &packet, &service)?;
-    let route = conn::route(&packet, &service)?;
+    let route = conn::route(frame, &packet, &service)?;
     forward::send(frame, &packet, &service, route)
 }
 

@@ -1,15 +1,15 @@
 //! A frame's memory, read and written through one bounds check.
 
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::bindings::xdp_md;
 use xdp_lb_common::addr::Mac;
 use xdp_lb_common::flow::FlowV4;
 
 /// The bytes of a frame.
 #[derive(Clone, Copy)]
 pub struct Frame {
+    ctx: *mut xdp_md,
     start: *mut u8,
     end: *mut u8,
-    ifindex: u32,
 }
 
 /// What the parser found out about a frame.
@@ -31,16 +31,28 @@ pub struct Packet {
 impl Frame {
     /// The frame of a context.
     #[inline(always)]
-    pub fn new(ctx: &XdpContext) -> Self {
+    pub fn new(ctx: *mut xdp_md) -> Self {
         // SAFETY: the kernel passes a valid context.
-        let ifindex = unsafe { (*ctx.ctx).ingress_ifindex };
-        Self { start: ctx.data() as *mut u8, end: ctx.data_end() as *mut u8, ifindex }
+        let (start, end) = unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) };
+        Self {
+            ctx,
+            start: start as *mut u8,
+            end: end as *mut u8,
+        }
+    }
+
+    /// The context, for functions of their own: they look at the frame again, as what the packets of
+    /// a known connection need of it then stays in registers.
+    #[inline(always)]
+    pub fn context(&self) -> *mut xdp_md {
+        self.ctx
     }
 
     /// Index of the interface it came in by.
     #[inline(always)]
     pub fn ifindex(&self) -> u32 {
-        self.ifindex
+        // SAFETY: the kernel passes a valid context.
+        unsafe { (*self.ctx).ingress_ifindex }
     }
 
     /// Octets in the frame.
@@ -53,7 +65,10 @@ impl Frame {
     /// only for the pointer that was compared.
     #[inline(always)]
     pub fn from(&self, offset: usize) -> Self {
-        Self { start: core::hint::black_box(self.start.wrapping_add(offset)), ..*self }
+        Self {
+            start: core::hint::black_box(self.start.wrapping_add(offset)),
+            ..*self
+        }
     }
 
     /// Whether `len` octets from `offset` lie within the frame.

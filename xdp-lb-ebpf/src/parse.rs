@@ -118,5 +118,9 @@ fn ports(frame: &Frame, protocol: u8, at: usize, len: usize) -> Result<Transport
     }
     // SAFETY: within the first eight octets, checked above.
     let both: u32 = unsafe { frame.read(at) };
-    Ok(Transport { client_port_be: both as u16, vip_port_be: (both >> 16) as u16, tcp_flags })
+    Ok(Transport {
+        client_port_be: both as u16,
+        vip_port_be: (both >> 16) as u16,
+        tcp_flags,
+    })
 }

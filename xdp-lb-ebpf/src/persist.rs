@@ -12,7 +12,7 @@ use xdp_lb_common::tick::Tick;
 use crate::conn::{MapPlace, Route, Via, backend_of};
 use crate::maps::{TEMPLATE_INFO, TEMPLATES};
 use crate::packet::Packet;
-use crate::settings::{HASH_KEY, TEMPLATE_MASK};
+use crate::settings::{COEFFICIENTS, TEMPLATE_MASK};
 use crate::{count, service};
 
 #[inline(always)]
@@ -28,9 +28,9 @@ fn places(hash: u64) -> Option<Places<MapPlace>> {
 }
 
 #[inline(always)]
-fn hash(packet: &Packet, service: &service::Found) -> u64 {
+fn hash(client_be: u32, service: &service::Found) -> u64 {
     let mask = service.get().client_mask_be;
-    template_hash_v4(HASH_KEY.load(), service.index, packet.flow.client_be, mask)
+    template_hash_v4(&COEFFICIENTS.load(), service.index, client_be, mask)
 }
 
 #[inline(always)]
@@ -41,21 +41,34 @@ fn expiry(service: &service::Found, now: Tick) -> Tick {
 /// The backend that the client sticks to.
 #[inline(always)]
 pub fn find(packet: &Packet, service: &service::Found, now: Tick) -> Option<Route> {
-    let hash = hash(packet, service);
+    let hash = hash(packet.flow.client_be, service);
     let found = places(hash)?.find(hash, now);
     backend_of(found.state, Via::Persistent)
 }
 
 /// Confirms the client's template and restarts its timer, as a connection of it lives.
 #[inline(never)]
-pub fn touch(packet: &Packet, service: &service::Found, backend: u32, now: Tick) {
-    let hash = hash(packet, service);
+pub fn touch(client_be: u32, service: u32, backend: u32, now: Tick) {
+    let Some(service) = service::at(service) else {
+        return;
+    };
+    let hash = hash(client_be, &service);
     let Some(places) = places(hash) else { return };
     let found = places.find(hash, now);
     if found.exists() && found.state.backend() == backend {
-        let state = found.state.with(Kind::Template, expiry(service, now));
+        let state = found.state.with(Kind::Template, expiry(&service, now));
         let _won = state == found.state || places.update(&found, state);
     }
+}
+
+/// Where a new connection of a client goes.
+#[derive(Clone, Copy)]
+pub struct Placed {
+    /// The route.
+    pub route: Route,
+    /// Index of the template made for it, plus one; 0 if none was. To be described once the connection
+    /// stands: each locked instruction waits for the stores before it, and these miss the cache.
+    pub template: u32,
 }
 
 /// The backend that a new connection of the client goes to: that of its live template, else the one
@@ -66,36 +79,49 @@ pub fn place(
     service: &service::Found,
     now: Tick,
     pick: impl Fn() -> Option<Route>,
-) -> Option<Route> {
-    let hash = hash(packet, service);
+) -> Option<Placed> {
+    let hash = hash(packet.flow.client_be, service);
     let places = places(hash)?;
     let found = places.find(hash, now);
     if let Some(route) = backend_of(found.state, Via::Persistent) {
         // As with IPVS, every new connection restarts the template's timer.
         let state = found.state.with(found.state.kind(), expiry(service, now));
         let _won = state == found.state || places.update(&found, state);
-        return Some(route);
+        return Some(Placed { route, template: 0 });
     }
     let route = pick()?;
+    let without = Placed { route, template: 0 };
     let (backend, generation) = (route.backend(), route.generation());
-    let state = State::new(hash, Kind::TemplateNew, backend, generation, expiry(service, now));
+    let state = State::new(
+        hash,
+        Kind::TemplateNew,
+        backend,
+        generation,
+        expiry(service, now),
+    );
     if found.exists() {
         let _won = places.update(&found, state);
-        return Some(route);
+        return Some(without);
     }
     let claim = template_claim(hash, state.0, now.0);
     if claim == 0 {
         count::event(Event::NoTemplateWay);
-        return Some(route);
+        return Some(without);
     }
     match Inserted::unpack(template_publish(hash, state.0, claim, now.0)) {
-        Inserted::Mine { index, .. } => describe(packet, service, index, now),
+        Inserted::Mine { index, .. } => Some(Placed {
+            route,
+            template: index + 1,
+        }),
         Inserted::Other(other) => {
-            return Some(backend_of(other, Via::Persistent).unwrap_or(route));
+            let route = backend_of(other, Via::Persistent).unwrap_or(route);
+            Some(Placed { route, template: 0 })
         }
-        Inserted::Lost => count::event(Event::RaceLost),
+        Inserted::Lost => {
+            count::event(Event::RaceLost);
+            Some(without)
+        }
     }
-    Some(route)
 }
 
 /// Takes a way of the template table; global as `conn_claim` is.
@@ -111,17 +137,17 @@ pub extern "C" fn template_claim(hash: u64, state: u64, now: u32) -> u64 {
 #[inline(never)]
 pub extern "C" fn template_publish(hash: u64, state: u64, claim: u64, now: u32) -> u64 {
     match (places(hash), Claim::unpack(claim)) {
-        (Some(places), Some(claim)) => {
-            places.publish(&claim, hash, State(state), Tick(now)).pack()
-        }
+        (Some(places), Some(claim)) => places.publish(&claim, hash, State(state), Tick(now)).pack(),
         _ => Inserted::Lost.pack(),
     }
 }
 
 /// Writes the cold half of a way.
 #[inline(always)]
-fn describe(packet: &Packet, service: &service::Found, index: u32, now: Tick) {
-    let Some(info) = TEMPLATE_INFO.get_ptr_mut(index) else { return };
+pub fn describe(packet: &Packet, service: &service::Found, index: u32, now: Tick) {
+    let Some(info) = TEMPLATE_INFO.get_ptr_mut(index) else {
+        return;
+    };
     let flow = &packet.flow;
     let value = FlowInfo {
         client: Address::v4(flow.client_be & service.get().client_mask_be),

@@ -7,15 +7,19 @@ use xdp_lb_common::tick::Tick;
 use crate::conn::{Route, Via, backend};
 use crate::maps::{CURSORS, SLOTS};
 use crate::packet::Packet;
+use crate::persist::Placed;
 use crate::{atomic, persist, service};
 
 /// The backend of a new connection: by the client's persistence, else by the scheduler.
 #[inline(always)]
-pub fn place(packet: &Packet, service: &service::Found, now: Tick) -> Option<Route> {
+pub fn place(packet: &Packet, service: &service::Found, now: Tick) -> Option<Placed> {
     if service.is_persistent() {
         persist::place(packet, service, now, || scheduled(service))
     } else {
-        scheduled(service)
+        Some(Placed {
+            route: scheduled(service)?,
+            template: 0,
+        })
     }
 }
 

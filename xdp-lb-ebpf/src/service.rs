@@ -1,10 +1,12 @@
 //! Which virtual service a packet is for, and whether it is ours to balance.
 
-use xdp_lb_common::addr::FAMILY_V4;
+use xdp_lb_common::addr::{FAMILY_V4, Mac};
 use xdp_lb_common::host::{host_key, host_start, mac_bit};
 use xdp_lb_common::limits::{HOST_SLOTS, MAX_PORTS, MAX_PROBES, SERVICE_INDEX_SLOTS};
 use xdp_lb_common::reason::Reason;
-use xdp_lb_common::service::{SERVICE_HAS_HOSTS, SERVICE_PERSISTENT, Service, index_start_v4};
+use xdp_lb_common::service::{
+    SERVICE_HAS_HOSTS, SERVICE_PERSISTENT, Service, ServiceSlot, index_start_v4,
+};
 
 use crate::maps::{CONTROL, HOSTS, PORTS, SERVICE_INDEX, SERVICES};
 use crate::packet::{Frame, Packet};
@@ -13,8 +15,6 @@ use crate::packet::{Frame, Packet};
 pub struct Found {
     /// Its index.
     pub index: u32,
-    /// The bank its tables are in.
-    bank: u32,
     at: *const Service,
 }
 
@@ -36,35 +36,80 @@ impl Found {
 /// Looks the service of a packet up: by its port, then by any port.
 #[inline(always)]
 pub fn find(packet: &Packet) -> Option<Found> {
-    let control = CONTROL.get_ptr(0)?;
-    // SAFETY: a map value; userspace flips the word while packets read.
-    let bank = unsafe { (&raw const (*control).bank).read_volatile() } as u32 & 1;
+    let bank = bank()?;
     let flow = &packet.flow;
     let index = match probe(bank, flow.vip_be, flow.vip_port_be, flow.protocol) {
         Some(index) => index,
         None => probe(bank, flow.vip_be, 0, flow.protocol)?,
     };
-    Some(Found { index, bank, at: SERVICES.get_ptr(index)? })
+    at(index)
 }
 
+/// The service of an index.
+#[inline(always)]
+pub fn at(index: u32) -> Option<Found> {
+    Some(Found {
+        index,
+        at: SERVICES.get_ptr(index)?,
+    })
+}
+
+/// The bank of the service index and of the host table that is in force.
+#[inline(always)]
+fn bank() -> Option<u32> {
+    let control = CONTROL.get_ptr(0)?;
+    // SAFETY: a map value; userspace flips the word while packets read.
+    Some(unsafe { (&raw const (*control).bank).read_volatile() } as u32 & 1)
+}
+
+/// The service of an address, if there is one.
 #[inline(always)]
 fn probe(bank: u32, vip_be: u32, port_be: u16, protocol: u8) -> Option<u32> {
     let start = index_start_v4(vip_be, port_be, protocol);
-    for step in 0..MAX_PROBES {
-        let at = (start + step) & (SERVICE_INDEX_SLOTS - 1);
-        let slot = SERVICE_INDEX.get(bank * SERVICE_INDEX_SLOTS + at)?;
+    let slot = slot(bank, start)?;
+    if slot.family == 0 {
+        return None;
+    }
+    if is_slot_of(slot, vip_be, port_be, protocol) {
+        return Some(slot.service);
+    }
+    let ports = u64::from(port_be) << 8 | u64::from(protocol);
+    match probe_on(bank, start, vip_be, ports) {
+        u64::MAX => None,
+        index => Some(index as u32),
+    }
+}
+
+/// Goes on where another service stands in the first slot. Global, so that the verifier checks it
+/// once; all ones for none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn probe_on(bank: u32, start: u32, vip_be: u32, ports: u64) -> u64 {
+    for step in 1..MAX_PROBES {
+        let Some(slot) = slot(bank, start + step) else {
+            return u64::MAX;
+        };
         if slot.family == 0 {
-            return None;
+            return u64::MAX;
         }
-        let same = slot.vip.words_be[0] == vip_be
-            && slot.port_be == port_be
-            && slot.protocol == protocol
-            && slot.family == FAMILY_V4;
-        if same {
-            return Some(slot.service);
+        if is_slot_of(slot, vip_be, (ports >> 8) as u16, ports as u8) {
+            return slot.service.into();
         }
     }
-    None
+    u64::MAX
+}
+
+#[inline(always)]
+fn slot(bank: u32, at: u32) -> Option<&'static ServiceSlot> {
+    SERVICE_INDEX.get((bank & 1) * SERVICE_INDEX_SLOTS + (at & (SERVICE_INDEX_SLOTS - 1)))
+}
+
+#[inline(always)]
+fn is_slot_of(slot: &ServiceSlot, vip_be: u32, port_be: u16, protocol: u8) -> bool {
+    slot.vip.words_be[0] == vip_be
+        && slot.port_be == port_be
+        && slot.protocol == protocol
+        && slot.family == FAMILY_V4
 }
 
 /// Whether the packet is this director's to balance: addressed to it, its VIP owned, and not balanced
@@ -82,7 +127,7 @@ pub fn ours(frame: &Frame, packet: &Packet, service: &Found) -> Result<(), Reaso
     }
     if settings.flags & SERVICE_HAS_HOSTS != 0
         && settings.host_filter & mac_bit(packet.source) != 0
-        && is_balanced_already(packet, service)
+        && is_balanced_already(packet.source.0, service.index, packet.flow.client_be) != 0
     {
         return Err(Reason::AlreadyBalanced);
     }
@@ -92,33 +137,52 @@ pub fn ours(frame: &Frame, packet: &Packet, service: &Found) -> Result<(), Reaso
 /// Switches flood frames of hosts they do not know yet; an interface in promiscuous mode sees them.
 #[inline(always)]
 fn is_addressed_here(frame: &Frame, packet: &Packet) -> bool {
-    for step in 0..MAX_PROBES {
-        let at = (frame.ifindex() + step) & (MAX_PORTS - 1);
-        let Some(port) = PORTS.get(at) else { return false };
-        if port.ifindex == frame.ifindex() as u64 {
-            return port.mac == packet.destination.0;
-        }
+    let ifindex = frame.ifindex();
+    let Some(port) = PORTS.get(ifindex & (MAX_PORTS - 1)) else {
+        return false;
+    };
+    if port.ifindex == ifindex as u64 {
+        return port.mac == packet.destination.0;
     }
-    false
+    port_mac(ifindex) == packet.destination.0
 }
 
-/// Whether the frame comes from a host of the service while its IP source is not that host's.
-#[inline(always)]
-fn is_balanced_already(packet: &Packet, service: &Found) -> bool {
-    let key = host_key(packet.source, service.index);
+/// The MAC of an interface that does not stand in its first slot; all ones for none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn port_mac(ifindex: u32) -> u64 {
+    for step in 1..MAX_PROBES {
+        let Some(port) = PORTS.get((ifindex + step) & (MAX_PORTS - 1)) else {
+            return u64::MAX;
+        };
+        if port.ifindex == ifindex as u64 {
+            return port.mac;
+        }
+    }
+    u64::MAX
+}
+
+/// 1 if the frame comes from a host of the service while its IP source is not that host's, else 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_balanced_already(source: u64, service: u32, client_be: u32) -> u32 {
+    let Some(bank) = bank() else { return 0 };
+    let key = host_key(Mac(source), service);
     let start = host_start(key);
-    let mut from_host = false;
+    let mut from_host = 0;
     for step in 0..MAX_PROBES {
         let at = (start + step) & (HOST_SLOTS - 1);
-        let Some(slot) = HOSTS.get(service.bank * HOST_SLOTS + at) else { return false };
+        let Some(slot) = HOSTS.get(bank * HOST_SLOTS + at) else {
+            return 0;
+        };
         if slot.key == 0 {
             return from_host;
         }
         if slot.key == key {
-            if slot.family == FAMILY_V4 as u64 && slot.address.words_be[0] == packet.flow.client_be {
-                return false;
+            if slot.family == FAMILY_V4 as u64 && slot.address.words_be[0] == client_be {
+                return 0;
             }
-            from_host = true;
+            from_host = 1;
         }
     }
     from_host

@@ -3,12 +3,15 @@
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use xdp_lb_common::conn::Kind;
-use xdp_lb_common::hash::HashKey;
+use xdp_lb_common::hash::Coefficients;
 use xdp_lb_common::tick::Tick;
 
-/// The cluster's hash key.
+/// The coefficients of the cluster's hash.
 #[unsafe(no_mangle)]
-pub static HASH_KEY: Global<HashKey> = Global::new(HashKey { k0: 0, k1: 0 });
+pub static COEFFICIENTS: Global<Coefficients> = Global::new(Coefficients {
+    upper: [0; 5],
+    lower: [0; 5],
+});
 
 /// Places of the connection table, minus one.
 #[unsafe(no_mangle)]

@@ -5,13 +5,15 @@
 //! the tables that the kernel must hold and the steps that lead there; [`agent`] drives the machines
 //! and is the only writer of the [`dataplane`]. [`control`] and [`telemetry`] only read snapshots.
 //! [`cli`] is what users type; [`realserver`] is the other side of direct routing; [`sys`] is the
-//! machine, and [`machine`] what all pure machines have in common.
+//! machine the agent runs on.
 //!
-//! `config`, `health` and `plan` are pure: no sockets, no clock, no files, no tasks.
+//! `config`, `health` and `plan` are pure: no sockets, no clock, no tasks, and but for reading the
+//! configuration no files. [`machine`] is the shape of their state machines.
 
 pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod dataplane;
 pub mod health;
 pub mod machine;
@@ -20,3 +22,4 @@ pub mod plan;
 pub mod probe;
 pub mod realserver;
 pub mod sys;
+pub mod telemetry;

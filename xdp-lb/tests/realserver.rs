@@ -1,5 +1,11 @@
 //! `xdp-lb realserver` against a real kernel, in namespaces of its own. Needs root.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests fail as tests do, and a skipped test says so"
+)]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,8 +1,8 @@
 //! Builds, checks, tests and measures xdp-lb: `cargo xtask --help`.
 //!
 //! [`toolchain`] finds or sets up what builds the BPF objects, and [`ebpf`] builds them; every verb
-//! that needs them starts there. [`lint`], [`test`], [`bench`] and [`lab`] are the verbs; [`kernel`] says
-//! whether this machine can run the suites; [`packages`], [`progress`] and [`tree`] are helpers.
+//! that needs them starts there. [`lint`], [`test`], [`lab`] and [`bench`] are the verbs; [`kernel`]
+//! says whether this machine can run suites and lab; [`packages`], [`progress`] and [`tree`] are helpers.
 //!
 //! Nothing here depends on the agent: this must run before the agent can be built.
 
@@ -68,21 +68,17 @@ enum Verb {
     },
 }
 
-fn success(done: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
-    done.map(|()| ExitCode::SUCCESS)
-}
-
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
+        Verb::Toolchain => toolchain::report(),
+        Verb::Ebpf => ebpf::report(),
+        Verb::Lint => lint::run(),
+        Verb::Test { args } => test::run(&args),
         Verb::Lab(args) => lab::run(&args),
-        Verb::Toolchain => success(toolchain::report()),
-        Verb::Ebpf => success(ebpf::report()),
-        Verb::Lint => success(lint::run()),
-        Verb::Test { args } => success(test::run(&args)),
-        Verb::Bench { name, json } => success(bench::run(&name, json.as_deref())),
+        Verb::Bench { name, json } => bench::run(&name, json.as_deref()),
     };
     match done {
-        Ok(code) => code,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             progress::say(format_args!("error: {error:#}"));
             ExitCode::FAILURE

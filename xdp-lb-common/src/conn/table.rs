@@ -16,6 +16,13 @@ pub const CLAIM_TICKS: u32 = 4;
 /// first place cost one memory access less, and below this load balance does not suffer.
 pub const FIRST_PLACE_FILL: u32 = 4;
 
+/// Other ways with the same key that an insertion looks at; more than one needs several CPUs that
+/// insert the same flow at once.
+const MAX_RIVALS: u32 = 3;
+
+/// No number of a way.
+const NO_WAY: u32 = u32::MAX;
+
 /// Attempts to take a way before the flow goes without.
 const ATTEMPTS: usize = 2;
 
@@ -260,22 +267,23 @@ impl<P: Place> Places<P> {
     pub fn publish(&self, claim: &Claim, hash: u64, state: State, now: Tick) -> Inserted {
         let mine = self.place(claim.in_second);
         let claimed = claimed(state, now);
-        if let Some(other) = self.rival(claim, hash, now) {
-            let _released = mine.swap_state(claim.way, claimed, State(0));
-            return Inserted::Other(other);
+        let mut attempt = 0;
+        while attempt < 2 {
+            if let Some(other) = self.rival(claim, hash, now) {
+                let _released = mine.swap_state(claim.way, claimed, State(0));
+                return Inserted::Other(other);
+            }
+            if mine.swap_state(claim.way, claimed, state) {
+                let index = self.index(claim.in_second, claim.way);
+                return Inserted::Mine {
+                    index,
+                    evicted: claim.evicted,
+                };
+            }
+            // A rival in a lower position took the claim away: it is to be found now.
+            attempt += 1;
         }
-        if mine.swap_state(claim.way, claimed, state) {
-            let index = self.index(claim.in_second, claim.way);
-            return Inserted::Mine {
-                index,
-                evicted: claim.evicted,
-            };
-        }
-        // A rival in a lower position took the claim away and publishes within nanoseconds.
-        match self.rival(claim, hash, now) {
-            Some(other) => Inserted::Other(other),
-            None => Inserted::Lost,
-        }
+        Inserted::Lost
     }
 
     /// Looks for another way with the same key. One that is published wins, and so does a claim in a
@@ -283,28 +291,50 @@ impl<P: Place> Places<P> {
     /// one see this claim below them, and yield.)
     #[inline(always)]
     fn rival(&self, claim: &Claim, hash: u64, now: Tick) -> Option<State> {
-        let first = rivals(&self.first, hash, now);
-        let second = rivals(&self.second, hash, now);
-        let others = Rivals {
-            live: (first.live | second.live << WAYS) & !self.own(claim),
-            claimed: (first.claimed | second.claimed << WAYS) & !self.own(claim),
-        };
-        let chosen = if others.live == 0 {
-            others.claimed
-        } else {
-            others.live
-        };
-        if chosen == 0 {
+        let same = same_keys(&self.first, hash) | same_keys(&self.second, hash) << WAYS;
+        let same = same & !self.own(claim);
+        if same == 0 {
             return None;
         }
-        let number = ones((chosen & chosen.wrapping_neg()) - 1) as usize & (2 * WAYS - 1);
-        let (in_second, way) = (number >= WAYS, number % WAYS);
+        self.strongest(same, claim, now)
+    }
+
+    /// The winner among the ways of a mask and a claim; `None` if the claim wins.
+    #[inline(always)]
+    fn strongest(&self, same: u32, claim: &Claim, now: Tick) -> Option<State> {
+        let mut others = same;
+        let mut lowest_claim = NO_WAY;
+        let mut seen = 0;
+        while others != 0 && seen < MAX_RIVALS {
+            let number = ones((others & others.wrapping_neg()) - 1) & (2 * WAYS as u32 - 1);
+            others &= others - 1;
+            seen += 1;
+            let state = self.numbered(number);
+            if state.is_free(now) == 1 {
+                continue;
+            }
+            if state.is_claimed() == 0 {
+                return Some(state);
+            }
+            if lowest_claim == NO_WAY {
+                lowest_claim = number;
+            }
+        }
+        if lowest_claim == NO_WAY {
+            return None;
+        }
+        let (in_second, way) = (lowest_claim >= WAYS as u32, lowest_claim as usize % WAYS);
         let place = self.place(in_second);
         let state = place.state(way);
-        let wins = others.live != 0
-            || self.index(in_second, way) < self.index(claim.in_second, claim.way)
+        let wins = self.index(in_second, way) < self.index(claim.in_second, claim.way)
             || !place.swap_state(way, state, State(0));
         if wins { Some(place.state(way)) } else { None }
+    }
+
+    #[inline(always)]
+    fn numbered(&self, number: u32) -> State {
+        self.place(number >= WAYS as u32)
+            .state(number as usize % WAYS)
     }
 
     /// The bits of a claim's own way: two if both places are the same.
@@ -322,10 +352,17 @@ impl<P: Place> Places<P> {
     #[inline(always)]
     fn free_way(&self, now: Tick) -> Option<(bool, usize)> {
         let first = free_mask(&self.first, now);
-        let second = free_mask(&self.second, now);
         let first_free = ones(first);
-        let in_second = first_free < WAYS as u32 - FIRST_PLACE_FILL && ones(second) > first_free;
-        let mask = if in_second { second } else { first };
+        let (in_second, mask) = if first_free >= WAYS as u32 - FIRST_PLACE_FILL {
+            (false, first)
+        } else {
+            let second = free_mask(&self.second, now);
+            if ones(second) > first_free {
+                (true, second)
+            } else {
+                (false, first)
+            }
+        };
         if mask == 0 {
             return None;
         }
@@ -357,31 +394,17 @@ impl<P: Place> Places<P> {
     }
 }
 
-/// The ways of one or two places that bear a key: a bit each.
-struct Rivals {
-    /// Published and not expired.
-    live: u32,
-    /// Being inserted.
-    claimed: u32,
-}
-
-/// Without a branch, as nearly always there is none.
+/// A bit per way that bears a key, whatever its state. Without a branch, as nearly always there is
+/// none.
 #[inline(always)]
-fn rivals<P: Place>(place: &P, hash: u64, now: Tick) -> Rivals {
-    let mut all = 0;
-    let mut claimed = 0;
+fn same_keys<P: Place>(place: &P, hash: u64) -> u32 {
+    let mut mask = 0;
     let mut way = 0;
     while way < WAYS {
-        let state = place.state(way);
-        let is_live = same_key(place.key(way), hash) & (state.is_free(now) ^ 1);
-        all |= is_live << way;
-        claimed |= (is_live & state.is_claimed()) << way;
+        mask |= same_key(place.key(way), hash) << way;
         way += 1;
     }
-    Rivals {
-        live: all & !claimed,
-        claimed,
-    }
+    mask
 }
 
 /// A bit per way that a new flow may take.

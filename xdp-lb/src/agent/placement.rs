@@ -55,12 +55,32 @@ pub fn check_interfaces(config: &Config, network: &Network) -> Result<(), NoInte
         .chain(carrying)
         .find(|(name, _)| !network.links.contains_key(*name));
     missing.map_or(Ok(()), |(name, whose)| {
-        Err(NoInterface {
-            name: name.clone(),
+        Err(NoInterface::new(name, whose, network))
+    })
+}
+
+/// Interfaces that some VIP is to stand on (`dev`) and that do not exist, now. As with keepalived the
+/// other VIPs are served meanwhile.
+pub fn absent_devices(config: &Config, network: &Network) -> Vec<NoInterface> {
+    let instances = config.vrrp_instances.iter();
+    let devices = instances.flat_map(|instance| {
+        let vips = instance.virtual_addresses.iter();
+        vips.filter_map(|vip| Some((vip.device.as_ref()?, vip.address.addr())))
+    });
+    devices
+        .filter(|(name, _)| !network.links.contains_key(*name))
+        .map(|(name, vip)| NoInterface::new(name, format!("virtual_ipaddress {vip}"), network))
+        .collect()
+}
+
+impl NoInterface {
+    fn new(name: &str, whose: String, network: &Network) -> Self {
+        Self {
+            name: name.to_owned(),
             whose,
             known: network.links.keys().cloned().collect(),
-        })
-    })
+        }
+    }
 }
 
 fn list(names: &[String]) -> String {
@@ -87,6 +107,18 @@ mod tests {
         config.xdp_lb.interfaces = vec!["eth8".to_owned()];
         let error = check_interfaces(&config, &network()).unwrap_err();
         assert_eq!(error.name, "eth8");
+    }
+
+    #[test]
+    fn a_missing_device_of_a_vip_is_no_reason_to_give_up() {
+        let mut config = websocket();
+        assert_eq!(absent_devices(&config, &network()), []);
+        config.vrrp_instances[0].virtual_addresses[0].device = Some("eth9".to_owned());
+        assert_eq!(check_interfaces(&config, &network()), Ok(()));
+        let absent = absent_devices(&config, &network());
+        let line = "there is no interface 'eth9', which virtual_ipaddress 192.168.1.200 asks for; \
+                    this host has eth0, eth1";
+        assert_eq!(absent[0].to_string(), line);
     }
 
     #[test]

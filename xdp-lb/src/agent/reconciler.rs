@@ -126,6 +126,14 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         Ok(())
     }
 
+    /// Takes the program off interfaces that a predecessor has put it on and that nobody wants.
+    pub fn detach_others(&mut self) {
+        let wanted = self.indexes.values().copied().collect();
+        if let Err(reason) = self.writer.dataplane().detach_others(&wanted) {
+            error!("the program stays on interfaces that nobody asks for: {reason}");
+        }
+    }
+
     /// Interfaces that the program is on.
     pub fn attached(&self) -> &BTreeMap<String, AttachedMode> {
         &self.attached
@@ -157,7 +165,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let vips = self.writer.installed().addresses.iter();
         let vips = vips.map(|address| address.address.addr().to_string());
         format!(
-            "balancing {} virtual services over {eligible} of {} real servers on {}; owns {}",
+            "virtual services: {}, real servers: {eligible} of {} ready, program on: {}, VIPs here: {}",
             self.desired.services.len(),
             servers.len(),
             list(on),
@@ -305,12 +313,13 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
     fn attach_to(&mut self, name: &str, ifindex: u32) -> Result<(), Error> {
         let wish = self.placement.mode;
         let mode = self.writer.dataplane().attach(name, ifindex, wish)?;
-        match (wish, mode) {
-            (XdpMode::Auto, AttachedMode::Generic) => warn!(
+        if let (XdpMode::Auto, AttachedMode::Generic) = (wish, mode) {
+            warn!(
                 "{name}: its driver has no XDP; the program runs in the stack, which is slower \
                  (say `--xdp-mode generic` if that is meant)"
-            ),
-            _ => info!("{name}: attached in {} mode", mode.name()),
+            );
+        } else {
+            info!("{name}: attached in {} mode", mode.name());
         }
         self.attached.insert(name.to_owned(), mode);
         self.indexes.insert(name.to_owned(), ifindex);
@@ -346,7 +355,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
 fn list(items: impl Iterator<Item = String>) -> String {
     let items: Vec<_> = items.collect();
     if items.is_empty() {
-        "nothing".to_owned()
+        "none".to_owned()
     } else {
         items.join(", ")
     }
@@ -355,7 +364,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
 /// Waits for a new value; forever if whoever sends them is gone.
 async fn changed<T>(receiver: &mut watch::Receiver<T>) {
     if receiver.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::health::Checks;
-use super::placement::Placement;
+use super::placement::{NoInterface, Placement, absent_devices, check_interfaces};
 use super::reconciler::{Inspection, Reconciler, Sources};
 use super::reload::{differences, needs_restart};
 use super::seams::{Links, PacketPath};
@@ -53,8 +53,22 @@ impl<P, L> fmt::Debug for Parts<P, L> {
     }
 }
 
-/// What an agent asks for when it is told to read its configuration again.
+/// Where in its life an agent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It does its work.
+    Running,
+    /// It is reading its configuration again; [`Phase::Running`] follows.
+    Reloading,
+    /// It is about to end.
+    Ending,
+}
+
+/// What an agent asks of those who started it.
 pub trait Surroundings {
+    /// Takes note of a new phase.
+    fn enter(&mut self, phase: Phase);
+
     /// Reads the configuration again; `None`, having said why, if it is not valid as a whole.
     fn reload(&mut self) -> Option<Config>;
 
@@ -88,6 +102,7 @@ pub struct Agent<P, L> {
     reconciler: JoinHandle<Reconciler<P, L>>,
     stop: CancellationToken,
     config: watch::Sender<Arc<Config>>,
+    network: watch::Receiver<Network>,
     checks: Checks,
 }
 
@@ -106,22 +121,24 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     let took_over = packet_path.took_over();
     let installed = found(&packet_path, &config, leftovers, &network.borrow());
     let placement = Placement::of(&config);
+    warn_about(&config, absent_devices(&config, &network.borrow()));
     resolved(&config, &mut network).await;
     let (config, config_seen) = watch::channel(Arc::new(config));
     let sources = Sources {
         config: config_seen,
         health: checks.verdicts(),
-        network,
+        network: network.clone(),
         inspections,
     };
     let mut reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
     if let Err(reason) = reconciler.attach() {
         let (packet_path, _) = reconciler.into_parts();
-        if !took_over {
-            packet_path.remove()?;
+        if !took_over && let Err(left) = packet_path.remove() {
+            error!("something is left behind: {left}");
         }
         return Err(reason.into());
     }
+    reconciler.detach_others();
     reconciler.reconcile().await;
     info!("{}", reconciler.summary());
     let stop = CancellationToken::new();
@@ -136,6 +153,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         reconciler,
         stop,
         config,
+        network,
         checks,
     })
 }
@@ -161,6 +179,16 @@ fn found<P: PacketPath>(
     installed
 }
 
+/// Says what of a valid configuration has no effect, now or in this version.
+fn warn_about(config: &Config, absent: impl IntoIterator<Item = NoInterface>) {
+    for absent in absent {
+        warn!("{absent}; it is used as soon as it exists");
+    }
+    for limit in vrrp::limits(config) {
+        warn!("{limit}");
+    }
+}
+
 async fn resolved(config: &Config, network: &mut watch::Receiver<Network>) {
     let servers = real_server_addresses(config);
     let all = |network: &Network| servers.iter().all(|ip| network.reach.contains_key(ip));
@@ -178,6 +206,7 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
     ) -> Result<Ending, Error> {
         let mut agent = self;
         loop {
+            surroundings.enter(Phase::Running);
             let signal = tokio::select! {
                 // It ends only by a defect: nobody has stopped it.
                 ended = &mut agent.reconciler => {
@@ -186,6 +215,11 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
                 }
                 signal = signals.recv() => signal,
             };
+            let phase = match signal {
+                Some(Signal::Reload) => Phase::Reloading,
+                Some(Signal::Leave | Signal::Stop) | None => Phase::Ending,
+            };
+            surroundings.enter(phase);
             match signal {
                 Some(Signal::Reload) => agent.reload(surroundings).await,
                 Some(Signal::Leave) => return agent.leave().await,
@@ -212,6 +246,10 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         if differences.is_empty() {
             info!("nothing changes");
         }
+        let network = self.network.borrow().clone();
+        let missing = check_interfaces(&new, &network).err();
+        let absent = absent_devices(&new, &network);
+        warn_about(&new, missing.into_iter().chain(absent));
         surroundings.resolve(real_server_addresses(&new));
         self.checks.reload(&new).await;
         self.config.send_replace(Arc::new(new));
@@ -284,9 +322,14 @@ mod tests {
     struct File {
         next: Option<Config>,
         resolving: BTreeSet<IpAddr>,
+        phases: Vec<Phase>,
     }
 
     impl Surroundings for File {
+        fn enter(&mut self, phase: Phase) {
+            self.phases.push(phase);
+        }
+
         fn reload(&mut self) -> Option<Config> {
             self.next.take()
         }
@@ -308,6 +351,7 @@ mod tests {
         let mut file = File {
             next,
             resolving: BTreeSet::new(),
+            phases: Vec::new(),
         };
         let ending = agent.run(receiver, &mut file).await.unwrap();
         (ending, file)
@@ -365,6 +409,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_program_leaves_interfaces_that_only_a_predecessor_wanted() {
+        let (bench, parts) = bench(Inherited::default());
+        bench.kernel.state().attached.push(("eth7".to_owned(), 7));
+        let _agent = start(parts).await.unwrap();
+        let state = bench.kernel.state();
+        let attached: Vec<_> = state
+            .attached
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        assert_eq!(attached, ["eth0", "eth1"]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn vips_of_a_predecessor_go_unless_they_are_wanted() {
         let (bench, mut parts) = bench(Inherited::default());
         let wanted = owned_addresses(&parts.config, &vrrp::ownership(&parts.config), &network());
@@ -396,6 +454,8 @@ mod tests {
         let config = agent.config.subscribe();
         let (_, file) = run(agent, &[Signal::Reload, Signal::Leave], Some(next)).await;
         assert_eq!(file.resolving.len(), 1);
+        let (running, reloading, ending) = (Phase::Running, Phase::Reloading, Phase::Ending);
+        assert_eq!(file.phases, [running, reloading, running, ending]);
         let config = config.borrow();
         assert_eq!(config.virtual_servers[0].real_servers.len(), 1);
         assert_ne!(config.xdp_lb.connections, 7, "only a restart changes that");

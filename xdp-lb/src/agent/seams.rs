@@ -1,5 +1,6 @@
 //! What the agent needs of the kernel beside the tables, so that it can be tested without one.
 
+use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::net::Ipv4Addr;
 
@@ -49,6 +50,10 @@ pub trait PacketPath: Dataplane + Sized + 'static {
         ifindex: u32,
         mode: XdpMode,
     ) -> Result<AttachedMode, Error>;
+
+    /// Takes the program off all interfaces but these, by index: off those that a predecessor has
+    /// put it on and that nobody wants now.
+    fn detach_others(&mut self, wanted: &BTreeSet<u32>) -> Result<(), Error>;
 
     /// Takes the program off every interface and removes all tables.
     fn remove(self) -> Result<(), Error>;

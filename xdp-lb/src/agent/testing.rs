@@ -98,6 +98,12 @@ impl PacketPath for FakeDataplane {
         Ok(AttachedMode::Native)
     }
 
+    fn detach_others(&mut self, wanted: &BTreeSet<u32>) -> Result<(), Error> {
+        let attached = &mut self.kernel.state().attached;
+        attached.retain(|(_, ifindex)| wanted.contains(ifindex));
+        Ok(())
+    }
+
     fn remove(self) -> Result<(), Error> {
         let mut state = self.kernel.state();
         state.attached.clear();

@@ -93,7 +93,7 @@ fn outcome(
             usable,
             diagnostics.count(Severity::Error),
             diagnostics.count(Severity::Warning),
-            diagnostics.to_json(),
+            &diagnostics.to_json(),
         );
     }
     let verdict = config.map_or_else(
@@ -129,7 +129,7 @@ fn unreadable(args: &CheckArgs, error: &ReadError) -> Report {
         "line": null, "column": null, "end_line": null, "end_column": null,
         "labels": [], "notes": [], "help": null, "suggestion": null,
     });
-    json_report(args, false, 1, 0, json!([item]))
+    json_report(args, false, 1, 0, &json!([item]))
 }
 
 fn json_report(
@@ -137,7 +137,7 @@ fn json_report(
     usable: bool,
     errors: usize,
     warnings: usize,
-    diagnostics: Value,
+    diagnostics: &Value,
 ) -> Report {
     let report = json!({
         "file": args.file.display().to_string(),
@@ -170,4 +170,103 @@ fn contents(config: &Config) -> String {
         some(real_servers, "real server"),
     ]
     .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn check(text: &str, format: Format, deny_warnings: bool) -> Report {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("test.conf");
+        std::fs::write(&file, text).unwrap();
+        checked(&file, format, deny_warnings)
+    }
+
+    fn checked(file: &Path, format: Format, deny_warnings: bool) -> Report {
+        let args = CheckArgs {
+            file: file.to_path_buf(),
+            format,
+            deny_warnings,
+        };
+        report(&args, false)
+    }
+
+    const CLEAN: &str = "global_defs {\n    router_id web\n}\n";
+    const WARNED: &str = "global_defs {\n    routerid web\n}\n";
+    const WRONG: &str = "virtual_server 10.0.0.1 80\n";
+
+    #[test]
+    fn the_summary_says_whether_the_file_can_be_used() {
+        let cases = [
+            (
+                CLEAN,
+                false,
+                true,
+                "can be used (0 VRRP instances, 0 virtual servers, 0 real servers): no problems\n",
+            ),
+            (
+                WARNED,
+                false,
+                true,
+                "can be used (0 VRRP instances, 0 virtual servers, 0 real servers): 1 warning\n",
+            ),
+            (
+                WARNED,
+                true,
+                false,
+                "cannot be used: 1 warning (warnings are denied)\n",
+            ),
+            (WRONG, false, false, "cannot be used: 1 error\n"),
+        ];
+        for (text, deny_warnings, usable, summary) in cases {
+            let report = check(text, Format::Text, deny_warnings);
+            assert_eq!(report.usable, usable, "{text}");
+            let said = report.stdout.split_once(": ").map(|(_, said)| said);
+            assert_eq!(said, Some(summary), "{text}");
+            assert_eq!(report.stderr.is_empty(), text == CLEAN, "{text}");
+        }
+    }
+
+    #[test]
+    fn json_places_every_diagnostic() {
+        let report = check(WARNED, Format::Json, false);
+        assert_eq!(report.stderr, "");
+        let json: Value = serde_json::from_str(&report.stdout).unwrap();
+        assert_eq!(json["usable"], true);
+        assert_eq!((&json["errors"], &json["warnings"]), (&json!(0), &json!(1)));
+        let item = &json["diagnostics"][0];
+        let file = json["file"].clone();
+        let place = |column: usize, end_column: usize| json!({"file": file, "line": 2, "column": column, "end_line": 2, "end_column": end_column});
+        for (key, value) in place(5, 13).as_object().unwrap() {
+            assert_eq!(&item[key], value, "{key}");
+        }
+        assert_eq!(item["severity"], "warning");
+        assert_eq!(item["code"], "unknown-keyword");
+        assert_eq!(
+            item["message"],
+            "unknown keyword 'routerid'; did you mean 'router_id'?"
+        );
+        assert_eq!(item["suggestion"]["replacement"], "router_id");
+        assert_eq!(item["labels"][0]["text"], "ignored, as keepalived does");
+    }
+
+    #[test]
+    fn an_unreadable_file_is_one_line_or_one_diagnostic() {
+        let missing = Path::new("/nonexistent/keepalived.conf");
+        let text = checked(missing, Format::Text, false);
+        assert!(!text.usable);
+        assert_eq!(text.stdout, "");
+        assert_eq!(
+            text.stderr,
+            "error: no configuration file /nonexistent/keepalived.conf: create it, or name another one with -f FILE\n"
+        );
+        let json = checked(missing, Format::Json, false);
+        assert!(!json.usable);
+        let json: Value = serde_json::from_str(&json.stdout).unwrap();
+        assert_eq!(json["diagnostics"][0]["code"], "file-missing");
+        assert_eq!(json["usable"], false);
+    }
 }

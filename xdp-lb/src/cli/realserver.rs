@@ -128,11 +128,10 @@ fn complain(findings: &[Finding]) -> ExitCode {
 }
 
 fn exit_code(findings: &[Finding]) -> ExitCode {
-    match findings
-        .iter()
-        .any(|finding| finding.verdict == Verdict::Wrong)
-    {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
+    let is_wrong = |finding: &Finding| finding.verdict == Verdict::Wrong;
+    if findings.iter().any(is_wrong) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     }
 }

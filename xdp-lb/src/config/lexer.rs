@@ -96,9 +96,7 @@ impl Lexer<'_> {
     fn plain_word(&mut self) {
         let start = self.at;
         let rest = self.rest();
-        let len = rest
-            .find(|c| is_blank(c) || matches!(c, '\n' | '{' | '}' | '#' | '!' | '"'))
-            .unwrap_or(rest.len());
+        let len = plain_word_length(rest);
         let text = rest.get(..len).unwrap_or("").to_owned();
         self.at += len;
         self.push_word(text, false, start);
@@ -215,6 +213,23 @@ impl Lexer<'_> {
     }
 }
 
+/// Bytes of the word without quotes that `text` starts with. The braces of `${NAME}` belong to it.
+fn plain_word_length(text: &str) -> usize {
+    let mut inside = false;
+    let mut before = None;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' if before == Some('$') => inside = true,
+            '}' if inside => inside = false,
+            '{' | '}' | '\n' | '#' | '!' | '"' => return at,
+            _ if is_blank(c) => return at,
+            _ => {}
+        }
+        before = Some(c);
+    }
+    text.len()
+}
+
 /// White space that separates words: C's `isspace` without the line feed.
 const fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\x0b' | '\x0c')
@@ -254,6 +269,7 @@ mod tests {
             ("vrrp_script name{", "vrrp_script name { ;"),
             ("a{b}}c", "a { b } } c ;"),
             ("a # b { \" \nc", "a ; c ;"),
+            ("a ${b}c{d ${e f} }", "a ${b}c { d ${e f } } ;"),
             ("! all of it", ";"),
             ("lo#foo", "lo ;"),
             ("lo!foo bar", "lo ;"),

@@ -1,8 +1,8 @@
 //! keepalived.conf: from a file to what it means.
 //!
 //! ```text
-//! file ─► source ─► lexer ─► parser ─► ast ─► lower ─► model::Config
-//!                      └────────┴──keywords────┘  └──► diagnostic
+//! file ─► source ─► lexer ─► expand ─► parser ─► ast ─► lower ─► model::Config
+//!                                       └── keywords ───┘  └──► diagnostic
 //! ```
 //!
 //! In: the path of a file ([`load`]) or its bytes ([`parse`]). Out: a [`Loaded`], a configuration in
@@ -12,6 +12,7 @@
 
 pub mod ast;
 pub mod diagnostic;
+mod expand;
 pub mod keywords;
 mod lexer;
 pub mod lower;
@@ -67,6 +68,7 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Loaded, Diagnostics> {
     let file = sources.add(name, bytes);
     let mut diagnostics = Collector::default();
     let tokens = lexer::lex(file, sources.text(file), &mut diagnostics);
+    let tokens = expand::expand(tokens, &mut diagnostics);
     let tree = parser::parse(tokens, &sources, &mut diagnostics);
     let config = lower::lower(&tree, &sources, &mut diagnostics);
     let diagnostics = Diagnostics::new(sources, diagnostics);

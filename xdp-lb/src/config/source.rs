@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 /// Longest configuration that is read, bytes: several times a file that fills every table of a director.
 pub const MAX_BYTES: u64 = 16 << 20;
 
+/// Longest line, bytes. keepalived itself stops far below.
+const MAX_LINE: usize = 1 << 16;
+
 /// Which of the [`Sources`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId(usize);
@@ -28,6 +31,7 @@ pub struct Span {
 
 impl Span {
     /// From the start of this one to the end of `other`; both in one file.
+    #[must_use]
     pub fn to(self, other: Self) -> Self {
         Self {
             end: other.end.max(self.start),
@@ -167,6 +171,14 @@ pub enum ReadError {
         /// The file.
         path: PathBuf,
     },
+    /// It has a line longer than 64 KiB.
+    #[error("{} is not a configuration: its line {line} is longer than {} KiB; name a keepalived.conf with -f FILE", path.display(), MAX_LINE >> 10)]
+    LongLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
     /// Anything else.
     #[error("cannot read {}: {source}; check the file and the disk it is on", path.display())]
     Other {
@@ -186,6 +198,7 @@ impl ReadError {
             Self::Directory { .. } => "file-is-directory",
             Self::Binary { .. } => "file-binary",
             Self::TooLong { .. } => "file-too-long",
+            Self::LongLine { .. } => "file-long-line",
             Self::Other { .. } => "file-unreadable",
         }
     }
@@ -204,15 +217,19 @@ pub fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
             _ => ReadError::Other { path, source },
         });
     }
+    let path = path.to_path_buf();
     if bytes.len() as u64 > MAX_BYTES {
-        let path = path.to_path_buf();
         return Err(ReadError::TooLong { path });
     }
-    match bytes.iter().position(|&byte| byte == 0) {
+    if let Some(offset) = bytes.iter().position(|&byte| byte == 0) {
+        return Err(ReadError::Binary { path, offset });
+    }
+    let mut lines = bytes.split(|&byte| byte == b'\n');
+    match lines.position(|line| line.len() > MAX_LINE) {
         None => Ok(bytes),
-        Some(offset) => Err(ReadError::Binary {
-            path: path.to_path_buf(),
-            offset,
+        Some(before) => Err(ReadError::LongLine {
+            path,
+            line: before + 1,
         }),
     }
 }
@@ -254,7 +271,13 @@ mod tests {
             error(&binary),
             ReadError::Binary { offset: 4, .. }
         ));
-        for path in [folder.path(), &missing, &below_a_file, &binary] {
+        let long_line = folder.path().join("long_line");
+        std::fs::write(&long_line, format!("a\n{}", "}".repeat(MAX_LINE + 1))).unwrap();
+        assert!(matches!(
+            error(&long_line),
+            ReadError::LongLine { line: 2, .. }
+        ));
+        for path in [folder.path(), &missing, &below_a_file, &binary, &long_line] {
             let message = error(path).to_string();
             assert!(message.contains(&path.display().to_string()), "{message}");
             assert!(!message.contains('\n'), "{message}");

@@ -145,9 +145,9 @@ mod tests {
         Outcome::Failed(Failure::Refused)
     }
 
-    fn down(failures: u32) -> Option<Turn> {
+    fn down(failures: u32) -> Turn {
         let failure = Failure::Refused;
-        Some(Turn::Down { failure, failures })
+        Turn::Down { failure, failures }
     }
 
     /// `delay_loop 5`, `retry 2`, `delay_before_retry 1`.
@@ -166,7 +166,7 @@ mod tests {
     fn the_first_check_needs_no_retry() {
         let mut check = check(Prior::Unknown);
         assert!(check.is_up());
-        assert_eq!(probed(&mut check, failed()), down(1));
+        assert_eq!(probed(&mut check, failed()), Some(down(1)));
         assert!(!check.is_up());
     }
 
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(probed(&mut check, failed()), None);
         assert_eq!(check.due(), Some(seconds(6)), "delay_before_retry");
         assert_eq!(probed(&mut check, failed()), None);
-        assert_eq!(probed(&mut check, failed()), down(3));
+        assert_eq!(probed(&mut check, failed()), Some(down(3)));
         assert_eq!(check.due(), Some(seconds(12)), "delay_loop again");
     }
 
@@ -209,7 +209,7 @@ mod tests {
         let stuck = Outcome::Inconclusive("too many open files".to_owned());
         assert_eq!(probed(&mut check, stuck), None);
         assert!(check.is_up());
-        assert_eq!(probed(&mut check, failed()), down(3));
+        assert_eq!(probed(&mut check, failed()), Some(down(3)));
     }
 
     #[test]

@@ -161,31 +161,12 @@ impl Monitor {
         ids.all(|id| self.checks.get(id).is_none_or(|(_, check)| check.is_up()))
     }
 
-    /// Checks of the same probe go on where they are, whatever their timing is now.
     fn reconfigure(&mut self, now: Now, targets: Vec<Target>, actions: &mut Vec<Action>) {
         let mut gone = std::mem::take(&mut self.servers);
-        for Target { server, checks } in targets {
-            let had = gone.remove(&server);
-            let prior = match (&had, self.health.get(&server)) {
-                (Some(_), Some(health)) if !health.up => Prior::Down,
-                _ => Prior::Unknown,
-            };
-            let is_new = had.is_none();
-            let mut had = had.unwrap_or_default();
-            let ids = checks.into_iter().map(|config| {
-                let kept = self.keep(now, &mut had, &config);
-                kept.unwrap_or_else(|| self.add(now, server, config, prior))
-            });
-            let ids = ids.collect();
-            self.servers.insert(server, ids);
-            self.drop_checks(had);
-            if is_new {
-                self.joins += 1;
-                let (up, joined) = (true, self.joins);
-                self.health.insert(server, ServerHealth { up, joined });
-            } else if self.judge(server) {
-                let verdict = Verdict::Up;
-                actions.push(Action::Report(Report { server, verdict }));
+        for target in targets {
+            match gone.remove(&target.server) {
+                None => self.join(now, target),
+                Some(had) => self.retarget(now, target, had, actions),
             }
         }
         for (server, ids) in gone {
@@ -193,6 +174,45 @@ impl Monitor {
             self.drop_checks(ids);
         }
         actions.push(Action::Publish);
+    }
+
+    /// A server that comes while others stand joins them last.
+    fn join(&mut self, now: Now, target: Target) {
+        let Target { server, checks } = target;
+        let ids = checks
+            .into_iter()
+            .map(|c| self.add(now, server, c, Prior::Unknown));
+        let ids = ids.collect();
+        self.servers.insert(server, ids);
+        self.joins += 1;
+        let (up, joined) = (true, self.joins);
+        self.health.insert(server, ServerHealth { up, joined });
+    }
+
+    /// Checks of the same probe go on where they are, whatever their timing is now; others start
+    /// from the server's verdict.
+    fn retarget(
+        &mut self,
+        now: Now,
+        target: Target,
+        mut had: Vec<CheckId>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Target { server, checks } = target;
+        let is_down = self.health.get(&server).is_some_and(|health| !health.up);
+        let prior = if is_down { Prior::Down } else { Prior::Unknown };
+        let ids = checks.into_iter().map(|config| {
+            let kept = self.keep(now, &mut had, &config);
+            kept.unwrap_or_else(|| self.add(now, server, config, prior))
+        });
+        let ids = ids.collect();
+        self.servers.insert(server, ids);
+        self.drop_checks(had);
+        // Its failing check may be gone; none that is new can fail yet.
+        if self.judge(server) {
+            let verdict = Verdict::Up;
+            actions.push(Action::Report(Report { server, verdict }));
+        }
     }
 
     fn keep(

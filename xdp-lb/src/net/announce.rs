@@ -48,7 +48,7 @@ pub struct Announcer {
 }
 
 impl Announcer {
-    /// Opens a packet socket; needs CAP_NET_RAW.
+    /// Opens a packet socket; needs `CAP_NET_RAW`.
     pub fn open() -> Result<Self, Error> {
         // Protocol 0: it sends only, and the kernel need not copy any frame to it.
         let opened = socket(
@@ -116,8 +116,10 @@ mod tests {
     const CAPTURED_VMAC: &str = "ffffffffffff 00005e000133 0806 0001080006040001 \
                                  00005e000133 0a090032 ffffffffffff 0a090032";
 
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
+        let byte = |pair: &[u32]| u8::try_from(pair[0] << 4 | pair[1]).unwrap();
+        digits.chunks(2).map(byte).collect()
     }
 
     #[test]
@@ -128,7 +130,7 @@ mod tests {
             ([0, 0, 0x5e, 0, 1, 0x33], CAPTURED_VMAC),
         ] {
             let frame = frame(Mac::from_octets(mac), vip);
-            assert_eq!(hex(&frame), captured.replace(char::is_whitespace, ""));
+            assert_eq!(frame.to_vec(), bytes(captured));
         }
     }
 

@@ -123,7 +123,7 @@ impl Netlink {
     }
 
     /// Has the kernel resolve a neighbour if it does not know it, or check it if it is STALE, as a
-    /// packet to it would (NTF_USE); returns at once.
+    /// packet to it would (`NTF_USE`); returns at once.
     ///
     /// Must not be used on a permanent entry: kernels since 5.16 make it an ordinary one.
     pub(crate) async fn resolve(&self, hop: Hop) -> Result<(), Error> {
@@ -151,7 +151,7 @@ impl Netlink {
         }
     }
 
-    /// Sends a request with these flags beside NLM_F_REQUEST, and collects the answer. `operation`
+    /// Sends a request with these flags beside `NLM_F_REQUEST`, and collects the answer. `operation`
     /// names it in errors, as the object of "cannot".
     pub(crate) async fn request(
         &self,
@@ -250,7 +250,6 @@ impl Notifications {
             MulticastGroup::Ipv6Ifaddr,
             MulticastGroup::Ipv6Route,
             MulticastGroup::Ipv6Rule,
-            MulticastGroup::Nexthop,
         ])
         .map_err(Error::Open)?;
         enlarge(connection.socket_mut().socket_mut());

@@ -1,7 +1,7 @@
 //! `TCP_CHECK`: a connection is established in time.
 //!
-//! Once it stands the connection is closed by a reset: the server's backlog is free at once, and no
-//! TIME_WAIT piles up here that would use up local ports on a director with many checks.
+//! Once it stands the connection is closed by a reset: the server's backlog is free at once, and
+//! nothing waits here for the peer's last word, using up a local port for each check of a minute.
 
 use std::io;
 use std::net::SocketAddr;

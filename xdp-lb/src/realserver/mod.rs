@@ -31,7 +31,7 @@ use crate::net::addresses::Addresses;
 use crate::net::netlink::host_net;
 use crate::plan::desired::OwnedAddress;
 
-/// RT_SCOPE_HOST: such an address is never chosen as the source of this host's own connections.
+/// `RT_SCOPE_HOST`: such an address is never chosen as the source of this host's own connections.
 const SCOPE_HOST: u8 = 254;
 
 /// Why a real server could not be set up, undone or looked at.

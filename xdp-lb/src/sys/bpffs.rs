@@ -77,9 +77,10 @@ fn ensure_at(path: &Path, private: bool) -> Result<State, Error> {
         path: path.to_owned(),
         source: errno.into(),
     })?;
-    match private {
-        true => Ok(State::MountedPrivately),
-        false => Ok(State::Mounted),
+    if private {
+        Ok(State::MountedPrivately)
+    } else {
+        Ok(State::Mounted)
     }
 }
 

@@ -22,7 +22,7 @@ pub enum Error {
 
 /// The clock of the running kernel.
 ///
-/// Jiffies as BPF reads them (`bpf_jiffies64`) advance CONFIG_HZ times a second, which is neither
+/// Jiffies as BPF reads them (`bpf_jiffies64`) advance `CONFIG_HZ` times a second, which is neither
 /// `USER_HZ` (`sysconf(_SC_CLK_TCK)`) nor, in a container, what a `/boot/config` at hand says. But the
 /// coarse clocks advance with the same timer tick, and the kernel gives their resolution as exactly
 /// its length, `TICK_NSEC`, to anybody.
@@ -85,12 +85,11 @@ mod tests {
             .arg("/proc/config.gz")
             .output()
             .ok()?;
-        let text = match config.status.success() {
-            true => String::from_utf8(config.stdout).ok()?,
-            false => {
-                let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
-                std::fs::read_to_string(format!("/boot/config-{}", release.trim())).ok()?
-            }
+        let text = if config.status.success() {
+            String::from_utf8(config.stdout).ok()?
+        } else {
+            let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+            std::fs::read_to_string(format!("/boot/config-{}", release.trim())).ok()?
         };
         text.lines()
             .find_map(|line| line.strip_prefix("CONFIG_HZ="))?

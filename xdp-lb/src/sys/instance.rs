@@ -60,9 +60,10 @@ impl FromStr for Name {
         let valid = (1..=32).contains(&text.len())
             && text.chars().all(allowed)
             && !matches!(text, "." | "..");
-        match valid {
-            true => Ok(Self(text.to_owned())),
-            false => Err(InvalidName(text.to_owned())),
+        if valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidName(text.to_owned()))
         }
     }
 }

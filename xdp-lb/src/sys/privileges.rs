@@ -16,7 +16,7 @@ pub enum Capability {
     Bpf = 39,
 }
 
-/// CAP_SYS_ADMIN stands for the newer CAP_BPF and CAP_PERFMON, in the kernel too.
+/// `CAP_SYS_ADMIN` stands for the newer `CAP_BPF` and `CAP_PERFMON`, in the kernel too.
 const SYS_ADMIN: u32 = 21;
 
 /// What a director needs.

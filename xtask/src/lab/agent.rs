@@ -13,10 +13,10 @@ use xdp_lb_tests::netns::Netns;
 use xdp_lb_tests::process::Process;
 use xdp_lb_tests::{http, link, wait};
 
-use super::build::Built;
 use super::down::remove;
 use super::findings::Stop;
 use super::ledger::Ledger;
+use super::needs::Built;
 use super::seed::Seed;
 
 /// What the agent may take until it balances.
@@ -131,6 +131,11 @@ impl Agent {
     pub(crate) fn scrape(&self) -> Result<Scrape> {
         let answer = http::get(&self.netns, METRICS, "/metrics")?;
         Ok(Scrape::parse(&answer.body))
+    }
+
+    /// An error with the log's end if it has ended.
+    pub(crate) fn expect_running(&mut self) -> Result<()> {
+        self.process.expect_running()
     }
 
     /// The binary it runs.

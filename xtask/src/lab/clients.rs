@@ -12,7 +12,7 @@ use xdp_lb_tests::process::Process;
 use xdp_lb_tests::wait;
 
 use super::cluster::Cluster;
-use super::packages::PYTHON;
+use super::needs::PYTHON;
 
 /// What one run of `http_clients.py` saw.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -80,11 +80,15 @@ enum Event {
 pub(crate) enum Ask {
     /// So many requests each, one right after the other.
     Times(u32),
-    /// So many requests each, ten a second.
-    Slowly(u32),
+    /// For so long, ten times a second.
+    For(Duration),
     /// Ten a second, until a server answers that is not the first that did.
     UntilOther,
 }
+
+/// The pace of clients that do not ask as fast as they can.
+const PER_SECOND: u64 = 10;
+const EVERY: &str = "0.1";
 
 /// HTTP clients that are at it.
 #[derive(Debug)]
@@ -112,10 +116,11 @@ impl HttpClients {
             .args(["--port", &first_port.to_string()]);
         match ask {
             Ask::Times(times) => command.args(["--requests", &times.to_string()]),
-            Ask::Slowly(times) => {
-                command.args(["--requests", &times.to_string(), "--every", "0.1"])
+            Ask::For(time) => {
+                let times = time.as_secs() * PER_SECOND;
+                command.args(["--requests", &times.to_string(), "--every", EVERY])
             }
-            Ask::UntilOther => command.args(["--until-other", "--every", "0.1"]),
+            Ask::UntilOther => command.args(["--until-other", "--every", EVERY]),
         };
         let process = cluster.start_client(name, &mut command)?;
         Ok(Self { process })

@@ -14,8 +14,8 @@ use xdp_lb_tests::process::Process;
 use xdp_lb_tests::xdp::Pass;
 
 use super::agent::Agent;
-use super::build::Built;
 use super::ledger::Ledger;
+use super::needs::Built;
 use super::seed::Seed;
 use super::server::RealServer;
 use super::steps::Steps;

@@ -2,21 +2,21 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
 use xdp_lb_tests::netns::Netns;
 use xdp_lb_tests::process::end_group;
 
-use super::ledger::{self, Entries};
+use super::ledger::{self, Entries, Undo};
 use super::steps::tell;
 
 /// What a process gets to end by itself; the director takes back its VIPs and pins meanwhile.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Removes them all.
-pub(crate) fn run() -> Result<ExitCode> {
+pub(crate) fn run() -> Result<()> {
     let mut removed = 0;
     for (path, entries) in ledger::all()? {
         if entries.owner.is_alive() && !entries.kept {
@@ -37,13 +37,21 @@ pub(crate) fn run() -> Result<ExitCode> {
     if removed == 0 {
         tell("no cluster to remove\n");
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn take_down(entries: &Entries) -> Result<()> {
     // Last started, first ended: the director before the servers.
     for process in entries.processes.iter().rev() {
         end_group(process.pid, process.started, GRACE)?;
+    }
+    for Undo { namespace, words } in &entries.undo {
+        if let (Some(netns), [program, rest @ ..]) = (Netns::existing(namespace), &words[..]) {
+            // Of what it could undo, most goes with the namespace.
+            if let Err(error) = netns.output(Command::new(program).args(rest)) {
+                tell(&format!("warning: {error:#}\n"));
+            }
+        }
     }
     for name in &entries.namespaces {
         if let Some(mut netns) = Netns::existing(name) {

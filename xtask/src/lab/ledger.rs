@@ -37,6 +37,15 @@ impl Running {
     }
 }
 
+/// A command that undoes something.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Undo {
+    /// The namespace to run it in.
+    pub(crate) namespace: String,
+    /// Program and arguments.
+    pub(crate) words: Vec<String>,
+}
+
 /// Everything of one run.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Entries {
@@ -48,6 +57,8 @@ pub(crate) struct Entries {
     pub(crate) namespaces: Vec<String>,
     /// Processes, in the order they were started.
     pub(crate) processes: Vec<Running>,
+    /// What undoes what was set up inside namespaces.
+    pub(crate) undo: Vec<Undo>,
     /// Files and folders to remove.
     pub(crate) paths: Vec<PathBuf>,
 }
@@ -70,6 +81,7 @@ impl Ledger {
                 kept: false,
                 namespaces: Vec::new(),
                 processes: Vec::new(),
+                undo: Vec::new(),
                 paths: Vec::new(),
             },
         };
@@ -91,6 +103,12 @@ impl Ledger {
         };
         let name = process.name().to_owned();
         self.entries.processes.push(Running { name, pid, started });
+        self.write()
+    }
+
+    /// Writes down what undoes something that is about to be set up.
+    pub(crate) fn undo(&mut self, undo: Undo) -> Result<()> {
+        self.entries.undo.push(undo);
         self.write()
     }
 

@@ -1,6 +1,6 @@
 //! `cargo xtask lab`: the main job on one machine, judged.
 //!
-//! [`packages`] and [`build`] make sure of what is needed; [`cluster`] puts up client, director and
+//! [`needs`] builds, installs and asks the kernel; [`cluster`] puts up client, director and
 //! real servers as namespaces on one switch; [`websocket`] sends real clients through it, breaks a
 //! server and brings it back, and returns [`findings`]; [`judge`] turns those into PASS and FAIL;
 //! [`report`] prints them. [`ledger`] remembers what stands on the machine, so that `lab down` can
@@ -9,7 +9,6 @@
 //! Nothing is made in the machine's own network namespace.
 
 mod agent;
-mod build;
 mod clients;
 mod cluster;
 mod down;
@@ -17,7 +16,7 @@ mod findings;
 mod frames;
 mod judge;
 mod ledger;
-mod packages;
+mod needs;
 mod report;
 mod seed;
 mod server;
@@ -27,9 +26,8 @@ mod websocket;
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
 use xdp_lb_tests::interrupt;
@@ -58,8 +56,8 @@ enum What {
     Down,
 }
 
-/// Runs the lab. Failure is a scenario that did not pass; an error is a lab that could not be run.
-pub(crate) fn run(args: &LabArgs) -> Result<ExitCode> {
+/// Runs the lab; a check that does not hold is an error, too, after the report.
+pub(crate) fn run(args: &LabArgs) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("the lab makes network namespaces and loads BPF programs: run it as root");
     }
@@ -70,7 +68,7 @@ pub(crate) fn run(args: &LabArgs) -> Result<ExitCode> {
     }
 }
 
-fn scenario(args: &LabArgs) -> Result<ExitCode> {
+fn scenario(args: &LabArgs) -> Result<()> {
     // Before anything else, so that a file that cannot be written costs no time.
     let json = args.json.as_ref().map(|path| {
         fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))
@@ -87,10 +85,11 @@ fn scenario(args: &LabArgs) -> Result<ExitCode> {
     if let Some(doors) = &findings.doors {
         tell(doors);
     }
-    let passed = checks.iter().all(|check| check.pass);
-    Ok(if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let failed = checks.iter().filter(|check| !check.pass).count();
+    ensure!(
+        failed == 0,
+        "{failed} of {} checks of the lab do not hold",
+        checks.len()
+    );
+    Ok(())
 }

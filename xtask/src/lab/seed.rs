@@ -68,7 +68,10 @@ impl Seed {
                 .context("no interface")?
                 .to_string(),
             delay_loop: number("delay_loop").context("no delay_loop")?,
-            retry: number("retry").unwrap_or(RETRY),
+            // keepalived knows only `retry`; xdp-lb takes the other, which the seed has, for it.
+            retry: number("retry")
+                .or_else(|| number("nb_get_replies"))
+                .unwrap_or(RETRY),
             delay_before_retry: number("delay_before_retry").unwrap_or(DELAY_BEFORE_RETRY),
         })
     }
@@ -94,7 +97,7 @@ impl Seed {
     /// The sum behind [`Self::time_to_fail`], for people.
     pub(crate) fn time_to_fail_explained(&self) -> String {
         format!(
-            "delay_loop {} s + {} retry × {} s + {} s for the rest",
+            "bound: delay_loop {} s + retry {} × {} s + {} s for the rest",
             self.delay_loop,
             self.retry,
             self.delay_before_retry,
@@ -133,12 +136,12 @@ mod tests {
 
     #[test]
     fn the_bounds_follow_from_the_checks() {
-        // nb_get_replies is no keyword of keepalived, so `retry` keeps its default of 1.
-        let seed = Seed::parse(PathBuf::new(), TEXT).unwrap();
-        assert_eq!(seed.time_to_fail(), Duration::from_secs(5 + 1 + 1));
-        assert_eq!(seed.time_to_return(), Duration::from_secs(5 + 1));
-        let slower = TEXT.replace("nb_get_replies", "retry");
-        let seed = Seed::parse(PathBuf::new(), &slower).unwrap();
-        assert_eq!(seed.time_to_fail(), Duration::from_secs(5 + 3 + 1));
+        let seed = |text: &str| Seed::parse(PathBuf::new(), text).unwrap();
+        assert_eq!(seed(TEXT).time_to_fail(), Duration::from_secs(5 + 3 + 1));
+        assert_eq!(seed(TEXT).time_to_return(), Duration::from_secs(5 + 1));
+        let plain = TEXT.replace("nb_get_replies 3", "");
+        assert_eq!(seed(&plain).time_to_fail(), Duration::from_secs(5 + 1 + 1));
+        let slow = TEXT.replace("nb_get_replies 3", "retry 2\ndelay_before_retry 4");
+        assert_eq!(seed(&slow).time_to_fail(), Duration::from_secs(5 + 8 + 1));
     }
 }

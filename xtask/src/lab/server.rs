@@ -12,9 +12,8 @@ use xdp_lb_tests::netns::Netns;
 use xdp_lb_tests::process::Process;
 use xdp_lb_tests::{http, wait};
 
-use super::build::Built;
-use super::ledger::Ledger;
-use super::packages::PYTHON;
+use super::ledger::{Ledger, Undo};
+use super::needs::{Built, PYTHON};
 
 /// What a server may take to serve.
 const START: Duration = Duration::from_secs(10);
@@ -45,7 +44,7 @@ impl RealServer {
     ) -> Result<Self> {
         let folder = scratch.join(&host.name);
         fs::create_dir(&folder)?;
-        let setup = Setup::up(&host, &built.xdp_lb, vip)?;
+        let setup = Setup::up(&host, &built.xdp_lb, vip, ledger)?;
         let echo = start_echo(&host, built, &folder)?;
         ledger.process(&echo)?;
         let template = fs::read_to_string(built.scenario.join("nginx.conf"))?;
@@ -133,29 +132,29 @@ struct Setup {
 }
 
 impl Setup {
-    fn up(host: &Host, xdp_lb: &Path, vip: Ipv4Addr) -> Result<Self> {
+    fn up(host: &Host, xdp_lb: &Path, vip: Ipv4Addr, ledger: &mut Ledger) -> Result<Self> {
         let setup = Self {
             xdp_lb: xdp_lb.to_owned(),
             vip,
             netns: host.netns.handle(),
             undo: true,
         };
+        let [verb, down, flag, vip] = setup.words("down");
+        ledger.undo(Undo {
+            namespace: host.netns.name().to_owned(),
+            words: vec![xdp_lb.display().to_string(), verb, down, flag, vip],
+        })?;
         setup.run("up")?;
         Ok(setup)
     }
 
+    fn words(&self, verb: &str) -> [String; 4] {
+        ["realserver", verb, "--vip", &self.vip.to_string()].map(str::to_owned)
+    }
+
     fn run(&self, verb: &str) -> Result<String> {
-        let vip = self.vip.to_string();
-        let words = [
-            "realserver",
-            verb,
-            "--vip",
-            &vip,
-            "--instance",
-            self.netns.name(),
-        ];
         self.netns
-            .output(Command::new(&self.xdp_lb).args(words))
+            .output(Command::new(&self.xdp_lb).args(self.words(verb)))
             .with_context(|| format!("realserver {verb}"))
     }
 }

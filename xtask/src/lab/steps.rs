@@ -22,16 +22,29 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    /// Does one step.
+    /// Does one step that says nothing itself.
     pub(crate) fn run<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let start = Instant::now();
-        // A terminal shows what is going on; a log only what is done.
+        // A terminal shows what is going on; a log only what was done.
         let rewind = if std::io::stderr().is_terminal() {
             tell(&format!("  {name} …"));
             "\r"
         } else {
             ""
         };
+        self.time(name, rewind, work)
+    }
+
+    /// Does one step that says itself what it is doing.
+    pub(crate) fn run_loud<T>(
+        &mut self,
+        name: &str,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        self.time(name, "", work)
+    }
+
+    fn time<T>(&mut self, name: &str, rewind: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let start = Instant::now();
         let result = work();
         let seconds = start.elapsed().as_secs_f64();
         let how = if result.is_ok() { "" } else { "failed after " };

@@ -11,12 +11,11 @@ use anyhow::{Result, ensure};
 use xdp_lb_tests::lan::INTERFACE;
 use xdp_lb_tests::{interrupt, link, wait};
 
-use super::build;
 use super::clients::{Ask, HttpClients, HttpRun, WebSocketClients};
 use super::cluster::{CLIENTS, Cluster};
 use super::findings::{Comeback, Counted, Findings, HostRow, Kill};
 use super::frames::Captures;
-use super::packages;
+use super::needs;
 use super::seed::Seed;
 use super::steps::{Steps, tell};
 
@@ -32,19 +31,14 @@ const NEWCOMERS: std::ops::RangeInclusive<u8> = 80..=*CLIENTS.end();
 /// Requests of each HTTP client: 50 × 20 = 1,000.
 const REQUESTS: u32 = 20;
 
-/// Requests of each client of the other server during the failure, ten a second: as long as the
-/// check takes, and some more.
-const BYSTANDER_REQUESTS: u32 = 75;
-
 /// Waits are longer than the bound that is judged, so that a late event is measured and not missed.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Puts the cluster up, drives it and takes it down, or leaves it with `keep`.
 pub(crate) fn run(keep: bool) -> Result<Findings> {
     let mut steps = Steps::default();
-    tell("xdp-lb lab, scenario websocket\n");
-    steps.run("packages", packages::ensure)?;
-    let built = steps.run("build", || build::build(SCENARIO))?;
+    steps.run_loud("packages", needs::install)?;
+    let built = steps.run_loud("build", || needs::build(SCENARIO))?;
     let seed = Seed::read(&built.scenario.join(CONFIGURATION))?;
 
     let mut cluster = Cluster::start(&built, &seed, &mut steps)?;
@@ -56,6 +50,8 @@ pub(crate) fn run(keep: bool) -> Result<Findings> {
         findings: Findings::default(),
     };
     if let Err(error) = run.drive(&mut steps) {
+        // Of an agent that ended this is the reason, and holds its log.
+        cluster.agent.expect_running()?;
         // An interrupted run has no fault that the log could explain.
         if interrupt::check().is_ok() {
             tell(&format!(
@@ -230,8 +226,7 @@ impl Run<'_> {
             http.errors()
         );
         let mut moving = self.start_http("moving", &its, Ask::UntilOther)?;
-        let mut bystanders =
-            self.start_http("bystanders", &others, Ask::Slowly(BYSTANDER_REQUESTS))?;
+        let mut bystanders = self.start_http("bystanders", &others, Ask::For(bound))?;
         moving.wait_answered()?;
         bystanders.wait_answered()?;
 

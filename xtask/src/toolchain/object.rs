@@ -84,7 +84,9 @@ fn cargo(toolchain: &Toolchain, root: &Path) -> Command {
     // since 5.12 run, and it has the atomics that return the old value.
     let mut flags = OsString::from("-Clinker=");
     flags.push(&toolchain.linker.path);
-    flags.push("\x1f-Clink-arg=--btf\x1f-Ctarget-cpu=v3");
+    flags.push(
+        "\x1f-Clink-arg=--btf\x1f-Ctarget-cpu=v3\x1f-Ctarget-feature=+allows-misaligned-mem-access",
+    );
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags);
     cargo
 }

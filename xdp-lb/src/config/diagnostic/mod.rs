@@ -252,15 +252,27 @@ impl Collector {
 
     /// Takes one.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        let count = match diagnostic.severity {
+        if self.count(diagnostic.severity) {
+            self.items.push(diagnostic);
+        }
+    }
+
+    /// Takes a warning that costs something to make: it is not made when it would not be kept.
+    pub fn push_warning(&mut self, make: impl FnOnce() -> Diagnostic) {
+        if self.count(Severity::Warning) {
+            self.items.push(make());
+        }
+    }
+
+    /// Counts one; whether it is to be kept.
+    const fn count(&mut self, severity: Severity) -> bool {
+        let count = match severity {
             Severity::Error => &mut self.counts.errors,
             Severity::Warning => &mut self.counts.warnings,
             Severity::Note => &mut self.counts.notes,
         };
         *count += 1;
-        if *count <= Self::KEPT {
-            self.items.push(diagnostic);
-        }
+        *count <= Self::KEPT
     }
 
     /// What was kept so far.

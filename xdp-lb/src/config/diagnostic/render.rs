@@ -19,7 +19,8 @@ impl Diagnostics {
             .map(|item| self.render_one(item, &renderer) + "\n\n")
             .collect();
         if self.omitted() > 0 {
-            text += &format!("… and {} more like these\n\n", self.omitted());
+            let more = format!("… and {} more like these\n\n", self.omitted());
+            text.push_str(&more);
         }
         text
     }

@@ -212,6 +212,12 @@ impl Keyword {
         format!("{}{space}{}{block}", self.name, self.values.syntax)
     }
 
+    /// The same, and its values may be missing.
+    const fn optional(mut self) -> Self {
+        self.values.min = 0;
+        self
+    }
+
     /// The same, and allowed more than once.
     const fn repeated(mut self) -> Self {
         self.repeats = true;

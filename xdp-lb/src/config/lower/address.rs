@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::context::Context;
+use super::value::Refused;
 use crate::config::ast::{Statement, Word};
 use crate::config::diagnostic::{Code, Diagnostic, quote};
 use crate::config::keywords::{self, Scope};
@@ -183,7 +184,7 @@ fn options(
         match name {
             "dev" => address.device = context.device(value),
             "label" => address.label = Some(label(context, value)?),
-            "brd" | "broadcast" => address.broadcast = broadcast(context, value, network)?,
+            "brd" | "broadcast" => address.broadcast = broadcast(context, value, network).ok()?,
             "scope" => address.scope = scope(context, value).unwrap_or(address.scope),
             _ => {}
         }
@@ -225,14 +226,14 @@ fn label(context: &mut Context<'_>, value: &Word) -> Option<String> {
     None
 }
 
-/// The outer `None`: keepalived drops the whole line.
+/// `Refused`: keepalived drops the whole line.
 fn broadcast(
     context: &mut Context<'_>,
     value: &Word,
     network: Ipv4Net,
-) -> Option<Option<Ipv4Addr>> {
-    if matches!(value.text.as_str(), "+" | "-") {
-        if network.prefix_len() > 30 {
+) -> Result<Option<Ipv4Addr>, Refused> {
+    match value.text.as_str() {
+        "+" | "-" if network.prefix_len() > 30 => {
             context.push(
                 Diagnostic::warning(
                     Code::BadValue,
@@ -243,28 +244,24 @@ fn broadcast(
                 )
                 .at(value.span, "ignored, as keepalived does"),
             );
-            return Some(None);
+            Ok(None)
         }
-        return Some(Some(if value.text == "+" {
-            network.broadcast()
-        } else {
-            network.network()
-        }));
+        "+" => Ok(Some(network.broadcast())),
+        "-" => Ok(Some(network.network())),
+        address => address.parse().map(Some).map_err(|_not_ipv4| {
+            context.push(
+                Diagnostic::warning(
+                    Code::BadValue,
+                    format!(
+                        "{} is not a broadcast address: the whole line is ignored, as keepalived does",
+                        quote(address)
+                    ),
+                )
+                .at(value.span, "expected an IPv4 address, '+' or '-'"),
+            );
+            Refused
+        }),
     }
-    if let Ok(address) = value.text.parse() {
-        return Some(Some(address));
-    }
-    context.push(
-        Diagnostic::warning(
-            Code::BadValue,
-            format!(
-                "{} is not a broadcast address: the whole line is ignored, as keepalived does",
-                quote(&value.text)
-            ),
-        )
-        .at(value.span, "expected an IPv4 address, '+' or '-'"),
-    );
-    None
 }
 
 fn scope(context: &mut Context<'_>, value: &Word) -> Option<u8> {

@@ -12,13 +12,13 @@ use crate::config::keywords::{Keyword, Scope};
 use crate::config::model::{Check, Probe, TcpProbe};
 use crate::config::source::Span;
 
-const DELAY_LOOP: Duration = Duration::from_secs(60);
+const DELAY_LOOP: Duration = Duration::from_mins(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY: u32 = 1;
 const DELAY_BEFORE_RETRY: Duration = Duration::from_secs(1);
 
 /// A year: longer waits between checks are mistakes, and sums of times cannot overflow.
-const LONGEST: Duration = Duration::from_secs(31_536_000);
+const LONGEST: Duration = Duration::from_hours(365 * 24);
 const ABOVE_ZERO: RangeInclusive<Duration> = Duration::from_micros(1)..=LONGEST;
 const FROM_ZERO: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
 /// Microseconds in 32 bits: what keepalived takes.
@@ -167,8 +167,8 @@ impl TcpCheck {
         address: SocketAddr,
         inherited: Timers,
     ) -> Check {
-        let port = self.connect_port.unwrap_or(address.port());
-        let target = SocketAddr::new(self.connect_ip.unwrap_or(address.ip()), port);
+        let port = self.connect_port.unwrap_or_else(|| address.port());
+        let target = SocketAddr::new(self.connect_ip.unwrap_or_else(|| address.ip()), port);
         if port == 0 {
             context.push(
                 Diagnostic::error(

@@ -113,12 +113,7 @@ impl<'a> Context<'a> {
         }
         let found = keywords::find(scope, name);
         if found.is_none() {
-            let diagnostic = if is_not_yet_syntax(name) {
-                expansion(&statement.keyword)
-            } else {
-                unknown(scope, statement)
-            };
-            self.push(diagnostic);
+            self.diagnostics.push_warning(|| unknown(scope, statement));
         }
         found
     }
@@ -127,7 +122,7 @@ impl<'a> Context<'a> {
     fn is_fit(&mut self, scope: Scope, keyword: &'static Keyword, statement: &Statement) -> bool {
         match keyword.status {
             Status::Supported => {}
-            Status::NotYet => return true,
+            Status::NotYet => return self.has_its_values(scope, keyword, statement),
             Status::NotNeeded(_) => return false,
             Status::NotYetNoticeable(how) => {
                 self.push(
@@ -153,7 +148,7 @@ impl<'a> Context<'a> {
         }
         let values = statement.values.len();
         if values < keyword.values.min {
-            self.push(missing_value(keyword, statement));
+            self.push(missing_value(scope, keyword, statement));
             return false;
         }
         if let Some(extra) = statement.values.get(keyword.values.max) {
@@ -161,6 +156,25 @@ impl<'a> Context<'a> {
             self.push(extra_values(scope, keyword, extra, last));
         }
         self.has_the_right_block(keyword, statement)
+    }
+
+    /// Whether keepalived would start with this keyword, which has no effect here yet.
+    fn has_its_values(
+        &mut self,
+        scope: Scope,
+        keyword: &'static Keyword,
+        statement: &Statement,
+    ) -> bool {
+        // Elsewhere keepalived 2.2.7 passes over most keywords without their value.
+        let strict = matches!(
+            scope,
+            Scope::VrrpInstance | Scope::Authentication | Scope::VirtualServer | Scope::RealServer
+        );
+        if strict && statement.values.len() < keyword.values.min {
+            self.push(missing_value(scope, keyword, statement));
+            return false;
+        }
+        true
     }
 
     fn has_the_right_block(&mut self, keyword: &Keyword, statement: &Statement) -> bool {
@@ -205,10 +219,10 @@ impl<'a> Context<'a> {
 /// A keyword that `scope` does not hold.
 fn unknown(scope: Scope, statement: &Statement) -> Diagnostic {
     let name = &statement.keyword.text;
-    let effect = if statement.block.is_some() {
-        "skipped with its block"
-    } else {
-        "ignored, as keepalived does"
+    let effect = match (scope, &statement.block) {
+        (_, Some(_)) => "skipped with its block",
+        (Scope::XdpLb, None) => "ignored",
+        (_, None) => "ignored, as keepalived does",
     };
     let elsewhere = keywords::scopes_of(name);
     if let Some(right) = keywords::right_name(scope, name).or_else(|| {
@@ -251,38 +265,19 @@ fn within(scope: Scope) -> String {
     }
 }
 
-/// Parts of the language that rewrite lines before they are read.
-fn is_not_yet_syntax(name: &str) -> bool {
-    name.starts_with(['@', '$', '~'])
-}
-
-fn expansion(word: &Word) -> Diagnostic {
-    let what = match word.text.chars().next() {
-        Some('@') => "a condition on the configuration id",
-        Some('$') => "a definition",
-        _ => "a repeated line",
-    };
-    Diagnostic::error(
-        Code::NotSupported,
-        format!(
-            "{} is {what}, which this version cannot read",
-            quote(&word.text)
-        ),
-    )
-    .at(word.span, "refused")
-    .help("write the lines out as this director needs them")
-}
-
-fn missing_value(keyword: &Keyword, statement: &Statement) -> Diagnostic {
-    Diagnostic::error(
+fn missing_value(scope: Scope, keyword: &Keyword, statement: &Statement) -> Diagnostic {
+    let diagnostic = Diagnostic::error(
         Code::MissingValue,
         format!("'{}' has no value", keyword.name),
     )
     .at(
         statement.head(),
         format!("expected {} here", keyword.values.syntax),
-    )
-    .because("keepalived exits when it reads this")
+    );
+    match scope {
+        Scope::Root | Scope::XdpLb => diagnostic,
+        _ => diagnostic.because("keepalived exits when it reads this"),
+    }
 }
 
 /// Words behind the last value.

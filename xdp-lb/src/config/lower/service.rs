@@ -8,6 +8,7 @@ use xdp_lb_common::limits;
 
 use super::checker::{Level, Timers};
 use super::context::Context;
+use super::value::Refused;
 use super::{real_server, settings};
 use crate::config::ast::Statement;
 use crate::config::diagnostic::{Code, Diagnostic, quote};
@@ -130,9 +131,8 @@ fn endpoint(context: &mut Context<'_>, block: &Statement) -> Option<(IpAddr, u16
 /// What was read of a virtual server.
 #[derive(Debug, Default)]
 struct Draft {
-    /// The inner `None` is a value that was refused.
-    scheduler: Option<Option<Scheduler>>,
-    forwarding: Option<Option<Forwarding>>,
+    scheduler: Option<Result<Scheduler, Refused>>,
+    forwarding: Option<Result<Forwarding, Refused>>,
     protocol: Option<Protocol>,
     persistence_timeout: Option<Duration>,
     /// Prefix length, and where it stands.
@@ -164,10 +164,10 @@ impl Draft {
     ) {
         match keyword.name {
             "lb_algo" | "lvs_sched" => {
-                self.scheduler = Some(settings::scheduler(context, statement));
+                self.scheduler = settings::scheduler(context, statement);
             }
             "lb_kind" | "lvs_method" => {
-                self.forwarding = Some(settings::forwarding(context, statement));
+                self.forwarding = settings::forwarding(context, statement);
             }
             "protocol" => self.protocol = settings::protocol(context, statement).or(self.protocol),
             "persistence_timeout" => {
@@ -222,8 +222,8 @@ impl Draft {
                 port,
                 protocol,
             },
-            scheduler: scheduler?,
-            forwarding: forwarding?,
+            scheduler: scheduler.ok()?,
+            forwarding: forwarding.ok()?,
             persistence,
         })
     }
@@ -313,7 +313,7 @@ fn default_protocol(context: &mut Context<'_>, block: &Statement) -> Protocol {
     Protocol::Udp
 }
 
-fn no_scheduler(context: &mut Context<'_>, block: &Statement) -> Option<Scheduler> {
+fn no_scheduler(context: &mut Context<'_>, block: &Statement) -> Result<Scheduler, Refused> {
     context.push(
         Diagnostic::error(
             Code::MissingKeyword,
@@ -322,10 +322,10 @@ fn no_scheduler(context: &mut Context<'_>, block: &Statement) -> Option<Schedule
         .at(block.head(), "add 'lb_algo rr' or 'lb_algo wrr'")
         .help(settings::WORKING_SCHEDULERS),
     );
-    None
+    Err(Refused)
 }
 
-fn no_forwarding(context: &mut Context<'_>, block: &Statement) -> Option<Forwarding> {
+fn no_forwarding(context: &mut Context<'_>, block: &Statement) -> Result<Forwarding, Refused> {
     context.push(
         Diagnostic::error(
             Code::MissingKeyword,
@@ -334,5 +334,5 @@ fn no_forwarding(context: &mut Context<'_>, block: &Statement) -> Option<Forward
         .at(block.head(), "only DR works in this version")
         .help(settings::NEEDS_OF_DR),
     );
-    None
+    Err(Refused)
 }

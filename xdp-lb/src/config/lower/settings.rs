@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::context::Context;
-use super::value::Tail;
+use super::value::{Refused, Tail};
 use crate::config::ast::{Statement, Word};
 use crate::config::diagnostic::{Code, Diagnostic, quote};
 use crate::config::model::{Forwarding, Protocol, Scheduler};
@@ -15,7 +15,7 @@ const OTHER_SCHEDULERS: [&str; 12] = [
     "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos",
 ];
 /// `persistence_timeout` without a number.
-pub(super) const BARE_PERSISTENCE: Duration = Duration::from_secs(360);
+pub(super) const BARE_PERSISTENCE: Duration = Duration::from_mins(6);
 /// Longest life of a template, 31 days.
 const LONGEST_PERSISTENCE: u32 = 2_678_400;
 
@@ -23,7 +23,10 @@ pub(super) const WORKING_SCHEDULERS: &str =
     "'rr' and 'wrr' work in this version; 'wrr' spreads new connections by weight";
 
 /// `lb_algo`. Other schedulers are errors: their clients would go elsewhere than the file says.
-pub(super) fn scheduler(context: &mut Context<'_>, statement: &Statement) -> Option<Scheduler> {
+pub(super) fn scheduler(
+    context: &mut Context<'_>,
+    statement: &Statement,
+) -> Option<Result<Scheduler, Refused>> {
     let word = statement.values.first()?;
     let lower = word.text.to_ascii_lowercase();
     let scheduler = match lower.as_str() {
@@ -43,15 +46,18 @@ pub(super) fn scheduler(context: &mut Context<'_>, statement: &Statement) -> Opt
                 .at(word.span, "expected rr or wrr")
                 .help(WORKING_SCHEDULERS),
             );
-            return None;
+            return Some(Err(Refused));
         }
     };
     case_matters(context, word, scheduler.name(), "would use wlc");
-    Some(scheduler)
+    Some(Ok(scheduler))
 }
 
 /// `lb_kind` and `lvs_method`. `NAT` and `TUN` are errors: to treat them as `DR` would blackhole.
-pub(super) fn forwarding(context: &mut Context<'_>, statement: &Statement) -> Option<Forwarding> {
+pub(super) fn forwarding(
+    context: &mut Context<'_>,
+    statement: &Statement,
+) -> Option<Result<Forwarding, Refused>> {
     let word = statement.values.first()?;
     match word.text.to_ascii_uppercase().as_str() {
         "DR" => {
@@ -65,7 +71,7 @@ pub(super) fn forwarding(context: &mut Context<'_>, statement: &Statement) -> Op
                     .at(option.span, "ignored, as keepalived does"),
                 );
             }
-            Some(Forwarding::DirectRouting)
+            Some(Ok(Forwarding::DirectRouting))
         }
         kind => {
             let what = if matches!(kind, "NAT" | "TUN") {
@@ -78,7 +84,7 @@ pub(super) fn forwarding(context: &mut Context<'_>, statement: &Statement) -> Op
                     .at(word.span, "only DR works in this version")
                     .help(NEEDS_OF_DR),
             );
-            None
+            Some(Err(Refused))
         }
     }
 }

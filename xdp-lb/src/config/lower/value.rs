@@ -12,6 +12,10 @@ use crate::config::diagnostic::{Code, Diagnostic, quote};
 /// Longest interface name, the kernel's IFNAMSIZ without the terminating NUL.
 const LONGEST_DEVICE: usize = 15;
 
+/// A value that was complained about and has no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused;
+
 /// What keepalived makes of a number with something behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tail {

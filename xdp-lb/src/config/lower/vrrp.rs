@@ -46,20 +46,20 @@ impl Instances {
             return;
         }
         self.names.push((name.text.clone(), name.span));
-        if let Some(instance) = Draft::read(context, block).build(context, name) {
+        if let Some(instance) = Draft::read(context, block).build(context, block, name) {
             self.list.push((instance, name.span));
         }
     }
 
     /// Checks them against each other.
     pub(super) fn finish(self, context: &mut Context<'_>) -> Vec<VrrpInstance> {
-        if let Some((_, span)) = self.list.first() {
+        if !self.list.is_empty() {
             context.push(
                 Diagnostic::note(
                     Code::NoEffectYet,
-                    "this version sends and hears no adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does",
+                    "this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does",
                 )
-                .at(*span, "make only one director of the group MASTER"),
+                .help("make one director of the group MASTER, and only one"),
             );
         }
         for (index, (instance, span)) in self.list.iter().enumerate() {
@@ -98,10 +98,7 @@ impl Instances {
 struct Draft {
     state: Option<InitialState>,
     interface: Option<String>,
-    /// `interface` stands there, though not with a usable name.
-    interface_wrong: bool,
     router_id: Option<u8>,
-    router_id_wrong: bool,
     priority: Option<u8>,
     addresses: Vec<VirtualAddress>,
 }
@@ -131,12 +128,8 @@ impl Draft {
             "interface" => {
                 let word = statement.values.first();
                 self.interface = word.and_then(|word| context.device(word));
-                self.interface_wrong = self.interface.is_none();
             }
-            "virtual_router_id" => {
-                self.router_id = router_id(context, statement).or(self.router_id);
-                self.router_id_wrong = self.router_id.is_none();
-            }
+            "virtual_router_id" => self.router_id = router_id(context, statement),
             "priority" => {
                 let instead = "100 is used, as keepalived does";
                 let number = context.number(statement, 1..=255, Tail::Refused, instead);
@@ -157,18 +150,15 @@ impl Draft {
         }
     }
 
-    fn build(self, context: &mut Context<'_>, name: &Word) -> Option<VrrpInstance> {
-        if self.interface.is_none() && !self.interface_wrong {
-            missing(context, name, "interface", "'interface eth0'");
-        }
-        if self.router_id.is_none() && !self.router_id_wrong {
-            missing(
-                context,
-                name,
-                "virtual_router_id",
-                "'virtual_router_id 51', the same on every director of the group",
-            );
-        }
+    fn build(
+        self,
+        context: &mut Context<'_>,
+        block: &Statement,
+        name: &Word,
+    ) -> Option<VrrpInstance> {
+        let id = "'virtual_router_id 51', the same on every director of the group";
+        missing(context, block, name, "interface", "'interface eth0'");
+        missing(context, block, name, "virtual_router_id", id);
         let initial_state = self.state.unwrap_or(InitialState::Backup);
         let priority = self.priority.unwrap_or(match initial_state {
             InitialState::Master => OWNER_PRIORITY,
@@ -200,7 +190,18 @@ impl Draft {
     }
 }
 
-fn missing(context: &mut Context<'_>, name: &Word, keyword: &str, example: &str) {
+/// An error when `keyword` does not stand in the block at all; a wrong value was spoken about.
+fn missing(
+    context: &mut Context<'_>,
+    block: &Statement,
+    name: &Word,
+    keyword: &str,
+    example: &str,
+) {
+    let stands = |statement: &Statement| statement.keyword.text == keyword;
+    if block.body().iter().any(stands) {
+        return;
+    }
     context.push(
         Diagnostic::error(
             Code::MissingKeyword,
@@ -250,7 +251,6 @@ fn authentication(context: &mut Context<'_>, block: &Statement) {
     let mut password = false;
     for (keyword, statement) in context.keywords(Scope::Authentication, block.body()) {
         let Some(value) = statement.values.first() else {
-            missing_authentication_value(context, keyword, statement);
             continue;
         };
         if keyword.name == "auth_type" {
@@ -291,24 +291,6 @@ fn authentication(context: &mut Context<'_>, block: &Statement) {
         )
         .at(block.keyword.span, "adverts carry no password, as with keepalived")
         .help("set both, 'auth_type PASS' and 'auth_pass …', each on its own line, on every director of the group at once; or remove the block"),
-    );
-}
-
-fn missing_authentication_value(
-    context: &mut Context<'_>,
-    keyword: &Keyword,
-    statement: &Statement,
-) {
-    context.push(
-        Diagnostic::error(
-            Code::MissingValue,
-            format!("'{}' has no value", keyword.name),
-        )
-        .at(
-            statement.head(),
-            format!("expected {} here", keyword.values.syntax),
-        )
-        .because("keepalived exits when it reads this"),
     );
 }
 

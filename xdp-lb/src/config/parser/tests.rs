@@ -61,10 +61,13 @@ fn lines_and_blocks_become_a_tree() {
     }
 }
 
+/// A text, its tree, and the codes with their lines.
+type Case<'a> = (&'a str, &'a str, &'a [(Code, usize)]);
+
 #[test]
 fn braces_that_do_not_match_are_mended_and_named_by_line() {
     use Code::{ExtraBrace, StrayBlock, UnclosedBlock};
-    let cases: [(&str, &str, &[(Code, usize)]); 10] = [
+    let cases: [Case<'_>; 10] = [
         ("a\n}\nb", "a; b;", &[(ExtraBrace, 2)]),
         ("{\na\n}\nb", " { a; } b;", &[(StrayBlock, 1)]),
         ("\na {\nb", "a { b; }", &[(UnclosedBlock, 2)]),

@@ -97,7 +97,7 @@ fn priority_and_state_have_keepalived_s_defaults() {
 
 #[test]
 fn instances_that_keepalived_does_not_run_are_errors() {
-    let cases: [(&str, &[Code]); 7] = [
+    let cases: [(&str, &[Code]); 8] = [
         (
             "vrrp_instance A {\ninterface eth0\n}",
             &[Code::MissingKeyword],
@@ -122,6 +122,10 @@ fn instances_that_keepalived_does_not_run_are_errors() {
         (
             "vrrp_instance A {\ninterface eth0\nvirtual_router_id 1\nauthentication {\nauth_pass\n}\n}",
             &[Code::MissingValue],
+        ),
+        (
+            "vrrp_instance A {\ninterface\nvirtual_router_id\n}",
+            &[Code::MissingValue, Code::MissingValue],
         ),
     ];
     for (text, expected) in cases {
@@ -471,7 +475,7 @@ fn a_service_without_a_port_takes_all_of_them_and_sticks() {
     assert_eq!(service.real_servers[0].address.port(), 0);
     assert_eq!(
         service.persistence.map(|p| p.timeout),
-        Some(Duration::from_secs(360))
+        Some(Duration::from_mins(6))
     );
     assert_eq!(warnings(&loaded.diagnostics), [Code::DefaultUsed]);
     assert_eq!(

@@ -158,7 +158,7 @@ proptest! {
         let seed = String::from_utf8(seeds().swap_remove(index)).unwrap();
         let meaning = |text: &str| parse("x", text.as_bytes()).unwrap().config;
         let crlf = seed.replace('\n', "\r\n");
-        let indented: String = seed.lines().map(|line| format!("{margin}{line} # comment\n\n")).collect();
+        let indented = seed.lines().map(|line| format!("{margin}{line} # comment\n")).collect::<Vec<_>>().join("\n");
         let brace_below = seed.lines().map(|line| {
             let bare = line.split(['#', '!']).next().unwrap_or("");
             if line.contains('"') { format!("{line}\n") } else { bare.replace('{', "\n{") + "\n" }

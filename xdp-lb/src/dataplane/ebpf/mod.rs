@@ -39,9 +39,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults on a kernel of `hz` jiffies a second.
-    pub fn new(instance: &str, hz: u32) -> Self {
-        let clock = Clock::new(hz);
+    /// The defaults on a kernel with this clock.
+    pub fn new(instance: &str, clock: Clock) -> Self {
         Self {
             instance: instance.to_owned(),
             connections: xdp_lb_common::limits::DEFAULT_CONNECTIONS,
@@ -61,6 +60,7 @@ pub struct Ebpf {
     pins: Pins,
     tables: Tables,
     inherited: Inherited,
+    took_over: bool,
     /// Messages for the operator about what could not be taken over.
     notes: Vec<String>,
 }
@@ -83,6 +83,11 @@ impl Ebpf {
         drop(tables);
         drop(object);
         pins.remove()
+    }
+
+    /// Whether tables of a predecessor were taken over.
+    pub fn took_over(&self) -> bool {
+        self.took_over
     }
 
     /// What the operator should know about the start: what could not be taken over and why.

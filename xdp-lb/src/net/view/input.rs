@@ -68,7 +68,7 @@ pub enum Route {
 /// What the kernel or the agent says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The addresses whose [`Reach`] is wanted.
+    /// The addresses whose [`Reach`](crate::plan::desired::Reach) is wanted.
     Targets(BTreeSet<IpAddr>),
     /// Everything anew, after the start or after notifications were lost.
     Snapshot(Snapshot),

@@ -1,0 +1,36 @@
+//! The XDP program as the agent's packet path.
+
+use std::collections::BTreeSet;
+
+use super::seams::PacketPath;
+use crate::config::model::XdpMode;
+use crate::dataplane::ebpf::Ebpf;
+use crate::dataplane::{AttachedMode, Error};
+
+impl PacketPath for Ebpf {
+    fn attach(
+        &mut self,
+        interface: &str,
+        ifindex: u32,
+        mode: XdpMode,
+    ) -> Result<AttachedMode, Error> {
+        Self::attach(self, interface, ifindex, mode)
+    }
+
+    fn detach_others(&mut self, wanted: &BTreeSet<u32>) -> Result<(), Error> {
+        for (ifindex, _) in self.attached()? {
+            if !wanted.contains(&ifindex) {
+                self.detach(ifindex)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(self) -> Result<(), Error> {
+        Self::remove(self)
+    }
+
+    fn took_over(&self) -> bool {
+        Self::took_over(self)
+    }
+}

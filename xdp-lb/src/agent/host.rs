@@ -1,0 +1,260 @@
+//! A director on this host: opens what an agent is made of, runs it, and clears up.
+//!
+//! Whatever can refuse is asked before anything is touched that packets depend on: the name, the
+//! interfaces, the sockets; then the packet path. All but the packet path goes by itself when it is
+//! dropped.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::health::{Checks, Observer};
+use super::journal::Journal;
+use super::links::KernelLinks;
+use super::placement::{NoInterface, check_interfaces};
+use super::reconciler::{Inspection, View};
+use super::run::{self, Ending, Parts, Phase, Surroundings};
+use super::seams::PacketPath;
+use super::signals::{self, Signal};
+use crate::config::model::Config;
+use crate::control::snapshot::SnapshotInputs;
+use crate::control::{self, Snapshot, Snapshots};
+use crate::dataplane;
+use crate::health::{Failure, Outcome};
+use crate::net::{self, watch::Watcher};
+use crate::plan::table::real_server_addresses;
+use crate::sys::instance::{self, Instance, Name};
+use crate::sys::{bpffs, clock, systemd};
+use crate::telemetry::http;
+use crate::telemetry::metrics::{CheckResult, HealthMetrics};
+
+/// Questions that wait for the agent.
+const INSPECTIONS: usize = 16;
+
+/// Why a director could not start or go on, in one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No handlers for signals.
+    #[error("cannot catch signals: {0}")]
+    Signals(#[source] io::Error),
+    /// The name is taken, or its folder cannot be used.
+    #[error(transparent)]
+    Instance(#[from] instance::Error),
+    /// There is no BPF file system.
+    #[error(transparent)]
+    Bpffs(#[from] bpffs::Error),
+    /// The kernel's tick rate is not known.
+    #[error(transparent)]
+    Clock(#[from] clock::Error),
+    /// The network cannot be watched.
+    #[error(transparent)]
+    Network(#[from] net::Error),
+    /// An interface does not exist.
+    #[error(transparent)]
+    Interface(#[from] NoInterface),
+    /// The control socket cannot be served.
+    #[error(transparent)]
+    Control(#[from] control::server::Error),
+    /// The metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] http::Error),
+    /// The packet path refused.
+    #[error(transparent)]
+    PacketPath(#[from] dataplane::Error),
+    /// The agent could not start or go on.
+    #[error(transparent)]
+    Agent(#[from] run::Error),
+}
+
+/// Runs a director until a signal ends it. `read` reads the configuration again, `open` makes the
+/// packet path or takes a predecessor's over.
+pub async fn direct<P: PacketPath>(
+    name: &Name,
+    config: Config,
+    read: impl FnMut() -> Option<Config>,
+    open: impl FnOnce(&Name, &Config, xdp_lb_common::tick::Clock) -> Result<P, dataplane::Error>,
+) -> Result<Ending, Error> {
+    let signals = signals::listen().map_err(Error::Signals)?;
+    let instance = Instance::acquire(name)?;
+    let ending = direct_as(&instance, config, signals, read, open).await;
+    // As long as tables are pinned, a successor needs what the folder remembers.
+    let is_left = matches!(ending, Ok(Ending::Left)) || name.pins().exists();
+    if !is_left && let Err(error) = instance.remove() {
+        warn!("something is left behind: {error}");
+    }
+    ending
+}
+
+async fn direct_as<P: PacketPath>(
+    instance: &Instance,
+    config: Config,
+    signals: mpsc::Receiver<Signal>,
+    read: impl FnMut() -> Option<Config>,
+    open: impl FnOnce(&Name, &Config, xdp_lb_common::tick::Clock) -> Result<P, dataplane::Error>,
+) -> Result<Ending, Error> {
+    let name = instance.name();
+    if let Some(warning) = bpffs::ensure()?.warning() {
+        warn!("{warning}");
+    }
+    let clock = clock::kernel()?;
+    let (watcher, network) = Watcher::start(real_server_addresses(&config)).await?;
+    check_interfaces(&config, &network.borrow())?;
+    let control = control::server::bind(name.control_socket())?;
+    let metrics = http::bind(config.xdp_lb.metrics)?;
+    let journal = Journal::open(instance.folder().join("vips"));
+    let leftovers = journal.addresses();
+    let links = KernelLinks::open(journal)?;
+    let packet_path = open(name, &config, clock)?;
+    if packet_path.took_over() {
+        info!("took over the program, tables and connections of a predecessor");
+    }
+    let health = HealthMetrics::new();
+    let inherited = &packet_path.inherited().servers;
+    let checks = Checks::start(&config, inherited, seed(), observer(&health));
+    let (snapshots, asked) = Snapshots::channel();
+    let (inspect, inspections) = mpsc::channel(INSPECTIONS);
+    let parts = Parts {
+        config,
+        packet_path,
+        links,
+        leftovers,
+        network,
+        checks,
+        inspections,
+    };
+    let agent = run::start(parts).await?;
+    let mut servers = Servers::default();
+    let stop = servers.stop.clone();
+    servers.add(
+        "control socket",
+        control.serve(snapshots.clone(), stop.clone()),
+    );
+    servers.add("metrics", http::serve(metrics, snapshots, health, stop));
+    let _reporter = Abort(tokio::spawn(report(name.clone(), asked, inspect)));
+    let mut host = Host { watcher, read };
+    let ending = agent.run(signals, &mut host).await;
+    servers.stop().await;
+    Ok(ending?)
+}
+
+/// Different at each start, so that directors that start together do not check in step.
+fn seed() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+fn observer(metrics: &HealthMetrics) -> Observer {
+    let metrics = metrics.clone();
+    Arc::new(move |outcome: &Outcome, duration: Duration| {
+        let result = match outcome {
+            Outcome::Passed => CheckResult::Success,
+            Outcome::Failed(Failure::TimedOut(_)) => CheckResult::Timeout,
+            Outcome::Failed(_) => CheckResult::Failure,
+            // Nothing was checked.
+            Outcome::Inconclusive(_) => return,
+        };
+        metrics.observe(result, duration);
+    })
+}
+
+/// Turns what operators and monitoring ask into questions to the agent.
+async fn report(
+    name: Name,
+    mut asked: mpsc::Receiver<oneshot::Sender<Arc<Snapshot>>>,
+    inspect: mpsc::Sender<Inspection>,
+) {
+    let started = Instant::now();
+    while let Some(reply) = asked.recv().await {
+        let name = name.clone();
+        let inspection: Inspection = Box::new(move |view: &View<'_>| {
+            let snapshot = snapshot(&name, started.elapsed(), view);
+            // Whoever asked may have gone.
+            drop(reply.send(Arc::new(snapshot)));
+        });
+        if inspect.send(inspection).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn snapshot(name: &Name, uptime: Duration, view: &View<'_>) -> Snapshot {
+    Snapshot::build(&SnapshotInputs {
+        instance: name.as_str(),
+        version: env!("CARGO_PKG_VERSION"),
+        uptime,
+        config: view.config,
+        desired: view.desired,
+        health: view.health,
+        ownership: view.ownership,
+        network: view.network,
+        counters: view.counters,
+        attached: view.attached,
+    })
+}
+
+/// The servers beside the agent.
+#[derive(Default)]
+struct Servers {
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Servers {
+    fn add<E: std::error::Error + Send>(
+        &mut self,
+        what: &'static str,
+        server: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        self.tasks.spawn(async move {
+            if let Err(reason) = server.await {
+                error!("the {what} is not served any more: {reason}");
+            }
+        });
+    }
+
+    async fn stop(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// A task that ends with its owner.
+struct Abort(JoinHandle<()>);
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What the agent asks of its host.
+struct Host<R> {
+    watcher: Watcher,
+    read: R,
+}
+
+impl<R: FnMut() -> Option<Config>> Surroundings for Host<R> {
+    fn enter(&mut self, phase: Phase) {
+        match phase {
+            Phase::Running => systemd::ready(),
+            Phase::Reloading => systemd::reloading(),
+            Phase::Ending => systemd::stopping(),
+        }
+    }
+
+    fn reload(&mut self) -> Option<Config> {
+        (self.read)()
+    }
+
+    fn resolve(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.watcher.set_targets(addresses);
+    }
+}

@@ -1,0 +1,67 @@
+//! The command line, as typed.
+
+use clap::{Parser, Subcommand};
+
+use super::check::CheckArgs;
+use super::list::ListArgs;
+use super::realserver::RealServerArgs;
+use super::status::StatusArgs;
+use super::up::UpArgs;
+use crate::sys::instance::Name;
+
+/// Layer-4 load balancer: keepalived.conf in, XDP out.
+#[derive(Debug, Parser)]
+#[command(name = "xdp-lb", version)]
+pub struct Args {
+    /// The director meant, where several run on one machine
+    #[arg(long, global = true, value_name = "NAME", default_value_t)]
+    pub instance: Name,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the director in the foreground
+    ///
+    /// SIGTERM and SIGINT stop it and leave nothing behind. SIGQUIT ends it and leaves program, tables
+    /// and VIPs to the next start, which takes them over with all connections. SIGHUP reads the file
+    /// again; nothing changes unless the whole file is valid.
+    Up(UpArgs),
+    /// Check a configuration without running it
+    Check(CheckArgs),
+    /// Show virtual services and real servers, as ipvsadm does
+    List(ListArgs),
+    /// Show the state of a director on one screen
+    Status(StatusArgs),
+    /// Make this host a real server of direct routing, or look whether it is one
+    Realserver(RealServerArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_declaration_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_instance_can_stand_anywhere() {
+        for line in [
+            "xdp-lb --instance blue status",
+            "xdp-lb status --instance blue",
+        ] {
+            let args = Args::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(args.instance.as_str(), "blue");
+        }
+        let args = Args::try_parse_from(["xdp-lb", "status"]).unwrap();
+        assert_eq!(args.instance.as_str(), "default");
+        assert!(Args::try_parse_from(["xdp-lb", "--instance", "../x", "status"]).is_err());
+    }
+}

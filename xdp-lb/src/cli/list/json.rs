@@ -1,0 +1,103 @@
+//! `list --json`.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::rate::{Rate, Rates};
+use crate::control::snapshot::{Persistence, ServerState, Service, Snapshot};
+
+/// The form of `--json`. It is stable: fields may be added, none changes or goes away.
+pub(super) const HELP: &str = r#"Print JSON: every real server, with its state and why it is down
+
+{"services": [{"vip", "port", "protocol": "tcp|udp", "scheduler", "forward": "dr",
+  "active": this director balances it now,
+  "persistence": {"timeout_s", "granularity": prefix length} or null,
+  "real_servers": [{"address", "port", "forward": "dr|local", "weight",
+    "state": "up|down|draining|sorry", "reason": why it is down, or null,
+    "active_conns", "inactive_conns", "conns", "in_packets", "in_bytes",
+    "mac": or null while it is not known}]}]}
+
+With --rate, services and real servers have
+"rate": {"conns_per_s", "in_packets_per_s", "in_bytes_per_s"} too."#;
+
+/// The stable form for programs.
+pub(super) fn render(snapshot: &Snapshot, rates: Option<&Rates>) -> serde_json::Result<String> {
+    #[derive(Serialize)]
+    struct List<'a> {
+        services: Vec<ServiceView<'a>>,
+    }
+
+    let services = snapshot
+        .services
+        .iter()
+        .map(|service| ServiceView::of(service, rates));
+    let list = List {
+        services: services.collect(),
+    };
+    Ok(serde_json::to_string_pretty(&list)? + "\n")
+}
+
+#[derive(Serialize)]
+struct ServiceView<'a> {
+    vip: IpAddr,
+    port: u16,
+    protocol: &'a str,
+    scheduler: &'a str,
+    forward: &'a str,
+    active: bool,
+    persistence: Option<Persistence>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<Rate>,
+    real_servers: Vec<RealServerView<'a>>,
+}
+
+#[derive(Serialize)]
+struct RealServerView<'a> {
+    address: IpAddr,
+    port: u16,
+    forward: &'a str,
+    weight: u32,
+    state: ServerState,
+    reason: Option<&'a str>,
+    active_conns: u64,
+    inactive_conns: u64,
+    conns: u64,
+    in_packets: u64,
+    in_bytes: u64,
+    mac: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<Rate>,
+}
+
+impl<'a> ServiceView<'a> {
+    fn of(service: &'a Service, rates: Option<&Rates>) -> Self {
+        let name = service.label();
+        let servers = service.real_servers.iter().map(|server| RealServerView {
+            address: server.address,
+            port: server.port,
+            forward: &server.forward,
+            weight: server.weight,
+            state: server.state,
+            reason: server.reason.as_deref(),
+            active_conns: server.active_conns,
+            inactive_conns: server.inactive_conns,
+            conns: server.traffic.conns,
+            in_packets: server.traffic.in_packets,
+            in_bytes: server.traffic.in_bytes,
+            mac: server.mac.as_deref(),
+            rate: rates.map(|rates| rates.of(&name, &server.label())),
+        });
+        Self {
+            vip: service.vip,
+            port: service.port,
+            protocol: &service.protocol,
+            scheduler: &service.scheduler,
+            forward: &service.forward,
+            active: service.active,
+            persistence: service.persistence,
+            rate: rates.map(|rates| rates.of(&name, "")),
+            real_servers: servers.collect(),
+        }
+    }
+}

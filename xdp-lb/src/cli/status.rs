@@ -1,0 +1,384 @@
+//! `xdp-lb status`: the state of a director on one screen.
+
+use std::fmt::{Error, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+use xdp_lb_common::reason::Reason;
+
+use super::list::service_name;
+use super::output;
+use crate::control::client;
+use crate::control::protocol::Verb;
+use crate::control::snapshot::{
+    Condition, Count, Exit, Interface, ServerState, Service, Snapshot, Table, VrrpInstance,
+};
+use crate::dataplane::AttachedMode;
+
+/// Reasons that the screen has room for.
+const TOP_REASONS: usize = 5;
+
+/// The form of `--json`. It is stable: fields may be added, none changes or goes away.
+const JSON_HELP: &str = r#"Print JSON: the whole state, with all reasons and events
+
+{"instance", "version", "uptime_s",
+ "interfaces": [{"name", "mode": "native|generic", "up", "mac"}],
+ "vrrp_instances": [{"name", "state": "INIT|BACKUP|MASTER|FAULT", "interface", "vrid",
+   "base_priority", "vips"}],
+ "services": {"up", "degraded", "down", "list": [{"service",
+   "condition": "up|degraded|down", "active", "servers_up", "servers", "active_conns"}]},
+ "tables": [{"name", "entries", "capacity"}],
+ "packets": [{"reason", "verdict": "pass|tx|redirect|drop", "packets"}],
+ "events": [{"event", "count"}]}"#;
+
+/// Show the state of a director on one screen
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct StatusArgs {
+    /// Print JSON: the whole state, with all reasons and events
+    #[arg(long, long_help = JSON_HELP)]
+    pub json: bool,
+}
+
+/// Runs the command.
+pub fn run(instance: &str, args: &StatusArgs) -> anyhow::Result<()> {
+    let snapshot = client::ask(instance, Verb::Status)?;
+    let text = if args.json {
+        serde_json::to_string_pretty(&StatusView::of(&snapshot))? + "\n"
+    } else {
+        screen(&snapshot)?
+    };
+    output::data(&text)
+}
+
+fn screen(snapshot: &Snapshot) -> Result<String, Error> {
+    let mut out = String::new();
+    writeln!(
+        out,
+        "xdp-lb {}, instance {}, up {}",
+        snapshot.version,
+        snapshot.instance,
+        age(Duration::from_millis(snapshot.uptime_ms))
+    )?;
+    interfaces(&mut out, &snapshot.interfaces)?;
+    vrrp_instances(&mut out, &snapshot.vrrp_instances)?;
+    services(&mut out, &snapshot.services)?;
+    tables(&mut out, &snapshot.tables)?;
+    packets(&mut out, &snapshot.packets)?;
+    Ok(out)
+}
+
+fn interfaces(out: &mut String, interfaces: &[Interface]) -> Result<(), Error> {
+    writeln!(out, "\nInterfaces")?;
+    if interfaces.is_empty() {
+        return writeln!(out, "  none carries the XDP program: nothing is balanced");
+    }
+    for interface in interfaces {
+        let mode = match interface.mode {
+            AttachedMode::Native => "native XDP",
+            AttachedMode::Generic => "generic XDP (in the stack, slower)",
+        };
+        let mac = interface.mac.as_deref().unwrap_or("no MAC");
+        let link = if interface.up { "" } else { "  link down" };
+        writeln!(out, "  {:<15} {mac:<17}  {mode}{link}", interface.name)?;
+    }
+    Ok(())
+}
+
+fn vrrp_instances(out: &mut String, instances: &[VrrpInstance]) -> Result<(), Error> {
+    if instances.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nVRRP instances")?;
+    for instance in instances {
+        writeln!(
+            out,
+            "  {:<15} {:<7} {} vrid {} priority {}  {}",
+            instance.name,
+            instance.state.name(),
+            instance.interface,
+            instance.vrid,
+            instance.base_priority,
+            instance.vips.join(" ")
+        )?;
+    }
+    Ok(())
+}
+
+fn services(out: &mut String, services: &[Service]) -> Result<(), Error> {
+    let count = |condition| {
+        services
+            .iter()
+            .filter(|s| s.condition() == condition)
+            .count()
+    };
+    writeln!(
+        out,
+        "\nVirtual services: {} up, {} degraded, {} down",
+        count(Condition::Up),
+        count(Condition::Degraded),
+        count(Condition::Down)
+    )?;
+    let width = services
+        .iter()
+        .map(|s| service_name(s).len())
+        .max()
+        .unwrap_or(0);
+    for service in services {
+        let view = ServiceLine::of(service);
+        let condition = match service.condition() {
+            Condition::Up => "up",
+            Condition::Degraded => "degraded",
+            Condition::Down => "DOWN",
+        };
+        let owned = if service.active {
+            ""
+        } else {
+            "  (VIP not owned here)"
+        };
+        writeln!(
+            out,
+            "  {:<width$}  {condition:<8}  {} of {} real servers up, active connections: {}{owned}",
+            service_name(service),
+            view.servers_up,
+            view.servers,
+            view.active_conns
+        )?;
+        for server in &service.real_servers {
+            if let Some(reason) = &server.reason {
+                writeln!(out, "    {} is down: {reason}", server.label())?;
+            } else if server.state == ServerState::Draining {
+                writeln!(out, "    {} is draining (weight 0)", server.label())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tables(out: &mut String, tables: &[Table]) -> Result<(), Error> {
+    if tables.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nTables")?;
+    for table in tables {
+        let Table {
+            name,
+            entries,
+            capacity,
+        } = table;
+        writeln!(
+            out,
+            "  {name:<15} {entries} of {capacity} ({} %)",
+            percent(*entries, *capacity)
+        )?;
+    }
+    Ok(())
+}
+
+fn packets(out: &mut String, exits: &[Exit]) -> Result<(), Error> {
+    let sum = |verdicts: &[&str]| -> u64 {
+        let counted = exits
+            .iter()
+            .filter(|exit| verdicts.contains(&exit.verdict.as_str()));
+        counted.map(|exit| exit.packets).sum()
+    };
+    let (balanced, passed, dropped) = (sum(&["tx", "redirect"]), sum(&["pass"]), sum(&["drop"]));
+    writeln!(
+        out,
+        "\nPackets: {balanced} balanced, {passed} passed, {dropped} dropped"
+    )?;
+    let mut top: Vec<&Exit> = exits.iter().filter(|exit| exit.packets > 0).collect();
+    top.sort_by_key(|exit| std::cmp::Reverse(exit.packets));
+    for exit in top.into_iter().take(TOP_REASONS) {
+        // An agent of another version may have reasons that this command knows nothing of.
+        let known = Reason::ALL
+            .iter()
+            .find(|reason| reason.name() == exit.reason);
+        let help = known.map_or("", |reason| reason.help().trim());
+        writeln!(out, "  {:<20} {:>14}  {help}", exit.reason, exit.packets)?;
+    }
+    Ok(())
+}
+
+/// A share with one decimal.
+fn percent(part: u64, whole: u64) -> String {
+    let permille = (u128::from(part) * 1000)
+        .checked_div(u128::from(whole))
+        .unwrap_or(0);
+    format!("{}.{}", permille / 10, permille % 10)
+}
+
+/// A time span in its two largest units.
+fn age(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+/// The stable form for programs.
+#[derive(Serialize)]
+struct StatusView<'a> {
+    instance: &'a str,
+    version: &'a str,
+    uptime_s: u64,
+    interfaces: &'a [Interface],
+    vrrp_instances: &'a [VrrpInstance],
+    services: ServicesView,
+    tables: &'a [Table],
+    packets: &'a [Exit],
+    events: &'a [Count],
+}
+
+#[derive(Serialize)]
+struct ServicesView {
+    up: usize,
+    degraded: usize,
+    down: usize,
+    list: Vec<ServiceLine>,
+}
+
+#[derive(Serialize)]
+struct ServiceLine {
+    service: String,
+    condition: Condition,
+    active: bool,
+    servers_up: usize,
+    servers: usize,
+    active_conns: u64,
+}
+
+impl<'a> StatusView<'a> {
+    fn of(snapshot: &'a Snapshot) -> Self {
+        let list: Vec<ServiceLine> = snapshot.services.iter().map(ServiceLine::of).collect();
+        let count = |condition| {
+            list.iter()
+                .filter(|line| line.condition == condition)
+                .count()
+        };
+        Self {
+            instance: &snapshot.instance,
+            version: &snapshot.version,
+            uptime_s: snapshot.uptime_ms / 1000,
+            interfaces: &snapshot.interfaces,
+            vrrp_instances: &snapshot.vrrp_instances,
+            services: ServicesView {
+                up: count(Condition::Up),
+                degraded: count(Condition::Degraded),
+                down: count(Condition::Down),
+                list,
+            },
+            tables: &snapshot.tables,
+            packets: &snapshot.packets,
+            events: &snapshot.events,
+        }
+    }
+}
+
+impl ServiceLine {
+    fn of(service: &Service) -> Self {
+        let up = |server: &&_| {
+            let server: &crate::control::snapshot::RealServer = server;
+            matches!(server.state, ServerState::Up | ServerState::Sorry)
+        };
+        Self {
+            service: service.label(),
+            condition: service.condition(),
+            active: service.active,
+            servers_up: service.real_servers.iter().filter(up).count(),
+            servers: service.real_servers.len(),
+            active_conns: service
+                .real_servers
+                .iter()
+                .map(|server| server.active_conns)
+                .sum(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::sample;
+
+    #[test]
+    fn the_screen_says_what_an_operator_looks_for_first() {
+        let wanted = "\
+xdp-lb 0.1.0, instance default, up 3 h 12 min
+
+Interfaces
+  eth0            02:00:00:00:00:01  native XDP
+  eth1            no MAC             generic XDP (in the stack, slower)  link down
+
+VRRP instances
+  VI_1            MASTER  eth0 vrid 51 priority 100  10.1.0.100/24
+  VI_2            BACKUP  eth0 vrid 51 priority 100  10.1.0.100/24
+  VI_3            INIT    eth0 vrid 51 priority 100  10.1.0.100/24
+
+Virtual services: 3 up, 1 degraded, 1 down
+  TCP 10.1.0.100:80       degraded  2 of 5 real servers up, active connections: 1
+    10.1.0.12:80 is draining (weight 0)
+    10.1.0.13:80 is down: its health checks fail
+    10.1.0.14:80 is down: no MAC address: neighbour not resolved
+  TCP 10.1.0.100:443      up        1 of 1 real servers up, active connections: 0
+  TCP 192.168.1.200:80    up        1 of 1 real servers up, active connections: 0  (VIP not owned here)
+  UDP 10.1.0.100:80       up        1 of 1 real servers up, active connections: 0
+  TCP [2001:db8::100]:80  DOWN      0 of 0 real servers up, active connections: 0
+
+Tables
+  connections     4 of 4096 (0.0 %)
+  templates       1 of 1024 (0.0 %)
+
+Packets: 18 balanced, 30 passed, 1 dropped
+  no_service                       30  Not for a virtual service.
+  tx_connection                    12  To the real server of its connection.
+  tx_scheduled                      6  A new connection, placed by the scheduler.
+  ttl_expired                       1  TTL used up.
+";
+        assert_eq!(screen(&sample::snapshot()).unwrap(), wanted);
+    }
+
+    #[test]
+    fn a_director_that_balances_nothing_says_so() {
+        let snapshot = Snapshot::build(&sample::Parts::default().inputs());
+        let text = screen(&snapshot).unwrap();
+        assert!(text.contains("none carries the XDP program"), "{text}");
+        assert!(text.contains("0 up, 0 degraded, 0 down"), "{text}");
+    }
+
+    #[test]
+    fn json_counts_what_it_lists() {
+        let snapshot = sample::snapshot();
+        let view = serde_json::to_value(StatusView::of(&snapshot)).unwrap();
+        assert_eq!(view["uptime_s"], 11_520);
+        assert_eq!(view["interfaces"][1]["mode"], "generic");
+        assert_eq!(view["vrrp_instances"][0]["state"], "MASTER");
+        let services = &view["services"];
+        assert_eq!((&services["up"], &services["down"]), (&3.into(), &1.into()));
+        let web = &services["list"][0];
+        assert_eq!(web["service"], "tcp/10.1.0.100:80");
+        assert_eq!(
+            (&web["condition"], &web["servers_up"]),
+            (&"degraded".into(), &2.into())
+        );
+    }
+
+    #[test]
+    fn ages_and_shares_are_short() {
+        for (seconds, wanted) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (61, "1 min 1 s"),
+            (3600, "1 h 0 min"),
+            (90_000, "1 d 1 h"),
+        ] {
+            assert_eq!(age(Duration::from_secs(seconds)), wanted);
+        }
+        assert_eq!(percent(1, 3), "33.3");
+        assert_eq!(percent(u64::MAX, u64::MAX), "100.0");
+        assert_eq!(percent(1, 0), "0.0");
+    }
+}

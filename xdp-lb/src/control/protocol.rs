@@ -1,0 +1,313 @@
+//! What is said on the control socket, as pure functions from bytes to bytes.
+//!
+//! A client sends one JSON object on one line, `{"version":1,"verb":"list"}`, and gets one back:
+//! `{"version":1,"snapshot":{…}}` or `{"version":1,"error":{"kind":"unknown_verb","message":"…"}}`.
+//! Then the agent closes. A request without a version speaks the current one; fields that are not
+//! known are ignored.
+
+use serde::{Deserialize, Serialize};
+
+use super::snapshot::{SCHEMA, Snapshot};
+
+/// Version of the protocol.
+pub const VERSION: u32 = 1;
+
+/// Longest request in bytes, without its newline.
+pub const MAX_REQUEST: usize = 4096;
+
+/// Longest answer a client accepts, in bytes: many times the state of an agent that is full.
+pub const MAX_ANSWER: u64 = 256 << 20;
+
+/// What a client can ask for.
+///
+/// Both are answered by a whole snapshot: what of it is shown is the command's own business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Virtual services and real servers.
+    List,
+    /// The state of the director.
+    Status,
+}
+
+impl Verb {
+    /// All verbs.
+    pub const ALL: [Self; 2] = [Self::List, Self::Status];
+
+    /// As a request has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Status => "status",
+        }
+    }
+}
+
+/// Why the agent did not answer with what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The cause, for programs.
+    pub kind: RefusalKind,
+    /// The cause, for people.
+    pub message: String,
+}
+
+/// The cause of a [`Refusal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalKind {
+    /// The request is no JSON object with a verb.
+    Malformed,
+    /// The request is longer than [`MAX_REQUEST`].
+    TooLong,
+    /// The request did not arrive in time.
+    TooSlow,
+    /// The agent speaks another version.
+    UnsupportedVersion,
+    /// The agent does not know the verb.
+    UnknownVerb,
+    /// The agent is stopping, or too busy to answer in time.
+    Unavailable,
+    /// A cause that this version has no name for.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Refusal {
+    /// A refusal of a kind.
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+}
+
+/// Why an answer could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// The agent refused.
+    #[error("the agent refused: {0}")]
+    Refused(#[from] Refusal),
+    /// The agent is of another version.
+    #[error(
+        "the agent speaks version {agent} of the control protocol, this command {VERSION}; \
+         use the command that belongs to the running agent, or restart the agent"
+    )]
+    Version {
+        /// Version of the agent.
+        agent: u32,
+    },
+    /// The agent's snapshots have another form.
+    #[error(
+        "the agent sends snapshots of form {agent}, this command reads form {SCHEMA}; \
+         use the command that belongs to the running agent, or restart the agent"
+    )]
+    Schema {
+        /// Form of the agent's snapshots.
+        agent: u32,
+    },
+    /// It is no answer at all.
+    #[error("the agent's answer makes no sense: {0}")]
+    Malformed(String),
+}
+
+/// A request, with the newline that ends it.
+pub fn encode_request(verb: Verb) -> Vec<u8> {
+    format!("{{\"version\":{VERSION},\"verb\":\"{}\"}}\n", verb.name()).into_bytes()
+}
+
+/// Reads a request: the bytes up to the newline, or up to the end of what the client sent.
+pub fn decode_request(line: &[u8]) -> Result<Verb, Refusal> {
+    #[derive(Deserialize)]
+    struct Request {
+        version: Option<u32>,
+        verb: String,
+    }
+
+    if line.len() > MAX_REQUEST {
+        let message = format!("the request is longer than {MAX_REQUEST} bytes");
+        return Err(Refusal::new(RefusalKind::TooLong, message));
+    }
+    let request: Request = serde_json::from_slice(line).map_err(|error| {
+        let message = format!(
+            "a request is one line like {{\"version\":{VERSION},\"verb\":\"list\"}}: {error}"
+        );
+        Refusal::new(RefusalKind::Malformed, message)
+    })?;
+    if let Some(version) = request.version.filter(|version| *version != VERSION) {
+        let message = format!("this agent speaks version {VERSION}, the request is of {version}");
+        return Err(Refusal::new(RefusalKind::UnsupportedVersion, message));
+    }
+    let mut known = Verb::ALL.into_iter();
+    known
+        .find(|verb| verb.name() == request.verb)
+        .ok_or_else(|| unknown_verb(&request.verb))
+}
+
+fn unknown_verb(verb: &str) -> Refusal {
+    let known = Verb::ALL.map(Verb::name).join(", ");
+    let message = format!("unknown verb '{}'; known are: {known}", verb.escape_debug());
+    Refusal::new(RefusalKind::UnknownVerb, message)
+}
+
+/// An answer, with the newline that ends it.
+pub fn encode_answer(answer: Result<&Snapshot, &Refusal>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        version: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        snapshot: Option<&'a Snapshot>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a Refusal>,
+    }
+
+    let answer = Answer {
+        version: VERSION,
+        snapshot: answer.ok(),
+        error: answer.err(),
+    };
+    // Structs with string keys and a Vec to write to: there is nothing that could fail.
+    let mut line = serde_json::to_vec(&answer).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// Reads an answer.
+pub fn decode_answer(line: &[u8]) -> Result<Snapshot, AnswerError> {
+    #[derive(Deserialize)]
+    struct Head {
+        version: u32,
+        error: Option<Refusal>,
+        snapshot: Option<Schema>,
+    }
+    #[derive(Deserialize)]
+    struct Schema {
+        schema: u32,
+    }
+    #[derive(Deserialize)]
+    struct Answer {
+        snapshot: Snapshot,
+    }
+
+    let malformed = |error: serde_json::Error| AnswerError::Malformed(error.to_string());
+    // First only what every version has, so that another version is named and not guessed at.
+    let head: Head = serde_json::from_slice(line).map_err(malformed)?;
+    if let Some(refusal) = head.error {
+        return Err(refusal.into());
+    }
+    if head.version != VERSION {
+        return Err(AnswerError::Version {
+            agent: head.version,
+        });
+    }
+    match head.snapshot {
+        None => Err(AnswerError::Malformed("it holds no snapshot".to_owned())),
+        Some(Schema { schema }) if schema != SCHEMA => Err(AnswerError::Schema { agent: schema }),
+        Some(_) => {
+            let answer: Answer = serde_json::from_slice(line).map_err(malformed)?;
+            Ok(answer.snapshot)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::sample;
+    use proptest::prelude::*;
+
+    fn kind(line: &[u8]) -> RefusalKind {
+        decode_request(line).unwrap_err().kind
+    }
+
+    #[test]
+    fn every_verb_is_read_back() {
+        for verb in Verb::ALL {
+            let line = encode_request(verb);
+            assert_eq!(
+                line.iter().position(|byte| *byte == b'\n'),
+                Some(line.len() - 1)
+            );
+            assert_eq!(decode_request(&line), Ok(verb));
+        }
+        assert_eq!(decode_request(br#"{"verb":"list"}"#), Ok(Verb::List));
+        assert_eq!(
+            decode_request(br#"{"verb":"list","new":[1]}"#),
+            Ok(Verb::List)
+        );
+    }
+
+    #[test]
+    fn a_wrong_request_is_refused_by_its_cause() {
+        assert_eq!(kind(b""), RefusalKind::Malformed);
+        assert_eq!(kind(b"list"), RefusalKind::Malformed);
+        assert_eq!(kind(br#"{"version":1}"#), RefusalKind::Malformed);
+        assert_eq!(kind(br#"{"verb":"list"} x"#), RefusalKind::Malformed);
+        assert_eq!(kind(&[b'['; MAX_REQUEST]), RefusalKind::Malformed);
+        assert_eq!(kind(&[b' '; MAX_REQUEST + 1]), RefusalKind::TooLong);
+        let line = br#"{"version":2,"verb":"list"}"#;
+        assert_eq!(kind(line), RefusalKind::UnsupportedVersion);
+        let refusal = decode_request(br#"{"verb":"lst"}"#).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::UnknownVerb);
+        assert_eq!(
+            refusal.message,
+            "unknown verb 'lst'; known are: list, status"
+        );
+    }
+
+    #[test]
+    fn answers_are_read_back() {
+        let snapshot = sample::snapshot();
+        let line = encode_answer(Ok(&snapshot));
+        assert_eq!(decode_answer(&line).unwrap(), snapshot);
+        let refusal = Refusal::new(RefusalKind::Unavailable, "a \"quoted\"\nline");
+        let line = encode_answer(Err(&refusal));
+        let AnswerError::Refused(read) = decode_answer(&line).unwrap_err() else {
+            panic!("not a refusal");
+        };
+        assert_eq!(read, refusal);
+    }
+
+    #[test]
+    fn an_agent_of_another_version_is_named() {
+        let told = |line: &str| decode_answer(line.as_bytes()).unwrap_err().to_string();
+        assert!(told(r#"{"version":7,"snapshot":{"schema":1}}"#).contains("version 7"));
+        assert!(told(r#"{"version":1,"snapshot":{"schema":9}}"#).contains("form 9"));
+        assert!(told(r#"{"version":1}"#).contains("no snapshot"));
+        let future = r#"{"version":1,"error":{"kind":"new_kind","message":"why"}}"#;
+        assert_eq!(told(future), "the agent refused: why");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered_by_one_line(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Err(refusal) = decode_request(&bytes) {
+                let line = encode_answer(Err(&refusal));
+                prop_assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
+                prop_assert!(matches!(decode_answer(&line), Err(AnswerError::Refused(_))));
+            }
+        }
+
+        #[test]
+        fn any_verb_but_ours_is_unknown(verb in "\\PC{0,40}") {
+            let known = Verb::ALL.iter().any(|known| known.name() == verb);
+            let line = serde_json::to_vec(&serde_json::json!({ "verb": verb })).unwrap();
+            match decode_request(&line) {
+                Ok(_) => prop_assert!(known),
+                Err(refusal) => {
+                    prop_assert!(!known);
+                    prop_assert_eq!(refusal.kind, RefusalKind::UnknownVerb);
+                }
+            }
+        }
+
+        #[test]
+        fn a_damaged_answer_is_an_error_or_an_answer(at in 0usize..2000, byte: u8) {
+            let mut line = encode_answer(Ok(&sample::snapshot()));
+            line[at] = byte;
+            // It must return; a changed digit is still a snapshot.
+            drop(decode_answer(&line));
+        }
+    }
+}

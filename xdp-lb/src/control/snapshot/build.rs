@@ -1,0 +1,369 @@
+//! Puts a [`Snapshot`] together. A pure function of what the agent knows.
+//!
+//! The configuration says which services and real servers there are, and nothing else does: a server
+//! that failed has left the tables, yet an operator must see it. The tables as planned say what is in
+//! force, the counters what happened.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use xdp_lb_common::reason::{Event, Reason, Verdict};
+use xdp_lb_common::service::Stats;
+
+use super::{
+    Count, Exit, Interface, Persistence, RealServer, SCHEMA, ServerState, Service, Snapshot, Table,
+    Traffic, VrrpInstance, VrrpState,
+};
+use crate::config::model::{self, Config, Forwarding, ServiceKey, VirtualServer};
+use crate::dataplane::{AttachedMode, Counters, Fill};
+use crate::plan::desired::{Desired, Reach, Server};
+use crate::plan::table::{Health, Network, Ownership};
+
+/// What a snapshot is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotInputs<'a> {
+    /// Name of the instance.
+    pub instance: &'a str,
+    /// Version of the agent.
+    pub version: &'a str,
+    /// Time since the agent started.
+    pub uptime: Duration,
+    /// The configuration in force.
+    pub config: &'a Config,
+    /// The tables as planned.
+    pub desired: &'a Desired,
+    /// Verdicts of the health checks.
+    pub health: &'a Health,
+    /// VRRP instances this director is MASTER for.
+    pub ownership: &'a Ownership,
+    /// Links and neighbours.
+    pub network: &'a Network,
+    /// Counters of the data plane.
+    pub counters: &'a Counters,
+    /// Interfaces that carry the program.
+    pub attached: &'a BTreeMap<String, AttachedMode>,
+}
+
+impl Snapshot {
+    /// Puts the picture together.
+    pub fn build(inputs: &SnapshotInputs<'_>) -> Self {
+        let mut virtual_servers: Vec<&VirtualServer> =
+            inputs.config.virtual_servers.iter().collect();
+        virtual_servers.sort_by_key(|service| listing_order(&service.key));
+        Self {
+            schema: SCHEMA,
+            instance: inputs.instance.to_owned(),
+            version: inputs.version.to_owned(),
+            uptime_ms: u64::try_from(inputs.uptime.as_millis()).unwrap_or(u64::MAX),
+            connection_limit: inputs.config.xdp_lb.connections,
+            interfaces: interfaces(inputs),
+            vrrp_instances: vrrp_instances(inputs),
+            services: virtual_servers
+                .into_iter()
+                .map(|virtual_server| service(inputs, virtual_server))
+                .collect(),
+            packets: exits(inputs.counters),
+            events: events(inputs.counters),
+            tables: tables(inputs.counters),
+        }
+    }
+}
+
+/// The order in which `ipvsadm` lists services.
+fn listing_order(key: &ServiceKey) -> (bool, u8, IpAddr, u16) {
+    (key.vip.is_ipv6(), key.protocol.number(), key.vip, key.port)
+}
+
+fn interfaces(inputs: &SnapshotInputs<'_>) -> Vec<Interface> {
+    let interface = |(name, mode): (&String, &AttachedMode)| {
+        let link = inputs.network.links.get(name);
+        Interface {
+            name: name.clone(),
+            mode: *mode,
+            up: link.is_some_and(|link| link.up),
+            mac: link.map(|link| link.mac.to_string()),
+        }
+    };
+    inputs.attached.iter().map(interface).collect()
+}
+
+fn vrrp_instances(inputs: &SnapshotInputs<'_>) -> Vec<VrrpInstance> {
+    let instance = |instance: &model::VrrpInstance| VrrpInstance {
+        name: instance.name.clone(),
+        state: match inputs.ownership.get(&instance.name) {
+            Some(true) => VrrpState::Master,
+            Some(false) => VrrpState::Backup,
+            None => VrrpState::Init,
+        },
+        interface: instance.interface.clone(),
+        vrid: instance.virtual_router_id,
+        base_priority: instance.priority,
+        vips: instance
+            .virtual_addresses
+            .iter()
+            .map(|vip| vip.address.to_string())
+            .collect(),
+    };
+    inputs.config.vrrp_instances.iter().map(instance).collect()
+}
+
+fn service(inputs: &SnapshotInputs<'_>, virtual_server: &VirtualServer) -> Service {
+    let key = virtual_server.key;
+    let stats = inputs.counters.services.get(&key);
+    let desired = inputs.desired.services.get(&key);
+    let planned: BTreeMap<SocketAddr, &Server> = desired
+        .into_iter()
+        .flat_map(|service| {
+            service
+                .servers
+                .iter()
+                .map(|server| (server.address, server))
+        })
+        .collect();
+    let real_server = |configured: &model::RealServer| {
+        let planned = planned.get(&configured.address).copied();
+        real_server(inputs, virtual_server, configured, planned)
+    };
+    let mut real_servers: Vec<RealServer> = virtual_server
+        .real_servers
+        .iter()
+        .map(real_server)
+        .collect();
+    real_servers.sort_by_key(|server| (server.address, server.port));
+    Service {
+        vip: key.vip,
+        port: key.port,
+        protocol: key.protocol.name().to_owned(),
+        scheduler: virtual_server.scheduler.name().to_owned(),
+        forward: forward_name(virtual_server.forwarding).to_owned(),
+        active: desired.is_some_and(|service| service.active),
+        persistence: virtual_server.persistence.map(|persistence| Persistence {
+            timeout_s: persistence.timeout.as_secs(),
+            granularity: persistence.prefix_len,
+        }),
+        traffic: stats.copied().map(Traffic::from).unwrap_or_default(),
+        real_servers,
+    }
+}
+
+fn real_server(
+    inputs: &SnapshotInputs<'_>,
+    virtual_server: &VirtualServer,
+    configured: &model::RealServer,
+    planned: Option<&Server>,
+) -> RealServer {
+    let name = (virtual_server.key, configured.address);
+    let counters = inputs.counters.servers.get(&name).copied();
+    let counters = counters.unwrap_or_default();
+    let healthy = inputs.health.get(&name).is_none_or(|health| health.up);
+    let (state, reason) = server_state(planned, healthy);
+    // A failed server has left the tables, but its neighbour entry still helps to find out why.
+    let reach = planned
+        .and_then(|server| server.reach)
+        .or_else(|| inputs.network.reach.get(&configured.address.ip()).copied());
+    RealServer {
+        address: configured.address.ip(),
+        port: configured.address.port(),
+        forward: match reach {
+            Some(Reach::Local) => "local".to_owned(),
+            _ => forward_name(virtual_server.forwarding).to_owned(),
+        },
+        weight: planned.map_or(configured.weight, |server| server.weight),
+        state,
+        reason: reason.map(str::to_owned),
+        active_conns: counters.active,
+        inactive_conns: counters.inactive,
+        persistent_conns: counters.templates,
+        traffic: counters.stats.into(),
+        mac: match reach {
+            Some(Reach::Direct { mac, .. }) => Some(mac.to_string()),
+            Some(Reach::Local) | None => None,
+        },
+    }
+}
+
+/// The state of a real server from its place in the tables, or from its health when it has none.
+fn server_state(planned: Option<&Server>, healthy: bool) -> (ServerState, Option<&'static str>) {
+    let serving = planned.map_or(healthy, |server| server.serving);
+    match planned {
+        _ if !serving => (ServerState::Down, Some("its health checks fail")),
+        None => (ServerState::Down, Some("not in the tables yet")),
+        Some(server) if server.reach.is_none() => (
+            ServerState::Down,
+            Some("no MAC address: neighbour not resolved"),
+        ),
+        Some(server) if server.weight == 0 => (ServerState::Draining, None),
+        Some(_) => (ServerState::Up, None),
+    }
+}
+
+const fn forward_name(forwarding: Forwarding) -> &'static str {
+    match forwarding {
+        Forwarding::DirectRouting => "dr",
+    }
+}
+
+fn exits(counters: &Counters) -> Vec<Exit> {
+    let exit = |reason: &Reason| Exit {
+        reason: reason.name().to_owned(),
+        verdict: verdict_name(reason.verdict()).to_owned(),
+        packets: counters.packets.get(reason).copied().unwrap_or(0),
+    };
+    Reason::ALL.iter().map(exit).collect()
+}
+
+/// What becomes of a packet, in one word.
+pub const fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Tx => "tx",
+        Verdict::Redirect => "redirect",
+        Verdict::Drop => "drop",
+    }
+}
+
+fn events(counters: &Counters) -> Vec<Count> {
+    let count = |event: &Event| Count {
+        event: event.name().to_owned(),
+        count: counters.events.get(event).copied().unwrap_or(0),
+    };
+    Event::ALL.iter().map(count).collect()
+}
+
+fn tables(counters: &Counters) -> Vec<Table> {
+    let table = |(name, fill): (&&str, &Fill)| Table {
+        name: (*name).to_owned(),
+        entries: fill.entries,
+        capacity: fill.capacity,
+    };
+    counters.tables.iter().map(table).collect()
+}
+
+impl From<Stats> for Traffic {
+    fn from(stats: Stats) -> Self {
+        Self {
+            conns: stats.connections,
+            in_packets: stats.packets,
+            in_bytes: stats.bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::sample;
+    use crate::control::snapshot::Condition;
+
+    fn server<'a>(snapshot: &'a Snapshot, label: &str) -> &'a RealServer {
+        let mut all = snapshot.services.iter().flat_map(|s| &s.real_servers);
+        all.find(|server| server.label() == label).unwrap()
+    }
+
+    #[test]
+    fn services_and_servers_stand_in_the_order_of_ipvsadm() {
+        let snapshot = sample::snapshot();
+        let services: Vec<String> = snapshot.services.iter().map(Service::label).collect();
+        assert_eq!(
+            services,
+            [
+                "tcp/10.1.0.100:80",
+                "tcp/10.1.0.100:443",
+                "tcp/192.168.1.200:80",
+                "udp/10.1.0.100:80",
+                "tcp/[2001:db8::100]:80",
+            ]
+        );
+        let servers = snapshot.services[0].real_servers.iter();
+        let servers: Vec<String> = servers.map(RealServer::label).collect();
+        assert_eq!(
+            servers,
+            [
+                "10.1.0.11:80",
+                "10.1.0.12:80",
+                "10.1.0.13:80",
+                "10.1.0.14:80",
+                "10.1.0.110:80"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_server_out_of_the_tables_is_shown_with_its_reason() {
+        let snapshot = sample::snapshot();
+        let seen = |label| {
+            let server = server(&snapshot, label);
+            (server.state, server.reason.as_deref())
+        };
+        assert_eq!(seen("10.1.0.11:80"), (ServerState::Up, None));
+        assert_eq!(seen("10.1.0.12:80"), (ServerState::Draining, None));
+        let (state, reason) = seen("10.1.0.13:80");
+        assert_eq!(
+            (state, reason),
+            (ServerState::Down, Some("its health checks fail"))
+        );
+        let (state, reason) = seen("10.1.0.14:80");
+        assert_eq!(state, ServerState::Down);
+        assert_eq!(reason, Some("no MAC address: neighbour not resolved"));
+        assert_eq!(
+            server(&snapshot, "10.1.0.13:80").mac.as_deref(),
+            Some("02:00:00:00:00:13")
+        );
+    }
+
+    #[test]
+    fn the_director_itself_is_a_local_server_without_a_mac() {
+        let snapshot = sample::snapshot();
+        let server = server(&snapshot, "10.1.0.110:80");
+        assert_eq!(
+            (server.forward.as_str(), server.mac.as_deref()),
+            ("local", None)
+        );
+        assert_eq!(server.state, ServerState::Up);
+    }
+
+    #[test]
+    fn a_service_is_degraded_when_some_servers_are_down_and_down_when_none_serves() {
+        let snapshot = sample::snapshot();
+        let conditions: Vec<Condition> = snapshot.services.iter().map(Service::condition).collect();
+        assert_eq!(
+            conditions,
+            [
+                Condition::Degraded,
+                Condition::Up,
+                Condition::Up,
+                Condition::Up,
+                Condition::Down,
+            ]
+        );
+    }
+
+    #[test]
+    fn every_reason_and_event_is_there_also_when_it_never_happened() {
+        let snapshot = Snapshot::build(&sample::Parts::default().inputs());
+        assert_eq!(snapshot.packets.len(), Reason::ALL.len());
+        assert_eq!(snapshot.events.len(), Event::ALL.len());
+        assert!(snapshot.packets.iter().all(|exit| exit.packets == 0));
+    }
+
+    #[test]
+    fn vrrp_states_follow_ownership() {
+        let states: Vec<VrrpState> = sample::snapshot()
+            .vrrp_instances
+            .iter()
+            .map(|i| i.state)
+            .collect();
+        assert_eq!(
+            states,
+            [VrrpState::Master, VrrpState::Backup, VrrpState::Init]
+        );
+    }
+
+    #[test]
+    fn a_snapshot_survives_the_wire() {
+        let snapshot = sample::snapshot();
+        let text = serde_json::to_string(&snapshot).unwrap();
+        assert_eq!(serde_json::from_str::<Snapshot>(&text).unwrap(), snapshot);
+    }
+}

@@ -1,0 +1,259 @@
+//! Everything that `list`, `status` and `/metrics` show, at one moment.
+//!
+//! The types here are what goes over the wire, and hold nothing but what is shown; [`build`] makes them
+//! from what the agent knows.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::dataplane::AttachedMode;
+
+pub mod build;
+
+pub use build::{SnapshotInputs, verdict_name};
+
+/// Version of the form of [`Snapshot`]; raised when a field changes its meaning or goes away.
+pub const SCHEMA: u32 = 1;
+
+/// The visible state of a director at one moment.
+///
+/// Names of open sets (scheduler, reason, table …) are strings, so that a command of one version can
+/// show what an agent of another says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// [`SCHEMA`] of the agent.
+    pub schema: u32,
+    /// Name of the instance.
+    pub instance: String,
+    /// Version of the agent.
+    pub version: String,
+    /// Milliseconds since the agent started, on a clock that never jumps.
+    pub uptime_ms: u64,
+    /// Connections the table is made for (`connections` of the `xdp_lb` block).
+    pub connection_limit: u32,
+    /// Interfaces that carry the program, by name.
+    pub interfaces: Vec<Interface>,
+    /// VRRP instances, in the order of the file.
+    pub vrrp_instances: Vec<VrrpInstance>,
+    /// Virtual services, in the order of `ipvsadm`: family, protocol, address, port.
+    pub services: Vec<Service>,
+    /// Packets by reason, every reason, in the order of the packet path.
+    pub packets: Vec<Exit>,
+    /// Events inside the program, every event.
+    pub events: Vec<Count>,
+    /// Tables and their fill, by name.
+    pub tables: Vec<Table>,
+}
+
+/// An interface that carries the program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Where the program sits.
+    pub mode: AttachedMode,
+    /// Administratively up with carrier.
+    pub up: bool,
+    /// Its MAC; `None` while the link is not known.
+    pub mac: Option<String>,
+}
+
+/// A VRRP instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VrrpInstance {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: VrrpState,
+    /// Interface it speaks on.
+    pub interface: String,
+    /// `virtual_router_id`.
+    pub vrid: u8,
+    /// `priority` of the file.
+    pub base_priority: u8,
+    /// Its VIPs with prefix length, in the order of the file.
+    pub vips: Vec<String>,
+}
+
+/// State of a VRRP instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum VrrpState {
+    /// Not decided yet.
+    Init,
+    /// Another director owns the VIPs, or may.
+    Backup,
+    /// This director owns the VIPs.
+    Master,
+    /// It cannot take part: an interface or a tracked object is down.
+    Fault,
+}
+
+impl VrrpState {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Init, Self::Backup, Self::Master, Self::Fault];
+
+    /// As keepalived writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Init => "INIT",
+            Self::Backup => "BACKUP",
+            Self::Master => "MASTER",
+            Self::Fault => "FAULT",
+        }
+    }
+}
+
+/// A virtual service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Virtual IP.
+    pub vip: IpAddr,
+    /// Port; 0 is any port.
+    pub port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// IPVS's name of the scheduler.
+    pub scheduler: String,
+    /// `dr`.
+    pub forward: String,
+    /// Whether its packets are balanced here now.
+    pub active: bool,
+    /// Stickiness of clients.
+    pub persistence: Option<Persistence>,
+    /// What went through it.
+    pub traffic: Traffic,
+    /// All its real servers, also those that are out of the tables, by address and port.
+    pub real_servers: Vec<RealServer>,
+}
+
+/// Stickiness of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Persistence {
+    /// Life of an idle template, seconds.
+    pub timeout_s: u64,
+    /// Prefix length that clients are grouped by.
+    pub granularity: u8,
+}
+
+/// Counters since the maps were made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// New connections.
+    pub conns: u64,
+    /// Packets from clients. Replies do not come through a director.
+    pub in_packets: u64,
+    /// Their IP length.
+    pub in_bytes: u64,
+}
+
+/// A real server of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RealServer {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// `dr`, or `local` for the director itself.
+    pub forward: String,
+    /// Weight in force.
+    pub weight: u32,
+    /// Whether it takes connections.
+    pub state: ServerState,
+    /// Why it is down; `None` unless it is.
+    pub reason: Option<String>,
+    /// Connections established or opening, now.
+    pub active_conns: u64,
+    /// Other connections in the table, now.
+    pub inactive_conns: u64,
+    /// Persistence templates that name it, now.
+    pub persistent_conns: u64,
+    /// What went to it.
+    pub traffic: Traffic,
+    /// MAC that its frames are sent to; `None` while it is not known and for the director itself.
+    pub mac: Option<String>,
+}
+
+/// Whether a real server takes connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerState {
+    /// It takes new connections.
+    Up,
+    /// It is out of the tables.
+    Down,
+    /// Weight 0: its clients stay, new ones go elsewhere.
+    Draining,
+    /// The sorry server, in place of all others.
+    Sorry,
+}
+
+/// Packets that left the program for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// The reason.
+    pub reason: String,
+    /// What became of them: `pass`, `tx`, `redirect` or `drop`.
+    pub verdict: String,
+    /// How many.
+    pub packets: u64,
+}
+
+/// Occurrences of an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// The event.
+    pub event: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// How full a table is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// Entries in use.
+    pub entries: u64,
+    /// Entries there is room for.
+    pub capacity: u64,
+}
+
+/// How well a service is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// Every real server does what it was told to.
+    Up,
+    /// New connections are served, but not by all real servers.
+    Degraded,
+    /// No real server takes new connections.
+    Down,
+}
+
+impl Service {
+    /// How well it is served, whoever owns its VIP.
+    pub fn condition(&self) -> Condition {
+        let has = |state| self.real_servers.iter().any(|server| server.state == state);
+        if !has(ServerState::Up) && !has(ServerState::Sorry) {
+            Condition::Down
+        } else if has(ServerState::Down) || has(ServerState::Sorry) {
+            Condition::Degraded
+        } else {
+            Condition::Up
+        }
+    }
+
+    /// The value of the metric label `service`: `tcp/192.168.1.200:80`.
+    pub fn label(&self) -> String {
+        format!("{}/{}", self.protocol, SocketAddr::new(self.vip, self.port))
+    }
+}
+
+impl RealServer {
+    /// The value of the metric label `real_server`: `192.168.1.102:80`.
+    pub fn label(&self) -> String {
+        SocketAddr::new(self.address, self.port).to_string()
+    }
+}

@@ -1,0 +1,108 @@
+//! All metrics: the one place where their names, types, labels and help stand.
+
+/// A metric family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Name without the prefix `xdp_lb_`, and without the `_total` of counters.
+    pub name: &'static str,
+    /// What kind of number it is.
+    pub kind: Kind,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// One or two sentences.
+    pub help: &'static str,
+}
+
+/// The type of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only ever grows, until the maps are made anew.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Observations in buckets.
+    Histogram,
+}
+
+impl Kind {
+    /// As Prometheus names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+impl Metric {
+    /// The name that samples carry; a histogram appends its own suffixes.
+    pub fn sample_name(&self) -> String {
+        let suffix = match self.kind {
+            Kind::Counter => "_total",
+            Kind::Gauge | Kind::Histogram => "",
+        };
+        format!("xdp_lb_{}{suffix}", self.name)
+    }
+}
+
+macro_rules! metrics {
+    ($($id:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
+        $(#[doc = $help] pub const $id: Metric = Metric {
+            name: $name,
+            kind: Kind::$kind,
+            labels: &[$($label),*],
+            help: $help,
+        };)+
+
+        /// All metrics, in the order of the documentation.
+        pub const ALL: &[Metric] = &[$($id),+];
+    };
+}
+
+metrics! {
+    BUILD_INFO = Gauge "build_info" ["version"]
+        "Version of the agent; always 1.";
+    UPTIME = Gauge "uptime_seconds" []
+        "Time since the agent started. The counters of packets are older: they survive a restart.";
+    XDP_ATTACHED = Gauge "xdp_attached" ["interface", "mode"]
+        "Interfaces that carry the XDP program, by mode: native or generic; always 1.";
+    VRRP_STATE = Gauge "vrrp_state" ["instance_name", "state"]
+        "State of a VRRP instance: of INIT, BACKUP, MASTER and FAULT the one it is in is 1, the others 0.";
+    SERVICE_ACTIVE = Gauge "service_active" ["service"]
+        "1 while this director balances the service, 0 while another owns its VIP.";
+    SERVICE_CONNECTIONS = Counter "service_connections" ["service"]
+        "New connections of a virtual service.";
+    SERVICE_PACKETS = Counter "service_packets" ["service"]
+        "Packets from clients that were sent on to a real server.";
+    SERVICE_BYTES = Counter "service_bytes" ["service"]
+        "IP length of the packets from clients that were sent on to a real server.";
+    REAL_SERVER_UP = Gauge "real_server_up" ["service", "real_server"]
+        "1 while a real server is in the tables: its health checks pass and its MAC address is known.";
+    REAL_SERVER_WEIGHT = Gauge "real_server_weight" ["service", "real_server"]
+        "Weight in force; 0 takes no new clients.";
+    REAL_SERVER_ACTIVE = Gauge "real_server_active_connections" ["service", "real_server"]
+        "Connections of a real server that are established or opening.";
+    REAL_SERVER_INACTIVE = Gauge "real_server_inactive_connections" ["service", "real_server"]
+        "Connections of a real server that are closing or closed and still in the table, and UDP flows.";
+    REAL_SERVER_TEMPLATES = Gauge "real_server_persistence_templates" ["service", "real_server"]
+        "Clients that persistence keeps on a real server.";
+    REAL_SERVER_CONNECTIONS = Counter "real_server_connections" ["service", "real_server"]
+        "New connections of a real server.";
+    REAL_SERVER_PACKETS = Counter "real_server_packets" ["service", "real_server"]
+        "Packets sent on to a real server.";
+    REAL_SERVER_BYTES = Counter "real_server_bytes" ["service", "real_server"]
+        "IP length of the packets sent on to a real server.";
+    HEALTH_CHECKS = Counter "health_checks" ["result"]
+        "Health checks by result: success, failure or timeout.";
+    HEALTH_CHECK_DURATION = Histogram "health_check_duration_seconds" []
+        "Time that health checks took, whatever their result.";
+    PACKETS = Counter "packets" ["reason"]
+        "Packets by the reason why they left the XDP program the way they did; each has exactly one.";
+    EVENTS = Counter "events" ["event"]
+        "Events inside the XDP program, beside the one reason of each packet.";
+    MAP_ENTRIES = Gauge "map_entries" ["map"]
+        "Entries of a table in use.";
+    MAP_CAPACITY = Gauge "map_capacity" ["map"]
+        "Entries that a table has room for.";
+}

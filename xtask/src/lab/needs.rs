@@ -1,0 +1,61 @@
+//! What the lab runs and runs on: the sources built, Debian's programs installed, a kernel that can.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use xdp_lb_tests::netns::output;
+
+use crate::{ebpf, kernel, packages, tree};
+
+/// Debian's Python: `python3` on the path may be another, without Debian's packages.
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
+
+const PACKAGES: [&str; 4] = ["ethtool", "iproute2", "python3-websockets", "tcpdump"];
+
+/// What was built.
+#[derive(Clone, Debug)]
+pub(crate) struct Built {
+    /// The agent and its command line.
+    pub(crate) xdp_lb: PathBuf,
+    /// The BPF object with the program that passes everything.
+    pub(crate) rig: PathBuf,
+    /// The folder of the scenario's files.
+    pub(crate) scenario: PathBuf,
+}
+
+/// Builds agent and BPF objects, and makes sure that this machine can run them.
+pub(crate) fn build(scenario: &str) -> Result<Built> {
+    let objects = ebpf::build()?;
+    let obstacles = kernel::obstacles(&objects.rig);
+    if !obstacles.is_empty() {
+        bail!("the lab cannot run: {}", obstacles.join("; "));
+    }
+    tree::run_cargo(["build", "--package", "xdp-lb"])?;
+    Ok(Built {
+        xdp_lb: tree::target()?.join("debug/xdp-lb"),
+        rig: objects.rig,
+        scenario: tree::root().join("tests/scenarios").join(scenario),
+    })
+}
+
+/// Installs what the lab drives and builds networks with, if it is missing.
+pub(crate) fn install() -> Result<()> {
+    packages::ensure(&PACKAGES)?;
+    // Whichever of Debian's builds of nginx is there will do; they exclude each other.
+    if is_on_path("nginx") {
+        return Ok(());
+    }
+    packages::ensure(&["nginx-light"])?;
+    if Path::new("/run/systemd/system").exists() {
+        // The lab starts its own in each namespace; the machine asked for none at its next boot.
+        output(Command::new("systemctl").args(["disable", "nginx"]))?;
+    }
+    Ok(())
+}
+
+fn is_on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
