@@ -5,6 +5,7 @@
 //! switch's end what a veth needs there; [`process`] runs programs inside and keeps their output;
 //! [`wait`] waits for what they do; [`http`] and [`metrics`] read what the agent serves; [`capture`]
 //! counts frames as the switch sees them; [`interrupt`] turns Ctrl-C into an error that unwinds.
+//! [`packet`] writes frames and [`program`] runs an XDP program on them without any of this.
 //!
 //! Everything is undone on drop, on failure and panic alike, in names that no other run has. Nothing
 //! here knows what is under test: that is for the suites to say.
@@ -23,3 +24,6 @@ pub mod process;
 pub mod capture;
 pub mod http;
 pub mod metrics;
+
+pub mod packet;
+pub mod program;

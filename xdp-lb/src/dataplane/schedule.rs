@@ -40,6 +40,8 @@ pub struct Schedule {
     sequence: Sequence,
     /// The cursor at which the sequence began.
     origin: u64,
+    /// For `rr`: where in the list the pick before the sequence was made.
+    last: Option<usize>,
 }
 
 /// Tables to publish.
@@ -60,7 +62,10 @@ impl Schedule {
         }
         let candidates: Vec<_> = list.iter().map(Entry::candidate).collect();
         self.sequence = match scheduler {
-            Scheduler::RoundRobin => rr(&candidates, self.last_in(list, cursor)),
+            Scheduler::RoundRobin => {
+                self.last = self.last_in(list, cursor);
+                rr(&candidates, self.last)
+            }
             Scheduler::WeightedRoundRobin => {
                 wrr(&candidates, self.current_weight(list, &candidates, cursor))
             }
@@ -85,8 +90,12 @@ impl Schedule {
     /// For `rr`: where in the new list the server picked last stands, or, if it is gone, the one
     /// before it, as IPVS moves its pointer back when a server is deleted.
     fn last_in(&self, list: &[Entry], cursor: u64) -> Option<usize> {
-        let picked = *self.sequence.picks.get(self.last_pick(cursor)?)?;
-        let at = self.list.iter().position(|e| e.backend == picked)?;
+        let picked = |backend| self.list.iter().position(|e| e.backend == backend);
+        let since = self.last_pick(cursor);
+        let at = match since.and_then(|at| self.sequence.picks.get(at)) {
+            Some(backend) => picked(*backend)?,
+            None => self.last?,
+        };
         let mut before = self.list.get(..=at)?.iter().rev();
         before.find_map(|old| list.iter().position(|e| e.address == old.address))
     }
@@ -195,6 +204,21 @@ mod tests {
             .update(Scheduler::RoundRobin, &back, cursor)
             .unwrap();
         assert_eq!(picks(&tables, &mut cursor, 3), [2, 3, 1]);
+    }
+
+    #[test]
+    fn rr_keeps_its_place_through_edits_without_a_pick_between() {
+        let mut schedule = Schedule::default();
+        let mut cursor = 0;
+        let scheduler = Scheduler::RoundRobin;
+        let mut list = [entry(3, 1), entry(2, 1), entry(1, 1)];
+        let mut tables = schedule.update(scheduler, &list, cursor).unwrap();
+        assert_eq!(picks(&tables, &mut cursor, 1), [3]);
+        for weight in [5, 6] {
+            list[2].weight = weight;
+            tables = schedule.update(scheduler, &list, cursor).unwrap();
+        }
+        assert_eq!(picks(&tables, &mut cursor, 3), [2, 1, 3]);
     }
 
     #[test]

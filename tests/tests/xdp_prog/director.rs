@@ -1,0 +1,138 @@
+//! A director to send packets through: the real program, its tables set up as the agent sets them.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use aya::programs::Xdp;
+use aya::{TestRun as _, TestRunOptions};
+use xdp_lb::dataplane::Dataplane as _;
+use xdp_lb::dataplane::ebpf::{Ebpf, Options};
+use xdp_lb::dataplane::pins::Pins;
+use xdp_lb::plan::desired::Desired;
+use xdp_lb::plan::diff::{Change, steps};
+use xdp_lb::plan::installed::Installed;
+use xdp_lb::sys::{bpffs, clock};
+use xdp_lb_common::tick::Tick;
+use xdp_lb_tests::netns::{Netns, unique_prefix};
+use xdp_lb_tests::program::{Outcome, Program};
+
+use crate::eyes::Eyes;
+use crate::tables::{OTHER_PORT, PORT};
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// Runs a test in a network namespace that has the two ports of the tables, on a thread of its own.
+pub(crate) fn in_a_network(test: impl FnOnce() + Send) {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "this suite needs root");
+        eprintln!("SKIPPED: this suite needs root");
+        return;
+    }
+    bpffs::ensure().unwrap();
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let netns = Netns::create(&format!("{}{number}", unique_prefix("xp"))).unwrap();
+    let ports = [("in", PORT), ("out", OTHER_PORT)]
+        .map(|(name, index)| format!("link add {name} index {index} type veth peer {name}-far"));
+    netns.ip(&ports.join("\n")).unwrap();
+    netns.run(test).unwrap();
+}
+
+/// A director. Its program and maps go when it is dropped, also by a panic.
+pub(crate) struct Director {
+    /// `None` only while it is being dropped.
+    ebpf: Option<Ebpf>,
+    program: Program,
+    eyes: Eyes,
+    installed: Installed,
+}
+
+impl Director {
+    /// The smallest tables there are, with this in them.
+    pub(crate) fn new(wanted: &Desired) -> Self {
+        Self::with(wanted, |_options| ())
+    }
+
+    /// Other sizes or timeouts. Without a say the tables are the smallest: 2,048 ways each.
+    pub(crate) fn with(wanted: &Desired, adjust: impl FnOnce(&mut Options)) -> Self {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let instance = format!("t-{}-{number}", std::process::id());
+        let mut options = Options::new(&instance, clock::kernel().unwrap().hz);
+        (options.connections, options.templates) = (1024, 1024);
+        adjust(&mut options);
+        let mut ebpf = Ebpf::open(&options).unwrap();
+        let pins = Pins::new(&instance);
+        let program = second_handle(&mut ebpf, pins.map("program"));
+        let mut director = Self {
+            ebpf: Some(ebpf),
+            program,
+            eyes: Eyes::open(&pins),
+            installed: Installed::default(),
+        };
+        director.set(wanted);
+        director
+    }
+
+    /// Changes the tables step by step, as the agent does.
+    pub(crate) fn set(&mut self, wanted: &Desired) {
+        for change in steps(&self.installed, wanted) {
+            self.apply(&change);
+        }
+        assert_eq!(steps(&self.installed, wanted), [], "what was wanted stands");
+    }
+
+    /// Carries out one step.
+    pub(crate) fn apply(&mut self, change: &Change) {
+        self.ebpf().apply(change).unwrap();
+        self.installed.apply(change);
+    }
+
+    /// The data plane.
+    pub(crate) fn ebpf(&mut self) -> &mut Ebpf {
+        self.ebpf.as_mut().unwrap()
+    }
+
+    /// Runs the program on a frame that came in by [`PORT`].
+    pub(crate) fn send(&self, frame: &[u8]) -> Outcome {
+        self.program.run(frame, PORT).unwrap()
+    }
+
+    /// The program, for several threads.
+    pub(crate) const fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// What stands in the maps.
+    pub(crate) const fn eyes(&self) -> &Eyes {
+        &self.eyes
+    }
+
+    /// The present, as the program sees it.
+    pub(crate) fn now(&mut self) -> Tick {
+        let program = self.ebpf().object().program_mut("tick").unwrap();
+        let program: &mut Xdp = program.try_into().unwrap();
+        let run = program.test_run(TestRunOptions {
+            data_in: Some(&[0; 64]),
+            ..TestRunOptions::new()
+        });
+        Tick(run.unwrap().return_value)
+    }
+}
+
+impl Drop for Director {
+    fn drop(&mut self) {
+        let removed = self.ebpf.take().map(Ebpf::remove);
+        if !std::thread::panicking() {
+            removed.unwrap().unwrap();
+        }
+    }
+}
+
+/// The program once more: runs need only this, while changes take the data plane for themselves.
+fn second_handle(ebpf: &mut Ebpf, pin: PathBuf) -> Program {
+    let program = ebpf.object().program_mut("xdp_lb").unwrap();
+    let program: &mut Xdp = program.try_into().unwrap();
+    program.pin(&pin).unwrap();
+    let handle = Program::open(&pin).unwrap();
+    std::fs::remove_file(&pin).unwrap();
+    handle
+}

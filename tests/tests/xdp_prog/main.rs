@@ -1,0 +1,22 @@
+//! The XDP program itself, packet by packet, through the kernel's program test run.
+//!
+//! [`director`] loads the real program and sets its tables up by the code that the agent uses;
+//! [`tables`] has the words to say what is in them and which packets come; [`eyes`] reads what the
+//! program left in the maps; [`case`] holds a list of fixtures against all of that. The suites follow
+//! in the order of the packet path: [`parse`], [`gate`], [`schedule`], [`persist`], [`state`],
+//! [`failure`], [`full`], [`forward`]; then [`length`] sends whatever is not a packet, [`race`] sends
+//! from two CPUs at once, and [`count`] asks the data plane itself.
+//!
+//! Each test runs in a network namespace of its own, and each case on maps of its own.
+
+mod case;
+mod director;
+mod eyes;
+mod tables;
+
+mod parse;
+
+mod gate;
+mod persist;
+mod schedule;
+mod state;
