@@ -34,19 +34,15 @@ use crate::packet::Frame;
 #[xdp]
 pub fn xdp_lb(ctx: XdpContext) -> u32 {
     let frame = Frame::new(ctx.ctx);
-    match balance(&frame) {
-        Ok((reason, action)) => {
-            count::reason(reason);
-            action
-        }
-        Err(reason) => {
-            count::reason(reason);
-            match reason {
-                Reason::TtlExpired | Reason::Inconsistent => xdp_action::XDP_DROP,
-                _ => xdp_action::XDP_PASS,
-            }
-        }
-    }
+    let (reason, action) = match balance(&frame) {
+        Ok(sent) => sent,
+        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
+        Err(reason) => (reason, xdp_action::XDP_PASS),
+    };
+    count::reason(reason);
+    #[cfg(feature = "log")]
+    aya_log_ebpf::debug!(&ctx, "packet left by reason {}", reason as u32);
+    action
 }
 
 /// Tells userspace the present tick, by a program test-run: nothing else shows it the jiffies.

@@ -36,6 +36,10 @@ pub(crate) fn build(toolchain: &Toolchain, root: &Path, target: &Path) -> Result
         TARGET,
     ]);
     cargo.arg("--target-dir").arg(&target);
+    // The agent's feature `bpf-log`, as cargo tells its build script.
+    if env::var_os("CARGO_FEATURE_BPF_LOG").is_some() {
+        cargo.args(["--features", "log"]);
+    }
     if env::var_os("CI").is_some_and(|value| value == "true") {
         cargo.arg("--locked");
     }

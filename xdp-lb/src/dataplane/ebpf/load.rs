@@ -129,6 +129,8 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
             .load()
             .map_err(|error| refused("the program", &error))?;
     }
+    #[cfg(feature = "bpf-log")]
+    super::log::follow(&mut object)?;
     let (tables, inherited) = Tables::open(&mut object, sizes, options, key)?;
     let pins = pins.clone();
     Ok(Ebpf {

@@ -8,6 +8,8 @@
 mod apply;
 mod attach;
 mod load;
+#[cfg(feature = "bpf-log")]
+mod log;
 mod read;
 mod tables;
 
