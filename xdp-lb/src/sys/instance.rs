@@ -14,13 +14,14 @@ const RUN: &str = "/run/xdp-lb";
 /// Held while an agent runs.
 const LOCK: &str = "lock";
 
-/// The name of an instance: 1 to 32 letters, digits, `_`, `.`, `-`, and not a path of dots.
+/// The name of an instance: 1 to 32 letters, digits, `_`, `-`. (No dots: a BPF
+/// file system keeps those for itself.)
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(String);
 
 /// The text is no name of an instance.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no instance name: 1 to 32 letters, digits, '_', '.' or '-', such as 'blue'")]
+#[error("'{0}' is no instance name: 1 to 32 letters, digits, '_' or '-', such as 'blue'")]
 pub struct InvalidName(String);
 
 impl Name {
@@ -56,10 +57,8 @@ impl FromStr for Name {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-        let valid = (1..=32).contains(&text.len())
-            && text.chars().all(allowed)
-            && !matches!(text, "." | "..");
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let valid = (1..=32).contains(&text.len()) && text.chars().all(allowed);
         if valid {
             Ok(Self(text.to_owned()))
         } else {
@@ -188,11 +187,25 @@ fn remove_files(folder: &Path) -> io::Result<()> {
         {
             Ok(())
         }
-        removed => removed,
+        removed => {
+            if let Some(base) = folder.parent() {
+                // It stays while another instance has a folder in it.
+                drop(fs::remove_dir(base));
+            }
+            removed
+        }
     }
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {
+    match make_folder_once(folder) {
+        // The last instance went, and the base with it, between the two steps.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_folder_once(folder),
+        made => made,
+    }
+}
+
+fn make_folder_once(folder: &Path) -> io::Result<()> {
     if let Some(base) = folder.parent() {
         DirBuilder::new().recursive(true).mode(0o755).create(base)?;
     }
@@ -241,10 +254,20 @@ mod tests {
 
     #[test]
     fn a_name_is_one_plain_component_of_a_path() {
-        for good in ["default", "a", "blue-1.2_x", "...", &"x".repeat(32)] {
+        for good in ["default", "a", "blue-1_x", &"x".repeat(32)] {
             assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
         }
-        for bad in ["", ".", "..", "a/b", "a b", "ü", "a\n", &"x".repeat(33)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a.b",
+            "a/b",
+            "a b",
+            "ü",
+            "a\n",
+            &"x".repeat(33),
+        ] {
             assert_eq!(
                 bad.parse::<Name>(),
                 Err(InvalidName(bad.to_owned())),

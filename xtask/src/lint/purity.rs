@@ -65,6 +65,7 @@ pub(super) fn check() -> Result<()> {
         if module.exists() {
             collect(&module, &mut files)?;
         }
+        files.extend(Some(module.with_extension("rs")).filter(|file| file.is_file()));
     }
     files.sort_unstable();
     let mut wrong = 0;
