@@ -16,6 +16,9 @@ mod tables;
 
 mod parse;
 
+mod failure;
+mod forward;
+mod full;
 mod gate;
 mod persist;
 mod schedule;
