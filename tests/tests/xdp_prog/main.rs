@@ -10,16 +10,23 @@
 //! Each test runs in a network namespace of its own, and each case on maps of its own.
 
 mod case;
+mod dice;
 mod director;
 mod eyes;
 mod tables;
 
 mod parse;
 
-mod failure;
-mod forward;
-mod full;
 mod gate;
-mod persist;
+
 mod schedule;
+
+mod persist;
 mod state;
+
+mod failure;
+mod full;
+
+mod forward;
+
+mod length;
