@@ -307,17 +307,26 @@ fn midstream(
     hash: u64,
     now: Tick,
 ) -> Result<Route, Reason> {
-    let known = if service.is_persistent() {
-        persist::find(packet, service, now)
-    } else {
-        None
-    };
-    match known {
-        Some(route) => Ok(route),
+    match by_template(packet, service, now) {
+        Some(route) => {
+            // As good a confirmation as that of a connection which has a way.
+            persist::touch(packet.flow.client_be, service.index, route.backend(), now);
+            Ok(route)
+        }
         None if has_overflowed(hash) => {
             schedule::stateless(service, hash).ok_or(Reason::NoRealServer)
         }
         None => Err(Reason::NoConnection),
+    }
+}
+
+/// Where the client's template says, if its service is persistent and it has one.
+#[inline(always)]
+fn by_template(packet: &Packet, service: &service::Found, now: Tick) -> Option<Route> {
+    if service.is_persistent() {
+        persist::find(packet, service, now)
+    } else {
+        None
     }
 }
 
@@ -368,10 +377,10 @@ fn insert(
     if claim == 0 {
         count::event(Event::NoWay);
         mark_overflow(hash);
-        if service.is_persistent() {
-            return Ok(route);
-        }
-        return schedule::stateless(service, hash).ok_or(Reason::NoRealServer);
+        // Not what the scheduler picked: the next packet, which asks again, must come to the same.
+        return by_template(packet, service, now)
+            .or_else(|| schedule::stateless(service, hash))
+            .ok_or(Reason::NoRealServer);
     }
     match Inserted::unpack(conn_publish(hash, state.0, claim, now.0)) {
         Inserted::Mine { index, evicted } => {

@@ -56,7 +56,7 @@ impl Director {
     pub(crate) fn with(wanted: &Desired, adjust: impl FnOnce(&mut Options)) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let instance = format!("t-{}-{number}", std::process::id());
-        let mut options = Options::new(&instance, clock::kernel().unwrap().hz);
+        let mut options = Options::new(&instance, clock::kernel().unwrap());
         (options.connections, options.templates) = (1024, 1024);
         adjust(&mut options);
         let mut ebpf = Ebpf::open(&options).unwrap();

@@ -12,7 +12,7 @@ use xdp_lb_common::backend::BackendName;
 use xdp_lb_common::conn::table::PlaceMemory;
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::flow::{FlowInfo, FlowV4};
-use xdp_lb_common::hash::{HashKey, first_place, second_place};
+use xdp_lb_common::hash::{Coefficients, HashKey, first_place, second_place};
 use xdp_lb_common::limits::WAYS;
 use xdp_lb_common::persist::{mask_v4, template_hash_v4};
 use xdp_lb_common::reason::{Counters, Event, Reason};
@@ -32,7 +32,7 @@ pub(crate) struct Eyes {
     conns: MappedArray<PlaceMemory>,
     conn_info: MappedArray<FlowInfo>,
     templates: MappedArray<PlaceMemory>,
-    key: HashKey,
+    coefficients: Coefficients,
 }
 
 /// All counters at one moment, or what they rose by. Zeroes are left out.
@@ -99,7 +99,7 @@ impl Eyes {
             conns: mapped(pins, "CONNS"),
             conn_info: mapped(pins, "CONN_INFO"),
             templates: mapped(pins, "TEMPLATES"),
-            key: keys.get(&0, 0).unwrap(),
+            coefficients: Coefficients::of(keys.get(&0, 0).unwrap()),
         }
     }
 
@@ -141,14 +141,14 @@ impl Eyes {
 
     /// The ways of a packet's flow, expired ones too.
     pub(crate) fn ways(&self, packet: &Packet) -> Vec<State> {
-        let hash = flow(packet).hash(self.key);
+        let hash = flow(packet).hash(&self.coefficients);
         let ways = ways(&self.conns, hash);
         ways.into_iter().map(|(_index, state)| state).collect()
     }
 
     /// What stands beside the one way of a packet's flow.
     pub(crate) fn info(&self, packet: &Packet) -> FlowInfo {
-        let ways = ways(&self.conns, flow(packet).hash(self.key));
+        let ways = ways(&self.conns, flow(packet).hash(&self.coefficients));
         assert_eq!(ways.len(), 1, "{ways:?}");
         self.conn_info.read(ways[0].0)
     }
@@ -156,7 +156,7 @@ impl Eyes {
     /// The ways of the template of a packet's client, masked to a prefix, on a service.
     pub(crate) fn templates(&self, key: ServiceKey, packet: &Packet, prefix: u8) -> Vec<State> {
         let (service, client) = (self.service(key), flow(packet).client_be);
-        let hash = template_hash_v4(self.key, service, client, mask_v4(prefix));
+        let hash = template_hash_v4(&self.coefficients, service, client, mask_v4(prefix));
         let ways = ways(&self.templates, hash);
         ways.into_iter().map(|(_index, state)| state).collect()
     }

@@ -10,6 +10,7 @@
 //! Each test runs in a network namespace of its own, and each case on maps of its own.
 
 mod case;
+mod dice;
 mod director;
 mod eyes;
 mod tables;
@@ -17,6 +18,15 @@ mod tables;
 mod parse;
 
 mod gate;
-mod persist;
+
 mod schedule;
+
+mod persist;
 mod state;
+
+mod failure;
+mod full;
+
+mod forward;
+
+mod length;

@@ -160,6 +160,7 @@ fn a_connection_without_an_entry_goes_to_the_server_of_its_client() {
             send(syn(1), scheduled(2)),
             send(midstream(ACK, 40_001), persistent(2)),
             Step::Connection(ack(1).port(40_001), Some((Kind::Established, 2))),
+            Step::Template(syn(1), 32, Some((Kind::Template, 2))),
             send(midstream(ACK, 40_001), known(2)),
             send(midstream(FIN | ACK, 40_002), persistent(2)),
             send(midstream(RST, 40_003), persistent(2)),

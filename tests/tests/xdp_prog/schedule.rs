@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use xdp_lb_common::reason::Reason;
 
 use crate::case::{Case, Step, check, goes, send, stays};
+use crate::dice::Dice;
 use crate::director::{Director, in_a_network};
 use crate::tables::{Virtual, Words as _, ack, datagram, server_mac, syn, tables, tcp, udp};
 
@@ -251,18 +252,6 @@ const fn divisor(a: u32, b: u32) -> u32 {
     a
 }
 
-/// Numbers that look random and are the same in every run.
-struct Dice(u64);
-
-impl Dice {
-    const fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
-
 /// Random histories of edits and connections: the program picks what the model picks.
 #[test]
 fn the_phase_survives_any_history_of_edits() {
@@ -274,7 +263,7 @@ fn the_phase_survives_any_history_of_edits() {
 }
 
 fn play(seed: u64, weighted: bool) {
-    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut dice = Dice::new(seed);
     let mut ipvs = Ipvs::new(weighted);
     let mut service = if weighted {
         tcp(80).wrr(&[])

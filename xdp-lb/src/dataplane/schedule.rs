@@ -60,6 +60,10 @@ impl Schedule {
         if self.scheduler == Some(scheduler) && self.list == list {
             return None;
         }
+        if self.scheduler.is_some_and(|before| before != scheduler) {
+            // Another scheduler begins its walk anew.
+            (self.sequence, self.last) = (Sequence::default(), None);
+        }
         let candidates: Vec<_> = list.iter().map(Entry::candidate).collect();
         self.sequence = match scheduler {
             Scheduler::RoundRobin => {
@@ -219,6 +223,20 @@ mod tests {
             tables = schedule.update(scheduler, &list, cursor).unwrap();
         }
         assert_eq!(picks(&tables, &mut cursor, 3), [2, 1, 3]);
+    }
+
+    #[test]
+    fn another_scheduler_begins_its_walk_anew() {
+        let mut schedule = Schedule::default();
+        let mut cursor = 0;
+        let list = [entry(3, 9), entry(2, 1), entry(1, 1)];
+        let (rr, wrr) = (Scheduler::RoundRobin, Scheduler::WeightedRoundRobin);
+        let tables = schedule.update(rr, &list, cursor).unwrap();
+        assert_eq!(picks(&tables, &mut cursor, 1), [3]);
+        let tables = schedule.update(wrr, &list, cursor).unwrap();
+        assert_eq!(picks(&tables, &mut cursor, 9), [3; 9]);
+        let tables = schedule.update(rr, &list, cursor).unwrap();
+        assert_eq!(picks(&tables, &mut cursor, 2), [3, 2]);
     }
 
     #[test]
