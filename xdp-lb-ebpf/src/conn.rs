@@ -310,7 +310,7 @@ fn midstream(
     match by_template(packet, service, now) {
         Some(route) => {
             // As good a confirmation as that of a connection which has a way.
-            persist::touch(packet.flow.client_be, service.index, route.backend(), now);
+            persist::template_touch(packet.flow.client_be, service.index, route.backend(), now.0);
             Ok(route)
         }
         None if has_overflowed(hash) => {
