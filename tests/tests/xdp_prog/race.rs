@@ -385,20 +385,37 @@ fn a_flow_that_alternates_between_cpus_stays_put() {
     });
 }
 
-/// What the senders know of a real server that fails and comes back.
+/// What the senders know of a real server: a number that only grows, 0 to 3 and on.
 #[derive(Default)]
-struct Health {
-    /// Odd while it is being taken out; even otherwise. Every failure adds two.
-    failures: AtomicU32,
+struct Phase(AtomicU32);
+
+impl Phase {
+    /// It is being taken out; until the purge has returned, packets may still go there.
+    const FAILING: u32 = 1;
     /// Its purge has returned, and its return has not begun.
-    is_dead: AtomicBool,
+    const DEAD: u32 = 2;
+    const ALL: u32 = 4;
+
+    fn get(&self) -> u32 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn advance(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether a flow that was placed in one phase may have been purged by another.
+    const fn may_have_failed(placed: u32, now: u32) -> bool {
+        let next_failure = placed + (Self::ALL + Self::FAILING - placed % Self::ALL) % Self::ALL;
+        now >= next_failure
+    }
 }
 
-/// A flow as its sender knows it: its server, and how often that had failed when it was placed.
+/// A flow as its sender knows it: its server, and the phase of that when the flow was placed.
 #[derive(Clone, Copy)]
 struct Placed {
     server: u8,
-    failures: u32,
+    phase: u32,
 }
 
 /// Servers fail and come back while both CPUs send: no packet goes to one whose purge has returned,
@@ -410,7 +427,7 @@ fn a_purge_during_traffic_ends_the_flows_of_one_server_and_no_other() {
     in_a_network(|| {
         let services = [tcp(80).rr(SERVERS), udp(80).rr(SERVERS)];
         let mut director = roomy(&tables(services.clone()));
-        let health: [Health; SERVERS as usize] = Default::default();
+        let phases: [Phase; SERVERS as usize] = Default::default();
         let stop = AtomicBool::new(false);
         let program = director.second_program();
         let senders = || {
@@ -422,7 +439,7 @@ fn a_purge_during_traffic_ends_the_flows_of_one_server_and_no_other() {
                 let mut flows = [Sender::new(tcp), Sender::new(udp)];
                 while !stop.load(Ordering::SeqCst) {
                     for sender in &mut flows {
-                        sender.send_all(&program, &health);
+                        sender.send_all(&program, &phases);
                     }
                 }
                 flows.map(|sender| sender.moved)
@@ -433,15 +450,15 @@ fn a_purge_during_traffic_ends_the_flows_of_one_server_and_no_other() {
             let mut service = services.clone();
             for round in 0..ROUNDS {
                 let n = u8::try_from(round).unwrap() % SERVERS + 1;
-                let state = &health[usize::from(n) - 1];
-                state.failures.fetch_add(1, Ordering::SeqCst);
+                let phase = &phases[usize::from(n) - 1];
+                phase.advance();
                 director.set(&tables(service.clone().map(|s| s.fail(n))));
-                state.failures.fetch_add(1, Ordering::SeqCst);
-                state.is_dead.store(true, Ordering::SeqCst);
+                phase.advance();
                 std::thread::sleep(Duration::from_millis(20));
-                state.is_dead.store(false, Ordering::SeqCst);
+                phase.advance();
                 service = service.map(|s| s.fail(n).recover(n));
                 director.set(&tables(service.clone()));
+                phase.advance();
                 std::thread::sleep(Duration::from_millis(5));
                 if senders.is_finished() {
                     break;
@@ -476,42 +493,33 @@ impl Sender {
     }
 
     /// A packet of every flow: its first one, if it has no server.
-    fn send_all(&mut self, program: &Program, health: &[Health; SERVERS as usize]) {
+    fn send_all(&mut self, program: &Program, phases: &[Phase; SERVERS as usize]) {
+        let all = || std::array::from_fn::<_, { SERVERS as usize }, _>(|at| phases[at].get());
         for (flow, placed) in self.placed.iter_mut().enumerate() {
             let frame = match placed {
                 Some(_) => &self.frames.1[flow],
                 None => &self.frames.0[flow],
             };
-            let dead: Vec<_> = health
-                .iter()
-                .map(|h| h.is_dead.load(Ordering::SeqCst))
-                .collect();
-            let before: Vec<_> = health
-                .iter()
-                .map(|h| h.failures.load(Ordering::SeqCst))
-                .collect();
+            let before = all();
             let server = server_of(program, frame);
+            let after = all();
             if let Some(server) = server {
-                assert!(
-                    !dead[usize::from(server) - 1],
-                    "flow {flow} went to {server}, which is dead"
-                );
+                let at = usize::from(server) - 1;
+                let dead = before[at] % Phase::ALL == Phase::DEAD && before[at] == after[at];
+                assert!(!dead, "flow {flow} went to {server}, which is dead");
             }
             if server == placed.map(|p| p.server) {
                 continue;
             }
             if let Some(old) = placed {
-                // Only for a reason: its server failed since, or was failing when it was placed.
-                let now = health[usize::from(old.server) - 1]
-                    .failures
-                    .load(Ordering::SeqCst);
-                let why = old.failures % 2 == 1 || now != old.failures;
+                let now = after[usize::from(old.server) - 1];
+                let why = Phase::may_have_failed(old.phase, now);
                 assert!(why, "flow {flow} went from {} to {server:?}", old.server);
                 self.moved += 1;
             }
-            *placed = server.map(|server| Placed {
-                server,
-                failures: before[usize::from(server) - 1],
+            *placed = server.map(|server| {
+                let phase = before[usize::from(server) - 1];
+                Placed { server, phase }
             });
         }
     }
