@@ -11,6 +11,7 @@ use xdp_lb::config::model::{Protocol, ServiceKey};
 use xdp_lb::plan::desired::{Desired, Reach, Server};
 use xdp_lb_common::conn::Kind;
 use xdp_lb_common::reason::{Event, Reason, Verdict};
+use xdp_lb_tests::packet::flags::{RST, SYN};
 use xdp_lb_tests::packet::{Packet, Transport, compare, forwarded, show};
 use xdp_lb_tests::program::Action;
 
@@ -184,7 +185,12 @@ impl Wanted {
         let Some(n) = fate.server else { return wanted };
         let (key, eyes) = (service_of(tables, packet), director.eyes());
         let length = u64::from(u16::from_be_bytes([frame[16], frame[17]]));
-        let traffic = [u64::from(fate.opens), 1, length];
+        // Only a packet that can open a connection counts as one.
+        let opens = match packet.transport {
+            Transport::Tcp(flags) => flags & (SYN | RST) == SYN,
+            Transport::Udp | Transport::Ping => true,
+        };
+        let traffic = [u64::from(fate.opens && opens), 1, length];
         wanted.tally.services.insert(eyes.service(key), traffic);
         let backend = eyes.backend(key, IpAddr::V4(server_ip(n)));
         wanted.tally.backends.insert(backend, traffic);

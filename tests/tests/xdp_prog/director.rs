@@ -41,7 +41,7 @@ pub(crate) fn in_a_network(test: impl FnOnce() + Send) {
 pub(crate) struct Director {
     /// `None` only while it is being dropped.
     ebpf: Option<Ebpf>,
-    instance: String,
+    options: Options,
     program: Program,
     eyes: Eyes,
     installed: Installed,
@@ -65,13 +65,26 @@ impl Director {
         let program = second_handle(&mut ebpf, pins.map("program"));
         let mut director = Self {
             ebpf: Some(ebpf),
-            instance,
+            options,
             program,
             eyes: Eyes::open(&pins),
             installed: Installed::default(),
         };
         director.set(wanted);
         director
+    }
+
+    /// Ends as an agent that is killed does, and starts again: the maps are all that is left.
+    pub(crate) fn restart(&mut self, wanted: &Desired) {
+        drop(self.ebpf.take());
+        let mut ebpf = Ebpf::open(&self.options).unwrap();
+        assert!(ebpf.took_over(), "{:?}", ebpf.notes());
+        let pins = Pins::new(&self.options.instance);
+        self.program = second_handle(&mut ebpf, pins.map("program"));
+        let servers = ebpf.inherited().servers.keys().copied();
+        self.installed = Installed::inherited(&ebpf.inherited().services, servers);
+        self.ebpf = Some(ebpf);
+        self.set(wanted);
     }
 
     /// Changes the tables step by step, as the agent does.
@@ -105,7 +118,7 @@ impl Director {
 
     /// The program once more, for threads that send while the tables change.
     pub(crate) fn second_program(&mut self) -> Program {
-        let pin = Pins::new(&self.instance).map("program");
+        let pin = Pins::new(&self.options.instance).map("program");
         second_handle(self.ebpf(), pin)
     }
 

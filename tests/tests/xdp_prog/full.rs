@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use xdp_lb::config::model::Protocol;
 use xdp_lb_common::conn::Kind;
 use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_tests::packet::flags::{ACK, FIN};
@@ -114,6 +115,14 @@ fn overfill(service: &Virtual, mut flows: Flows) {
         "nor does that change anything"
     );
     assert!(tally.events[&Event::NoWay] > 0 && tally.of(Reason::TxStateless) > 0);
+    if service.key.protocol == Protocol::Tcp {
+        let connections = director.eyes().tally().services[&0][0];
+        assert_eq!(
+            connections,
+            flows.servers.len() as u64,
+            "each counts once, way or not"
+        );
+    }
 
     // The flows without a way are spread over all servers, as the weights say.
     let mut shares = BTreeMap::<u8, u32>::new();

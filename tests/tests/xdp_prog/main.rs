@@ -32,3 +32,5 @@ mod forward;
 mod length;
 
 mod race;
+
+mod count;
