@@ -113,7 +113,7 @@ pub enum Event {
     Evicted,
     /// A persistence template found no way.
     NoTemplateWay,
-    /// Another CPU inserted the same flow first.
+    /// Another CPU changed the same entry at the same moment, and this one gave way.
     RaceLost,
 }
 

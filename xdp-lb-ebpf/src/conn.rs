@@ -181,7 +181,7 @@ pub fn route(frame: &Frame, packet: &Packet, service: &service::Found) -> Result
     match backend_of(found.state, Via::Connection) {
         Some(route) => match next(found.state.kind(), packet) {
             Some(kind) => {
-                touch(packet, service, &places, &found, kind, now);
+                touch(frame, packet, service, (hash, &places, &found), kind, now);
                 Ok(route)
             }
             None => Packed(place(frame.context(), service.index, hash, now.0, 1)).unpack(),
@@ -219,13 +219,13 @@ fn next(kind: Kind, packet: &Packet) -> Option<Kind> {
 }
 
 /// Moves the expiry (at most once per tick) and the kind. A lost race is dropped: the winner wrote
-/// much the same.
+/// much the same, unless it took the way of a connection that this packet confirms.
 #[inline(always)]
 fn touch(
+    frame: &Frame,
     packet: &Packet,
     service: &service::Found,
-    places: &Places<MapPlace>,
-    found: &Found,
+    (hash, places, found): (u64, &Places<MapPlace>, &Found),
     kind: Kind,
     now: Tick,
 ) {
@@ -233,9 +233,51 @@ fn touch(
     if state == found.state {
         return;
     }
-    let _won = places.update(found, state);
+    if !places.update(found, state) && found.state.kind() != kind {
+        conn_confirm(frame.context(), service.index, hash, state.0, now.0);
+    }
     if service.is_persistent() && kind > Kind::Closed {
         persist::template_touch(packet.flow.client_be, service.index, state.backend(), now.0);
+    }
+}
+
+/// Once more, for a connection that another CPU changed or evicted while it was being confirmed: this
+/// packet goes to its server, so all later ones must. Global as [`conn_claim`] is; 1 if it had to be
+/// put back.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_confirm(
+    ctx: *mut xdp_md,
+    service: u32,
+    hash: u64,
+    state: u64,
+    now: u32,
+) -> u32 {
+    count::event(Event::RaceLost);
+    let Some(places) = places(hash) else { return 0 };
+    let found = places.find(hash, Tick(now));
+    if found.exists() {
+        let wanted = State(state);
+        if (found.state.backend(), found.state.generation())
+            == (wanted.backend(), wanted.generation())
+        {
+            let _won = places.update(&found, wanted);
+        }
+        return 0;
+    }
+    let (Ok(packet), Some(service)) = (parse::ipv4(&Frame::new(ctx)), service::at(service)) else {
+        return 0;
+    };
+    let claim = conn_claim(hash, state, now);
+    if claim == 0 {
+        return 0;
+    }
+    match Inserted::unpack(conn_publish(hash, state, claim, now)) {
+        Inserted::Mine { index, .. } => {
+            describe(&packet, &service, index, Tick(now));
+            1
+        }
+        Inserted::Other(_) | Inserted::Lost => 0,
     }
 }
 
@@ -345,6 +387,13 @@ fn overwrite(
     if !found.exists() {
         // It expired just now: the next packet finds none and takes a way.
         return Ok(route);
+    }
+    if let Some(other) = backend_of(found.state, Via::Connection)
+        && next(found.state.kind(), packet).is_some()
+    {
+        // Another CPU gave the way to this connection already.
+        count::event(Event::RaceLost);
+        return Ok(other);
     }
     if places.update(&found, state) {
         describe(

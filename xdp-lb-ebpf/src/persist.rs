@@ -104,8 +104,13 @@ pub fn place(
         expiry(service, now),
     );
     if found.exists() {
-        let _won = places.update(&found, state);
-        return Some(without);
+        if places.update(&found, state) {
+            return Some(without);
+        }
+        // Another CPU replaced the template of the failed server, and its choice counts.
+        count::event(Event::RaceLost);
+        let route = backend_of(places.find(hash, now).state, Via::Persistent).unwrap_or(route);
+        return Some(Placed { route, template: 0 });
     }
     // Two attempts: the first may lose its way to another CPU.
     let claim = match template_claim(hash, state.0, now.0) {

@@ -41,6 +41,7 @@ pub(crate) fn in_a_network(test: impl FnOnce() + Send) {
 pub(crate) struct Director {
     /// `None` only while it is being dropped.
     ebpf: Option<Ebpf>,
+    instance: String,
     program: Program,
     eyes: Eyes,
     installed: Installed,
@@ -64,6 +65,7 @@ impl Director {
         let program = second_handle(&mut ebpf, pins.map("program"));
         let mut director = Self {
             ebpf: Some(ebpf),
+            instance,
             program,
             eyes: Eyes::open(&pins),
             installed: Installed::default(),
@@ -101,6 +103,12 @@ impl Director {
         &self.program
     }
 
+    /// The program once more, for threads that send while the tables change.
+    pub(crate) fn second_program(&mut self) -> Program {
+        let pin = Pins::new(&self.instance).map("program");
+        second_handle(self.ebpf(), pin)
+    }
+
     /// What stands in the maps.
     pub(crate) const fn eyes(&self) -> &Eyes {
         &self.eyes
@@ -127,7 +135,7 @@ impl Drop for Director {
     }
 }
 
-/// The program once more: runs need only this, while changes take the data plane for themselves.
+/// The program by another way: runs need only this, while changes take the data plane for themselves.
 fn second_handle(ebpf: &mut Ebpf, pin: PathBuf) -> Program {
     let program = ebpf.object().program_mut("xdp_lb").unwrap();
     let program: &mut Xdp = program.try_into().unwrap();

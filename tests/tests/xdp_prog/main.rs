@@ -30,3 +30,5 @@ mod full;
 mod forward;
 
 mod length;
+
+mod race;

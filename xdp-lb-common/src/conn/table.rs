@@ -290,45 +290,63 @@ impl<P: Place> Places<P> {
         if same == 0 {
             return None;
         }
-        self.strongest(same, claim, now)
+        self.strongest(same, claim, hash, now)
     }
 
     /// The winner among the ways of a mask and a claim; `None` if the claim wins.
     #[inline(always)]
-    fn strongest(&self, same: u32, claim: &Claim, now: Tick) -> Option<State> {
+    fn strongest(&self, same: u32, claim: &Claim, hash: u64, now: Tick) -> Option<State> {
         let mut others = same;
-        let mut lowest_claim = NO_WAY;
+        let mut lowest = NO_WAY;
+        let mut claimed = State(0);
         let mut seen = 0;
         while others != 0 && seen < MAX_RIVALS {
             let number = ones((others & others.wrapping_neg()) - 1) & (2 * WAYS as u32 - 1);
             others &= others - 1;
             seen += 1;
-            let state = self.numbered(number);
-            if state.is_free(now) == 1 {
+            let state = self.rival_state(number, hash, now);
+            if state.0 == 0 {
                 continue;
             }
             if state.is_claimed() == 0 {
                 return Some(state);
             }
-            if lowest_claim == NO_WAY {
-                lowest_claim = number;
+            if lowest == NO_WAY {
+                (lowest, claimed) = (number, state);
             }
         }
-        if lowest_claim == NO_WAY {
+        if lowest == NO_WAY {
             return None;
         }
-        let (in_second, way) = (lowest_claim >= WAYS as u32, lowest_claim as usize % WAYS);
-        let place = self.place(in_second);
-        let state = place.state(way);
-        let wins = self.index(in_second, way) < self.index(claim.in_second, claim.way)
-            || !place.swap_state(way, state, State(0));
-        if wins { Some(place.state(way)) } else { None }
+        let (in_second, way) = numbered(lowest);
+        if self.index(in_second, way) < self.index(claim.in_second, claim.way) {
+            return Some(claimed);
+        }
+        if self.place(in_second).swap_state(way, claimed, State(0)) {
+            return None;
+        }
+        // Its CPU published it meanwhile, and then it wins; or gave it up for this one.
+        let state = self.rival_state(lowest, hash, now);
+        if state.0 != 0 && state.is_claimed() == 0 {
+            Some(state)
+        } else {
+            None
+        }
     }
 
+    /// The state of a way that bore the key of `hash` a moment ago, 0 unless it is the flow's. While a
+    /// CPU takes the way from this flow, or for it, the key is one flow's and the state another's:
+    /// the check bits tell, and the key once more for a way that changed hands altogether.
     #[inline(always)]
-    fn numbered(&self, number: u32) -> State {
-        self.place(number >= WAYS as u32)
-            .state(number as usize % WAYS)
+    fn rival_state(&self, number: u32, hash: u64, now: Tick) -> State {
+        let (in_second, way) = numbered(number);
+        let place = self.place(in_second);
+        let state = place.state(way);
+        if state.is_free(now) == 0 && state.belongs_to(hash) && place.key(way) == hash {
+            state
+        } else {
+            State(0)
+        }
     }
 
     /// The bits of a claim's own way: two if both places are the same.
@@ -386,6 +404,12 @@ impl<P: Place> Places<P> {
     fn place(&self, second: bool) -> &P {
         if second { &self.second } else { &self.first }
     }
+}
+
+/// Place and way of a number below 16.
+#[inline(always)]
+const fn numbered(number: u32) -> (bool, usize) {
+    (number >= WAYS as u32, number as usize % WAYS)
 }
 
 /// A bit per way that bears a key, whatever its state. Without a branch, as nearly always there is

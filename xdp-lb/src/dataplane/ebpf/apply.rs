@@ -312,25 +312,23 @@ impl Tables {
         Ok(())
     }
 
-    /// Raises the generation: every flow and template of the server is void from here on.
+    /// Raises the generation: every flow and template of the server is void from here on. The same store
+    /// closes it to new ones: a packet that read the old schedule may be about to choose it, and would
+    /// give its flow the generation that is to come.
     fn purge(&mut self, key: &ServerKey) -> Result<(), Error> {
         let index = self
             .backend_ids
             .find(key)
             .ok_or_else(|| Error::Unknown(key.1.to_string()))?;
-        self.raise_generation(index, |flags| flags);
+        self.raise_generation(index);
         self.backend_names
             .set(index, backend_name(key, false), 0)
             .map_err(|e| kernel(&e))
     }
 
-    fn raise_generation(&mut self, index: u32, flags: impl Fn(u8) -> u8) {
+    fn raise_generation(&mut self, index: u32) {
         let old = Identity(self.backends.load(index, 0));
-        let new = Identity::new(
-            old.mac(),
-            old.generation().wrapping_add(1),
-            flags(old.flags()),
-        );
+        let new = Identity::new(old.mac(), old.generation().wrapping_add(1), 0);
         self.backends.store(index, 0, new.0);
     }
 
@@ -338,7 +336,7 @@ impl Tables {
         let Some(index) = self.backend_ids.release(key) else {
             return Err(Error::Unknown(key.1.to_string()));
         };
-        self.raise_generation(index, |_flags| 0);
+        self.raise_generation(index);
         self.backend_names
             .set(index, BackendName::default(), 0)
             .map_err(|e| kernel(&e))
