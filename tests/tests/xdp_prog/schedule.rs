@@ -1,7 +1,5 @@
 //! In which order new connections are placed: IPVS's own.
 
-use std::net::IpAddr;
-
 use xdp_lb_common::reason::Reason;
 
 use crate::case::{Case, Step, check, goes, send, stays};
