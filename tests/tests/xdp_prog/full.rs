@@ -267,3 +267,37 @@ fn a_flood_pushes_out_no_confirmed_template() {
         }
     });
 }
+
+/// Flows without a way follow a table that is made anew when a server fails: none goes there any more,
+/// and most of the others stay.
+#[test]
+fn flows_without_a_way_leave_a_failed_server_and_few_others_move() {
+    in_a_network(|| {
+        let mut director = Director::new(&tables([service(tcp(80))]));
+        let mut flows = Flows::tcp();
+        flows.establish(&director, 0..4 * u32::try_from(WAYS).unwrap());
+        let has_way = |client: &u32| !director.eyes().ways(&syn(*client)).is_empty();
+        let (with, without): (Vec<_>, Vec<_>) = flows.servers.keys().copied().partition(has_way);
+        director.set(&tables([service(tcp(80)).fail(2)]));
+        let now = |client: u32| {
+            let outcome = director.send(&ack(client).bytes().unwrap());
+            (outcome.action == Action::Tx).then(|| server_of(&outcome))
+        };
+        for client in with {
+            let before = flows.servers[&client];
+            let expected = (before != 2).then_some(before);
+            assert_eq!(now(client), expected, "client {client}, which has a way");
+        }
+        let (mut stayed, mut moved) = (0, 0);
+        for client in without {
+            let after = now(client).expect("some server takes it");
+            assert_ne!(after, 2, "client {client}");
+            match flows.servers[&client] {
+                2 => {}
+                before if before == after => stayed += 1,
+                _ => moved += 1,
+            }
+        }
+        assert!(moved * 10 < stayed, "{moved} moved, {stayed} stayed");
+    });
+}
