@@ -1,5 +1,6 @@
 //! Documentation that repeats the code, compared with it. `XDP_LB_BLESS=1 cargo test -p xdp-lb --test
 //! docs` writes it anew.
+#![expect(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
 
 use std::fmt::Write as _;
 use std::path::Path;
