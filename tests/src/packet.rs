@@ -244,12 +244,9 @@ fn ip_words(ip: &Ipv4Header) -> String {
         put(&mut text, &format!(" fragment at {at} more {more}"));
     }
     let (sum, right) = (ip.header_checksum, ip.calc_header_checksum());
-    match sum == right {
-        true => put(&mut text, &format!(" checksum {sum:#06x}")),
-        false => put(
-            &mut text,
-            &format!(" checksum {sum:#06x}, should be {right:#06x}"),
-        ),
+    put(&mut text, &format!(" checksum {sum:#06x}"));
+    if sum != right {
+        put(&mut text, &format!(", should be {right:#06x}"));
     }
     text
 }
@@ -279,8 +276,8 @@ fn put(text: &mut String, more: &str) {
 }
 
 /// A MAC as people write it.
-pub fn mac([a, b, c, d, e, f]: [u8; 6]) -> String {
-    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+pub fn mac(octets: [u8; 6]) -> String {
+    octets.map(|octet| format!("{octet:02x}")).join(":")
 }
 
 /// Sixteen octets a line. Octets that differ from `other`, if there is one, are in brackets.
@@ -292,9 +289,10 @@ fn hex(frame: &[u8], other: &[u8]) -> String {
         let _never = write!(text, "    {start:04x} ");
         for (at, octet) in (start..).zip(chunk) {
             let differs = !other.is_empty() && other.get(at) != Some(octet);
-            let _never = match differs {
-                true => write!(text, "[{octet:02x}]"),
-                false => write!(text, " {octet:02x} "),
+            let _never = if differs {
+                write!(text, "[{octet:02x}]")
+            } else {
+                write!(text, " {octet:02x} ")
             };
         }
         text.push('\n');

@@ -32,7 +32,8 @@ pub enum Via {
     Stateless = 3,
 }
 
-/// Where a packet goes, in one register: 1, how it was found (2 bits), generation (8), backend (32).
+/// Where a packet goes, in one register: 1, whether it opens a connection (1 bit), how it was found (2),
+/// generation (8), backend (32).
 /// Neither the compiler nor the verifier then loses track of a half-written enum.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -67,6 +68,20 @@ impl Route {
     #[inline(always)]
     pub fn via(self) -> u32 {
         (self.0.get() >> 40) as u32 & 3
+    }
+
+    /// The same route, for a packet that opens a connection; one that is known is not opened.
+    #[inline(always)]
+    fn opening(self) -> Self {
+        let opens = (self.via() != Via::Connection as u32) as u64;
+        Self(self.0 | opens << 42)
+    }
+
+    /// 1 if the packet opens a connection, else 0. (In the middle of a connection that has no way,
+    /// every packet is placed.)
+    #[inline(always)]
+    pub fn opens(self) -> u64 {
+        self.0.get() >> 42 & 1
     }
 }
 
@@ -305,8 +320,9 @@ fn place_in(
     now: Tick,
     replace: bool,
 ) -> Result<Route, Reason> {
-    let (placed, kind) = if !replace && is_midstream(packet) {
-        let route = midstream(packet, service, hash, now)?;
+    let midstream = is_midstream(packet);
+    let (placed, kind) = if !replace && midstream {
+        let route = resumed(packet, service, hash, now)?;
         (Placed { route, template: 0 }, Kind::Established)
     } else {
         let placed = schedule::place(packet, service, now).ok_or(Reason::NoRealServer)?;
@@ -328,7 +344,7 @@ fn place_in(
     if let Some(template) = placed.template.checked_sub(1) {
         persist::describe(packet, service, template, now);
     }
-    result
+    result.map(|route| if midstream { route } else { route.opening() })
 }
 
 #[inline(always)]
@@ -343,7 +359,7 @@ fn opening_kind(packet: &Packet) -> Kind {
 /// A TCP packet in the middle of a connection that is not in the table: persistence may know where it
 /// went; a connection that found no way went by consistent hash; else the kernel resets it.
 #[inline(always)]
-fn midstream(
+fn resumed(
     packet: &Packet,
     service: &service::Found,
     hash: u64,

@@ -5,7 +5,7 @@ use xdp_lb_common::addr::Mac;
 use xdp_lb_common::backend::{BACKEND_LOCAL, Backend, Identity};
 use xdp_lb_common::reason::Reason;
 
-use crate::conn::{Route, Via, identity};
+use crate::conn::{Route, identity};
 use crate::maps::{BACKENDS, TX_PORTS};
 use crate::packet::{Frame, Packet};
 use crate::parse::ETHERNET;
@@ -23,12 +23,11 @@ pub fn send(
         .get_ptr(route.backend())
         .ok_or(Reason::Inconsistent)?;
     let identity = identity(backend);
-    let connections = u64::from(route.via() != Via::Connection as u32);
     count::traffic(
         service.index,
         route.backend(),
         packet.len as u64,
-        connections,
+        route.opens(),
     );
     if identity.flags() & BACKEND_LOCAL != 0 {
         return Err(Reason::Local);

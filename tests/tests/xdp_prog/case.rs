@@ -10,7 +10,8 @@ use std::net::IpAddr;
 use xdp_lb::config::model::{Protocol, ServiceKey};
 use xdp_lb::plan::desired::{Desired, Reach, Server};
 use xdp_lb_common::conn::Kind;
-use xdp_lb_common::reason::{Event, Reason, Verdict};
+use xdp_lb_common::reason::{Reason, Verdict};
+use xdp_lb_tests::packet::flags::{RST, SYN};
 use xdp_lb_tests::packet::{Packet, Transport, compare, forwarded, show};
 use xdp_lb_tests::program::Action;
 
@@ -52,7 +53,6 @@ pub(crate) struct Fate {
     server: Option<u8>,
     /// It counts as a new connection.
     opens: bool,
-    events: Vec<Event>,
 }
 
 /// A packet comes in.
@@ -71,7 +71,6 @@ pub(crate) const fn stays(reason: Reason) -> Fate {
         reason,
         server: None,
         opens: false,
-        events: Vec::new(),
     }
 }
 
@@ -81,7 +80,6 @@ pub(crate) const fn goes(reason: Reason, server: u8) -> Fate {
         reason,
         server: Some(server),
         opens: !matches!(reason, Reason::TxConnection | Reason::RedirectConnection),
-        events: Vec::new(),
     }
 }
 
@@ -89,12 +87,6 @@ impl Fate {
     /// Though it is not sent, it counts for this server and, if so, as a new connection.
     pub(crate) const fn counts(mut self, server: u8, opens: bool) -> Self {
         (self.server, self.opens) = (Some(server), opens);
-        self
-    }
-
-    /// This happens on the way.
-    pub(crate) fn with(mut self, event: Event) -> Self {
-        self.events.push(event);
         self
     }
 }
@@ -169,7 +161,8 @@ impl Wanted {
         }
     }
 
-    /// One reason rises by one; at most one service and one of its servers count the packet.
+    /// One reason rises by one, and no event; at most one service and one of its servers count the
+    /// packet.
     fn of(
         director: &Director,
         tables: &Desired,
@@ -178,13 +171,15 @@ impl Wanted {
         fate: &Fate,
     ) -> Self {
         let mut wanted = Self::untouched(frame, fate.reason);
-        for event in &fate.events {
-            *wanted.tally.events.entry(*event).or_default() += 1;
-        }
         let Some(n) = fate.server else { return wanted };
         let (key, eyes) = (service_of(tables, packet), director.eyes());
         let length = u64::from(u16::from_be_bytes([frame[16], frame[17]]));
-        let traffic = [u64::from(fate.opens), 1, length];
+        // Only a packet that can open a connection counts as one.
+        let opens = match packet.transport {
+            Transport::Tcp(flags) => flags & (SYN | RST) == SYN,
+            Transport::Udp | Transport::Ping => true,
+        };
+        let traffic = [u64::from(fate.opens && opens), 1, length];
         wanted.tally.services.insert(eyes.service(key), traffic);
         let backend = eyes.backend(key, IpAddr::V4(server_ip(n)));
         wanted.tally.backends.insert(backend, traffic);
@@ -221,10 +216,10 @@ fn examine(director: &Director, frame: &[u8], wanted: &Wanted) -> Result<(), Str
             "expected counted: {wanted:?}\ngot counted:      {counted:?}"
         ));
     }
-    match faults.is_empty() {
-        true => Ok(()),
-        false => Err(format!("{}{}", show(frame), faults.join("\n"))),
+    if faults.is_empty() {
+        return Ok(());
     }
+    Err(format!("{}{}", show(frame), faults.join("\n")))
 }
 
 const fn action(verdict: Verdict) -> Action {
@@ -302,10 +297,10 @@ fn hold(
         .into_iter()
         .map(|(kind, n)| (kind, backend(n)))
         .collect();
-    match found == wanted {
-        true => Ok(()),
-        false => Err(format!(
-            "expected the entries {wanted:?}, got {found:?} (kind, backend)"
-        )),
+    if found == wanted {
+        return Ok(());
     }
+    Err(format!(
+        "expected the entries {wanted:?}, got {found:?} (kind, backend)"
+    ))
 }

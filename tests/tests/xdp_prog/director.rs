@@ -1,6 +1,6 @@
 //! A director to send packets through: the real program, its tables set up as the agent sets them.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::programs::Xdp;
@@ -41,7 +41,7 @@ pub(crate) fn in_a_network(test: impl FnOnce() + Send) {
 pub(crate) struct Director {
     /// `None` only while it is being dropped.
     ebpf: Option<Ebpf>,
-    instance: String,
+    options: Options,
     program: Program,
     eyes: Eyes,
     installed: Installed,
@@ -62,16 +62,29 @@ impl Director {
         adjust(&mut options);
         let mut ebpf = Ebpf::open(&options).unwrap();
         let pins = Pins::new(&instance);
-        let program = second_handle(&mut ebpf, pins.map("program"));
+        let program = second_handle(&mut ebpf, &pins.map("program"));
         let mut director = Self {
             ebpf: Some(ebpf),
-            instance,
+            options,
             program,
             eyes: Eyes::open(&pins),
             installed: Installed::default(),
         };
         director.set(wanted);
         director
+    }
+
+    /// Ends as an agent that is killed does, and starts again: the maps are all that is left.
+    pub(crate) fn restart(&mut self, wanted: &Desired) {
+        drop(self.ebpf.take());
+        let mut ebpf = Ebpf::open(&self.options).unwrap();
+        assert!(ebpf.took_over(), "{:?}", ebpf.notes());
+        let pins = Pins::new(&self.options.instance);
+        self.program = second_handle(&mut ebpf, &pins.map("program"));
+        let servers = ebpf.inherited().servers.keys().copied();
+        self.installed = Installed::inherited(&ebpf.inherited().services, servers);
+        self.ebpf = Some(ebpf);
+        self.set(wanted);
     }
 
     /// Changes the tables step by step, as the agent does.
@@ -105,8 +118,8 @@ impl Director {
 
     /// The program once more, for threads that send while the tables change.
     pub(crate) fn second_program(&mut self) -> Program {
-        let pin = Pins::new(&self.instance).map("program");
-        second_handle(self.ebpf(), pin)
+        let pin = Pins::new(&self.options.instance).map("program");
+        second_handle(self.ebpf(), &pin)
     }
 
     /// What stands in the maps.
@@ -136,11 +149,11 @@ impl Drop for Director {
 }
 
 /// The program by another way: runs need only this, while changes take the data plane for themselves.
-fn second_handle(ebpf: &mut Ebpf, pin: PathBuf) -> Program {
+fn second_handle(ebpf: &mut Ebpf, pin: &Path) -> Program {
     let program = ebpf.object().program_mut("xdp_lb").unwrap();
     let program: &mut Xdp = program.try_into().unwrap();
-    program.pin(&pin).unwrap();
-    let handle = Program::open(&pin).unwrap();
-    std::fs::remove_file(&pin).unwrap();
+    program.pin(pin).unwrap();
+    let handle = Program::open(pin).unwrap();
+    std::fs::remove_file(pin).unwrap();
     handle
 }

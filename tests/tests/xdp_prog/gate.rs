@@ -95,7 +95,7 @@ fn only_the_owner_of_the_vip_balances() {
 
 #[test]
 fn what_another_director_balanced_passes() {
-    let from_server = |n| syn(1).from_mac(server_mac(n));
+    let from_server = |n| syn(1).source_mac(server_mac(n));
     let balanced = stays(Reason::AlreadyBalanced);
     check(vec![
         Case {
@@ -104,11 +104,11 @@ fn what_another_director_balanced_passes() {
             steps: vec![
                 send(from_server(1), balanced.clone()),
                 send(from_server(2), balanced.clone()),
-                send(datagram(1).from_mac(server_mac(1)), balanced.clone()),
-                send(from_server(1).from_ip(server_ip(2)), balanced.clone()),
+                send(datagram(1).source_mac(server_mac(1)), balanced.clone()),
+                send(from_server(1).source_ip(server_ip(2)), balanced.clone()),
                 send(from_server(3), goes(Reason::TxScheduled, 2)),
                 // The same connection, seen again from a server that balances it in turn.
-                send(ack(1).from_mac(server_mac(2)), balanced.clone()),
+                send(ack(1).source_mac(server_mac(2)), balanced.clone()),
                 send(ack(1), goes(Reason::TxConnection, 2)),
             ],
         },
@@ -117,11 +117,11 @@ fn what_another_director_balanced_passes() {
             tables: tables([tcp(80).rr(2)]),
             steps: vec![
                 send(
-                    from_server(1).from_ip(server_ip(1)),
+                    from_server(1).source_ip(server_ip(1)),
                     goes(Reason::TxScheduled, 2),
                 ),
                 send(
-                    ack(1).from_mac(server_mac(1)).from_ip(server_ip(1)),
+                    ack(1).source_mac(server_mac(1)).source_ip(server_ip(1)),
                     goes(Reason::TxConnection, 2),
                 ),
             ],
@@ -133,10 +133,21 @@ fn what_another_director_balanced_passes() {
                 send(syn(1), goes(Reason::TxScheduled, 2)),
                 send(syn(2), goes(Reason::TxScheduled, 1)),
                 // Server 2 itself is not on this link: a frame with its MAC is just a frame.
-                send(syn(3).from_mac(server_mac(2)), goes(Reason::TxScheduled, 2)),
-                send(syn(4).from_mac(server_mac(1)), balanced.clone()),
+                send(
+                    syn(3).source_mac(server_mac(2)),
+                    goes(Reason::TxScheduled, 2),
+                ),
+                send(syn(4).source_mac(server_mac(1)), balanced),
             ],
         },
+    ]);
+}
+
+#[test]
+fn a_host_counts_for_its_services_as_long_as_it_is_in_the_file() {
+    let from_server = |n| syn(1).source_mac(server_mac(n));
+    let balanced = stays(Reason::AlreadyBalanced);
+    check(vec![
         Case {
             name: "a real server of another service",
             tables: tables([tcp(80).rr(1), tcp(81).rr(2)]),

@@ -35,7 +35,7 @@ fn specimens() -> Vec<(&'static str, Vec<u8>)> {
         ("datagram, padded", datagram(3).cut(60)),
         ("ping", from_client(1, Transport::Ping).payload(b"data")),
         ("fragment", datagram(1).payload(&[7; 64]).fragment(8, true)),
-        ("from a real server", syn(4).from_mac(server_mac(1))),
+        ("from a real server", syn(4).source_mac(server_mac(1))),
         ("TTL used up", ack(1).ttl(1)),
     ];
     packets

@@ -4,12 +4,20 @@
 //! [`tables`] has the words to say what is in them and which packets come; [`eyes`] reads what the
 //! program left in the maps; [`case`] holds a list of fixtures against all of that. The suites follow
 //! in the order of the packet path: [`parse`], [`gate`], [`schedule`], [`persist`], [`state`],
-//! [`failure`], [`full`], [`forward`]; then [`length`] sends whatever is not a packet, [`race`] sends
-//! from two CPUs at once, and [`count`] asks the data plane itself.
+//! [`failure`], [`full`], [`forward`]. [`length`] sends whatever is hardly a packet, [`race`] and
+//! [`purge`] send from two [`cpus`] at once, and [`count`] asks the data plane itself.
 //!
 //! Each test runs in a network namespace of its own, and each case on maps of its own.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test whose tools break has failed, and says so"
+)]
 
 mod case;
+mod cpus;
 mod dice;
 mod director;
 mod eyes;
@@ -31,4 +39,7 @@ mod forward;
 
 mod length;
 
+mod purge;
 mod race;
+
+mod count;

@@ -107,7 +107,7 @@ fn the_granularity_groups_clients() {
             tables: of(0),
             steps: vec![
                 send(syn(1), scheduled(2)),
-                send(syn(1).from_ip([203, 0, 113, 7].into()), persistent(2)),
+                send(syn(1).source_ip([203, 0, 113, 7].into()), persistent(2)),
             ],
         },
     ]);

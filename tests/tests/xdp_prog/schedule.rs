@@ -304,7 +304,7 @@ fn play(seed: u64, weighted: bool) {
                 picked, expected,
                 "seed {seed}, wrr {weighted}, after {told}"
             );
-            history.push(picked.map_or("none".to_owned(), |n| format!("→{n}")));
+            history.push(picked.map_or_else(|| "→none".to_owned(), |n| format!("→{n}")));
         }
     }
 }

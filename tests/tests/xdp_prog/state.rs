@@ -3,6 +3,7 @@
 
 use xdp_lb_common::addr::{FAMILY_V4, TCP};
 use xdp_lb_common::conn::Kind;
+use xdp_lb_common::conn::Kind::{Closed, Established, Fin, Syn};
 use xdp_lb_common::conn::state::Timeouts;
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::tick::Tick;
@@ -43,80 +44,79 @@ fn connection(name: &'static str, segments: &[(u8, Kind)]) -> Case {
     }
 }
 
+/// Segments of one connection, and what it is after each.
+const LIVES: &[(&str, &[(u8, Kind)])] = &[
+    ("opened", &[(SYN, Syn), (ACK, Established)]),
+    ("opened late", &[(SYN, Syn), (SYN, Syn), (ACK, Established)]),
+    ("opened with data", &[(SYN, Syn), (PSH | ACK, Established)]),
+    ("no flag confirms nothing", &[(SYN, Syn), (0, Syn)]),
+    (
+        "RST before the handshake",
+        &[(SYN, Syn), (RST, Syn), (ACK, Established)],
+    ),
+    ("FIN before the handshake", &[(SYN, Syn), (FIN | ACK, Fin)]),
+    ("SYN and FIN together", &[(SYN | FIN, Syn)]),
+    (
+        "SYN and ACK together",
+        &[(SYN | ACK, Syn), (ACK, Established)],
+    ),
+    (
+        "SYN within",
+        &[(SYN, Syn), (ACK, Established), (SYN, Established)],
+    ),
+    (
+        "FIN",
+        &[
+            (SYN, Syn),
+            (ACK, Established),
+            (FIN | ACK, Fin),
+            (ACK, Fin),
+            (FIN, Fin),
+        ],
+    ),
+    (
+        "RST",
+        &[
+            (SYN, Syn),
+            (ACK, Established),
+            (RST | ACK, Closed),
+            (RST, Closed),
+        ],
+    ),
+    (
+        "RST after FIN",
+        &[(SYN, Syn), (FIN | ACK, Fin), (RST, Closed)],
+    ),
+    (
+        "forged RST",
+        &[
+            (SYN, Syn),
+            (ACK, Established),
+            (RST, Closed),
+            (ACK, Established),
+        ],
+    ),
+    (
+        "no flag revives nothing",
+        &[(SYN, Syn), (ACK, Established), (RST, Closed), (0, Closed)],
+    ),
+    (
+        "data after the end",
+        &[
+            (SYN, Syn),
+            (FIN, Fin),
+            (RST, Closed),
+            (PSH | ACK, Established),
+        ],
+    ),
+];
+
 #[test]
 fn a_connection_follows_its_client() {
-    use Kind::{Closed, Established, Fin, Syn};
-    check(vec![
-        connection("opened", &[(SYN, Syn), (ACK, Established)]),
-        connection(
-            "opened with patience",
-            &[(SYN, Syn), (SYN, Syn), (ACK, Established)],
-        ),
-        connection("opened with data", &[(SYN, Syn), (PSH | ACK, Established)]),
-        connection(
-            "a flagless segment confirms nothing",
-            &[(SYN, Syn), (0, Syn)],
-        ),
-        connection(
-            "a RST before the handshake",
-            &[(SYN, Syn), (RST, Syn), (ACK, Established)],
-        ),
-        connection(
-            "a FIN before the handshake",
-            &[(SYN, Syn), (FIN | ACK, Fin)],
-        ),
-        connection("SYN and FIN together", &[(SYN | FIN, Syn)]),
-        connection(
-            "SYN and ACK together",
-            &[(SYN | ACK, Syn), (ACK, Established)],
-        ),
-        connection(
-            "a SYN within",
-            &[(SYN, Syn), (ACK, Established), (SYN, Established)],
-        ),
-        connection(
-            "ended by the client",
-            &[
-                (SYN, Syn),
-                (ACK, Established),
-                (FIN | ACK, Fin),
-                (ACK, Fin),
-                (FIN | ACK, Fin),
-            ],
-        ),
-        connection(
-            "ended by a RST",
-            &[
-                (SYN, Syn),
-                (ACK, Established),
-                (RST | ACK, Closed),
-                (RST, Closed),
-            ],
-        ),
-        connection(
-            "a RST after the end",
-            &[(SYN, Syn), (FIN | ACK, Fin), (RST, Closed)],
-        ),
-        connection(
-            "a forged RST, and on it goes",
-            &[
-                (SYN, Syn),
-                (ACK, Established),
-                (RST, Closed),
-                (0, Closed),
-                (ACK, Established),
-            ],
-        ),
-        connection(
-            "data after a FIN and a RST",
-            &[
-                (SYN, Syn),
-                (FIN | ACK, Fin),
-                (RST, Closed),
-                (PSH | ACK, Established),
-            ],
-        ),
-    ]);
+    let lives = LIVES
+        .iter()
+        .map(|(name, segments)| connection(name, segments));
+    check(lives.collect());
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_syn_on_a_closing_connection_is_a_new_one() {
             send(ack(1), known(2)),
             send(segment(last), known(2)),
             send(syn(1), goes(Reason::TxScheduled, 1)),
-            Step::Connection(syn(1), Some((Kind::Syn, 1))),
+            Step::Connection(syn(1), Some((Syn, 1))),
             send(syn(1), known(1)),
             send(ack(1), known(1)),
         ],

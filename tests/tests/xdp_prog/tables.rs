@@ -217,11 +217,11 @@ pub(crate) trait Words {
     /// To this port of the VIP.
     fn to_port(self, port: u16) -> Self;
     /// From this address.
-    fn from_ip(self, ip: Ipv4Addr) -> Self;
+    fn source_ip(self, ip: Ipv4Addr) -> Self;
     /// To this address.
     fn to_ip(self, ip: Ipv4Addr) -> Self;
     /// From this MAC.
-    fn from_mac(self, mac: [u8; 6]) -> Self;
+    fn source_mac(self, mac: [u8; 6]) -> Self;
     /// To this MAC.
     fn to_mac(self, mac: [u8; 6]) -> Self;
     /// With this TTL.
@@ -247,7 +247,7 @@ impl Words for Packet {
         self
     }
 
-    fn from_ip(mut self, ip: Ipv4Addr) -> Self {
+    fn source_ip(mut self, ip: Ipv4Addr) -> Self {
         self.from.set_ip(ip);
         self
     }
@@ -257,7 +257,7 @@ impl Words for Packet {
         self
     }
 
-    fn from_mac(mut self, mac: [u8; 6]) -> Self {
+    fn source_mac(mut self, mac: [u8; 6]) -> Self {
         self.source = mac;
         self
     }
