@@ -6,9 +6,10 @@
 //! [`wait`] waits for what they do; [`http`] and [`metrics`] read what the agent serves; [`capture`]
 //! counts frames as the switch sees them; [`interrupt`] turns Ctrl-C into an error that unwinds.
 //! [`packet`] writes frames and [`program`] runs an XDP program on them without any of this.
+//! [`director`] is a small cluster around the real agent.
 //!
-//! Everything is undone on drop, on failure and panic alike, in names that no other run has. Nothing
-//! here knows what is under test: that is for the suites to say.
+//! Everything is undone on drop, on failure and panic alike, in names that no other run has. What
+//! should happen is for the suites to say.
 
 pub mod interrupt;
 pub mod wait;
@@ -24,6 +25,8 @@ pub mod process;
 pub mod capture;
 pub mod http;
 pub mod metrics;
+
+pub mod director;
 
 pub mod packet;
 pub mod program;
