@@ -1,4 +1,4 @@
-//! What stands in the maps, read from their pins: by no code that the data plane reads them with.
+//! What stands in the maps, read from their pins: not as the data plane tells it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -161,7 +161,7 @@ impl Eyes {
         ways.into_iter().map(|(_index, state)| state).collect()
     }
 
-    /// All ways of the connection table that hold something: index and state.
+    /// The states of all ways of the connection table that hold something.
     pub(crate) fn all_ways(&self) -> Vec<State> {
         let words = self.conns.all_words().chunks_exact(2);
         let states = words.map(|way| State(way[1].load(std::sync::atomic::Ordering::Acquire)));
