@@ -23,20 +23,22 @@ pub fn send(
         .get_ptr(route.backend())
         .ok_or(Reason::Inconsistent)?;
     let identity = identity(backend);
+    let is_local = identity.flags() & BACKEND_LOCAL != 0;
+    if packet.ttl <= 1 && !is_local {
+        return Err(Reason::TtlExpired);
+    }
     count::traffic(
         service.index,
         route.backend(),
         packet.len as u64,
         route.opens(),
     );
-    if identity.flags() & BACKEND_LOCAL != 0 {
+    if is_local {
         return Err(Reason::Local);
     }
-    if packet.ttl <= 1 {
-        return Err(Reason::TtlExpired);
-    }
     rewrite(frame, packet, backend, identity)?;
-    // SAFETY: a map value; a server that changes its interface is given a new backend.
+    // SAFETY: a map value. While a server moves to another interface, a packet may meet the old one
+    // with the new MAC; the network drops it, as it would have a moment before.
     let ifindex = unsafe { (*backend).ifindex };
     if ifindex == frame.ifindex() {
         return Ok((reason(TX, route.via()), xdp_action::XDP_TX));

@@ -27,8 +27,8 @@ fn every_hop_costs_one_ttl_and_the_last_is_not_spent() {
                 send(ack(1).ttl(255), known(1)),
                 send(ack(1).ttl(128), known(1)),
                 send(ack(1).ttl(2), known(1)),
-                send(ack(1).ttl(1), expired().counts(1, false)),
-                send(ack(1).ttl(0), expired().counts(1, false)),
+                send(ack(1).ttl(1), expired()),
+                send(ack(1).ttl(0), expired()),
             ],
         },
         Case {
@@ -36,8 +36,8 @@ fn every_hop_costs_one_ttl_and_the_last_is_not_spent() {
             tables: tables([tcp(80).rr(1), udp(80).rr(1)]),
             steps: vec![
                 send(syn(1).ttl(2), goes(Reason::TxScheduled, 1)),
-                send(syn(2).ttl(1), expired().counts(1, true)),
-                send(datagram(3).ttl(0), expired().counts(1, true)),
+                send(syn(2).ttl(1), expired()),
+                send(datagram(3).ttl(0), expired()),
             ],
         },
         Case {
