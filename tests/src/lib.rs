@@ -7,8 +7,12 @@
 //! counts frames as the switch sees them; [`interrupt`] turns Ctrl-C into an error that unwinds.
 //! [`packet`] writes frames and [`program`] runs an XDP program on them without any of this.
 //!
-//! Everything is undone on drop, on failure and panic alike, in names that no other run has. Nothing
-//! here knows what is under test: that is for the suites to say.
+//! For the end-to-end suites, [`director`] runs the built agent and asks it, [`cluster`] puts one before
+//! real servers, and [`traffic`] is what clients and servers say to each other; [`needs`] skips them
+//! where they cannot run.
+//!
+//! Everything is undone on drop, on failure and panic alike, in names that no other run has. What is
+//! right or wrong is for the suites to say.
 
 pub mod interrupt;
 pub mod wait;
@@ -27,3 +31,9 @@ pub mod metrics;
 
 pub mod packet;
 pub mod program;
+
+pub mod needs;
+pub mod traffic;
+
+pub mod cluster;
+pub mod director;

@@ -1,0 +1,352 @@
+//! A director: the built `xdp-lb up` in a namespace, started and restarted as a service manager would,
+//! and asked as an operator would.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::metrics::Scrape;
+use crate::netns::Netns;
+use crate::process::Process;
+use crate::{http, wait};
+
+/// What the agent may take until it serves, and until it has ended: bounds for a busy machine.
+const START: Duration = Duration::from_secs(20);
+const END: Duration = Duration::from_secs(10);
+
+/// From one question to the next: each is a process.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// Where the agent serves metrics if nothing else is said.
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9165);
+
+/// The program under test: the one of the build that the calling suite is of.
+///
+/// # Errors
+/// When it is not built, or older than its sources. Cargo builds it for a suite of its own package
+/// only, and a suite that passes on yesterday's program says nothing.
+pub fn program() -> Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    // target/PROFILE/deps/SUITE
+    let profile = this.parent().and_then(Path::parent);
+    let path = profile.context("in no target directory")?.join("xdp-lb");
+    let advice = "run `cargo xtask test`, or `cargo build -p xdp-lb` first";
+    ensure!(path.is_file(), "no {}: {advice}", path.display());
+    let built = fs::metadata(&path)?.modified()?;
+    let changed = |source: &PathBuf| {
+        let changed = fs::metadata(source).and_then(|source| source.modified());
+        changed.is_ok_and(|changed| changed > built)
+    };
+    if let Some(source) = sources(&path.with_extension("d"))?
+        .iter()
+        .find(|s| changed(s))
+    {
+        bail!(
+            "{} is older than {}: {advice}",
+            path.display(),
+            source.display()
+        );
+    }
+    Ok(path)
+}
+
+/// What a program is built from, as cargo notes it beside the program: `PROGRAM: SOURCE SOURCE …`.
+fn sources(notes: &Path) -> Result<Vec<PathBuf>> {
+    let text = fs::read_to_string(notes).with_context(|| notes.display().to_string())?;
+    let (_, sources) = text.split_once(": ").unwrap_or_default();
+    // A space in a name is escaped; no name holds a NUL.
+    let sources = sources.replace("\\ ", "\0");
+    let source = |name: &str| PathBuf::from(name.replace('\0', " "));
+    Ok(sources.split_whitespace().map(source).collect())
+}
+
+/// What an instance keeps on the machine: its pins and its folder.
+pub fn traces(instance: &str) -> [PathBuf; 2] {
+    ["/sys/fs/bpf/xdp-lb", "/run/xdp-lb"].map(|folder| Path::new(folder).join(instance))
+}
+
+/// A director's configuration and place. Dropping it ends the agent and removes what that left.
+#[derive(Debug)]
+pub struct Director {
+    /// Its `--instance`.
+    pub instance: String,
+    program: PathBuf,
+    netns: Netns,
+    folder: PathBuf,
+    arguments: Vec<String>,
+    starts: u32,
+    agent: Option<Process>,
+}
+
+impl Director {
+    /// A director that does not run yet. Configuration and logs are kept in `folder`, `arguments` are
+    /// added to each `xdp-lb up`.
+    pub fn new(netns: &Netns, instance: &str, folder: &Path, arguments: &[&str]) -> Result<Self> {
+        Ok(Self {
+            instance: instance.to_owned(),
+            program: program()?,
+            netns: netns.handle(),
+            folder: folder.to_owned(),
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            starts: 0,
+            agent: None,
+        })
+    }
+
+    /// The file it reads.
+    pub fn file(&self) -> PathBuf {
+        self.folder.join(format!("{}.conf", self.instance))
+    }
+
+    /// Writes that file.
+    pub fn configure(&self, text: &str) -> Result<()> {
+        fs::write(self.file(), text).context("cannot write the configuration")
+    }
+
+    /// Starts the agent and waits until it serves.
+    pub fn start(&mut self) -> Result<()> {
+        self.starts += 1;
+        let name = format!("{}-{}", self.instance, self.starts);
+        let mut command = Command::new(&self.program);
+        command.arg("up").arg("-f").arg(self.file());
+        command.args(["--instance", &self.instance]);
+        command.args(&self.arguments);
+        let agent = Process::start(&name, &self.netns, &mut command, &self.folder)?;
+        let agent = self.agent.insert(agent);
+        wait::until("/readyz says yes", START, || {
+            agent.expect_running()?;
+            // Refused until it listens.
+            let answer = http::get(&self.netns, METRICS, "/readyz").ok();
+            Ok(answer.filter(|answer| answer.status == 200))
+        })
+        .with_context(|| agent.log_tail(40))?;
+        Ok(())
+    }
+
+    /// Starts the agent and waits until every real server takes connections.
+    pub fn start_whole(&mut self) -> Result<()> {
+        self.start()?;
+        let all_up = |list: &List| list.real_servers().all(|server| server.state == "up");
+        self.wait_list("every real server is up", all_up)?;
+        Ok(())
+    }
+
+    /// The process id of the running agent.
+    pub fn pid(&mut self) -> Result<u32> {
+        let agent = self.agent()?;
+        agent.expect_running()?;
+        Ok(agent.pid())
+    }
+
+    /// Sends the agent a signal.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.agent()?.signal(signal)
+    }
+
+    /// Sends the agent a signal and waits for its end.
+    pub fn end_by(&mut self, signal: Signal) -> Result<ExitStatus> {
+        self.signal(signal)?;
+        let mut agent = self.agent.take().context("the agent does not run")?;
+        let log = agent.log_tail(40);
+        agent.wait(END).context(log)
+    }
+
+    /// What the agent has logged since its last start.
+    pub fn log(&self) -> String {
+        let name = format!("{}-{}.err", self.instance, self.starts);
+        let bytes = fs::read(self.folder.join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until the log since the last start holds `text`.
+    pub fn wait_log(&mut self, text: &str) -> Result<()> {
+        let what = format!("the log holds '{text}'");
+        wait::until(&what, START, || Ok(self.log().contains(text).then_some(())))
+            .with_context(|| self.log())?;
+        Ok(())
+    }
+
+    /// Runs a command about this instance and returns what it printed.
+    pub fn ask(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.program);
+        command.args(words).args(["--instance", &self.instance]);
+        self.netns.output(&mut command)
+    }
+
+    /// `xdp-lb list --json`.
+    pub fn list(&self) -> Result<List> {
+        self.ask_json(&["list", "--json"])
+    }
+
+    /// `xdp-lb status --json`.
+    pub fn status(&self) -> Result<Status> {
+        self.ask_json(&["status", "--json"])
+    }
+
+    fn ask_json<T: DeserializeOwned>(&self, words: &[&str]) -> Result<T> {
+        let text = self.ask(words)?;
+        serde_json::from_str(&text).with_context(|| format!("`{}` said: {text}", words.join(" ")))
+    }
+
+    /// Waits until the list is as it should be, and returns it.
+    pub fn wait_list(&self, what: &str, mut is: impl FnMut(&List) -> bool) -> Result<List> {
+        let mut last = None;
+        let waited = wait::until_every(ASK_EVERY, what, START, || {
+            let list = last.insert(self.list()?);
+            Ok(is(list).then_some(()))
+        });
+        waited.with_context(|| format!("{last:#?}\n{}", self.log()))?;
+        last.context("nothing was listed")
+    }
+
+    /// Packets that left the program for a reason, since its tables were made.
+    pub fn packets(&self, reason: &str) -> Result<u64> {
+        let status = self.status()?;
+        let exit = status.packets.iter().find(|exit| exit.reason == reason);
+        let exit = exit.with_context(|| format!("no reason '{reason}' in {:?}", status.packets))?;
+        Ok(exit.packets)
+    }
+
+    /// A scrape of `/metrics`.
+    pub fn scrape(&self) -> Result<Scrape> {
+        let answer = http::get(&self.netns, METRICS, "/metrics")?;
+        Ok(Scrape::parse(&answer.body))
+    }
+
+    fn agent(&mut self) -> Result<&mut Process> {
+        self.agent.as_mut().context("the agent does not run")
+    }
+}
+
+impl Drop for Director {
+    fn drop(&mut self) {
+        // Nobody is left to tell, and the next step of cleaning up must run all the same.
+        drop(self.agent.take().map(|mut agent| agent.stop(END)));
+        for trace in traces(&self.instance) {
+            fs::remove_dir_all(trace).ok();
+        }
+    }
+}
+
+/// What `list --json` says, as far as the suites look at it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct List {
+    /// The virtual services.
+    pub services: Vec<Service>,
+}
+
+/// A virtual service.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Service {
+    /// Its VIP.
+    pub vip: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Scheduler.
+    pub scheduler: String,
+    /// Whether it is balanced here.
+    pub active: bool,
+    /// Its real servers.
+    pub real_servers: Vec<RealServer>,
+}
+
+/// A real server of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct RealServer {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// `dr` or `local`.
+    pub forward: String,
+    /// Weight in force.
+    pub weight: u32,
+    /// `up`, `down`, …
+    pub state: String,
+    /// Why it is down.
+    pub reason: Option<String>,
+    /// Connections established or opening.
+    pub active_conns: u64,
+    /// Connections since the tables were made.
+    pub conns: u64,
+    /// Packets from clients since then.
+    pub in_packets: u64,
+    /// MAC in use.
+    pub mac: Option<String>,
+}
+
+impl List {
+    /// The real servers of all services.
+    pub fn real_servers(&self) -> impl Iterator<Item = &RealServer> {
+        self.services
+            .iter()
+            .flat_map(|service| &service.real_servers)
+    }
+
+    /// The first real server of an address.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn real_server(&self, address: Ipv4Addr) -> Result<&RealServer> {
+        let mut servers = self.real_servers();
+        let server = servers.find(|server| server.address == address);
+        server.with_context(|| format!("{address} is not in {self:#?}"))
+    }
+
+    /// New connections by the address of their real server.
+    pub fn conns(&self) -> BTreeMap<IpAddr, u64> {
+        self.real_servers()
+            .map(|server| (server.address, server.conns))
+            .collect()
+    }
+}
+
+/// What `status --json` says, as far as the suites look at it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Status {
+    /// The instance that answers.
+    pub instance: String,
+    /// Interfaces that carry the program.
+    pub interfaces: Vec<Interface>,
+    /// VRRP instances.
+    pub vrrp_instances: Vec<VrrpInstance>,
+    /// Packets by reason.
+    pub packets: Vec<Exit>,
+}
+
+/// An interface that carries the program.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// `native` or `generic`.
+    pub mode: String,
+}
+
+/// A VRRP instance.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct VrrpInstance {
+    /// Its name.
+    pub name: String,
+    /// `MASTER`, `BACKUP`, …
+    pub state: String,
+}
+
+/// Packets that left the program for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Exit {
+    /// The reason.
+    pub reason: String,
+    /// How many.
+    pub packets: u64,
+}
