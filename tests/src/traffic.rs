@@ -4,8 +4,9 @@
 //! A server greets with its name and then echoes; so a client knows who serves it, and that every
 //! octet came back.
 
+use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -250,6 +251,31 @@ pub fn beat_on<'a>(hearts: impl IntoIterator<Item = &'a Heart>, more: u64) -> Re
     Ok(())
 }
 
+/// Waits until neither side of any connection of `netns` with `address` has anything left to send.
+pub fn wait_ended(netns: &Netns, address: SocketAddrV4) -> Result<()> {
+    let what = format!("connections with {address} end in {}", netns.name());
+    wait::until(&what, ANSWER, || {
+        let sockets = netns.run(|| fs::read_to_string("/proc/thread-self/net/tcp"))??;
+        Ok((!under_way(&sockets, address)).then_some(()))
+    })?;
+    Ok(())
+}
+
+/// Whether a list of sockets as in `/proc/net/tcp` has one with this address, on either side, that may
+/// still send: any but those in LISTEN and TIME-WAIT.
+fn under_way(sockets: &str, address: SocketAddrV4) -> bool {
+    // The address as a word of this machine, the port as a number.
+    let ip = u32::from_ne_bytes(address.ip().octets());
+    let name = format!("{ip:08X}:{:04X}", address.port());
+    sockets.lines().any(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [_, local, remote, state, ..] = words[..] else {
+            return false;
+        };
+        (local == name || remote == name) && !["0A", "06"].contains(&state)
+    })
+}
+
 /// A UDP server, which answers each datagram with its name and what it got. Dropping it ends it.
 #[derive(Debug)]
 pub struct UdpServer {
@@ -324,9 +350,30 @@ impl UdpClient {
                 received => received?,
             };
             let answer = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
-            let server = answer.strip_suffix(text).context("another's answer")?;
-            return Ok(server.trim_end().to_owned());
+            // Else a late answer to what was asked twice.
+            if let Some(server) = answer.strip_suffix(text) {
+                return Ok(server.trim_end().to_owned());
+            }
         }
         bail!("no answer to '{text}'")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOCKETS: &str = "  sl  local_address rem_address   st tx_queue rx_queue
+   0: 00000000:0050 00000000:0000 0A 00000000:00000000
+   1: C800500A:0050 0A00500A:8C3E 06 00000000:00000000
+   2: C800500A:0051 0A00500A:8C40 01 00000000:00000000
+   3: 0A00500A:8C42 C800500A:0052 04 00000000:00000000
+";
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn connections_that_may_still_send_are_seen_from_either_side() {
+        let ports = |port| under_way(SOCKETS, SocketAddrV4::new([10, 80, 0, 200].into(), port));
+        assert_eq!([80, 81, 82, 83].map(ports), [false, true, true, false]);
     }
 }

@@ -141,6 +141,32 @@ fn an_agent_that_was_killed_leaves_its_connections_to_the_next() {
 }
 
 #[test]
+fn a_start_that_fails_leaves_a_predecessors_work_alone() {
+    if !needs::root().unwrap() {
+        return;
+    }
+    let (mut cluster, hearts) = beating("lh");
+    let before = all_in_the_table(&cluster.director);
+    cluster.director.end_by(Signal::SIGKILL).unwrap();
+    let good = configuration([1, 1]);
+    let broken = [
+        good.replace("lb_kind DR", "lb_kind NAT"),
+        good.replace("interface eth0", "interface eth9"),
+        // Nobody has this address: no metrics, no start.
+        good.clone() + "xdp_lb {\nmetrics 10.80.0.77:9165\n}\n",
+        good.clone() + "xdp_lb {\nxdp_mode native\ninterface lo\n}\n",
+    ];
+    for text in broken {
+        cluster.director.configure(&text).unwrap();
+        let error = cluster.director.start().unwrap_err();
+        assert!(format!("{error:#}").contains("(exit 1)"), "{error:#}");
+        beat_on(&hearts, 10).unwrap();
+    }
+    cluster.director.configure(&good).unwrap();
+    a_successor_goes_on(&mut cluster, &hearts, &before, 0);
+}
+
+#[test]
 fn a_new_weight_is_for_new_connections() {
     if !needs::root().unwrap() {
         return;
