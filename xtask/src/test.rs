@@ -9,7 +9,7 @@ use crate::progress::say;
 use crate::{ebpf, kernel, packages, tree};
 
 /// Programs that the suites call.
-const PACKAGES: [&str; 4] = ["ethtool", "iproute2", "python3", "tcpdump"];
+const PACKAGES: [&str; 3] = ["ethtool", "iproute2", "tcpdump"];
 
 /// The verb `test`.
 pub(crate) fn run(args: &[OsString]) -> Result<()> {
