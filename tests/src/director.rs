@@ -1,270 +1,352 @@
-//! A small cluster around the real agent: a client, a director, two real servers that answer each line
-//! with their own name, all on one LAN.
+//! A director: the built `xdp-lb up` in a namespace, started and restarted as a service manager would,
+//! and asked as an operator would.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-use crate::lan::{Host, Lan};
-use crate::netns::{Netns, unique_prefix};
+use crate::metrics::Scrape;
+use crate::netns::Netns;
 use crate::process::Process;
-use crate::xdp::{Pass, rig};
-use crate::{link, wait};
+use crate::{http, wait};
 
-/// The virtual service.
-pub const VIP: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 168, 1, 200)), 80);
+/// What the agent may take until it serves, and until it has ended: bounds for a busy machine.
+const START: Duration = Duration::from_secs(20);
+const END: Duration = Duration::from_secs(10);
 
-/// How long anything may take that is not about speed.
-pub const LIMIT: Duration = Duration::from_secs(20);
+/// From one question to the next: each is a process.
+const ASK_EVERY: Duration = Duration::from_millis(50);
 
-/// The agent's program: cargo builds it beside the tests.
-pub fn binary() -> Result<PathBuf> {
+/// Where the agent serves metrics if nothing else is said.
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9165);
+
+/// The program under test: the one of the build that the calling suite is of.
+///
+/// # Errors
+/// When it is not built, or older than its sources. Cargo builds it for a suite of its own package
+/// only, and a suite that passes on yesterday's program says nothing.
+pub fn program() -> Result<PathBuf> {
     let this = std::env::current_exe()?;
-    let mut places = this.ancestors().map(|folder| folder.join("xdp-lb"));
-    places
-        .find(|path| path.is_file())
-        .with_context(|| format!("no xdp-lb above {}: run `cargo xtask test`", this.display()))
-}
-
-/// A configuration with two real servers.
-pub const CONFIG: &str = "\
-vrrp_instance VI_1 {
-    state MASTER
-    interface eth0
-    virtual_router_id 51
-    priority 100
-    virtual_ipaddress {
-        192.168.1.200/24
-    }
-}
-virtual_server 192.168.1.200 80 {
-    lb_algo wrr
-    lb_kind DR
-    protocol TCP
-    delay_loop 1
-    connect_timeout 1
-    retry 1
-    delay_before_retry 1
-    real_server 192.168.1.102 80 {
-        weight 1
-        TCP_CHECK {
-        }
-    }
-    real_server 192.168.1.103 80 {
-        weight 1
-        TCP_CHECK {
-        }
-    }
-}
-";
-
-/// The cluster. Dropping it ends and removes all of it.
-#[derive(Debug)]
-pub struct Cluster {
-    /// The agent, while it runs.
-    pub agent: Option<Process>,
-    /// Where clients are.
-    pub client: Host,
-    /// Where the agent runs.
-    pub director: Host,
-    servers: [Host; 2],
-    folder: tempfile::TempDir,
-    instance: String,
-    program: PathBuf,
-    _pass: Pass,
-    _lan: Lan,
-}
-
-impl Cluster {
-    /// Hosts, and real servers that are set up and answer; no agent yet.
-    pub fn create(tag: &str) -> Result<Self> {
-        let prefix = unique_prefix(tag);
-        let lan = Lan::create(&prefix)?;
-        let host = |name, address| lan.add_host(name, [address]);
-        let client = host("client", "192.168.1.50/24")?;
-        let director = host("director", "192.168.1.100/24")?;
-        let servers = [
-            host("rs1", "192.168.1.102/24")?,
-            host("rs2", "192.168.1.103/24")?,
-        ];
-        director.netns.ip("link set lo up")?;
-        let program = binary()?;
-        for server in &servers {
-            let mut up = Command::new(&program);
-            up.args(["realserver", "up", "--vip", "192.168.1.200"]);
-            server.netns.output(&mut up)?;
-        }
-        Ok(Self {
-            agent: None,
-            _pass: Pass::attach(&rig()?, lan.switch(), &director.name)?,
-            client,
-            director,
-            servers,
-            folder: tempfile::tempdir()?,
-            instance: prefix.trim_end_matches('-').to_owned(),
-            program,
-            _lan: lan,
-        })
-    }
-
-    /// A real server's host, 1 or 2.
-    pub fn server(&self, number: usize) -> Result<&Netns> {
-        let host = number.checked_sub(1).and_then(|at| self.servers.get(at));
-        Ok(&host.context("no such real server")?.netns)
-    }
-
-    /// Lets a real server answer each line with its number, for as long as the result lives.
-    pub fn serve(&self, number: usize) -> Result<Process> {
-        let script = format!(
-            "import socketserver\n\
-             class H(socketserver.StreamRequestHandler):\n\
-             \x20   def handle(self):\n\
-             \x20       for line in self.rfile:\n\
-             \x20           self.wfile.write(b'{number}\\n')\n\
-             class S(socketserver.ThreadingTCPServer):\n\
-             \x20   allow_reuse_address = True\n\
-             \x20   daemon_threads = True\n\
-             \x20   request_queue_size = 64\n\
-             S(('', 80), H).serve_forever()\n"
+    // target/PROFILE/deps/SUITE
+    let profile = this.parent().and_then(Path::parent);
+    let path = profile.context("in no target directory")?.join("xdp-lb");
+    let advice = "run `cargo xtask test`, or `cargo build -p xdp-lb` first";
+    ensure!(path.is_file(), "no {}: {advice}", path.display());
+    let built = fs::metadata(&path)?.modified()?;
+    let changed = |source: &PathBuf| {
+        let changed = fs::metadata(source).and_then(|source| source.modified());
+        changed.is_ok_and(|changed| changed > built)
+    };
+    if let Some(source) = sources(&path.with_extension("d"))?
+        .iter()
+        .find(|s| changed(s))
+    {
+        bail!(
+            "{} is older than {}: {advice}",
+            path.display(),
+            source.display()
         );
-        let mut python = Command::new("/usr/bin/python3");
-        python.args(["-c", &script]);
-        let name = format!("server{number}");
-        let process = Process::start(&name, self.server(number)?, &mut python, self.folder.path())?;
-        let own = SocketAddr::from(([192, 168, 1, 101 + u8::try_from(number)?], 80));
-        wait::until("the server to answer", LIMIT, || {
-            Ok(self
-                .client
-                .netns
-                .run(|| TcpStream::connect(own).is_ok())?
-                .then_some(()))
-        })?;
-        Ok(process)
     }
-
-    /// Writes the configuration and returns its path.
-    pub fn write(&self, text: &str) -> Result<PathBuf> {
-        let path = self.folder.path().join("keepalived.conf");
-        fs::write(&path, text)?;
-        Ok(path)
-    }
-
-    /// The agent's command line; `more` follows the instance name.
-    pub fn command(&self, more: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(["--instance", &self.instance]).args(more);
-        command
-    }
-
-    /// Starts the agent on a configuration and waits until `status` answers.
-    pub fn up(&mut self, config: &str) -> Result<()> {
-        let path = self.write(config)?;
-        let path = path.to_str().context("an odd path")?;
-        let mut command = self.command(&["up", "-f", path]);
-        let agent = Process::start("up", &self.director.netns, &mut command, self.folder.path())?;
-        let agent = self.agent.insert(agent);
-        let log = agent.log().to_owned();
-        let answered = wait::until("the agent to answer", LIMIT, || {
-            agent.expect_running()?;
-            let mut status = Command::new(&self.program);
-            status.args(["--instance", &self.instance, "status", "--json"]);
-            Ok(self
-                .director
-                .netns
-                .run(|| status.output())??
-                .status
-                .success()
-                .then_some(()))
-        });
-        answered
-            .map(drop)
-            .with_context(|| fs::read_to_string(log).unwrap_or_default())
-    }
-
-    /// Runs the agent's command line to its end in the director's namespace.
-    pub fn run(&self, more: &[&str]) -> Result<Output> {
-        let mut command = self.command(more);
-        Ok(self.director.netns.run(|| command.output())??)
-    }
-
-    /// What a verb prints as JSON.
-    pub fn json(&self, verb: &str) -> Result<serde_json::Value> {
-        let output = self.run(&[verb, "--json"])?;
-        if !output.status.success() {
-            bail!("{verb}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(serde_json::from_slice(&output.stdout)?)
-    }
-
-    /// What there is on the machine because of the agent: addresses and XDP on its interface, its pins,
-    /// its folder.
-    pub fn traces(&self) -> Result<Vec<String>> {
-        let netns = &self.director.netns;
-        let addresses = link::addresses(netns, crate::lan::INTERFACE)?;
-        let mut traces = vec![format!("{:?}", addresses.addr_info)];
-        traces.push(format!(
-            "{:?}",
-            link::show(netns, crate::lan::INTERFACE)?.xdp.is_some()
-        ));
-        for root in ["/sys/fs/bpf/xdp-lb", "/run/xdp-lb"] {
-            let path = Path::new(root).join(&self.instance);
-            traces.extend(path.exists().then(|| path.display().to_string()));
-        }
-        Ok(traces)
-    }
+    Ok(path)
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        drop(self.agent.take());
-        for server in &self.servers {
-            let mut down = Command::new(&self.program);
-            // What it printed, or that the namespace is gone, interests nobody any more.
-            drop(server.netns.output(down.args(["realserver", "down"])));
-        }
-        for root in ["/sys/fs/bpf/xdp-lb", "/run/xdp-lb"] {
-            // Only what a failed test left; the agent removes its own.
-            drop(fs::remove_dir_all(Path::new(root).join(&self.instance)));
-        }
-    }
+/// What a program is built from, as cargo notes it beside the program: `PROGRAM: SOURCE SOURCE …`.
+fn sources(notes: &Path) -> Result<Vec<PathBuf>> {
+    let text = fs::read_to_string(notes).with_context(|| notes.display().to_string())?;
+    let (_, sources) = text.split_once(": ").unwrap_or_default();
+    // A space in a name is escaped; no name holds a NUL.
+    let sources = sources.replace("\\ ", "\0");
+    let source = |name: &str| PathBuf::from(name.replace('\0', " "));
+    Ok(sources.split_whitespace().map(source).collect())
 }
 
-/// A connection through the director that asks who answers.
+/// What an instance keeps on the machine: its pins and its folder.
+pub fn traces(instance: &str) -> [PathBuf; 2] {
+    ["/sys/fs/bpf/xdp-lb", "/run/xdp-lb"].map(|folder| Path::new(folder).join(instance))
+}
+
+/// A director's configuration and place. Dropping it ends the agent and removes what that left.
 #[derive(Debug)]
-pub struct Heart {
-    reader: BufReader<TcpStream>,
+pub struct Director {
+    /// Its `--instance`.
+    pub instance: String,
+    program: PathBuf,
+    netns: Netns,
+    folder: PathBuf,
+    arguments: Vec<String>,
+    starts: u32,
+    agent: Option<Process>,
 }
 
-impl Heart {
-    /// Connects to the VIP from a host.
-    pub fn connect(from: &Host) -> Result<Self> {
-        let stream = from
-            .netns
-            .run(|| TcpStream::connect_timeout(&VIP, LIMIT))??;
-        stream.set_read_timeout(Some(LIMIT))?;
+impl Director {
+    /// A director that does not run yet. Configuration and logs are kept in `folder`, `arguments` are
+    /// added to each `xdp-lb up`.
+    pub fn new(netns: &Netns, instance: &str, folder: &Path, arguments: &[&str]) -> Result<Self> {
         Ok(Self {
-            reader: BufReader::new(stream),
+            instance: instance.to_owned(),
+            program: program()?,
+            netns: netns.handle(),
+            folder: folder.to_owned(),
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            starts: 0,
+            agent: None,
         })
     }
 
-    /// Number of the real server that answers.
-    pub fn beat(&mut self) -> Result<usize> {
-        self.reader.get_mut().write_all(b"?\n")?;
-        let mut line = String::new();
-        if self.reader.read_line(&mut line)? == 0 {
-            bail!("the connection was closed");
-        }
-        Ok(line.trim().parse()?)
+    /// The file it reads.
+    pub fn file(&self) -> PathBuf {
+        self.folder.join(format!("{}.conf", self.instance))
+    }
+
+    /// Writes that file.
+    pub fn configure(&self, text: &str) -> Result<()> {
+        fs::write(self.file(), text).context("cannot write the configuration")
+    }
+
+    /// Starts the agent and waits until it serves.
+    pub fn start(&mut self) -> Result<()> {
+        self.starts += 1;
+        let name = format!("{}-{}", self.instance, self.starts);
+        let mut command = Command::new(&self.program);
+        command.arg("up").arg("-f").arg(self.file());
+        command.args(["--instance", &self.instance]);
+        command.args(&self.arguments);
+        let agent = Process::start(&name, &self.netns, &mut command, &self.folder)?;
+        let agent = self.agent.insert(agent);
+        wait::until("/readyz says yes", START, || {
+            agent.expect_running()?;
+            // Refused until it listens.
+            let answer = http::get(&self.netns, METRICS, "/readyz").ok();
+            Ok(answer.filter(|answer| answer.status == 200))
+        })
+        .with_context(|| agent.log_tail(40))?;
+        Ok(())
+    }
+
+    /// Starts the agent and waits until every real server takes connections.
+    pub fn start_whole(&mut self) -> Result<()> {
+        self.start()?;
+        let all_up = |list: &List| list.real_servers().all(|server| server.state == "up");
+        self.wait_list("every real server is up", all_up)?;
+        Ok(())
+    }
+
+    /// The process id of the running agent.
+    pub fn pid(&mut self) -> Result<u32> {
+        let agent = self.agent()?;
+        agent.expect_running()?;
+        Ok(agent.pid())
+    }
+
+    /// Sends the agent a signal.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.agent()?.signal(signal)
+    }
+
+    /// Sends the agent a signal and waits for its end.
+    pub fn end_by(&mut self, signal: Signal) -> Result<ExitStatus> {
+        self.signal(signal)?;
+        let mut agent = self.agent.take().context("the agent does not run")?;
+        let log = agent.log_tail(40);
+        agent.wait(END).context(log)
+    }
+
+    /// What the agent has logged since its last start.
+    pub fn log(&self) -> String {
+        let name = format!("{}-{}.err", self.instance, self.starts);
+        let bytes = fs::read(self.folder.join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until the log since the last start holds `text`.
+    pub fn wait_log(&mut self, text: &str) -> Result<()> {
+        let what = format!("the log holds '{text}'");
+        wait::until(&what, START, || Ok(self.log().contains(text).then_some(())))
+            .with_context(|| self.log())?;
+        Ok(())
+    }
+
+    /// Runs a command about this instance and returns what it printed.
+    pub fn ask(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.program);
+        command.args(words).args(["--instance", &self.instance]);
+        self.netns.output(&mut command)
+    }
+
+    /// `xdp-lb list --json`.
+    pub fn list(&self) -> Result<List> {
+        self.ask_json(&["list", "--json"])
+    }
+
+    /// `xdp-lb status --json`.
+    pub fn status(&self) -> Result<Status> {
+        self.ask_json(&["status", "--json"])
+    }
+
+    fn ask_json<T: DeserializeOwned>(&self, words: &[&str]) -> Result<T> {
+        let text = self.ask(words)?;
+        serde_json::from_str(&text).with_context(|| format!("`{}` said: {text}", words.join(" ")))
+    }
+
+    /// Waits until the list is as it should be, and returns it.
+    pub fn wait_list(&self, what: &str, mut is: impl FnMut(&List) -> bool) -> Result<List> {
+        let mut last = None;
+        let waited = wait::until_every(ASK_EVERY, what, START, || {
+            let list = last.insert(self.list()?);
+            Ok(is(list).then_some(()))
+        });
+        waited.with_context(|| format!("{last:#?}\n{}", self.log()))?;
+        last.context("nothing was listed")
+    }
+
+    /// Packets that left the program for a reason, since its tables were made.
+    pub fn packets(&self, reason: &str) -> Result<u64> {
+        let status = self.status()?;
+        let exit = status.packets.iter().find(|exit| exit.reason == reason);
+        let exit = exit.with_context(|| format!("no reason '{reason}' in {:?}", status.packets))?;
+        Ok(exit.packets)
+    }
+
+    /// A scrape of `/metrics`.
+    pub fn scrape(&self) -> Result<Scrape> {
+        let answer = http::get(&self.netns, METRICS, "/metrics")?;
+        Ok(Scrape::parse(&answer.body))
+    }
+
+    fn agent(&mut self) -> Result<&mut Process> {
+        self.agent.as_mut().context("the agent does not run")
     }
 }
 
-/// Whether a TCP port can be bound in a namespace: what a second agent's metrics port cannot.
-pub fn occupy(netns: &Netns, address: SocketAddr) -> Result<TcpListener> {
-    Ok(netns.run(|| TcpListener::bind(address))??)
+impl Drop for Director {
+    fn drop(&mut self) {
+        // Nobody is left to tell, and the next step of cleaning up must run all the same.
+        drop(self.agent.take().map(|mut agent| agent.stop(END)));
+        for trace in traces(&self.instance) {
+            fs::remove_dir_all(trace).ok();
+        }
+    }
+}
+
+/// What `list --json` says, as far as the suites look at it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct List {
+    /// The virtual services.
+    pub services: Vec<Service>,
+}
+
+/// A virtual service.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Service {
+    /// Its VIP.
+    pub vip: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Scheduler.
+    pub scheduler: String,
+    /// Whether it is balanced here.
+    pub active: bool,
+    /// Its real servers.
+    pub real_servers: Vec<RealServer>,
+}
+
+/// A real server of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct RealServer {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// `dr` or `local`.
+    pub forward: String,
+    /// Weight in force.
+    pub weight: u32,
+    /// `up`, `down`, …
+    pub state: String,
+    /// Why it is down.
+    pub reason: Option<String>,
+    /// Connections established or opening.
+    pub active_conns: u64,
+    /// Connections since the tables were made.
+    pub conns: u64,
+    /// Packets from clients since then.
+    pub in_packets: u64,
+    /// MAC in use.
+    pub mac: Option<String>,
+}
+
+impl List {
+    /// The real servers of all services.
+    pub fn real_servers(&self) -> impl Iterator<Item = &RealServer> {
+        self.services
+            .iter()
+            .flat_map(|service| &service.real_servers)
+    }
+
+    /// The first real server of an address.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn real_server(&self, address: Ipv4Addr) -> Result<&RealServer> {
+        let mut servers = self.real_servers();
+        let server = servers.find(|server| server.address == address);
+        server.with_context(|| format!("{address} is not in {self:#?}"))
+    }
+
+    /// New connections by the address of their real server.
+    pub fn conns(&self) -> BTreeMap<IpAddr, u64> {
+        self.real_servers()
+            .map(|server| (server.address, server.conns))
+            .collect()
+    }
+}
+
+/// What `status --json` says, as far as the suites look at it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Status {
+    /// The instance that answers.
+    pub instance: String,
+    /// Interfaces that carry the program.
+    pub interfaces: Vec<Interface>,
+    /// VRRP instances.
+    pub vrrp_instances: Vec<VrrpInstance>,
+    /// Packets by reason.
+    pub packets: Vec<Exit>,
+}
+
+/// An interface that carries the program.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// `native` or `generic`.
+    pub mode: String,
+}
+
+/// A VRRP instance.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct VrrpInstance {
+    /// Its name.
+    pub name: String,
+    /// `MASTER`, `BACKUP`, …
+    pub state: String,
+}
+
+/// Packets that left the program for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Exit {
+    /// The reason.
+    pub reason: String,
+    /// How many.
+    pub packets: u64,
 }

@@ -48,15 +48,34 @@ impl Lan {
         addresses: impl IntoIterator<Item = &'a str>,
     ) -> Result<Host> {
         let netns = Netns::create(&format!("{}{name}", self.prefix))?;
-        link::add_bridged_veth((&self.switch, BRIDGE, name), (&netns, INTERFACE))?;
-        link::add_addresses(&netns, INTERFACE, addresses)?;
-        link::finish_frames_when_sending(&netns, INTERFACE)?;
-        let mac = link::show(&netns, INTERFACE)?.address;
+        let mac = self.plug(name, (&netns, INTERFACE), addresses)?;
         Ok(Host {
             name: name.to_owned(),
             netns,
             mac,
         })
+    }
+
+    /// Plugs a host of another switch in here too, by another `interface`; returns its MAC.
+    pub fn join<'a>(
+        &self,
+        host: &Host,
+        interface: &str,
+        addresses: impl IntoIterator<Item = &'a str>,
+    ) -> Result<String> {
+        self.plug(&host.name, (&host.netns, interface), addresses)
+    }
+
+    fn plug<'a>(
+        &self,
+        name: &str,
+        (netns, interface): (&Netns, &str),
+        addresses: impl IntoIterator<Item = &'a str>,
+    ) -> Result<String> {
+        link::add_bridged_veth((&self.switch, BRIDGE, name), (netns, interface))?;
+        link::add_addresses(netns, interface, addresses)?;
+        link::finish_frames_when_sending(netns, interface)?;
+        Ok(link::show(netns, interface)?.address)
     }
 
     /// The namespace of the switch; each host's port there has the host's name.

@@ -6,10 +6,13 @@
 //! [`wait`] waits for what they do; [`http`] and [`metrics`] read what the agent serves; [`capture`]
 //! counts frames as the switch sees them; [`interrupt`] turns Ctrl-C into an error that unwinds.
 //! [`packet`] writes frames and [`program`] runs an XDP program on them without any of this.
-//! [`director`] is a small cluster around the real agent.
 //!
-//! Everything is undone on drop, on failure and panic alike, in names that no other run has. What
-//! should happen is for the suites to say.
+//! For the end-to-end suites, [`director`] runs the built agent and asks it, [`cluster`] puts one before
+//! real servers, and [`traffic`] is what clients and servers say to each other; [`needs`] skips them
+//! where they cannot run.
+//!
+//! Everything is undone on drop, on failure and panic alike, in names that no other run has. What is
+//! right or wrong is for the suites to say.
 
 pub mod interrupt;
 pub mod wait;
@@ -26,7 +29,11 @@ pub mod capture;
 pub mod http;
 pub mod metrics;
 
-pub mod director;
-
 pub mod packet;
 pub mod program;
+
+pub mod needs;
+pub mod traffic;
+
+pub mod cluster;
+pub mod director;

@@ -46,6 +46,8 @@ impl LinkXdp {
 pub struct Address {
     /// The address without its prefix.
     pub local: Option<String>,
+    /// The length of its prefix.
+    pub prefixlen: Option<u8>,
 }
 
 /// An entry of the neighbour table.

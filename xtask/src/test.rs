@@ -9,7 +9,7 @@ use crate::progress::say;
 use crate::{ebpf, kernel, packages, tree};
 
 /// Programs that the suites call.
-const PACKAGES: [&str; 4] = ["ethtool", "iproute2", "python3", "tcpdump"];
+const PACKAGES: [&str; 3] = ["ethtool", "iproute2", "tcpdump"];
 
 /// The verb `test`.
 pub(crate) fn run(args: &[OsString]) -> Result<()> {
@@ -48,9 +48,15 @@ pub(crate) fn run(args: &[OsString]) -> Result<()> {
 fn cargo_test(usual: &[&str], chosen: &[OsString]) -> Result<()> {
     let mut args: Vec<OsString> = vec!["test".into()];
     if chosen.is_empty() {
+        // Builds the program too, which suites of its own package call.
         args.push("--no-fail-fast".into());
         args.extend(usual.iter().map(OsString::from));
     } else {
+        // The end-to-end suites run the program, and cargo does not know that they need it.
+        let release = chosen.iter().take_while(|arg| *arg != "--");
+        let release = release.filter(|arg| *arg == "--release" || *arg == "-r");
+        let build = ["build", "--package", "xdp-lb"].map(OsString::from);
+        tree::run_cargo(build.into_iter().chain(release.cloned()))?;
         args.extend_from_slice(chosen);
     }
     tree::run_cargo(args)

@@ -28,7 +28,8 @@ use crate::plan::table::{Health, Inputs, Network, Ownership, desired};
 /// Until something that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often the VIPs are looked after: somebody else (a network manager) may have removed them.
+/// How often tables and VIPs are looked after: somebody else (a network manager) may have removed the
+/// latter.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
 
 /// Inspections answered from one reading of the counters.
@@ -248,6 +249,9 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         }
         if self.look_after <= now {
             self.look_after = now.after(LOOK_AFTER);
+            if let Err(reason) = self.writer.dataplane().tend() {
+                warn!("the tables cannot be looked after: {reason}");
+            }
             for address in self.writer.restore().await {
                 let vip = address.address.addr();
                 warn!("somebody removed {vip}, which this director owns; it is back");

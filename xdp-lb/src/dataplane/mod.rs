@@ -28,6 +28,11 @@ pub trait Dataplane: Send {
     /// Reads all counters.
     fn counters(&mut self) -> Result<Counters, Error>;
 
+    /// Looks after the tables, to be called every few seconds: frees what expired long ago.
+    fn tend(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// What a predecessor left in pinned maps, so that a restart goes on where it stopped.
     fn inherited(&self) -> &Inherited;
 }

@@ -113,6 +113,14 @@ impl Dataplane for Ebpf {
         read::counters(&mut self.tables, now)
     }
 
+    fn tend(&mut self) -> Result<(), Error> {
+        if self.tables.is_tended() {
+            return Ok(());
+        }
+        let now = read::tick(&mut self.object)?;
+        self.tables.tend(now)
+    }
+
     fn inherited(&self) -> &Inherited {
         &self.inherited
     }

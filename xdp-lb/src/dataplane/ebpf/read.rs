@@ -22,6 +22,48 @@ pub(super) const TICK: &str = "tick";
 /// Reads of counters within this time share one census.
 const CENSUS_AGE: Duration = Duration::from_millis(500);
 
+/// The tables are swept at least this often, whether anybody asks or not.
+const TENDED: Duration = Duration::from_mins(1);
+
+/// So long after the last connection without a way the marks of full places are taken away: whatever
+/// went by consistent hash then has ended, expired or found a way.
+const FORGET_OVERFLOW: Duration = Duration::from_mins(15);
+
+/// Connections that found no way, and since when there was no other.
+#[derive(Debug)]
+pub(super) struct Overflowed {
+    total: u64,
+    since: Instant,
+    forgotten: bool,
+}
+
+impl Default for Overflowed {
+    fn default() -> Self {
+        // Marks of a predecessor are as good as fresh.
+        Self {
+            total: u64::MAX,
+            since: Instant::now(),
+            forgotten: false,
+        }
+    }
+}
+
+impl Overflowed {
+    /// Whether the marks may go, given the count of connections without a way.
+    fn may_forget(&mut self, total: u64) -> bool {
+        if self.total != total {
+            *self = Self {
+                total,
+                since: Instant::now(),
+                forgotten: false,
+            };
+        }
+        let due = !self.forgotten && self.since.elapsed() > FORGET_OVERFLOW;
+        self.forgotten |= due;
+        due
+    }
+}
+
 /// What the tables hold, by backend.
 #[derive(Debug, Default)]
 pub(super) struct Census {
@@ -107,6 +149,29 @@ fn unreadable(error: &dyn std::error::Error) -> Error {
 }
 
 impl Tables {
+    /// Whether [`Self::tend`] has nothing to do yet.
+    pub(super) fn is_tended(&self) -> bool {
+        self.census
+            .taken
+            .is_some_and(|taken| taken.elapsed() < TENDED)
+    }
+
+    /// Sweeps the tables, and forgets which places were full once that is long ago.
+    pub(super) fn tend(&mut self, now: Tick) -> Result<(), Error> {
+        self.take_census(now);
+        let per_cpu = self.counters.get(&0, 0).map_err(|e| unreadable(&e))?;
+        let without_way = per_cpu
+            .iter()
+            .filter_map(|cpu| cpu.events.get(Event::NoWay as usize))
+            .sum();
+        if self.overflowed.may_forget(without_way) {
+            for word in self.overflows.all_words() {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
     /// Counts live entries, and frees ways that expired: an entry must not outlive the wrap of the
     /// tick, nor a generation that comes round again.
     fn take_census(&mut self, now: Tick) {
@@ -171,5 +236,35 @@ fn sweep(
         } else if !claimed {
             visit(state);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A moment `ago`, on the clock that cannot be set.
+    fn was(ago: Duration) -> Instant {
+        Instant::now().checked_sub(ago).unwrap()
+    }
+
+    #[test]
+    fn marks_of_full_places_go_once_it_is_long_ago_that_one_was_full() {
+        let long_ago = was(FORGET_OVERFLOW + Duration::from_secs(1));
+        let mut quiet = Overflowed {
+            total: 7,
+            since: long_ago,
+            forgotten: false,
+        };
+        assert!(quiet.may_forget(7), "nothing happened for long");
+        assert!(!quiet.may_forget(7), "once is enough");
+
+        let mut busy = Overflowed {
+            total: 7,
+            since: long_ago,
+            forgotten: false,
+        };
+        assert!(!busy.may_forget(8), "one more found no way just now");
+        assert!(!Overflowed::default().may_forget(0), "nor at the start");
     }
 }

@@ -38,6 +38,7 @@ pub(super) struct Tables {
     pub ports: MappedArray<Port>,
     pub conns: MappedArray<PlaceMemory>,
     pub conn_info: MappedArray<FlowInfo>,
+    pub overflows: MappedArray<u64>,
     pub templates: MappedArray<PlaceMemory>,
     pub tx_ports: DevMapHash<MapData>,
     pub counters: PerCpuArray<MapData, Counters>,
@@ -56,6 +57,8 @@ pub(super) struct Tables {
     pub filled: [(Vec<u32>, Vec<u32>); 2],
     /// The last sweep over the tables.
     pub census: super::read::Census,
+    /// When a connection last found no way, as far as this process saw.
+    pub overflowed: super::read::Overflowed,
 }
 
 impl Tables {
@@ -82,6 +85,7 @@ impl Tables {
             ports: mapped(object, "PORTS", MAX_PORTS)?,
             conns: mapped(object, "CONNS", sizes.conn_places)?,
             conn_info: mapped(object, "CONN_INFO", ways(sizes.conn_places))?,
+            overflows: mapped(object, "OVERFLOWS", sizes.conn_places / 64)?,
             templates: mapped(object, "TEMPLATES", sizes.template_places)?,
             tx_ports: typed(object, "TX_PORTS")?,
             counters: typed(object, "COUNTERS")?,
@@ -97,6 +101,7 @@ impl Tables {
             published: BTreeMap::new(),
             filled: Default::default(),
             census: super::read::Census::default(),
+            overflowed: super::read::Overflowed::default(),
         };
         let inherited = tables.adopt()?;
         Ok((tables, inherited))
