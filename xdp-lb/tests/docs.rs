@@ -1,14 +1,21 @@
-//! Documentation that repeats the code, compared with it. `XDP_LB_BLESS=1 cargo test -p xdp-lb --test
-//! docs` writes it anew.
+//! Documentation that repeats the code, compared with it, and what documentation points at.
+//! `XDP_LB_BLESS=1 cargo test -p xdp-lb --test docs` writes the table of reasons anew.
 #![expect(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use xdp_lb::config::{self, Severity};
+use xdp_lb_common::limits;
 use xdp_lb_common::reason::{Reason, Verdict};
 
 const START: &str = "<!-- reasons -->\n";
 const END: &str = "<!-- /reasons -->";
+
+/// A file of the repository.
+fn file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
 
 fn table() -> String {
     let mut table = "| reason | the packet goes | because |\n|---|---|---|\n".to_owned();
@@ -27,7 +34,7 @@ fn table() -> String {
 
 #[test]
 fn the_table_of_reasons_is_the_programs() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/dataplane.md");
+    let path = file("docs/dataplane.md");
     let text = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = text
         .split_once(START)
@@ -42,4 +49,94 @@ fn the_table_of_reasons_is_the_programs() {
         table(),
         "docs/dataplane.md is stale: see the head of this file"
     );
+}
+
+/// `1048576` as people write it: `1,048,576`.
+fn grouped(number: u32) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[test]
+fn the_sizes_of_tables_are_the_programs() {
+    let text = std::fs::read_to_string(file("docs/dataplane.md")).unwrap();
+    let (_, tables) = text.split_once("## Tables\n").unwrap();
+    let (tables, _) = tables.split_once("\n## ").unwrap();
+    let sizes = [
+        limits::DEFAULT_CONNECTIONS,
+        limits::DEFAULT_TEMPLATES,
+        limits::MAX_SERVICES,
+        limits::SERVICE_INDEX_SLOTS,
+        limits::MAX_BACKENDS,
+        limits::HOST_SLOTS,
+        limits::SCHEDULE_SLOTS,
+        limits::MAX_SERVICE_SLOTS,
+        limits::MAX_PORTS,
+    ];
+    for size in sizes.map(grouped) {
+        assert!(tables.contains(&size), "no table has the size {size}");
+    }
+}
+
+#[test]
+fn the_sample_configuration_has_nothing_to_complain_about() {
+    let loaded = config::load(&file("etc/keepalived.conf")).unwrap();
+    let said = loaded.diagnostics;
+    assert_eq!(said.count(Severity::Warning), 0, "{}", said.render(false));
+    assert_eq!(loaded.config.virtual_servers.len(), 1);
+}
+
+/// The targets of `[text](target)` in Markdown.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let after = text.split("](").skip(1);
+    after.filter_map(|rest| Some(rest.split_once(')')?.0))
+}
+
+/// What GitHub calls a heading in a link.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-');
+    let name: String = heading.trim().to_lowercase().chars().filter(kept).collect();
+    name.replace(' ', "-")
+}
+
+#[test]
+fn links_lead_to_files_and_headings_that_exist() {
+    let documents = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/dataplane.md",
+        "docs/operations.md",
+        "docs/metrics.md",
+    ];
+    for document in documents {
+        let path = file(document);
+        let text = std::fs::read_to_string(&path).unwrap();
+        for link in links(&text).filter(|link| !link.starts_with("http")) {
+            let (target, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match target {
+                "" => path.clone(),
+                other => path.parent().unwrap().join(other),
+            };
+            assert!(target.exists(), "{document}: {link} leads nowhere");
+            if heading.is_empty() {
+                continue;
+            }
+            let there = std::fs::read_to_string(&target).unwrap();
+            let mut headings = there.lines().filter(|line| line.starts_with('#'));
+            let named = |line: &str| anchor(line.trim_start_matches('#')) == heading;
+            assert!(
+                headings.any(named),
+                "{document}: {link} has no such heading"
+            );
+        }
+    }
 }
