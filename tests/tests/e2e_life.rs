@@ -337,7 +337,7 @@ fn it_answers_operators_meanwhile() {
     let scrape = director.scrape().unwrap();
     let service = format!("tcp/{SERVICE}");
     let connections = scrape.one("xdp_lb_service_connections_total", &[("service", &service)]);
-    assert_eq!(connections, Some(HEARTS as f64));
+    assert_eq!(connections, Some(f64::from(u8::try_from(HEARTS).unwrap())));
     for server in &cluster.servers {
         server.status().unwrap();
     }
