@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -40,32 +40,7 @@ pub fn program() -> Result<PathBuf> {
     let path = profile.context("in no target directory")?.join("xdp-lb");
     let advice = "run `cargo xtask test`, or `cargo build -p xdp-lb` first";
     ensure!(path.is_file(), "no {}: {advice}", path.display());
-    let built = fs::metadata(&path)?.modified()?;
-    let changed = |source: &PathBuf| {
-        let changed = fs::metadata(source).and_then(|source| source.modified());
-        changed.is_ok_and(|changed| changed > built)
-    };
-    if let Some(source) = sources(&path.with_extension("d"))?
-        .iter()
-        .find(|s| changed(s))
-    {
-        bail!(
-            "{} is older than {}: {advice}",
-            path.display(),
-            source.display()
-        );
-    }
     Ok(path)
-}
-
-/// What a program is built from, as cargo notes it beside the program: `PROGRAM: SOURCE SOURCE …`.
-fn sources(notes: &Path) -> Result<Vec<PathBuf>> {
-    let text = fs::read_to_string(notes).with_context(|| notes.display().to_string())?;
-    let (_, sources) = text.split_once(": ").unwrap_or_default();
-    // A space in a name is escaped; no name holds a NUL.
-    let sources = sources.replace("\\ ", "\0");
-    let source = |name: &str| PathBuf::from(name.replace('\0', " "));
-    Ok(sources.split_whitespace().map(source).collect())
 }
 
 /// What an instance keeps on the machine: its pins and its folder.

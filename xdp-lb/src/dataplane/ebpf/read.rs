@@ -151,13 +151,12 @@ fn unreadable(error: &dyn std::error::Error) -> Error {
 impl Tables {
     /// Whether [`Self::tend`] has nothing to do yet.
     pub(super) fn is_tended(&self) -> bool {
-        self.census
-            .taken
-            .is_some_and(|taken| taken.elapsed() < TENDED)
+        self.tended.is_some_and(|tended| tended.elapsed() < TENDED)
     }
 
     /// Sweeps the tables, and forgets which places were full once that is long ago.
     pub(super) fn tend(&mut self, now: Tick) -> Result<(), Error> {
+        self.tended = Some(Instant::now());
         self.take_census(now);
         let per_cpu = self.counters.get(&0, 0).map_err(|e| unreadable(&e))?;
         let without_way = per_cpu

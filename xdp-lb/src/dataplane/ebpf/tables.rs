@@ -57,6 +57,8 @@ pub(super) struct Tables {
     pub filled: [(Vec<u32>, Vec<u32>); 2],
     /// The last sweep over the tables.
     pub census: super::read::Census,
+    /// When the tables were last looked after.
+    pub tended: Option<std::time::Instant>,
     /// When a connection last found no way, as far as this process saw.
     pub overflowed: super::read::Overflowed,
 }
@@ -101,6 +103,7 @@ impl Tables {
             published: BTreeMap::new(),
             filled: Default::default(),
             census: super::read::Census::default(),
+            tended: None,
             overflowed: super::read::Overflowed::default(),
         };
         let inherited = tables.adopt()?;
