@@ -18,9 +18,10 @@ use crate::netns::Netns;
 use crate::process::Process;
 use crate::{http, wait};
 
-/// What the agent may take until it serves, and until it has ended: bounds for a busy machine.
-const START: Duration = Duration::from_secs(20);
-const END: Duration = Duration::from_secs(10);
+/// What the agent may take for any step: until it serves, does what it was told, has ended. Attaching,
+/// detaching and closing a packet socket wait for an RCU grace period of the kernel; those last for
+/// milliseconds, but on a virtual machine whose CPUs are all taken more than ten seconds were seen.
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// From one question to the next: each is a process.
 const ASK_EVERY: Duration = Duration::from_millis(50);
@@ -96,7 +97,7 @@ impl Director {
         command.args(&self.arguments);
         let agent = Process::start(&name, &self.netns, &mut command, &self.folder)?;
         let agent = self.agent.insert(agent);
-        wait::until("/readyz says yes", START, || {
+        wait::until("/readyz says yes", LIMIT, || {
             agent.expect_running()?;
             // Refused until it listens.
             let answer = http::get(&self.netns, METRICS, "/readyz").ok();
@@ -131,7 +132,7 @@ impl Director {
         self.signal(signal)?;
         let mut agent = self.agent.take().context("the agent does not run")?;
         let log = agent.log_tail(40);
-        agent.wait(END).context(log)
+        agent.wait(LIMIT).context(log)
     }
 
     /// What the agent has logged since its last start.
@@ -144,7 +145,7 @@ impl Director {
     /// Waits until the log since the last start holds `text`.
     pub fn wait_log(&mut self, text: &str) -> Result<()> {
         let what = format!("the log holds '{text}'");
-        wait::until(&what, START, || Ok(self.log().contains(text).then_some(())))
+        wait::until(&what, LIMIT, || Ok(self.log().contains(text).then_some(())))
             .with_context(|| self.log())?;
         Ok(())
     }
@@ -174,7 +175,7 @@ impl Director {
     /// Waits until the list is as it should be, and returns it.
     pub fn wait_list(&self, what: &str, mut is: impl FnMut(&List) -> bool) -> Result<List> {
         let mut last = None;
-        let waited = wait::until_every(ASK_EVERY, what, START, || {
+        let waited = wait::until_every(ASK_EVERY, what, LIMIT, || {
             let list = last.insert(self.list()?);
             Ok(is(list).then_some(()))
         });
@@ -204,7 +205,7 @@ impl Director {
 impl Drop for Director {
     fn drop(&mut self) {
         // Nobody is left to tell, and the next step of cleaning up must run all the same.
-        drop(self.agent.take().map(|mut agent| agent.stop(END)));
+        drop(self.agent.take().map(|mut agent| agent.stop(LIMIT)));
         for trace in traces(&self.instance) {
             fs::remove_dir_all(trace).ok();
         }

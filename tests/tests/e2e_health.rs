@@ -12,7 +12,7 @@ use xdp_lb_tests::traffic::{Call, Heart, beat_on};
 use xdp_lb_tests::{link, needs, wait};
 
 /// Bound of what should take seconds at most.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(30);
 
 fn configuration(servers: &str) -> String {
     vrrp_instance("MASTER") + &virtual_server(&format!("lb_algo rr\n{servers}"))

@@ -17,10 +17,10 @@ use xdp_lb_tests::traffic::{Call, Heart, beat_on};
 use xdp_lb_tests::{link, needs, wait};
 
 /// Long connections in each test.
-const HEARTS: usize = 8;
+const HEARTS: u8 = 8;
 
 /// Bound of what should take milliseconds.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 fn configuration(weights: [u32; 2]) -> String {
     let [first, second] = weights;
@@ -35,9 +35,9 @@ fn beating(tag: &str) -> (Cluster, Vec<Heart>) {
     let mut cluster = Cluster::create(tag, 2, &[]).unwrap();
     cluster.director.configure(&configuration([1, 1])).unwrap();
     cluster.director.start_whole().unwrap();
-    let hearts = Heart::start_many(HEARTS, &cluster.client.netns, SERVICE).unwrap();
+    let hearts = Heart::start_many(HEARTS.into(), &cluster.client.netns, SERVICE).unwrap();
     let first = hearts.iter().filter(|heart| heart.server == "rs1");
-    assert_eq!(first.count(), HEARTS / 2, "wrr 1:1");
+    assert_eq!(first.count(), usize::from(HEARTS) / 2, "wrr 1:1");
     (cluster, hearts)
 }
 
@@ -55,7 +55,7 @@ fn all_in_the_table(director: &Director) -> List {
     let active = |list: &List| -> u64 { list.real_servers().map(|s| s.active_conns).sum() };
     director
         .wait_list("all connections are in the table", |list| {
-            active(list) == HEARTS as u64
+            active(list) == u64::from(HEARTS)
         })
         .unwrap()
 }
@@ -164,6 +164,35 @@ fn a_start_that_fails_leaves_a_predecessors_work_alone() {
     }
     cluster.director.configure(&good).unwrap();
     a_successor_goes_on(&mut cluster, &hearts, &before, 0);
+}
+
+#[test]
+fn a_vip_that_the_file_no_longer_has_goes_with_the_next_start() {
+    if !needs::root().unwrap() {
+        return;
+    }
+    let mut cluster = Cluster::create("li", 2, &[]).unwrap();
+    let director = &mut cluster.director;
+    director.configure(&configuration([1, 1])).unwrap();
+    director.start_whole().unwrap();
+    director.end_by(Signal::SIGKILL).unwrap();
+    // Somebody tidies up, but does not think of the VIP; and the next start fails.
+    let [pins, _] = traces(&director.instance);
+    std::fs::remove_dir_all(pins).unwrap();
+    let other = configuration([1, 1]).replace("10.80.0.200", "10.80.0.201");
+    let failing = other.clone() + "xdp_lb {\nmetrics 10.80.0.77:9165\n}\n";
+    director.configure(&failing).unwrap();
+    director.start().unwrap_err();
+    assert!(has_vip(&cluster));
+
+    let director = &mut cluster.director;
+    director.configure(&other).unwrap();
+    director.start_whole().unwrap();
+    assert!(!has_vip(&cluster), "nobody asks for it");
+    assert!(has_address(&cluster, "10.80.0.201"));
+    cluster.director.end_by(Signal::SIGTERM).unwrap();
+    assert!(!has_address(&cluster, "10.80.0.201"));
+    assert_nothing_is_left(&cluster);
 }
 
 #[test]
@@ -337,21 +366,24 @@ fn it_answers_operators_meanwhile() {
     let scrape = director.scrape().unwrap();
     let service = format!("tcp/{SERVICE}");
     let connections = scrape.one("xdp_lb_service_connections_total", &[("service", &service)]);
-    assert_eq!(connections, Some(f64::from(u8::try_from(HEARTS).unwrap())));
+    assert_eq!(connections, Some(f64::from(HEARTS)));
     for server in &cluster.servers {
         server.status().unwrap();
     }
     beat_on(&hearts, 10).unwrap();
 }
 
-#[expect(clippy::unwrap_used, reason = "part of a test")]
 fn has_vip(cluster: &Cluster) -> bool {
+    has_address(cluster, &VIP.to_string())
+}
+
+#[expect(clippy::unwrap_used, reason = "part of a test")]
+fn has_address(cluster: &Cluster, vip: &str) -> bool {
     let addresses = link::addresses(&cluster.host.netns, INTERFACE).unwrap();
-    let vip = VIP.to_string();
     addresses
         .addr_info
         .iter()
-        .any(|address| address.local.as_deref() == Some(&*vip))
+        .any(|address| address.local.as_deref() == Some(vip))
 }
 
 #[expect(clippy::unwrap_used, reason = "part of a test")]

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,8 +87,10 @@ pub async fn direct<P: PacketPath>(
     let signals = signals::listen().map_err(Error::Signals)?;
     let instance = Instance::acquire(name)?;
     let ending = direct_as(&instance, config, signals, read, open).await;
-    // As long as tables are pinned, a successor needs what the folder remembers.
-    let is_left = matches!(ending, Ok(Ending::Left)) || name.pins().exists();
+    // A successor needs what the folder remembers as long as tables are pinned or VIPs stand: those of
+    // a predecessor that was killed, if this start failed, and those that could not be removed.
+    let stands = name.pins().exists() || vips(&instance).exists();
+    let is_left = matches!(ending, Ok(Ending::Left)) || stands;
     if !is_left && let Err(error) = instance.remove() {
         warn!("something is left behind: {error}");
     }
@@ -110,7 +113,7 @@ async fn direct_as<P: PacketPath>(
     check_interfaces(&config, &network.borrow())?;
     let control = control::server::bind(name.control_socket())?;
     let metrics = http::bind(config.xdp_lb.metrics)?;
-    let journal = Journal::open(instance.folder().join("vips"));
+    let journal = Journal::open(vips(instance));
     let leftovers = journal.addresses();
     let links = KernelLinks::open(journal)?;
     let packet_path = open(name, &config, clock)?;
@@ -144,6 +147,11 @@ async fn direct_as<P: PacketPath>(
     let ending = agent.run(signals, &mut host).await;
     servers.stop().await;
     Ok(ending?)
+}
+
+/// The file of the journal; there is none when no VIP of ours stands.
+fn vips(instance: &Instance) -> PathBuf {
+    instance.folder().join("vips")
 }
 
 /// Different at each start, so that directors that start together do not check in step.
