@@ -22,7 +22,7 @@ use xdp_lb::plan::table::Network;
 use xdp_lb_common::addr::Mac;
 
 /// Bound of whatever should take milliseconds: a busy machine may be slow, not wrong.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 fn targets(addresses: &[&str]) -> BTreeSet<IpAddr> {
     addresses
