@@ -70,6 +70,7 @@ fn report(args: &CheckArgs, color: bool) -> Report {
         Ok(Loaded {
             config,
             diagnostics,
+            ..
         }) => {
             let denied = args.deny_warnings && diagnostics.count(Severity::Warning) > 0;
             outcome(args, &diagnostics, Some(&config).filter(|_| !denied), color)

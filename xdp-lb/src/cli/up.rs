@@ -84,6 +84,7 @@ fn read(args: &UpArgs) -> anyhow::Result<Config> {
         Ok(Loaded {
             config,
             diagnostics,
+            ..
         }) => {
             show(&diagnostics);
             Ok(args.overriding(config))
@@ -109,6 +110,7 @@ fn read_again(args: &UpArgs) -> Option<Config> {
         Ok(Loaded {
             config,
             diagnostics,
+            ..
         }) => {
             log(&diagnostics);
             Some(args.overriding(config))

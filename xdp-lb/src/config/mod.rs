@@ -18,6 +18,8 @@ mod lexer;
 pub mod lower;
 pub mod model;
 mod parser;
+pub mod places;
+pub mod print;
 pub mod source;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +27,7 @@ use std::path::{Path, PathBuf};
 use diagnostic::Collector;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 use model::Config;
+use places::Places;
 pub use source::ReadError;
 use source::Sources;
 
@@ -33,6 +36,8 @@ use source::Sources;
 pub struct Loaded {
     /// What it means.
     pub config: Config,
+    /// Where its parts stand.
+    pub places: Places,
     /// Warnings and notes.
     pub diagnostics: Diagnostics,
 }
@@ -70,13 +75,14 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Loaded, Diagnostics> {
     let tokens = lexer::lex(file, sources.text(file), &mut diagnostics);
     let tokens = expand::expand(tokens, &mut diagnostics);
     let tree = parser::parse(tokens, &sources, &mut diagnostics);
-    let config = lower::lower(&tree, &sources, &mut diagnostics);
+    let (config, places) = lower::lower(&tree, &sources, &mut diagnostics);
     let diagnostics = Diagnostics::new(sources, diagnostics);
     if diagnostics.has_errors() {
         Err(diagnostics)
     } else {
         Ok(Loaded {
             config,
+            places,
             diagnostics,
         })
     }

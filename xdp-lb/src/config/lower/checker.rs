@@ -110,7 +110,7 @@ impl TcpCheck {
             bind_ip: None,
             bind_port: None,
         };
-        for (keyword, statement) in context.keywords(Scope::TcpCheck, block.body()) {
+        for (keyword, statement) in context.keywords(Scope::TcpCheck, block) {
             if !check
                 .timers
                 .take(context, keyword, statement, Level::Checker)
@@ -140,7 +140,7 @@ impl TcpCheck {
             }
             "bind_port" => self.bind_port = port(context, statement).or(self.bind_port),
             "nb_get_retry" | "nb_get_replies" => self.renamed_retry(context, statement),
-            _ => context.without_effect(keyword, statement),
+            _ => context.unread(keyword, statement),
         }
     }
 

@@ -1,10 +1,12 @@
 //! What every part of the lowering does alike: looking keywords up and complaining.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::ast::{Statement, Word};
 use crate::config::diagnostic::{Code, Collector, Diagnostic, quote};
 use crate::config::keywords::{self, Keyword, Scope, Status};
+use crate::config::model::Command;
+use crate::config::places::PlacedCommand;
 use crate::config::source::{Sources, Span};
 
 /// The state of a run.
@@ -13,6 +15,10 @@ pub(super) struct Context<'a> {
     diagnostics: &'a mut Collector,
     /// Keywords without effect yet, in the order of the file, with their lines.
     without_effect: Vec<(&'static str, usize)>,
+    /// Blocks inside of which nothing needs to be named as having no effect, by their keywords.
+    covered: BTreeSet<Span>,
+    /// Every command that was read.
+    commands: Vec<PlacedCommand>,
 }
 
 impl<'a> Context<'a> {
@@ -21,13 +27,24 @@ impl<'a> Context<'a> {
             sources,
             diagnostics,
             without_effect: Vec::new(),
+            covered: BTreeSet::new(),
+            commands: Vec::new(),
         }
     }
 
-    /// Names what had no effect.
-    pub(super) fn finish(self) {
+    /// Remembers a command and what it is for.
+    pub(super) fn place_command(&mut self, span: Span, command: &Command, purpose: &str) {
+        self.commands.push(PlacedCommand {
+            span,
+            command: command.clone(),
+            purpose: purpose.to_owned(),
+        });
+    }
+
+    /// Names what had no effect, and gives out the commands that were read.
+    pub(super) fn finish(self) -> Vec<PlacedCommand> {
         if self.without_effect.is_empty() {
-            return;
+            return self.commands;
         }
         let mut lines: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for (name, line) in self.without_effect {
@@ -43,6 +60,7 @@ impl<'a> Context<'a> {
         );
         self.diagnostics
             .push(Diagnostic::note(Code::NoEffectYet, message));
+        self.commands
     }
 
     pub(super) fn push(&mut self, diagnostic: Diagnostic) {
@@ -54,12 +72,31 @@ impl<'a> Context<'a> {
         self.sources.line(span)
     }
 
-    /// The statements that `scope` knows and that are fit for use, with their keywords. The others
-    /// were complained about.
+    /// The statements of a file that stand outside all blocks, as [`Self::keywords`].
+    pub(super) fn root_keywords<'s>(
+        &mut self,
+        tree: &'s [Statement],
+    ) -> Vec<(&'static Keyword, &'s Statement)> {
+        self.usable(Scope::Root, tree, false)
+    }
+
+    /// The statements of `block` that `scope` knows and that are fit for use, with their keywords,
+    /// whether or not they have an effect yet. The others were complained about.
     pub(super) fn keywords<'s>(
         &mut self,
         scope: Scope,
+        block: &'s Statement,
+    ) -> Vec<(&'static Keyword, &'s Statement)> {
+        let covered = self.covered.remove(&block.keyword.span);
+        self.usable(scope, block.body(), covered)
+    }
+
+    /// `covered`: a block around them was named as having no effect yet.
+    fn usable<'s>(
+        &mut self,
+        scope: Scope,
         statements: &'s [Statement],
+        covered: bool,
     ) -> Vec<(&'static Keyword, &'s Statement)> {
         let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
         let mut usable = Vec::with_capacity(statements.len());
@@ -76,32 +113,42 @@ impl<'a> Context<'a> {
             {
                 self.repeated(statement, earlier);
             }
+            self.name_without_effect(keyword, statement, covered);
             usable.push((keyword, statement));
         }
         usable
     }
 
-    /// A keyword that no part of the lowering asks for.
-    pub(super) fn without_effect(&mut self, keyword: &'static Keyword, statement: &Statement) {
+    /// Remembers a keyword that has no effect yet; one inside a block that was named goes without.
+    fn name_without_effect(
+        &mut self,
+        keyword: &'static Keyword,
+        statement: &Statement,
+        covered: bool,
+    ) {
+        let silent = covered || keyword.status == Status::NotYet;
+        if keyword.status == Status::NotYet && !covered {
+            let line = self.line(statement.keyword.span);
+            self.without_effect.push((keyword.name, line));
+        }
+        if silent && keyword.block.is_some() {
+            self.covered.insert(statement.keyword.span);
+        }
+    }
+
+    /// A keyword that this part of the lowering does not read: its block is looked at for mistakes.
+    pub(super) fn unread(&mut self, keyword: &'static Keyword, statement: &Statement) {
         debug_assert!(
             keyword.status != Status::Supported,
             "nothing lowers {}",
             keyword.name
         );
-        let line = self.line(statement.keyword.span);
-        self.without_effect.push((keyword.name, line));
-        self.skim(keyword, statement);
-    }
-
-    /// Looks at a block whose keywords have no effect yet, for its mistakes.
-    fn skim(&mut self, keyword: &'static Keyword, statement: &Statement) {
-        // `authentication` was looked at already.
-        let looked_at = |scope: &Scope| matches!(scope, Scope::Lines | Scope::Authentication);
-        let Some(scope) = keyword.block.filter(|scope| !looked_at(scope)) else {
+        let scope = keyword.block.filter(|scope| *scope != Scope::Lines);
+        let Some(scope) = scope else {
             return;
         };
-        for (inner, statement) in self.keywords(scope, statement.body()) {
-            self.skim(inner, statement);
+        for (inner, statement) in self.keywords(scope, statement) {
+            self.unread(inner, statement);
         }
     }
 
@@ -121,19 +168,15 @@ impl<'a> Context<'a> {
     /// Whether the statement has the values and the block that its keyword needs.
     fn is_fit(&mut self, scope: Scope, keyword: &'static Keyword, statement: &Statement) -> bool {
         match keyword.status {
-            Status::Supported => {}
-            Status::NotYet => return self.has_its_values(scope, keyword, statement),
+            Status::Supported | Status::NotYet => {}
             Status::NotNeeded(_) => return false,
-            Status::NotYetNoticeable(how) => {
-                self.push(
-                    Diagnostic::warning(
-                        Code::NoEffectYet,
-                        format!("'{}' has no effect in this version", keyword.name),
-                    )
-                    .at(statement.head(), how),
-                );
-                return false;
-            }
+            Status::NotYetNoticeable(how) => self.push(
+                Diagnostic::warning(
+                    Code::NoEffectYet,
+                    format!("'{}' has no effect in this version", keyword.name),
+                )
+                .at(statement.head(), how),
+            ),
             Status::Rejected(why) => {
                 self.push(
                     Diagnostic::error(
@@ -148,7 +191,11 @@ impl<'a> Context<'a> {
         }
         let values = statement.values.len();
         if values < keyword.values.min {
-            self.push(missing_value(scope, keyword, statement));
+            if needs_its_values(scope, keyword) {
+                self.push(missing_value(scope, keyword, statement));
+            } else {
+                self.push(no_value(keyword, statement));
+            }
             return false;
         }
         if let Some(extra) = statement.values.get(keyword.values.max) {
@@ -156,25 +203,6 @@ impl<'a> Context<'a> {
             self.push(extra_values(scope, keyword, extra, last));
         }
         self.has_the_right_block(keyword, statement)
-    }
-
-    /// Whether keepalived would start with this keyword, which has no effect here yet.
-    fn has_its_values(
-        &mut self,
-        scope: Scope,
-        keyword: &'static Keyword,
-        statement: &Statement,
-    ) -> bool {
-        // Elsewhere keepalived 2.2.7 passes over most keywords without their value.
-        let strict = matches!(
-            scope,
-            Scope::VrrpInstance | Scope::Authentication | Scope::VirtualServer | Scope::RealServer
-        );
-        if strict && statement.values.len() < keyword.values.min {
-            self.push(missing_value(scope, keyword, statement));
-            return false;
-        }
-        true
     }
 
     fn has_the_right_block(&mut self, keyword: &Keyword, statement: &Statement) -> bool {
@@ -265,6 +293,24 @@ fn within(scope: Scope) -> String {
     }
 }
 
+/// Whether keepalived exits when the keyword has no value. In the other scopes keepalived 2.2.7
+/// passes over most keywords without one.
+fn needs_its_values(scope: Scope, keyword: &Keyword) -> bool {
+    let strict = matches!(
+        scope,
+        Scope::VrrpInstance | Scope::Authentication | Scope::VirtualServer | Scope::RealServer
+    );
+    strict || keyword.status == Status::Supported
+}
+
+fn no_value(keyword: &Keyword, statement: &Statement) -> Diagnostic {
+    Diagnostic::warning(
+        Code::MissingValue,
+        format!("'{}' has no value", keyword.name),
+    )
+    .at(statement.head(), "ignored, as keepalived does")
+}
+
 fn missing_value(scope: Scope, keyword: &Keyword, statement: &Statement) -> Diagnostic {
     let diagnostic = Diagnostic::error(
         Code::MissingValue,
@@ -294,7 +340,7 @@ fn extra_values(scope: Scope, keyword: &Keyword, extra: &Word, last: &Word) -> D
 }
 
 /// A second keyword, `name`, on the line of `keyword`.
-pub(super) fn joined_line(keyword: &str, name: &str, rest: Span) -> Diagnostic {
+fn joined_line(keyword: &str, name: &str, rest: Span) -> Diagnostic {
     Diagnostic::warning(
         Code::ExtraValue,
         format!(

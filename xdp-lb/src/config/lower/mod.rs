@@ -1,12 +1,12 @@
 //! The tree to the model: what the file means.
 //!
-//! In: the statements of a file. Out: a [`Config`] and all there is to say. What keepalived knows has
-//! keepalived's effect here, mistakes included; the message says what that effect is. What it does
-//! not know is skipped, a block as a whole. An error stands only where keepalived exits as well or
-//! where the meaning cannot be kept.
+//! In: the statements of a file. Out: a [`Config`], where its parts stand, and all there is to say.
+//! What keepalived knows has keepalived's effect here, mistakes included; the message says what that
+//! effect is. What it does not know is skipped, a block as a whole. An error stands only where
+//! keepalived exits as well or where the meaning cannot be kept.
 
-mod address;
 mod checker;
+mod command;
 mod context;
 mod global;
 mod ours;
@@ -18,28 +18,48 @@ mod vrrp;
 
 use super::ast::Statement;
 use super::diagnostic::Collector;
-use super::keywords::Scope;
 use super::model::Config;
+use super::places::Places;
 use super::source::Sources;
 use context::Context;
+use global::Globals;
 
 /// Reads a whole tree.
-pub fn lower(tree: &[Statement], sources: &Sources, diagnostics: &mut Collector) -> Config {
+pub fn lower(
+    tree: &[Statement],
+    sources: &Sources,
+    diagnostics: &mut Collector,
+) -> (Config, Places) {
     let mut context = Context::new(sources, diagnostics);
     let mut config = Config::default();
-    let mut instances = vrrp::Instances::default();
-    let mut services = service::Services::default();
-    for (keyword, statement) in context.keywords(Scope::Root, tree) {
-        match keyword.name {
-            "global_defs" => global::lower(&mut context, statement, &mut config),
-            "vrrp_instance" => instances.add(&mut context, statement),
-            "virtual_server" => services.add(&mut context, statement),
-            "xdp_lb" => ours::lower(&mut context, statement, &mut config.xdp_lb),
-            _ => context.without_effect(keyword, statement),
+    let mut places = Places::default();
+    let statements = context.root_keywords(tree);
+    // First: what stands in `global_defs` holds for blocks before it as well.
+    let mut globals = Globals::default();
+    for (keyword, statement) in &statements {
+        if keyword.name == "global_defs" {
+            globals.read(&mut context, statement);
         }
     }
-    config.vrrp_instances = instances.finish(&mut context);
-    config.virtual_servers = services.finish();
-    context.finish();
-    config
+    globals.finish(&mut context);
+    let mut vrrp = vrrp::Vrrp::default();
+    let mut services = service::Services::default();
+    for (keyword, statement) in statements {
+        match keyword.name {
+            "global_defs" => {}
+            "xdp_lb" => ours::lower(&mut context, statement, &mut config.xdp_lb),
+            _ => {
+                let taken = vrrp.take(&mut context, keyword, statement)
+                    || services.take(&mut context, keyword, statement);
+                if !taken {
+                    context.unread(keyword, statement);
+                }
+            }
+        }
+    }
+    vrrp.finish(&mut context, &globals, &mut config, &mut places);
+    services.finish(&mut context, &globals, &mut config, &mut places);
+    config.global = globals.model;
+    places.commands = context.finish();
+    (config, places)
 }

@@ -13,7 +13,7 @@ use crate::config::model::{XdpLb, XdpMode};
 const CONNECTIONS: std::ops::RangeInclusive<u32> = 1024..=16_777_216;
 
 pub(super) fn lower(context: &mut Context<'_>, block: &Statement, settings: &mut XdpLb) {
-    for (keyword, statement) in context.keywords(Scope::XdpLb, block.body()) {
+    for (keyword, statement) in context.keywords(Scope::XdpLb, block) {
         match keyword.name {
             "interface" => interfaces(context, statement, &mut settings.interfaces),
             "xdp_mode" => set(context, keyword, statement, &mut settings.xdp_mode, mode),
@@ -27,7 +27,7 @@ pub(super) fn lower(context: &mut Context<'_>, block: &Statement, settings: &mut
                     connections,
                 );
             }
-            _ => context.without_effect(keyword, statement),
+            _ => context.unread(keyword, statement),
         }
     }
 }

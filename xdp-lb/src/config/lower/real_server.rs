@@ -40,7 +40,7 @@ impl Draft {
             timers: Timers::default(),
             checks: Vec::new(),
         };
-        for (keyword, statement) in context.keywords(Scope::RealServer, block.body()) {
+        for (keyword, statement) in context.keywords(Scope::RealServer, block) {
             if !draft
                 .timers
                 .take(context, keyword, statement, Level::Server)
@@ -63,7 +63,7 @@ impl Draft {
             "lvs_method" => {
                 settings::forwarding(context, statement);
             }
-            _ => context.without_effect(keyword, statement),
+            _ => context.unread(keyword, statement),
         }
     }
 

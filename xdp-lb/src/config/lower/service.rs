@@ -8,14 +8,16 @@ use xdp_lb_common::limits;
 
 use super::checker::{Level, Timers};
 use super::context::Context;
+use super::global::Globals;
 use super::value::Refused;
 use super::{real_server, settings};
 use crate::config::ast::Statement;
 use crate::config::diagnostic::{Code, Diagnostic, quote};
 use crate::config::keywords::{Keyword, Scope};
 use crate::config::model::{
-    Forwarding, Persistence, Protocol, RealServer, Scheduler, ServiceKey, VirtualServer,
+    Config, Forwarding, Persistence, Protocol, RealServer, Scheduler, ServiceKey, VirtualServer,
 };
+use crate::config::places::{Places, ServicePlaces};
 use crate::config::source::Span;
 
 /// Each client address by itself.
@@ -24,14 +26,28 @@ const WHOLE_ADDRESS: u8 = 32;
 /// The virtual servers of a file.
 #[derive(Debug, Default)]
 pub(super) struct Services {
-    list: Vec<VirtualServer>,
+    list: Vec<(VirtualServer, ServicePlaces)>,
     /// Where each key was defined first.
     heads: BTreeMap<ServiceKey, Span>,
     real_servers: usize,
 }
 
 impl Services {
-    pub(super) fn add(&mut self, context: &mut Context<'_>, block: &Statement) {
+    /// Takes the block if it is one of a service; whether it was.
+    pub(super) fn take(
+        &mut self,
+        context: &mut Context<'_>,
+        keyword: &Keyword,
+        block: &Statement,
+    ) -> bool {
+        match keyword.name {
+            "virtual_server" => self.add(context, block),
+            _ => return false,
+        }
+        true
+    }
+
+    fn add(&mut self, context: &mut Context<'_>, block: &Statement) {
         let Some((vip, port)) = endpoint(context, block) else {
             return;
         };
@@ -45,12 +61,25 @@ impl Services {
         }
         self.heads.insert(service.key, block.head());
         self.real_servers += service.real_servers.len();
-        self.list.push(service);
+        let place = ServicePlaces {
+            head: block.head(),
+            ..ServicePlaces::default()
+        };
+        self.list.push((service, place));
         self.check_limits(context, block);
     }
 
-    pub(super) fn finish(self) -> Vec<VirtualServer> {
-        self.list
+    pub(super) fn finish(
+        self,
+        _context: &mut Context<'_>,
+        _globals: &Globals,
+        config: &mut Config,
+        places: &mut Places,
+    ) {
+        for (service, place) in self.list {
+            config.virtual_servers.push(service);
+            places.services.push(place);
+        }
     }
 
     /// What the tables of the data plane have room for.
@@ -145,7 +174,7 @@ struct Draft {
 impl Draft {
     fn read(context: &mut Context<'_>, block: &Statement) -> Self {
         let mut draft = Self::default();
-        for (keyword, statement) in context.keywords(Scope::VirtualServer, block.body()) {
+        for (keyword, statement) in context.keywords(Scope::VirtualServer, block) {
             if !draft
                 .timers
                 .take(context, keyword, statement, Level::Server)
@@ -182,7 +211,7 @@ impl Draft {
             "real_server" => self
                 .real_servers
                 .extend(real_server::Draft::read(context, statement)),
-            _ => context.without_effect(keyword, statement),
+            _ => context.unread(keyword, statement),
         }
     }
 

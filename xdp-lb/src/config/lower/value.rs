@@ -92,6 +92,21 @@ impl Context<'_> {
         }
     }
 
+    /// Whether a switch is on: bare it is. `None` for any other word, which is said.
+    pub(super) fn boolean(&mut self, statement: &Statement) -> Option<bool> {
+        let Some(word) = statement.values.first() else {
+            return Some(true);
+        };
+        match word.text.to_ascii_lowercase().as_str() {
+            "true" | "on" | "yes" => Some(true),
+            "false" | "off" | "no" => Some(false),
+            _ => {
+                let expected = "on, off, true, false, yes, no, or nothing";
+                self.refuse(statement, word, expected, "ignored, as keepalived does")
+            }
+        }
+    }
+
     /// The first value as an address; when it is none, says so and that `instead` holds.
     pub(super) fn address(&mut self, statement: &Statement, instead: &str) -> Option<IpAddr> {
         let word = statement.values.first()?;
@@ -158,6 +173,13 @@ impl Context<'_> {
             .at(word.span, format!("expected {expected}")),
         );
     }
+}
+
+/// `12.5` as a time.
+pub(super) fn seconds_of(text: &str) -> Option<Duration> {
+    let digits = text.contains(|c: char| c.is_ascii_digit());
+    let valid = digits && text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    micros(text).filter(|_| valid).map(Duration::from_micros)
 }
 
 /// Whether an interface can have this name.

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::context::Context;
-use super::value::Refused;
 use crate::config::ast::{Statement, Word};
 use crate::config::diagnostic::{Code, Diagnostic, quote};
 use crate::config::keywords::{self, Scope};
+use crate::config::lower::context::Context;
+use crate::config::lower::value::Refused;
 use crate::config::model::VirtualAddress;
 
 /// Longest label, the kernel's IFNAMSIZ without the terminating NUL.

@@ -1,15 +1,21 @@
-//! `vrrp_instance`.
+//! VRRP: instances, their groups, and what they track.
+
+mod address;
+mod defaults;
 
 use std::time::Duration;
 
-use super::address;
-use super::context::{Context, joined_line};
+use super::context::Context;
+use super::global::Globals;
 use super::value::Tail;
 use crate::config::ast::{Statement, Word};
 use crate::config::diagnostic::{Code, Diagnostic, quote};
-use crate::config::keywords::{self, Keyword, Scope};
-use crate::config::model::{InitialState, VirtualAddress, VrrpInstance};
+use crate::config::keywords::{Keyword, Scope};
+use crate::config::model::{Config, InitialState, VirtualAddress, VrrpInstance};
+use crate::config::places::{InstancePlaces, Places};
 use crate::config::source::Span;
+
+pub(super) use defaults::Defaults;
 
 const DEFAULT_PRIORITY: u8 = 100;
 /// The priority of the owner of the addresses (RFC 5798, 5.2.4).
@@ -20,17 +26,31 @@ const PASSWORD_LENGTH: usize = 8;
 const ADVERT_INTERVAL: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(255);
 
-/// The instances of a file.
+/// All of VRRP in a file.
 #[derive(Debug, Default)]
-pub(super) struct Instances {
+pub(super) struct Vrrp {
     /// Each with the place of its name.
     list: Vec<(VrrpInstance, Span)>,
     /// Names that were defined, usable or not.
     names: Vec<(String, Span)>,
 }
 
-impl Instances {
-    pub(super) fn add(&mut self, context: &mut Context<'_>, block: &Statement) {
+impl Vrrp {
+    /// Takes the block if it is one of VRRP's; whether it was.
+    pub(super) fn take(
+        &mut self,
+        context: &mut Context<'_>,
+        keyword: &Keyword,
+        block: &Statement,
+    ) -> bool {
+        match keyword.name {
+            "vrrp_instance" => self.add(context, block),
+            _ => return false,
+        }
+        true
+    }
+
+    fn add(&mut self, context: &mut Context<'_>, block: &Statement) {
         let Some(name) = block.values.first() else {
             return;
         };
@@ -51,8 +71,14 @@ impl Instances {
         }
     }
 
-    /// Checks them against each other.
-    pub(super) fn finish(self, context: &mut Context<'_>) -> Vec<VrrpInstance> {
+    /// Checks the instances against each other.
+    pub(super) fn finish(
+        self,
+        context: &mut Context<'_>,
+        _globals: &Globals,
+        config: &mut Config,
+        places: &mut Places,
+    ) {
         if !self.list.is_empty() {
             context.push(
                 Diagnostic::note(
@@ -86,10 +112,13 @@ impl Instances {
                 );
             }
         }
-        self.list
-            .into_iter()
-            .map(|(instance, _)| instance)
-            .collect()
+        for (instance, name) in self.list {
+            config.vrrp_instances.push(instance);
+            places.instances.push(InstancePlaces {
+                name,
+                ..InstancePlaces::default()
+            });
+        }
     }
 }
 
@@ -107,7 +136,7 @@ impl Draft {
     fn read(context: &mut Context<'_>, block: &Statement) -> Self {
         let mut draft = Self::default();
         let mut lines = Vec::new();
-        for (keyword, statement) in context.keywords(Scope::VrrpInstance, block.body()) {
+        for (keyword, statement) in context.keywords(Scope::VrrpInstance, block) {
             match keyword.name {
                 "virtual_ipaddress" => lines.extend(statement.body()),
                 _ => draft.take(context, keyword, statement),
@@ -140,13 +169,9 @@ impl Draft {
             "advert_int" => {
                 let instead = "ignored, as keepalived does";
                 context.seconds(statement, ADVERT_INTERVAL, Tail::Dropped, instead);
-                context.without_effect(keyword, statement);
             }
-            "authentication" => {
-                authentication(context, statement);
-                context.without_effect(keyword, statement);
-            }
-            _ => context.without_effect(keyword, statement),
+            "authentication" => authentication(context, statement),
+            _ => context.unread(keyword, statement),
         }
     }
 
@@ -249,7 +274,7 @@ fn router_id(context: &mut Context<'_>, statement: &Statement) -> Option<u8> {
 fn authentication(context: &mut Context<'_>, block: &Statement) {
     let mut kind = false;
     let mut password = false;
-    for (keyword, statement) in context.keywords(Scope::Authentication, block.body()) {
+    for (keyword, statement) in context.keywords(Scope::Authentication, block) {
         let Some(value) = statement.values.first() else {
             continue;
         };
@@ -266,16 +291,6 @@ fn authentication(context: &mut Context<'_>, block: &Statement) {
         } else {
             password = true;
             long_password(context, value);
-        }
-        let joined = statement.values.get(1).zip(statement.values.last());
-        if let Some((extra, last)) = joined
-            && keywords::find(Scope::Authentication, &extra.text).is_some()
-        {
-            context.push(joined_line(
-                keyword.name,
-                &extra.text,
-                extra.span.to(last.span),
-            ));
         }
     }
     let lacking = match (kind, password) {

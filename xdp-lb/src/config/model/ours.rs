@@ -1,0 +1,40 @@
+//! The `xdp_lb` block.
+
+use std::net::SocketAddr;
+
+/// How the XDP program is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XdpMode {
+    /// In the driver if it can, else generic, with a warning.
+    #[default]
+    Auto,
+    /// In the driver only.
+    Native,
+    /// In the stack.
+    Generic,
+}
+
+/// The `xdp_lb` block: our own settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XdpLb {
+    /// `interface`: interfaces to attach to; by default those of the VRRP instances and those that
+    /// lead to real servers.
+    pub interfaces: Vec<String>,
+    /// `xdp_mode`.
+    pub xdp_mode: XdpMode,
+    /// `metrics`: where Prometheus scrapes.
+    pub metrics: SocketAddr,
+    /// `connections`: entries the connection table is made for.
+    pub connections: u32,
+}
+
+impl Default for XdpLb {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            xdp_mode: XdpMode::Auto,
+            metrics: SocketAddr::from(([127, 0, 0, 1], 9165)),
+            connections: xdp_lb_common::limits::DEFAULT_CONNECTIONS,
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Where the parts of a configuration stand in its files, for messages about more than one of them.
+
+use super::model::Command;
+use super::source::Span;
+
+/// The places of a [`Config`](super::model::Config), in its order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Of each `vrrp_instance`.
+    pub instances: Vec<InstancePlaces>,
+    /// Of each `virtual_server`.
+    pub services: Vec<ServicePlaces>,
+    /// Every command of the file.
+    pub commands: Vec<PlacedCommand>,
+}
+
+/// A command and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedCommand {
+    /// Its words.
+    pub span: Span,
+    /// The command.
+    pub command: Command,
+    /// The keyword it belongs to.
+    pub purpose: String,
+}
+
+/// Where a `vrrp_instance` stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InstancePlaces {
+    /// Its name.
+    pub name: Span,
+    /// `state`, `priority`, `advert_int`, `authentication`: where the file has them.
+    pub state: Option<Span>,
+    /// The value of `priority`.
+    pub priority: Option<Span>,
+    /// The value of `advert_int`.
+    pub advert_interval: Option<Span>,
+    /// The keyword `authentication`.
+    pub authentication: Option<Span>,
+    /// Each of the addresses, in the order of the model.
+    pub addresses: Vec<Span>,
+}
+
+/// Where a `virtual_server` stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServicePlaces {
+    /// Its keyword and values.
+    pub head: Span,
+    /// The same of each real server.
+    pub real_servers: Vec<Span>,
+}
