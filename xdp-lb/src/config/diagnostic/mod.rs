@@ -4,6 +4,8 @@
 //! keeps them with the files they point into and shows them: as text the way rustc does
 //! ([`Diagnostics::render`]), one line each for logs ([`Diagnostics::one_line`]), or as JSON.
 
+#[cfg(test)]
+mod explanation;
 mod json;
 mod render;
 
@@ -42,6 +44,21 @@ macro_rules! codes {
         impl Code {
             /// Every kind.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// What it is, in a line.
+            pub const fn summary(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),+)),+
+                }
+            }
+
+            /// Several sentences for people: what it means, what keepalived does, what to do.
+            /// Paragraphs are separated by an empty line, lines of configuration are indented.
+            pub const fn explanation(self) -> &'static str {
+                match self {
+                    $(Self::$variant => include_str!(concat!("explanations/", $name, ".md")).trim_ascii()),+
+                }
+            }
 
             /// Its stable name.
             pub const fn name(self) -> &'static str {
@@ -106,6 +123,13 @@ codes! {
     Empty = "empty-block",
     /// Advertisements go out without the password the file seems to ask for.
     NoAuthentication = "no-authentication",
+}
+
+impl Code {
+    /// The kind with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.name() == name)
+    }
 }
 
 impl std::fmt::Display for Code {

@@ -250,7 +250,7 @@ global_defs {
 1 | interface eth0
   | ^^^^^^^^^ ignored, as keepalived does
   |
-  = help: it belongs in 'vrrp_instance' or 'xdp_lb'; look for a brace too many or too few above
+  = help: it belongs in 'vrrp_instance' or 'garp_group' or 'xdp_lb'; look for a brace too many or too few above
 
 warning[misplaced-keyword]: 'virtual_ipaddress' cannot stand in 'global_defs'
  --> test.conf:3:5
