@@ -98,7 +98,7 @@ fn braces_that_do_not_match_are_mended_and_named_by_line() {
         (
             "global_defs {\nrouter_id a\nvrrp_instance A {\n}\nvirtual_server V {\n}\n}",
             "global_defs { router_id a; } vrrp_instance A {  } virtual_server V {  }",
-            &[(UnclosedBlock, 1)],
+            &[(UnclosedBlock, 1), (ExtraBrace, 7)],
         ),
         // Balanced, and more of the outer block follows: the inner one is where its author put it.
         (
