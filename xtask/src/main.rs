@@ -58,9 +58,9 @@ enum Verb {
     },
     /// Run a real cluster in network namespaces, drive it, and report
     Lab(lab::LabArgs),
-    /// Run a benchmark of tests/benches, as root
+    /// Run a benchmark of tests/benches; those that load programs need root
     Bench {
-        /// Which one: `datapath`, `control`
+        /// Which one: `datapath`, `config`
         name: String,
         /// Also write the rows to this file
         #[arg(long, value_name = "FILE")]

@@ -315,9 +315,7 @@ const fn named(
 
 /// The keyword `name` in `scope`.
 pub fn find(scope: Scope, name: &str) -> Option<&'static Keyword> {
-    let found = everywhere(name)
-        .iter()
-        .find(|(where_, _)| *where_ == scope);
+    let found = everywhere(name).iter().find(|(where_, _)| *where_ == scope);
     found.map(|(_, keyword)| *keyword)
 }
 

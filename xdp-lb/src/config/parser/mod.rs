@@ -203,16 +203,13 @@ impl Parser<'_> {
 
     fn close(&mut self, span: Span) {
         self.end_line();
-        match self.frames.pop() {
-            Some(frame) => {
-                let last = frame.values.last().unwrap_or(&frame.keyword);
-                self.last_closed = Some((frame.keyword.span.to(last.span), span));
-                self.push_closed(frame);
-            }
-            None => {
-                let report = report::closes_nothing(span, self.last_closed, self.sources);
-                self.diagnostics.push(report);
-            }
+        if let Some(frame) = self.frames.pop() {
+            let last = frame.values.last().unwrap_or(&frame.keyword);
+            self.last_closed = Some((frame.keyword.span.to(last.span), span));
+            self.push_closed(frame);
+        } else {
+            let report = report::closes_nothing(span, self.last_closed, self.sources);
+            self.diagnostics.push(report);
         }
     }
 

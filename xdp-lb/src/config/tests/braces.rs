@@ -32,13 +32,13 @@ fn read(text: &str) -> (Vec<Top>, Vec<Diagnostic>) {
 }
 
 fn show(statement: &Statement) -> String {
-    let words = std::iter::once(&statement.keyword).chain(&statement.values);
-    let mut text: String = words.map(|word| format!("{} ", &*word.text)).collect();
-    if statement.block.is_some() {
-        let inner: Vec<String> = statement.body().iter().map(show).collect();
-        text += &format!("{{ {}}} ", inner.join("; "));
-    }
-    text
+    let words: Vec<&str> = std::iter::once(&statement.keyword)
+        .chain(&statement.values)
+        .map(|word| &*word.text)
+        .collect();
+    let inner: Vec<String> = statement.body().iter().map(show).collect();
+    let block = statement.block.as_ref().map(|_| inner.join("; "));
+    format!("{} {block:?}", words.join(" "))
 }
 
 fn seeds() -> Vec<(String, String)> {
@@ -62,7 +62,7 @@ struct Score {
     whole: usize,
     /// The top-level blocks other than the one with the mistake are as they were.
     others_kept: usize,
-    notes: String,
+    notes: Vec<String>,
 }
 
 impl Score {
@@ -89,7 +89,7 @@ impl Score {
         self.others_kept += usize::from(kept);
         self.whole += usize::from(whole);
         if !whole {
-            self.notes += &format!("{name}:{line} kept={kept}\n");
+            self.notes.push(format!("{name}:{line} kept={kept}"));
         }
     }
 
@@ -101,7 +101,7 @@ impl Score {
             self.variants,
             percent(self.others_kept),
             percent(self.whole),
-            self.notes
+            self.notes.join("\n")
         );
     }
 }

@@ -1,5 +1,6 @@
 //! One reading of the file up to some place.
 
+use std::cmp::Ordering;
 use std::rc::Rc;
 
 use super::event::{Event, Kind};
@@ -178,13 +179,16 @@ impl<'t> State<'t> {
     fn place(&mut self, event: &Event<'t>) {
         let fit = fit(&self.top, event);
         self.cost.hard = self.cost.hard.saturating_add(fit.cost);
-        self.cost.soft += u32::from(event.indent.is_some_and(|indent| {
-            match (self.top.inside, self.top.head) {
-                (Some(inside), _) => compare(indent, inside).is_some_and(|order| order.is_ne()),
-                (None, Some(head)) => compare(indent, head).is_some_and(|order| order.is_le()),
-                (None, None) => false,
-            }
-        }));
+        self.cost.soft +=
+            u32::from(
+                event
+                    .indent
+                    .is_some_and(|indent| match (self.top.inside, self.top.head) {
+                        (Some(inside), _) => compare(indent, inside).is_some_and(Ordering::is_ne),
+                        (None, Some(head)) => compare(indent, head).is_some_and(Ordering::is_le),
+                        (None, None) => false,
+                    }),
+            );
         let first = self.top.inside.is_none() && event.indent.is_some();
         if first || fit.bit & !self.top.seen != 0 || fit.root_block {
             let top = Rc::make_mut(&mut self.top);
@@ -211,7 +215,7 @@ impl<'t> State<'t> {
     /// `}` ends the innermost block.
     fn close(&mut self, event: &Event<'t>) {
         if let (Some(indent), Some(head)) = (event.indent, self.top.head) {
-            let strange = compare(indent, head).is_some_and(|order| order.is_ne());
+            let strange = compare(indent, head).is_some_and(Ordering::is_ne);
             self.cost.soft += u32::from(strange);
         }
         self.pop();
@@ -242,6 +246,6 @@ impl<'t> State<'t> {
 }
 
 /// Which of two indentations is deeper; `None` when tabs against spaces leave it open.
-fn compare(one: &str, other: &str) -> Option<std::cmp::Ordering> {
+fn compare(one: &str, other: &str) -> Option<Ordering> {
     (one.starts_with(other) || other.starts_with(one)).then(|| one.len().cmp(&other.len()))
 }
