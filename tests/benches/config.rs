@@ -47,7 +47,7 @@ struct Case {
     make: fn() -> String,
 }
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 8] = [
     Case {
         name: "sound",
         make: sound,
@@ -64,7 +64,29 @@ const CASES: [Case; 4] = [
         name: "no configuration at all",
         make: || "}{".repeat(5_000_000),
     },
+    Case {
+        name: "long lines of blocks",
+        make: || long_lines("global_defs{router_id a}vrrp_script s{weight 1}"),
+    },
+    Case {
+        name: "long lines of unknown blocks",
+        make: || long_lines("gobal_defs{x}"),
+    },
+    Case {
+        name: "long lines of quotes",
+        make: || long_lines("\"\""),
+    },
+    Case {
+        name: "long lines of misplaced braces",
+        make: || long_lines("vrrp_instance a{priority 1}}virtual_server{"),
+    },
 ];
+
+/// As many lines as a file can have that are as long as a line can be.
+fn long_lines(piece: &str) -> String {
+    let line = piece.repeat((64 << 10) / piece.len()) + "\n";
+    line.repeat(160)
+}
 
 fn main() -> Result<()> {
     let mut json = None;

@@ -97,8 +97,8 @@ impl Parser<'_> {
         match (repair.edit, token) {
             (Edit::Ignore, Token::Close(span)) => {
                 if let Some(frame) = self.frames.last() {
-                    let report = report::too_many(&Named::of(frame), *span, self.sources);
-                    self.diagnostics.push(report);
+                    self.diagnostics
+                        .push_warning(|| report::too_many(&Named::of(frame), *span, self.sources));
                 }
                 false
             }
@@ -121,8 +121,8 @@ impl Parser<'_> {
         };
         for _ in 0..levels {
             if let Some(frame) = self.frames.pop() {
-                let report = report::not_closed(&frame, &before, self.sources);
-                self.diagnostics.push(report);
+                self.diagnostics
+                    .push_warning(|| report::not_closed(&frame, &before, self.sources));
                 self.push_closed(frame);
             }
         }
@@ -133,8 +133,8 @@ impl Parser<'_> {
         self.end_line();
         while let Some(frame) = self.frames.pop() {
             if !frame.is_stray() {
-                let report = report::never_closed(&Named::of(&frame), self.sources);
-                self.diagnostics.push(report);
+                self.diagnostics
+                    .push_warning(|| report::never_closed(&Named::of(&frame), self.sources));
             }
             self.push_closed(frame);
         }
@@ -208,8 +208,9 @@ impl Parser<'_> {
             self.last_closed = Some((frame.keyword.span.to(last.span), span));
             self.push_closed(frame);
         } else {
-            let report = report::closes_nothing(span, self.last_closed, self.sources);
-            self.diagnostics.push(report);
+            let last = self.last_closed;
+            self.diagnostics
+                .push_warning(|| report::closes_nothing(span, last, self.sources));
         }
     }
 

@@ -273,11 +273,11 @@ fn a_large_file_that_is_no_configuration_is_read_in_linear_time() {
         "a\n\n\n\n{",
     ];
     for piece in bad {
-        let text = piece.repeat(200_000 / piece.len());
+        let text = piece.repeat(50_000 / piece.len());
         let start = std::time::Instant::now();
         shape(&text);
         assert!(
-            start.elapsed().as_secs() < 20,
+            start.elapsed().as_secs() < 10,
             "{piece:?}: {:?}",
             start.elapsed()
         );

@@ -18,6 +18,8 @@ const ROOT_BLOCK: u32 = 2 * super::EDIT + 1;
 /// How a line stands in a block.
 pub(super) struct Fit {
     pub(super) cost: u32,
+    /// The cost is that of a word that no block knows.
+    pub(super) unknown: bool,
     /// What its own block holds; `None` if nobody knows.
     pub(super) block: Option<Scope>,
     /// It is a block of the top level, and this is not the top level.
@@ -34,6 +36,7 @@ impl Fit {
     const fn at(cost: u32, block: Option<Scope>) -> Self {
         Self {
             cost,
+            unknown: false,
             block,
             root_block: false,
             bit: 0,
@@ -84,7 +87,10 @@ pub(super) fn fit(frame: &Frame<'_>, event: &Event<'_>) -> Fit {
             Some(keyword) if event.kind == Kind::Line || keyword.block.is_some() => {
                 held(frame, scope, keyword)
             }
-            Some(_) | None if known.is_empty() => Fit::at(UNKNOWN, None),
+            Some(_) | None if known.is_empty() => Fit {
+                unknown: true,
+                ..Fit::at(UNKNOWN, None)
+            },
             Some(_) if block.is_none() => Fit::free(None),
             Some(_) | None => misfit(MISFIT),
         },

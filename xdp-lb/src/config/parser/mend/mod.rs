@@ -58,7 +58,7 @@ pub(super) fn repairs(tokens: &[Token], sources: &Sources) -> Vec<Repair> {
     }
     as_it_is.end();
     // A file that balances takes two edits at least to balance otherwise.
-    if as_it_is.balanced && as_it_is.cost.hard <= 2 * EDIT {
+    if as_it_is.balanced && as_it_is.doubt().hard <= 2 * EDIT {
         return Vec::new();
     }
     let best = Search::default().run(Events::new(tokens, Some(sources)));
@@ -93,7 +93,7 @@ impl<'t> Search<'t> {
     /// How much worse than the best a reading may be.
     const MARGIN: u32 = 3 * EDIT + 4;
     /// Enough for many mistakes in the longest file; a bound for what is no configuration at all.
-    const STEPS: usize = 4_000_000;
+    const STEPS: usize = 1_000_000;
 
     fn run(mut self, mut events: Events<'t>) -> State<'t> {
         loop {
@@ -162,7 +162,7 @@ fn sound_block<'t>(
     looked: &mut usize,
 ) -> Option<(State<'t>, Events<'t>)> {
     let mut ahead = events.clone();
-    let cost = state.cost;
+    let doubt = state.doubt();
     loop {
         let event = ahead.next()?;
         *looked += 1;
@@ -170,7 +170,7 @@ fn sound_block<'t>(
             return None;
         }
         state.read(&event);
-        if state.cost != cost {
+        if state.doubt() != doubt {
             return None;
         }
         if state.is_at_root() {
@@ -181,5 +181,5 @@ fn sound_block<'t>(
     if let Some(event) = ahead.clone().next() {
         next.read(&event);
     }
-    (next.cost == cost).then_some((state, ahead))
+    (next.doubt() == doubt).then_some((state, ahead))
 }

@@ -74,6 +74,8 @@ pub(super) struct State<'t> {
     /// Blocks open below [`MAX_DEPTH`], which the builder drops.
     too_deep: usize,
     pub(super) cost: Cost,
+    /// What of it comes from words that nobody knows.
+    unknown: u32,
     /// No `}` closed nothing, and at the end nothing is open.
     pub(super) balanced: bool,
     trail: Option<Rc<Trail>>,
@@ -86,6 +88,7 @@ impl Default for State<'_> {
             depth: 0,
             too_deep: 0,
             cost: Cost::default(),
+            unknown: 0,
             balanced: true,
             trail: None,
         }
@@ -93,6 +96,14 @@ impl Default for State<'_> {
 }
 
 impl<'t> State<'t> {
+    /// What may be wrong with braces: a word that nobody knows is a slip of another kind.
+    pub(super) const fn doubt(&self) -> Cost {
+        Cost {
+            hard: self.cost.hard.saturating_sub(self.unknown),
+            ..self.cost
+        }
+    }
+
     /// Whether no block is open.
     pub(super) const fn is_at_root(&self) -> bool {
         self.depth == 0 && self.too_deep == 0
@@ -179,6 +190,9 @@ impl<'t> State<'t> {
     fn place(&mut self, event: &Event<'t>) {
         let fit = fit(&self.top, event);
         self.cost.hard = self.cost.hard.saturating_add(fit.cost);
+        if fit.unknown {
+            self.unknown = self.unknown.saturating_add(fit.cost);
+        }
         self.cost.soft +=
             u32::from(
                 event
