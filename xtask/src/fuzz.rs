@@ -104,6 +104,7 @@ fn names() -> Result<Vec<String>> {
     let files = fs::read_dir(&directory).with_context(|| directory.display().to_string())?;
     let paths = files.flatten().map(|file| file.path());
     let mut names: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
         .collect();
     names.sort_unstable();

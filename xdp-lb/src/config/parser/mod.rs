@@ -57,6 +57,17 @@ struct Frame {
 }
 
 impl Frame {
+    /// From the keyword to the last value on its line.
+    fn head(&self) -> Span {
+        let last = self.values.last().unwrap_or(&self.keyword).span;
+        // A value may come from a definition in another file.
+        if last.file == self.keyword.span.file {
+            self.keyword.span.to(last)
+        } else {
+            self.keyword.span
+        }
+    }
+
     /// Whether it follows no keyword.
     const fn is_stray(&self) -> bool {
         self.keyword.text.is_empty() && !self.keyword.quoted
@@ -204,8 +215,7 @@ impl Parser<'_> {
     fn close(&mut self, span: Span) {
         self.end_line();
         if let Some(frame) = self.frames.pop() {
-            let last = frame.values.last().unwrap_or(&frame.keyword);
-            self.last_closed = Some((frame.keyword.span.to(last.span), span));
+            self.last_closed = Some((frame.head(), span));
             self.push_closed(frame);
         } else {
             let last = self.last_closed;

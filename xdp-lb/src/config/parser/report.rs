@@ -16,14 +16,13 @@ pub(super) struct Named {
 
 impl Named {
     pub(super) fn of(frame: &Frame) -> Self {
-        let last = frame.values.last().unwrap_or(&frame.keyword);
         let words: Vec<&str> = std::iter::once(&frame.keyword)
             .chain(&frame.values)
             .map(|word| &*word.text)
             .collect();
         Self {
             text: quote(&words.join(" ")),
-            head: frame.keyword.span.to(last.span),
+            head: frame.head(),
         }
     }
 }
@@ -77,10 +76,10 @@ pub(super) fn not_closed(frame: &Frame, before: &Before<'_>, sources: &Sources) 
         Code::UnclosedBlock,
         format!("{} (line {line}) is not closed before {what}", block.text),
     )
-    .at(block.head, "opened here; a '}' is missing")
-    .at(place, effect)
-    .because("keepalived takes what follows for a part of it")
-    .help("add the missing '}'");
+    .at(block.head, "opened here; a '}' is missing");
+    let diagnostic = in_the_same_file(diagnostic, block.head, place, effect)
+        .because("keepalived takes what follows for a part of it")
+        .help("add the missing '}'");
     match before {
         Before::Line(_) | Before::Close(..) => {
             let (insert, brace) = brace_before(block.head, place, sources);
@@ -133,17 +132,18 @@ pub(super) fn never_closed(block: &Named, sources: &Sources) -> Diagnostic {
 /// A `}` that would end `block` too early.
 pub(super) fn too_many(block: &Named, span: Span, sources: &Sources) -> Diagnostic {
     let line = sources.line(block.head);
-    Diagnostic::warning(
+    let diagnostic = Diagnostic::warning(
         Code::ExtraBrace,
         format!(
             "this '}}' is one too many: {} (line {line}) goes on behind it",
             block.text
         ),
     )
-    .at(span, "ignored")
-    .at(block.head, "keepalived ends this block at it")
-    .help("remove it")
-    .suggest(span, "")
+    .at(span, "ignored");
+    let effect = "keepalived ends this block at it";
+    in_the_same_file(diagnostic, span, block.head, effect)
+        .help("remove it")
+        .suggest(span, "")
 }
 
 /// A `}` while no block is open. `last` is the head and the `}` of the block closed before.
@@ -154,12 +154,21 @@ pub(super) fn closes_nothing(
 ) -> Diagnostic {
     let diagnostic =
         Diagnostic::warning(Code::ExtraBrace, "this '}' closes nothing").at(span, "ignored");
-    let diagnostic = match last.filter(|(head, _)| head.file == span.file) {
-        Some((head, end)) => diagnostic.at(
-            end,
-            format!("the block of line {} ends here", sources.line(head)),
-        ),
+    let diagnostic = match last {
+        Some((head, end)) => {
+            let block = format!("the block of line {} ends here", sources.line(head));
+            in_the_same_file(diagnostic, span, end, &block)
+        }
         None => diagnostic,
     };
     diagnostic.help("remove it, or look above for a '}' too many")
+}
+
+/// Adds a place, unless it is in another file than the first one: text is shown from one file.
+fn in_the_same_file(diagnostic: Diagnostic, first: Span, place: Span, text: &str) -> Diagnostic {
+    if first.file == place.file {
+        diagnostic.at(place, text)
+    } else {
+        diagnostic
+    }
 }

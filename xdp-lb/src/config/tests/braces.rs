@@ -4,7 +4,7 @@ use super::seeds::folder;
 use crate::config::ast::Statement;
 use crate::config::diagnostic::{Code, Collector, Diagnostic};
 use crate::config::source::Sources;
-use crate::config::{expand, lexer, parser};
+use crate::config::{Diagnostics, expand, lexer, parser};
 
 /// A top-level statement with everything in it, as one text; and the line it starts on.
 type Top = (String, usize);
@@ -149,5 +149,98 @@ fn every_message_names_the_line_of_the_block() {
             assert_eq!(item.code(), Code::UnclosedBlock, "{}", item.message());
             assert!(item.message().contains("(line "), "{}", item.message());
         }
+    }
+}
+
+/// A file, and all that is said about it.
+const GOLDENS: [(&str, &str); 3] = [
+    (
+        "vrrp_instance A {
+    interface eth0
+    virtual_router_id 51
+    track_script {
+        chk
+}
+",
+        "warning[unclosed-block]: 'track_script' (line 4) is not closed before the '}' on line 6, which ends 'vrrp_instance A' (line 1)
+ --> f:4:5
+  |
+4 |     track_script {
+  |     ^^^^^^^^^^^^ opened here; a '}' is missing
+5 |         chk
+6 | }
+  | - taken to be closed before this
+  |
+  = note: keepalived takes what follows for a part of it
+help: add the missing '}'
+  |
+6 +     }
+  |
+
+",
+    ),
+    (
+        "vrrp_instance A {
+    interface eth0
+    virtual_ipaddress {
+        10.0.0.1
+    virtual_router_id 51
+}
+",
+        "warning[unclosed-block]: 'virtual_ipaddress' (line 3) is not closed before 'virtual_router_id', which cannot stand in it
+ --> f:3:5
+  |
+3 |     virtual_ipaddress {
+  |     ^^^^^^^^^^^^^^^^^ opened here; a '}' is missing
+4 |         10.0.0.1
+5 |     virtual_router_id 51
+  |     ----------------- taken to be closed before this
+  |
+  = note: keepalived takes what follows for a part of it
+help: add the missing '}'
+  |
+5 +     }
+  |
+
+",
+    ),
+    (
+        "vrrp_instance A {
+    interface eth0
+    virtual_router_id 51
+    }
+    virtual_ipaddress {
+        10.0.0.1
+    }
+}
+",
+        "warning[extra-brace]: this '}' is one too many: 'vrrp_instance A' (line 1) goes on behind it
+ --> f:4:5
+  |
+1 | vrrp_instance A {
+  | --------------- keepalived ends this block at it
+...
+4 |     }
+  |     ^ ignored
+  |
+help: remove it
+  |
+4 -     }
+  |
+
+",
+    ),
+];
+
+#[test]
+fn messages_show_where_the_brace_belongs() {
+    for (text, expected) in GOLDENS {
+        let mut sources = Sources::default();
+        let file = sources.add("f", text.as_bytes());
+        let mut collector = Collector::default();
+        let tokens = lexer::lex(file, sources.text(file), &mut collector);
+        parser::parse(tokens, &sources, &mut collector);
+        let shown = Diagnostics::new(sources, collector).render(false);
+        assert_eq!(shown, expected, "{shown}");
     }
 }
