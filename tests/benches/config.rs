@@ -26,7 +26,7 @@ use report::{Row, Table};
 use xdp_lb::config::{self, Stage};
 
 /// Rounds; each runs every case once.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 const VIRTUAL_SERVERS: usize = 10_000;
 const REAL_SERVERS: usize = 10;
 

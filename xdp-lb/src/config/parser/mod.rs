@@ -239,7 +239,9 @@ impl Parser<'_> {
         self.too_deep += 1;
     }
 
-    fn push_closed(&mut self, frame: Frame) {
+    fn push_closed(&mut self, mut frame: Frame) {
+        // Most blocks hold less than a growing vector makes room for.
+        frame.statements.shrink_to_fit();
         let statement = Statement {
             keyword: frame.keyword,
             values: frame.values,
