@@ -104,25 +104,25 @@ impl Lexer<'_> {
 
     fn quoted_word(&mut self) {
         let start = self.at;
-        let line_end = self.line_end();
         let mut text = String::new();
-        let mut chars = self
-            .text
-            .get(start + 1..line_end)
-            .unwrap_or("")
-            .char_indices();
+        // Not cut at the end of the line: to look for it at every quote takes the line's length squared.
+        let mut chars = self.text.get(start + 1..).unwrap_or("").char_indices();
         while let Some((at, c)) = chars.next() {
             match c {
+                '\n' => break,
                 '"' => {
                     self.at = start + 1 + at + 1;
                     self.push_word(text, true, start);
                     return;
                 }
-                '\\' if self.script => text.extend(chars.next().map(|(_, escaped)| escaped)),
+                '\\' if self.script => match chars.next() {
+                    Some((_, escaped)) if escaped != '\n' => text.push(escaped),
+                    Some(_) | None => break,
+                },
                 _ => text.push(c),
             }
         }
-        self.at = line_end;
+        self.at = self.line_end();
         self.unterminated(start);
     }
 

@@ -67,16 +67,48 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     })
 }
 
+/// What [`parse`] does, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Bytes to text.
+    Source,
+    /// Text to tokens.
+    Lexer,
+    /// Directives are carried out.
+    Expand,
+    /// Tokens to a tree.
+    Parser,
+    /// The tree to its meaning.
+    Lower,
+    /// What there is to say, in order.
+    Diagnostics,
+}
+
 /// Reads a configuration from its bytes; messages call it `name`. Total on any bytes.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Loaded, Diagnostics> {
+    parse_in_stages(name, bytes, |_| ())
+}
+
+/// The same, and calls `done` after each stage: for whoever has a clock.
+pub fn parse_in_stages(
+    name: &str,
+    bytes: &[u8],
+    mut done: impl FnMut(Stage),
+) -> Result<Loaded, Diagnostics> {
     let mut sources = Sources::default();
     let file = sources.add(name, bytes);
+    done(Stage::Source);
     let mut diagnostics = Collector::default();
     let tokens = lexer::lex(file, sources.text(file), &mut diagnostics);
+    done(Stage::Lexer);
     let tokens = expand::expand(tokens, &mut diagnostics);
+    done(Stage::Expand);
     let tree = parser::parse(tokens, &sources, &mut diagnostics);
+    done(Stage::Parser);
     let (config, places) = lower::lower(&tree, &sources, &mut diagnostics);
+    done(Stage::Lower);
     let diagnostics = Diagnostics::new(sources, diagnostics);
+    done(Stage::Diagnostics);
     if diagnostics.has_errors() {
         Err(diagnostics)
     } else {

@@ -132,7 +132,7 @@ impl Sources {
     /// Line of the start of `span`, from 1.
     pub fn line(&self, span: Span) -> usize {
         self.file(span.file)
-            .map_or(1, |file| file.position(span.start).line)
+            .map_or(1, |file| file.line_index(span.start) + 1)
     }
 }
 

@@ -21,6 +21,9 @@ pub use lines::Line;
 pub use row::{Bare, Keyword, Status, Values};
 pub use suggest::{near, right_name, scopes_of};
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 /// What a block holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
@@ -180,8 +183,31 @@ impl Scope {
 
 /// The keyword `name` in `scope`.
 pub fn find(scope: Scope, name: &str) -> Option<&'static Keyword> {
-    scope.keywords().iter().find(|keyword| keyword.name == name)
+    let found = everywhere(name).iter().find(|(where_, _)| *where_ == scope);
+    found.map(|(_, keyword)| *keyword)
 }
+
+/// A scope, and a keyword that it holds.
+pub type Placed = (Scope, &'static Keyword);
+
+/// Where a keyword called `name` can stand, in the order of [`Scope::ALL`].
+pub fn everywhere(name: &str) -> &'static [Placed] {
+    INDEX.get(name).map_or(&[], Vec::as_slice)
+}
+
+/// The rows by name: every line of a file is looked up, most of them more than once.
+static INDEX: LazyLock<HashMap<&str, Vec<Placed>>> = LazyLock::new(|| {
+    let mut index: HashMap<&str, Vec<Placed>> = HashMap::new();
+    for scope in Scope::ALL {
+        for keyword in scope.keywords() {
+            index
+                .entry(keyword.name)
+                .or_default()
+                .push((scope, keyword));
+        }
+    }
+    index
+});
 
 /// Whether the line that starts with `name` is a command's, wherever it stands.
 pub fn is_script(name: &str) -> bool {

@@ -124,7 +124,10 @@ note[no-effect-yet]: understood, but without effect in this version: vrrp_script
 1 | vrrp_instance VI_1 {
   | ^^^^^^^^^^^^^^^^^^ opened here; taken to reach to the end of the file
   |
-  = help: add the missing '}' where the block ends
+help: add the missing '}' where the block ends
+  |
+4 + }
+  |
 
 note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
  |
@@ -141,6 +144,8 @@ note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance w
         "warning[extra-brace]: this '}' closes nothing
  --> test.conf:3:1
   |
+2 | }
+  | - the block of line 1 ends here
 3 | }
   | ^ ignored
   |

@@ -1,5 +1,6 @@
 //! The whole way from text to meaning.
 
+mod braces;
 mod goldens;
 mod meaning;
 mod properties;
