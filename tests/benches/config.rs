@@ -31,10 +31,9 @@ const VIRTUAL_SERVERS: usize = 10_000;
 const REAL_SERVERS: usize = 10;
 
 /// The stages and their names in the table.
-const STAGES: [(Stage, &str); 6] = [
+const STAGES: [(Stage, &str); 5] = [
     (Stage::Source, "source"),
-    (Stage::Lexer, "lexer"),
-    (Stage::Expand, "expand"),
+    (Stage::Tokens, "tokens"),
     (Stage::Parser, "parser"),
     (Stage::Lower, "lower"),
     (Stage::Diagnostics, "diagnostics"),
@@ -122,13 +121,18 @@ fn times() -> Vec<Row> {
             let start = Instant::now();
             let mut last = start;
             let mut stages = samples.iter_mut();
-            let read = config::parse_in_stages("bench.conf", text.as_bytes(), |_| {
-                let now = Instant::now();
-                if let Some(samples) = stages.next() {
-                    samples.push((now - last).as_secs_f64() * 1e3);
-                }
-                last = now;
-            });
+            let read = config::parse_in_stages(
+                "bench.conf",
+                text.as_bytes(),
+                &config::Options::default(),
+                |_| {
+                    let now = Instant::now();
+                    if let Some(samples) = stages.next() {
+                        samples.push((now - last).as_secs_f64() * 1e3);
+                    }
+                    last = now;
+                },
+            );
             if let Some(samples) = stages.next() {
                 samples.push(start.elapsed().as_secs_f64() * 1e3);
             }
@@ -168,14 +172,19 @@ fn print_memory(name: &str) -> Result<()> {
     let case = CASES.into_iter().find(|case| case.name == name);
     let text = (case.context("no such case")?.make)();
     let mut figures = String::new();
-    let read = config::parse_in_stages("bench.conf", text.as_bytes(), |stage| {
-        if matches!(stage, Stage::Parser | Stage::Diagnostics) {
-            let peak = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss());
-            // KiB, as getrusage(2) says.
-            let written = writeln!(figures, "{}", peak / 1024);
-            debug_assert!(written.is_ok(), "writing to a string");
-        }
-    });
+    let read = config::parse_in_stages(
+        "bench.conf",
+        text.as_bytes(),
+        &config::Options::default(),
+        |stage| {
+            if matches!(stage, Stage::Parser | Stage::Diagnostics) {
+                let peak = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss());
+                // KiB, as getrusage(2) says.
+                let written = writeln!(figures, "{}", peak / 1024);
+                debug_assert!(written.is_ok(), "writing to a string");
+            }
+        },
+    );
     drop(black_box(read));
     print!("{figures}");
     Ok(())

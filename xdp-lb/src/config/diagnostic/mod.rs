@@ -79,6 +79,20 @@ codes! {
     SingleQuote = "single-quote",
     /// A quote that is not closed on its line.
     UnterminatedQuote = "unterminated-quote",
+    /// A file that is to be included does not exist.
+    IncludeMissing = "include-missing",
+    /// A file that is to be included cannot be.
+    IncludeUnreadable = "include-unreadable",
+    /// A file that includes itself, directly or by way of others.
+    IncludeCycle = "include-cycle",
+    /// A `$NAME` that is defined nowhere above.
+    UndefinedName = "undefined-name",
+    /// A `$NAME` that is defined and yet is not replaced where it stands.
+    NotReplaced = "not-replaced",
+    /// A `~SEQ` or `~LST` that cannot be carried out.
+    BadRepetition = "bad-repetition",
+    /// Includes, definitions or repetitions that make more than is read.
+    ExpansionTooLarge = "expansion-too-large",
     /// A block whose `}` is missing.
     UnclosedBlock = "unclosed-block",
     /// A `}` that closes nothing.
@@ -185,7 +199,8 @@ impl Diagnostic {
         Self::new(Severity::Note, code, message.into())
     }
 
-    const fn new(severity: Severity, code: Code, message: String) -> Self {
+    /// One that is this bad.
+    pub const fn new(severity: Severity, code: Code, message: String) -> Self {
         Self {
             severity,
             code,
@@ -229,6 +244,23 @@ impl Diagnostic {
             replacement: replacement.into(),
         });
         self
+    }
+
+    /// Points at the definition that put there what it is about. An edit at the place of use would
+    /// not be one of the text that it is meant for.
+    fn trace(&mut self, sources: &Sources) {
+        let edited = self.suggestion.as_ref().map(|edit| edit.span);
+        if edited.is_some_and(|span| sources.definition(span).is_some()) {
+            self.suggestion = None;
+        }
+        if let Some(defined) = self.span().and_then(|span| sources.definition(span))
+            && !self.labels.iter().any(|label| label.span == defined)
+        {
+            self.labels.push(Label {
+                span: defined,
+                text: "defined here".to_owned(),
+            });
+        }
     }
 
     /// How bad it is.
@@ -317,6 +349,9 @@ impl Diagnostics {
     /// Sorts by place; what has none comes last.
     pub fn new(sources: Sources, collected: Collector) -> Self {
         let Collector { mut items, counts } = collected;
+        for item in &mut items {
+            item.trace(&sources);
+        }
         items.sort_by_key(|item| (item.span().is_none(), item.span()));
         Self {
             sources,

@@ -7,7 +7,7 @@ use super::Scope::{
     BfdInstance, GarpGroup, GlobalDefs, Lines, Ssl, TrackFile, TrackGroup, TrackProcess,
     VirtualServer, VrrpInstance, VrrpScript, VrrpSyncGroup, XdpLb,
 };
-use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Rejected, Supported};
+use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Supported};
 use super::kind::{ANY, number};
 use super::row::{
     IPTABLES, Keyword, NEWER, OURS, Status, block, flag, line, list, many, maybe, named, one, pair,
@@ -19,8 +19,6 @@ const SCHEDULING: Status =
     NotNeeded("packets are forwarded by the kernel, whatever the agent's priority");
 const FIREWALL: Status = NotNeeded("no firewall rules are used");
 const MONITORING: Status = NotYet;
-const INCLUDE: Status =
-    Rejected("files cannot be included in this version: put everything into one file");
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const ROOT: &[Keyword] = &[
@@ -50,12 +48,12 @@ pub(super) const ROOT: &[Keyword] = &[
     one("instance", Name, NotNeeded("use --instance"), "Name of this keepalived among several").passed_over(),
     flag("use_pid_dir", NotNeeded("there are no pid files"), "Where pid files are"),
     one("child_wait_time", Seconds, NotNeeded("there are no child processes"), "Longest wait for children"),
-    many("include", Path, INCLUDE, "Reads another file here").passed_over().needed().repeated(),
-    many("includer", Path, INCLUDE, "Reads another file, which must be readable").passed_over().needed().repeated(),
-    many("includem", Path, INCLUDE, "Reads other files, which must match").passed_over().needed().repeated(),
-    many("includew", Path, INCLUDE, "Reads other files; warns when none match").passed_over().needed().repeated(),
-    many("includeb", Path, INCLUDE, "Reads other files; each brace must match").passed_over().needed().repeated(),
-    many("includea", Path, INCLUDE, "Reads other files with all checks").passed_over().needed().repeated(),
+    many("include", Path, Supported, "Reads another file here").passed_over().needed().repeated(),
+    many("includer", Path, Supported, "Reads another file, which must be readable").passed_over().needed().repeated(),
+    many("includem", Path, Supported, "Reads other files, which must match").passed_over().needed().repeated(),
+    many("includew", Path, Supported, "Reads other files; warns when none match").passed_over().needed().repeated(),
+    many("includeb", Path, Supported, "Reads other files; each brace must match").passed_over().needed().repeated(),
+    many("includea", Path, Supported, "Reads other files with all checks").passed_over().needed().repeated(),
 ];
 
 #[rustfmt::skip] // a table: one row per line

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::lexer::lex;
+use crate::config::lexer::lex_file;
 use proptest::prelude::*;
 
 /// The tree on one line, e.g. `a b { c; } d;`, and the codes with their lines.
@@ -7,7 +7,7 @@ fn shape(text: &str) -> (String, Vec<(Code, usize)>) {
     let mut sources = Sources::default();
     let file = sources.add("f", text.as_bytes());
     let mut diagnostics = Collector::default();
-    let tokens = lex(file, sources.text(file), &mut diagnostics);
+    let tokens = lex_file(file, sources.text(file), &mut diagnostics);
     let tree = parse(tokens, &sources, &mut diagnostics);
     let codes = diagnostics
         .items()

@@ -3,8 +3,8 @@
 use super::seeds::folder;
 use crate::config::ast::Statement;
 use crate::config::diagnostic::{Code, Collector, Diagnostic};
-use crate::config::source::Sources;
-use crate::config::{Diagnostics, expand, lexer, parser};
+use crate::config::source::{NoFiles, Sources};
+use crate::config::{Diagnostics, Options, expand, lexer, parser};
 
 /// A top-level statement with everything in it, as one text; and the line it starts on.
 type Top = (String, usize);
@@ -14,8 +14,11 @@ fn read(text: &str) -> (Vec<Top>, Vec<Diagnostic>) {
     let mut sources = Sources::default();
     let file = sources.add("f", text.as_bytes());
     let mut collector = Collector::default();
-    let tokens = lexer::lex(file, sources.text(file), &mut collector);
-    let tokens = expand::expand(tokens, &mut collector);
+    let options = Options {
+        files: &NoFiles,
+        ..Options::default()
+    };
+    let tokens = expand::expand(file, &mut sources, &options, &mut collector);
     let tree = parser::parse(tokens, &sources, &mut collector);
     let tops = tree
         .iter()
@@ -238,7 +241,7 @@ fn messages_show_where_the_brace_belongs() {
         let mut sources = Sources::default();
         let file = sources.add("f", text.as_bytes());
         let mut collector = Collector::default();
-        let tokens = lexer::lex(file, sources.text(file), &mut collector);
+        let tokens = lexer::lex_file(file, sources.text(file), &mut collector);
         parser::parse(tokens, &sources, &mut collector);
         let shown = Diagnostics::new(sources, collector).render(false);
         assert_eq!(shown, expected, "{shown}");

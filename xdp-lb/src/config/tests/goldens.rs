@@ -1,11 +1,12 @@
 //! One golden per kind of diagnostic: what users read.
 
+use super::expansion_goldens::EXPANSION;
 use super::found;
 use crate::config::diagnostic::Code;
 
 #[test]
 fn messages_read_as_they_should() {
-    for (code, text, expected) in GOLDENS {
+    for (code, text, expected) in GOLDENS.iter().chain(EXPANSION) {
         let found = found(text);
         assert_eq!(found.render(false), *expected, "\n{text}");
         assert!(found.iter().any(|item| item.code() == *code), "{code}");
@@ -15,7 +16,8 @@ fn messages_read_as_they_should() {
 #[test]
 fn every_kind_has_a_golden() {
     for code in Code::ALL {
-        assert!(GOLDENS.iter().any(|(golden, ..)| golden == code), "{code}");
+        let mut all = GOLDENS.iter().chain(EXPANSION);
+        assert!(all.any(|(golden, ..)| golden == code), "{code}");
     }
 }
 
@@ -326,29 +328,6 @@ warning[misplaced-keyword]: 'virtual_ipaddress' cannot stand in 'global_defs'
   |         ^^^^^^^^ refused
   |
   = help: of the checkers only TCP_CHECK works in this version; without this one the server would count as up for ever: use TCP_CHECK
-
-",
-    ),
-    (
-        Code::NotSupported,
-        "include conf.d/*.conf
-$VIP=10.0.0.1
-",
-        "error[not-supported]: 'include' is not supported
- --> test.conf:1:1
-  |
-1 | include conf.d/*.conf
-  | ^^^^^^^ refused
-  |
-  = help: files cannot be included in this version: put everything into one file
-
-error[not-supported]: '$VIP=10.0.0.1' is a definition, which this version cannot read
- --> test.conf:2:1
-  |
-2 | $VIP=10.0.0.1
-  | ^^^^^^^^^^^^^ refused
-  |
-  = help: write out what this director needs
 
 ",
     ),
