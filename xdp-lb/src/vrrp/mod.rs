@@ -12,10 +12,10 @@
 //! socket are no silence), it carries out the actions of one call in their order, and it encodes an
 //! advert when it is told to send it ([`router::Router::message`]).
 
-//pub mod group;
+pub mod group;
 pub mod packet;
 pub mod priority;
-//pub mod router;
+pub mod router;
 pub mod settings;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -14,6 +14,10 @@ use super::{Interval, Priority, Version, Vrid};
 
 /// One `vrrp_instance`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a keyword of the file that is there or not"
+)]
 pub struct Settings {
     /// The name of the `vrrp_instance`.
     pub name: String,
@@ -64,6 +68,8 @@ pub struct Settings {
     /// `v3_checksum_as_v2`: send IPv4 adverts of version 3 with a checksum that leaves out the
     /// pseudo-header. Both forms are accepted.
     pub v3_checksum_as_v2: bool,
+    /// `dont_track_primary`: that its own interface is down is no fault.
+    pub dont_track_primary: bool,
     /// `track_interface`, `track_script`, `track_file`, `track_process`; a sync group's, too.
     pub trackers: Vec<Tracker>,
 }
@@ -117,7 +123,7 @@ impl std::fmt::Debug for Auth {
 /// How adverts travel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// To a group: 224.0.0.18 or ff02::12 unless the file says otherwise.
+    /// To a group: 224.0.0.18 or `ff02::12` unless the file says otherwise.
     Multicast {
         /// `mcast_dst_ip`, `vrrp_mcast_group4`, `vrrp_mcast_group6`.
         group: IpAddr,
@@ -224,6 +230,7 @@ impl Settings {
             owner_ignore_adverts: false,
             skip_check_adv_addr: false,
             v3_checksum_as_v2: false,
+            dont_track_primary: false,
             trackers: Vec::new(),
         }
     }

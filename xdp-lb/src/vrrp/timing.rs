@@ -53,84 +53,25 @@ mod tests {
         master_down(version, Priority::new(priority).unwrap(), interval, adverts).as_nanos()
     }
 
+    /// Version, priority, interval in hundredths, adverts, nanoseconds, where the figure is from.
+    #[rustfmt::skip]
+    const DOWN_TIMERS: &[(Version, u8, u16, u8, u128, &str)] = &[
+    (Version::V2, 100, 100, 3, 3_609_375_000, "keepalived: 3609.6 to 3610.6 ms observed"),
+    (Version::V2, 150, 100, 3, 3_414_062_500, "first advert after 3.4 s"),
+    (Version::V2, 150, 200, 3, 6_414_062_500, "skew is of a second in version 2"),
+    (Version::V2, 80, 100, 3, 3_687_500_000, "first advert after 3.69 s"),
+    (Version::V3, 200, 25, 3, 804_687_500, "0.80 s"),
+    (Version::V3, 100, 10, 3, 360_937_500, "361 to 363 ms observed"),
+    (Version::V3, 150, 10, 3, 341_406_250, "0.34 s"),
+    (Version::V3, 100, 100, 3, 3_609_375_000, "as version 2 at a second"),
+    (Version::V3, 255, 1, 1, 10_039_062, "rounded down to a nanosecond"),
+    (Version::V2, 254, 100, 2, 2_007_812_500, "vrrp_down_timer_adverts 2"),
+    (Version::V3, 1, 4095, 100, 4_135_790_039_062, "the longest of version 3"),
+    ];
+
     #[test]
     fn down_timers_are_those_of_the_rfcs_and_of_keepalived() {
-        for (version, priority, centis, adverts, nanos, what) in [
-            (
-                Version::V2,
-                100,
-                100,
-                3,
-                3_609_375_000,
-                "keepalived: 3609.6 to 3610.6 ms observed",
-            ),
-            (
-                Version::V2,
-                150,
-                100,
-                3,
-                3_414_062_500,
-                "first advert after 3.4 s",
-            ),
-            (
-                Version::V2,
-                150,
-                200,
-                3,
-                6_414_062_500,
-                "skew is of a second in version 2",
-            ),
-            (
-                Version::V2,
-                80,
-                100,
-                3,
-                3_687_500_000,
-                "first advert after 3.69 s",
-            ),
-            (Version::V3, 200, 25, 3, 804_687_500, "0.80 s"),
-            (
-                Version::V3,
-                100,
-                10,
-                3,
-                360_937_500,
-                "361 to 363 ms observed",
-            ),
-            (Version::V3, 150, 10, 3, 341_406_250, "0.34 s"),
-            (
-                Version::V3,
-                100,
-                100,
-                3,
-                3_609_375_000,
-                "as version 2 at a second",
-            ),
-            (
-                Version::V3,
-                255,
-                1,
-                1,
-                10_039_062,
-                "rounded down to a nanosecond",
-            ),
-            (
-                Version::V2,
-                254,
-                100,
-                2,
-                2_007_812_500,
-                "vrrp_down_timer_adverts 2",
-            ),
-            (
-                Version::V3,
-                1,
-                4095,
-                100,
-                4_135_790_039_062,
-                "the longest of version 3",
-            ),
-        ] {
+        for &(version, priority, centis, adverts, nanos, what) in DOWN_TIMERS {
             assert_eq!(down(version, priority, centis, adverts), nanos, "{what}");
         }
     }

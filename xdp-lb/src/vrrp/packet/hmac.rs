@@ -114,8 +114,13 @@ impl Trailer {
     }
 
     fn head(self) -> [u8; TRAILER - DIGEST] {
-        let [a, b, c, d, e, f, g, h] = self.stamp.0.to_be_bytes();
-        [self.kind, self.key, 0, 0, a, b, c, d, e, f, g, h]
+        let mut head = [0; TRAILER - DIGEST];
+        let fields = [self.kind, self.key, 0, 0].into_iter();
+        let fields = fields.chain(self.stamp.0.to_be_bytes());
+        for (to, from) in head.iter_mut().zip(fields) {
+            *to = from;
+        }
+        head
     }
 
     /// The HMAC that belongs here. `advert` is the message before the trailer.

@@ -8,7 +8,7 @@ use super::{Datagram, PROTOCOL, Refusal, Refused, checksum};
 const HEADER: usize = 20;
 /// Internetwork control (RFC 791), as keepalived sends it.
 const TOS: u8 = 0xc0;
-/// IPsec's authentication header (RFC 4302).
+/// The header of IP security (RFC 4302).
 const AUTH_HEADER: u8 = 51;
 
 /// Reads a packet as a raw socket gives it: IPv4 header and all. What follows the header's total

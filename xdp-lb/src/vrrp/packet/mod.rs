@@ -6,12 +6,12 @@
 //! say (`router/receive.rs`).
 
 pub mod checksum;
-#[cfg(test)]
-mod golden;
 pub mod hmac;
 pub mod ip;
 pub mod message;
 pub mod refusal;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 

@@ -1,23 +1,29 @@
 //! Bytes that keepalived 2.2.7 sent, both ways, and what is refused of them when they are changed.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::net::IpAddr;
 
-use proptest::prelude::*;
-
-use super::hmac::{Authenticator, Mode, Secret, Settings};
-use super::message::{decode, encode};
-use super::*;
-use crate::vrrp::Wall;
+use super::super::message::{decode, encode};
+use super::super::*;
 use crate::vrrp::testing::hex;
 
 const A: &str = "10.9.0.11";
 const B: &str = "172.16.12.61";
 const PASS: &str = "s3cr3t";
 
+/// What a packet is, and the packet.
+type Capture = (
+    &'static str,
+    Version,
+    u8,
+    u8,
+    u16,
+    Option<&'static str>,
+    &'static str,
+);
+
 /// IPv4 packets: what it is, version, VRID, priority, centiseconds, password, the packet.
 #[rustfmt::skip]
-const V4: &[(&str, Version, u8, u8, u16, Option<&str>, &str)] = &[
+const V4: &[Capture] = &[
     ("PASS", Version::V2, 51, 150, 100, Some(PASS), "45c0002800010000ff70d07e0a09000be0000012 2133960101013375 0a090032 7333637233740000"),
     ("PASS, released", Version::V2, 51, 0, 100, Some(PASS), "45c00028000b0000ff70d0740a09000be0000012 213300010101c975 0a090032 7333637233740000"),
     ("no auth", Version::V2, 51, 150, 100, None, "45c0002800010000ff70d07e0a09000be0000012 2133960100013e8f 0a090032 0000000000000000"),
@@ -39,7 +45,7 @@ const V4: &[(&str, Version, u8, u8, u16, Option<&str>, &str)] = &[
     ("other host, unicast", Version::V2, 59, 200, 100, None, "45c0002800010000ff704a09ac100c3dac100c3e 213bc80100015dbb ac100cf6 0000000000000000"),
 ];
 
-/// IPv6 messages from fe80::ff:fe00:1 to ff02::12.
+/// IPv6 messages from `fe80::ff:fe00:1` to `ff02::12`.
 const V6: &[(u8, &str)] = &[
     (
         150,
@@ -188,11 +194,12 @@ fn a_damaged_header_is_refused() {
     }
 }
 
+type Change = fn(&mut Vec<u8>);
+
 #[test]
 fn every_fault_of_a_message_has_its_own_reason() {
     let datagram = ip::parse(&hex(V4[0].6)).unwrap();
     let length = |got, want| Refusal::Length { got, want };
-    type Change = fn(&mut Vec<u8>);
     let cases: &[(&str, Change, Refusal)] = &[
         (
             "version 4",
@@ -244,236 +251,4 @@ fn reserved_bits_of_version_3_are_ignored() {
     datagram.message[4] |= 0xf0;
     sum_again(&mut datagram.message);
     assert_eq!(decode(&datagram).unwrap().advert.interval.centis(), 100);
-}
-
-fn authenticator(mode: Mode) -> Authenticator {
-    let secret = Secret::new((0..0x20).collect()).unwrap();
-    let old = Secret::new(vec![7; 32]).unwrap();
-    let keys = [(1, secret), (2, old)].into();
-    let send_key = 1;
-    Authenticator::new(Settings {
-        mode,
-        send_key,
-        keys,
-    })
-}
-
-/// The draft's clock: 0x68000000 and a half.
-const THEN: Wall = Wall(Duration::new(0x6800_0000, 500_000_000));
-const SECOND: Interval = Interval(100);
-
-fn vector_v4() -> Datagram {
-    Datagram {
-        source: IpAddr::from([198, 51, 100, 10]),
-        destination: IpAddr::from([224, 0, 0, 18]),
-        hops: HOPS,
-        message: hex(
-            "3133c80100644402 c0000264 01010000 6800000080000000 1b84bc4e8e43892dc6d98448f8ee2265",
-        ),
-    }
-}
-
-fn verify(
-    authenticator: &mut Authenticator,
-    datagram: &Datagram,
-    wall: Wall,
-) -> Result<(), Refusal> {
-    let trailer = decode(datagram)?.trailer;
-    authenticator.verify(&datagram.message, trailer, datagram.source, SECOND, wall)
-}
-
-#[test]
-fn the_vectors_of_the_hmac_draft_are_verified_and_made() {
-    let datagram = vector_v4();
-    assert_eq!(
-        verify(&mut authenticator(Mode::Enforce), &datagram, THEN),
-        Ok(())
-    );
-    let mut made = datagram.message[..12].to_vec();
-    authenticator(Mode::Permissive).seal(&mut made, datagram.source, THEN);
-    assert_eq!(made, datagram.message);
-
-    let source: IpAddr = "fe80::10".parse().unwrap();
-    let vector = hex(
-        "3133c8010064a2e9 fe800000000000000000000000000100 01010000 6800000080000000 c8c56146ebfd66ee10ec4d8186461b78",
-    );
-    let mut made = vector[..24].to_vec();
-    authenticator(Mode::Enforce).seal(&mut made, source, THEN);
-    assert_eq!(made, vector);
-}
-
-#[test]
-fn an_hmac_is_refused_when_it_is_wrong_replayed_old_or_of_no_known_key() {
-    let datagram = vector_v4();
-    for at in 24..40 {
-        let mut forged = datagram.clone();
-        forged.message[at] ^= 0x80;
-        let got = verify(&mut authenticator(Mode::ReceiveOnly), &forged, THEN);
-        assert_eq!(got, Err(Refusal::HmacDigest), "byte {at}");
-    }
-    let mut moved = datagram.clone();
-    moved.source = IpAddr::from([198, 51, 100, 11]);
-    let got = verify(&mut authenticator(Mode::Permissive), &moved, THEN);
-    assert_eq!(
-        got,
-        Err(Refusal::HmacDigest),
-        "the sender's address is covered"
-    );
-    for (at, value, reason) in [
-        (12, 2, Refusal::HmacType { got: 2 }),
-        (13, 9, Refusal::HmacKey { id: 9 }),
-        (13, 2, Refusal::HmacDigest),
-    ] {
-        let mut other = datagram.clone();
-        other.message[at] = value;
-        assert_eq!(
-            verify(&mut authenticator(Mode::Permissive), &other, THEN),
-            Err(reason)
-        );
-    }
-    let mut receiver = authenticator(Mode::Enforce);
-    assert_eq!(verify(&mut receiver, &datagram, THEN), Ok(()));
-    assert_eq!(
-        verify(&mut receiver, &datagram, THEN),
-        Err(Refusal::HmacReplay)
-    );
-    for (seconds, fresh) in [(5, true), (6, false)] {
-        let off = Duration::from_secs(seconds);
-        for wall in [Wall(THEN.0 + off), Wall(THEN.0 - off)] {
-            let got = verify(&mut authenticator(Mode::Enforce), &datagram, wall);
-            let want = if fresh {
-                Ok(())
-            } else {
-                Err(Refusal::HmacStale { off })
-            };
-            assert_eq!(got, want, "{seconds} s");
-        }
-    }
-}
-
-#[test]
-fn only_enforce_refuses_what_has_no_hmac_and_receive_only_sends_none() {
-    let mut datagram = vector_v4();
-    datagram.message.truncate(12);
-    let bare = datagram.message.clone();
-    for (mode, accepted, sealed) in [
-        (Mode::ReceiveOnly, Ok(()), 12),
-        (Mode::Permissive, Ok(()), 40),
-        (Mode::Enforce, Err(Refusal::HmacMissing), 40),
-    ] {
-        let mut authenticator = authenticator(mode);
-        assert_eq!(
-            verify(&mut authenticator, &datagram, THEN),
-            accepted,
-            "{mode:?}"
-        );
-        let mut message = bare.clone();
-        authenticator.seal(&mut message, datagram.source, THEN);
-        assert_eq!(message.len(), sealed, "{mode:?}");
-    }
-}
-
-#[test]
-fn stamps_grow_although_the_clock_stands_or_goes_back_and_keys_rotate() {
-    let mut sender = authenticator(Mode::Enforce);
-    let mut receiver = authenticator(Mode::Enforce);
-    let mut datagram = vector_v4();
-    for (key, wall) in [
-        (1, THEN),
-        (1, THEN),
-        (2, Wall(THEN.0 - SECOND.duration())),
-        (2, THEN),
-    ] {
-        let mut settings = sender.settings().clone();
-        settings.send_key = key;
-        sender.reconfigure(settings);
-        datagram.message.truncate(12);
-        sender.seal(&mut datagram.message, datagram.source, wall);
-        assert_eq!(datagram.message[13], key);
-        assert_eq!(verify(&mut receiver, &datagram, THEN), Ok(()));
-    }
-}
-
-prop_compose! {
-    fn any_advert()(
-        v6: bool, v2: bool, vrid in 1_u8..=255, priority: u8, seconds in 1_u16..=40, centis in 1_u16..=4095,
-        password: Option<[u8; 8]>, addresses in prop::collection::vec(any::<u128>(), 0..20),
-    ) -> Advert {
-        let version = if v2 && !v6 { Version::V2 } else { Version::V3 };
-        let (centis, auth) = match version {
-            Version::V2 => (seconds * 100, password.map_or(Auth::None, Auth::Pass)),
-            Version::V3 => (centis, Auth::None),
-        };
-        let address = |bits: u128| if v6 {
-            IpAddr::from(bits.to_be_bytes())
-        } else {
-            IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(bits >> 96).unwrap()))
-        };
-        Advert {
-            version,
-            vrid: Vrid::new(vrid).unwrap(),
-            priority: Priority::from_wire(priority),
-            interval: Interval::from_centis(centis).unwrap(),
-            auth,
-            addresses: addresses.into_iter().map(address).collect(),
-        }
-    }
-}
-
-fn datagram_of(advert: &Advert, v6: bool, plain: bool) -> Datagram {
-    let (source, destination): (IpAddr, IpAddr) = if v6 {
-        ("fe80::1".parse().unwrap(), "ff02::12".parse().unwrap())
-    } else {
-        (IpAddr::from([10, 0, 0, 1]), IpAddr::from([224, 0, 0, 18]))
-    };
-    Datagram {
-        source,
-        destination,
-        hops: HOPS,
-        message: encode(advert, source, destination, plain),
-    }
-}
-
-proptest! {
-    #[test]
-    fn no_bytes_make_the_decoders_fail(
-        bytes in prop::collection::vec(any::<u8>(), 0..120), source: [u8; 16], v6: bool
-    ) {
-        if let Ok(datagram) = ip::parse(&bytes) {
-            prop_assert!(decode(&datagram).is_err() || datagram.message.len() >= 8);
-        }
-        let source = if v6 { IpAddr::from(source) } else { IpAddr::from([10, 0, 0, 1]) };
-        let datagram = Datagram { source, destination: source, hops: HOPS, message: bytes };
-        if let Ok(decoded) = decode(&datagram) {
-            prop_assert!(decoded.advert.version == Version::V3 || !v6);
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_again(advert in any_advert(), plain: bool) {
-        let v6 = advert.addresses.first().is_some_and(IpAddr::is_ipv6);
-        let decoded = decode(&datagram_of(&advert, v6, plain)).unwrap();
-        prop_assert_eq!(&decoded.advert, &advert);
-        prop_assert_eq!(decoded.auth_type, advert.auth.number());
-    }
-
-    #[test]
-    fn a_flipped_bit_never_goes_unnoticed(advert in any_advert(), at: prop::sample::Index, bit in 0_u8..8) {
-        let v6 = advert.addresses.first().is_some_and(IpAddr::is_ipv6);
-        let mut datagram = datagram_of(&advert, v6, false);
-        let at = at.index(datagram.message.len());
-        datagram.message[at] ^= 1 << bit;
-        prop_assert!(decode(&datagram).is_err());
-    }
-
-    #[test]
-    fn a_sealed_advert_is_verified_once(advert in any_advert(), seconds in 0_u64..0xffff_ffff, nanos in 0_u32..1_000_000_000) {
-        let v6 = advert.addresses.first().is_some_and(IpAddr::is_ipv6);
-        let mut datagram = datagram_of(&advert, v6, false);
-        let wall = Wall(Duration::new(seconds, nanos));
-        authenticator(Mode::Enforce).seal(&mut datagram.message, datagram.source, wall);
-        let mut receiver = authenticator(Mode::Enforce);
-        prop_assert_eq!(verify(&mut receiver, &datagram, wall), Ok(()));
-        prop_assert_eq!(verify(&mut receiver, &datagram, wall), Err(Refusal::HmacReplay));
-    }
 }
