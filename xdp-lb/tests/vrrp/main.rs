@@ -7,7 +7,9 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod group;
 mod keepalived;
 mod lan;
+mod properties;
 mod random;
 mod scenario;

@@ -93,12 +93,12 @@ impl Scenario {
         };
         for line in text.lines() {
             if let Some(keys) = line.strip_prefix("router ") {
-                scenario.made += &format!("{line}\n");
+                writeln!(scenario.made, "{line}").unwrap();
                 scenario.configure(keys);
             } else if let Some(event) = line.strip_prefix("< ") {
                 scenario.event(line, event);
             } else if line.is_empty() || line.starts_with('#') {
-                scenario.made += &format!("{line}\n");
+                writeln!(scenario.made, "{line}").unwrap();
             }
         }
         scenario.made
@@ -134,7 +134,7 @@ impl Scenario {
                 "{}: {line}",
                 self.name
             );
-            self.step(deadline, |router, now, actions| router.expire(now, actions));
+            self.step(deadline, Router::expire);
             let next = self.router().deadline();
             assert!(
                 next.is_none_or(|next| next > deadline),
@@ -145,7 +145,7 @@ impl Scenario {
         writeln!(self.made, "{line}").unwrap();
         let words: Vec<_> = what.split_whitespace().collect();
         match words.as_slice() {
-            ["wake"] => self.step(at, |router, now, actions| router.expire(now, actions)),
+            ["wake"] => self.step(at, Router::expire),
             ["end"] => {}
             ["reload", ..] => {
                 self.configure(what.strip_prefix("reload").unwrap());
@@ -164,7 +164,7 @@ impl Scenario {
 
     fn input(&mut self, at: Now, input: Input) {
         self.step(at, |router, now, actions| {
-            router.handle(now, input, actions)
+            router.handle(now, input, actions);
         });
     }
 
@@ -294,13 +294,7 @@ fn set(settings: &mut Settings, key: &str, value: &str) -> Option<()> {
         "owner_ignore_adverts" => settings.owner_ignore_adverts = true,
         "skip_check_adv_addr" => settings.skip_check_adv_addr = true,
         "dont_track_primary" => settings.dont_track_primary = true,
-        "min_garp" => settings.garp = Garp::MINIMAL,
-        "garp_repeat" => settings.garp.repeat = value.parse().ok()?,
-        "garp_delay" => settings.garp.delay = seconds(value),
-        "garp_refresh" => settings.garp.refresh = seconds(value),
-        "garp_refresh_repeat" => settings.garp.refresh_repeat = value.parse().ok()?,
-        "garp_lower_prio_repeat" => settings.garp.lower_prio_repeat = value.parse().ok()?,
-        "garp_lower_prio_delay" => settings.garp.lower_prio_delay = seconds(value),
+        key if key.contains("garp") => set_garp(&mut settings.garp, key, value)?,
         kind => {
             // script=chk_nginx:-2, interface=eth1:0:reverse
             let mut parts = value.split(':');
@@ -315,6 +309,20 @@ fn set(settings: &mut Settings, key: &str, value: &str) -> Option<()> {
                 .retain(|old| (old.kind, &old.name) != (tracker.kind, &tracker.name));
             settings.trackers.push(tracker);
         }
+    }
+    Some(())
+}
+
+fn set_garp(garp: &mut Garp, key: &str, value: &str) -> Option<()> {
+    match key {
+        "min_garp" => *garp = Garp::MINIMAL,
+        "garp_repeat" => garp.repeat = value.parse().ok()?,
+        "garp_delay" => garp.delay = seconds(value),
+        "garp_refresh" => garp.refresh = seconds(value),
+        "garp_refresh_repeat" => garp.refresh_repeat = value.parse().ok()?,
+        "garp_lower_prio_repeat" => garp.lower_prio_repeat = value.parse().ok()?,
+        "garp_lower_prio_delay" => garp.lower_prio_delay = seconds(value),
+        _ => return None,
     }
     Some(())
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::super::{Interval, Priority, timing};
-use super::{Action, Heard, Phase, Router, Why};
+use super::{Action, Event, Heard, Phase, Router, Why};
 use crate::machine::Now;
 
 /// What a backup knows.
@@ -23,6 +23,8 @@ pub(super) struct Backup {
     patient_until: Option<Now>,
     /// Why it wants to be master.
     wish: Option<Why>,
+    /// It was driven late and listened once more already.
+    listened_again: bool,
 }
 
 impl Backup {
@@ -35,6 +37,7 @@ impl Backup {
             ignored: None,
             patient_until: None,
             wish: None,
+            listened_again: false,
         }
     }
 
@@ -112,6 +115,7 @@ impl Router {
         backup.gave_up = false;
         backup.ignored = None;
         backup.wish = None;
+        backup.listened_again = false;
     }
 
     /// Priority 0: what is left of the wait is the skew time. Only the master's own counts, and it
@@ -135,10 +139,22 @@ impl Router {
 
     pub(super) fn expire_backup(&mut self, now: Now, actions: &mut Vec<Action>) {
         let (own, is_member) = (self.priority, self.membership.is_some());
+        let (version, interval) = (self.settings.version, self.settings.interval);
         let Phase::Backup(backup) = &mut self.phase else {
             return;
         };
-        if backup.down_at.is_none_or(|down_at| down_at > now) {
+        let Some(down_at) = backup.down_at.filter(|down_at| *down_at <= now) else {
+            return;
+        };
+        // A host that was halted has lost what was sent to it meanwhile, so its silence says nothing:
+        // it listens for as long as a living master can be silent, once.
+        let interval = backup.master.map_or(interval, |master| master.interval);
+        let late = down_at.until(now);
+        if late >= interval.duration() && !backup.listened_again {
+            backup.listened_again = true;
+            let listen = interval.duration() + timing::skew(version, own, interval);
+            backup.down_at = Some(now.after(listen));
+            actions.push(Action::Log(Event::ListensAgain { late }));
             return;
         }
         let why = backup.reason(now, own);

@@ -183,6 +183,11 @@ pub enum Event {
         /// else it announces itself again.
         yields: bool,
     },
+    /// A backup was driven so late that it may have missed adverts.
+    ListensAgain {
+        /// How late.
+        late: Duration,
+    },
     /// What an agent before it left is too old to be gone on with.
     StalePredecessor {
         /// How long ago that was last known to live.
@@ -209,7 +214,8 @@ impl Event {
             | Self::AddressesDiffer { .. }
             | Self::IntervalDiffers { .. }
             | Self::OtherMaster { .. }
-            | Self::Late { .. } => true,
+            | Self::Late { .. }
+            | Self::ListensAgain { .. } => true,
         }
     }
 }

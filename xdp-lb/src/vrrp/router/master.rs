@@ -19,6 +19,8 @@ pub(super) struct Master {
     /// When it is answered next, if it said something since.
     answer_at: Option<Now>,
     announcer: Announcer,
+    /// When a change was advertised last, and the priority then.
+    told_at: Option<(Now, Priority)>,
     leaving: Option<Leaving>,
 }
 
@@ -43,6 +45,7 @@ impl Master {
             last_answer: None,
             answer_at: None,
             announcer: Announcer::default(),
+            told_at: None,
             leaving: None,
         }
     }
@@ -77,10 +80,18 @@ impl Router {
         }
     }
 
-    /// Something in the adverts changed, or their way: others should know.
+    /// Something in the adverts changed, or their way: others should know. One advert is enough for
+    /// all that changes in one moment.
     pub(super) fn advertise_change(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if matches!(self.phase, Phase::Master(_)) && !self.is_leaving() {
+        let Phase::Master(master) = &self.phase else {
+            return;
+        };
+        if master.leaving.is_none() && master.told_at != Some((now, self.priority)) {
             self.advertise(now, actions);
+            let told = Some((now, self.priority));
+            if let Phase::Master(master) = &mut self.phase {
+                master.told_at = told;
+            }
         }
     }
 
@@ -137,19 +148,26 @@ impl Router {
     /// The other one has to hear of this one, and clients must forget the other one's MAC. Answered at
     /// once, but no more than four times an interval: a flood of forgeries is not amplified.
     fn meet_worse(&mut self, now: Now, heard: Heard, actions: &mut Vec<Action>) {
-        if heard.priority != Priority::RELEASE {
+        // Who was just taken over from sends a last advert; that is no news.
+        let interval = self.settings.interval.duration();
+        if heard.priority != Priority::RELEASE && self.since.until(now) >= interval {
             let priorities = (heard.priority, self.priority);
             let event = self.receiver.other_master(now, heard.from, priorities);
             actions.extend(event.map(Action::Log));
         }
-        let pause = self.settings.interval.duration() / 4;
+        let pause = interval / 4;
         let Phase::Master(master) = &mut self.phase else {
             return;
         };
         let earliest = master.last_answer.map(|last| last.after(pause));
-        match earliest.filter(|earliest| *earliest > now) {
-            Some(later) => master.answer_at = Some(later),
-            None => self.answer(now, actions),
+        if let Some(later) = earliest.filter(|earliest| *earliest > now) {
+            master.answer_at = Some(later);
+            return;
+        }
+        self.answer(now, actions);
+        if heard.priority != Priority::RELEASE {
+            let (notice, priority) = (Notice::MasterRxLowerPriority, self.priority);
+            actions.push(Action::Notify { notice, priority });
         }
     }
 
@@ -162,8 +180,6 @@ impl Router {
             master.answer_at = None;
             master.announcer.reassert(now, &self.settings.garp, actions);
         }
-        let (notice, priority) = (Notice::MasterRxLowerPriority, self.priority);
-        actions.push(Action::Notify { notice, priority });
     }
 
     pub(super) fn expire_master(&mut self, now: Now, actions: &mut Vec<Action>) {

@@ -14,7 +14,8 @@
 //! - A master that stops sends priority 0, and soon again, then goes on holding the addresses and
 //!   forwarding until its successor's advert arrives.
 //! - An advert with another interval or other addresses is accepted and remarked on.
-//! - A master that was driven so late that another may have taken over does something about it.
+//! - A master that was driven so late that another may have taken over announces itself again or
+//!   yields; a backup that was driven late listens once more before it takes over.
 //!
 //! Taking over goes gate, advert, addresses, announcement, so that nobody sends here before the packet
 //! path balances; giving up goes advert, addresses, gate.
@@ -199,7 +200,10 @@ impl Router {
 
     /// An advert that this router should listen to.
     fn heard(&mut self, now: Now, from: IpAddr, advert: &Advert, actions: &mut Vec<Action>) {
-        self.check_lateness(now, actions);
+        // Whoever has to yield to this one need not announce itself before.
+        if (advert.priority, from) < (self.priority, self.settings.source) {
+            self.check_lateness(now, actions);
+        }
         let heard = Heard {
             from,
             priority: advert.priority,

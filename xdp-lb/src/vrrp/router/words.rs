@@ -120,6 +120,11 @@ impl fmt::Display for Event {
                     "announcing again"
                 })
             }
+            Self::ListensAgain { late } => write!(
+                f,
+                "this host was busy or halted for {}: listening once more before taking over",
+                Seconds(*late)
+            ),
             Self::StalePredecessor { silent_for, limit } => write!(
                 f,
                 "the agent before was last alive {} ago, more than {}: its addresses are dropped",
