@@ -12,4 +12,5 @@ mod keepalived;
 mod lan;
 mod properties;
 mod random;
+mod refusals;
 mod scenario;

@@ -50,7 +50,9 @@ impl Routers {
 
     /// Brings all members of each group in line.
     pub(super) fn settle(&mut self, now: Now, actions: &mut Vec<Action>) {
-        self.assign(now, actions);
+        if !self.groups.is_empty() {
+            self.assign(now, actions);
+        }
         for group in self.groups.clone() {
             self.step_down(now, &group, actions);
             self.step_up(now, &group, actions);
