@@ -21,7 +21,7 @@ use super::{Interval, Priority, Version, Vrid};
 pub struct Settings {
     /// The name of the `vrrp_instance`.
     pub name: String,
-    /// `interface`, for messages.
+    /// `interface`: where its VRID counts, and whose failure is a fault.
     pub interface: String,
     /// `version` or `vrrp_version`; IPv6 is always version 3.
     pub version: Version,

@@ -344,6 +344,21 @@ fn a_router_that_goes_hands_over_while_its_successor_listens() {
 }
 
 #[test]
+fn a_router_that_is_renamed_goes_on() {
+    let mut director = Director::new(11, settings(11, 100)[..1].to_vec(), Vec::new());
+    director.run(4.0);
+    let mut renamed = settings(11, 100)[..1].to_vec();
+    "VI_new".clone_into(&mut renamed[0].name);
+    director.configure(renamed, Vec::new());
+    let snapshots = director.routers.snapshots();
+    let [(_, only)] = snapshots.as_slice() else {
+        panic!("{snapshots:?}");
+    };
+    assert_eq!((only.name.as_str(), only.state), ("VI_new", Master));
+    assert_eq!(only.stats.became_master, 1);
+}
+
+#[test]
 fn all_stop_in_good_order() {
     let mut director = Director::new(11, settings(11, 100), group(false));
     director.run(4.0);

@@ -117,7 +117,10 @@ impl Host {
                     self.gate = false;
                 }
                 Action::Stopped => prop_assert!(!self.gate),
-                Action::Advert { .. } | Action::Notify { .. } | Action::Log(_) => {}
+                Action::Advert { .. }
+                | Action::AnnounceSource
+                | Action::Notify { .. }
+                | Action::Log(_) => {}
             }
         }
         Ok(())

@@ -353,6 +353,7 @@ fn words(action: &Action) -> String {
         Action::TakeAddresses => "addresses taken".to_owned(),
         Action::DropAddresses => "addresses dropped".to_owned(),
         Action::Announce { repeat, .. } => format!("announced {repeat} times"),
+        Action::AnnounceSource => "own address announced".to_owned(),
         Action::Notify { notice, priority } => format!("notify {} {priority}", notice.label()),
         Action::Log(event) => format!("\"{event}\""),
         Action::Stopped => "stopped".to_owned(),

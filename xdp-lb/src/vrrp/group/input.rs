@@ -24,8 +24,8 @@ pub struct Group {
 /// What happens to the routers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The configuration, at the start and whenever it changes. A router of the same name, interface,
-    /// VRID and family goes on; others stop or start.
+    /// The configuration, at the start and whenever it changes. A router of the same interface, VRID and
+    /// family goes on, whatever its name; others stop or start.
     Configure {
         /// All routers.
         routers: Vec<Settings>,

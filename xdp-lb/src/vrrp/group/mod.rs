@@ -149,13 +149,12 @@ impl Routers {
         }
     }
 
-    /// The router that these settings are for.
+    /// The router that these settings are for, be it under another name.
     fn successor_of(&self, settings: &Settings) -> Option<RouterId> {
         let is_it = |member: &Member| {
             let own = member.router.settings();
             !member.is_retired
-                && (&own.name, &own.interface, own.vrid)
-                    == (&settings.name, &settings.interface, settings.vrid)
+                && (&own.interface, own.vrid) == (&settings.interface, settings.vrid)
                 && own.source.is_ipv6() == settings.source.is_ipv6()
         };
         let found = self.all.iter().find(|(_, member)| is_it(member));

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::super::priority::Cause;
+use super::super::settings::Transport;
 use super::super::{Priority, timing};
 use super::backup::Backup;
 use super::master::Master;
@@ -226,7 +227,12 @@ impl Router {
             (Phase::Delayed { .. } | Phase::Backup(_) | Phase::Master(_), Some(fault)) => {
                 self.become_faulty(now, fault, actions);
             }
-            (Phase::Fault, None) => self.begin(now, Why::FaultCleared, actions),
+            (Phase::Fault, None) => {
+                if matches!(self.settings.transport, Transport::Unicast { .. }) {
+                    actions.push(Action::AnnounceSource);
+                }
+                self.begin(now, Why::FaultCleared, actions);
+            }
             (Phase::Idle, _)
             | (Phase::Fault, Some(_))
             | (Phase::Delayed { .. } | Phase::Backup(_) | Phase::Master(_), None) => {}

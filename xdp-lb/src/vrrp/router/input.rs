@@ -83,6 +83,9 @@ pub enum Action {
         /// The gap between two.
         gap: Duration,
     },
+    /// Send gratuitous ARP or an unsolicited neighbour advertisement for the router's own address: the
+    /// peers that send to it by unicast may have forgotten its MAC.
+    AnnounceSource,
     /// Tell scripts, FIFOs and mail.
     Notify {
         /// What to tell.

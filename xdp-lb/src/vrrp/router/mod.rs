@@ -30,14 +30,14 @@ mod receive;
 pub mod stats;
 mod words;
 
+use std::net::IpAddr;
+
 use super::packet::message::encode;
 use super::packet::{Advert, Refused};
 use super::priority::{Condition, Kind, Trackers};
 use super::settings::Settings;
 use super::{Priority, Wall};
 use crate::machine::{Machine, Now};
-
-use std::net::IpAddr;
 
 pub use event::{Event, Fault, State, Why};
 pub use input::{Action, Input, Notice, Predecessor};

@@ -291,7 +291,7 @@ impl World {
             }
             Action::Log(event) => self.note(&format!("site {site}: {event}")),
             Action::Stopped => self.sites[site].is_alive = false,
-            Action::Notify { .. } => {}
+            Action::Notify { .. } | Action::AnnounceSource => {}
         }
     }
 
