@@ -13,10 +13,12 @@
 pub mod ast;
 pub mod diagnostic;
 mod expand;
+pub mod host;
 pub mod keywords;
 mod lexer;
 pub mod lower;
 pub mod model;
+pub mod pair;
 mod parser;
 pub mod places;
 pub mod print;

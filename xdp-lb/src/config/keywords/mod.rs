@@ -11,7 +11,7 @@ mod service;
 mod suggest;
 mod vrrp;
 
-pub use suggest::{near, right_name, scopes_of};
+pub use suggest::{edit_distance, near, right_name, scopes_of};
 
 /// What a block holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -60,7 +60,7 @@ fn nearest(scope: Scope, name: &str) -> Option<&'static str> {
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours that lead from `a` to `b`.
-fn edit_distance(a: &str, b: &str) -> usize {
+pub fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut before_last: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();
