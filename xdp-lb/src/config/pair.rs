@@ -317,7 +317,7 @@ mod tests {
         );
         assert_eq!(first, [""; 0]);
         assert_eq!(second.len(), 1, "{second:?}");
-        let tail = "warning: both directors of virtual_router_id 51 have priority 100: who becomes MASTER is an accident";
+        let tail = "warning[priority-tie]: both directors of virtual_router_id 51 have priority 100: who becomes MASTER is an accident";
         assert!(
             second[0].starts_with("b.conf:") && second[0].ends_with(tail),
             "{second:?}"
@@ -364,7 +364,7 @@ mod tests {
         assert_eq!(
             first,
             [
-                "a.conf:20:1: warning: b.conf has no virtual server tcp/10.0.0.101:80, which the other director has"
+                "a.conf:20:1: warning[peers-differ]: b.conf has no virtual server tcp/10.0.0.101:80, which the other director has"
             ]
         );
         let said = second.join("\n");
