@@ -16,11 +16,19 @@ pub(super) struct Reading {
 
 impl Reading {
     /// Reads the file at `path`.
+    #[expect(
+        clippy::unused_self,
+        reason = "includes and lines with '@', which it is about, are not read yet"
+    )]
     pub(super) fn load(&self, path: &Path) -> Result<Loaded, LoadError> {
         config::load(path)
     }
 
     /// Reads standard input.
+    #[expect(
+        clippy::unused_self,
+        reason = "includes and lines with '@', which it is about, are not read yet"
+    )]
     pub(super) fn load_stdin(&self) -> Result<Loaded, LoadError> {
         const NAME: &str = "<stdin>";
         let path = Path::new(NAME);

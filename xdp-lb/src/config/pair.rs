@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::diagnostic::{Code, Diagnostic};
-use super::model::{Config, Persistence, RealServer, VirtualServer, VrrpInstance};
+use super::model::{Config, Persistence, RealServer, ServiceKey, VirtualServer, VrrpInstance};
 use super::places::{InstancePlaces, Places, ServicePlaces};
 use super::source::{Source, Sources, Span};
 
@@ -46,7 +46,7 @@ struct Compared<T, P> {
 /// What the two instances of a virtual router must agree on.
 const INSTANCE: &[Compared<VrrpInstance, InstancePlaces>] = &[Compared {
     setting: "virtual_ipaddress",
-    value: |instance| list(addresses(instance)),
+    value: |instance| list(&addresses(instance)),
     place: |places| places.addresses.first().copied().unwrap_or(places.name),
     consequence: "keepalived 2.2 drops adverts with other addresses than its own, so that each \
                   director hears no other and both are MASTER",
@@ -68,7 +68,7 @@ const SERVICE: &[Compared<VirtualServer, ServicePlaces>] = &[
     },
     Compared {
         setting: "the real servers",
-        value: |service| list(service.real_servers.iter().map(real_server).collect()),
+        value: |service| list(&service.real_servers.iter().map(real_server).collect()),
         place: |places| places.head,
         consequence: "a change of director is a change of the pool as well",
     },
@@ -98,9 +98,9 @@ pub fn compare(first: Side<'_>, second: Side<'_>) -> Found {
 type Placed<'a, T, P> = (&'a T, &'a P);
 
 /// The instances by what names them on the wire: VRID and whether it is IPv6.
-fn routers<'a>(
-    side: Side<'a>,
-) -> impl Iterator<Item = ((u8, bool), Placed<'a, VrrpInstance, InstancePlaces>)> {
+fn routers(
+    side: Side<'_>,
+) -> impl Iterator<Item = ((u8, bool), Placed<'_, VrrpInstance, InstancePlaces>)> {
     let instances = side.config.vrrp_instances.iter();
     instances.zip(&side.places.instances).map(|placed| {
         let v6 = addresses(placed.0).iter().any(IpAddr::is_ipv6);
@@ -175,14 +175,9 @@ fn services(first: Side<'_>, second: Side<'_>, found: &mut Found) {
     found.first.extend(left.map(|there| lonely(there, second)));
 }
 
-fn placed_services<'a>(
-    side: Side<'a>,
-) -> impl Iterator<
-    Item = (
-        super::model::ServiceKey,
-        Placed<'a, VirtualServer, ServicePlaces>,
-    ),
-> {
+fn placed_services(
+    side: Side<'_>,
+) -> impl Iterator<Item = (ServiceKey, Placed<'_, VirtualServer, ServicePlaces>)> {
     let services = side.config.virtual_servers.iter();
     services
         .zip(&side.places.services)
@@ -235,7 +230,7 @@ fn real_server(server: &RealServer) -> String {
     format!("{} weight {}", server.address, server.weight)
 }
 
-fn list<T: ToString>(items: BTreeSet<T>) -> String {
+fn list<T: ToString>(items: &BTreeSet<T>) -> String {
     let words: Vec<String> = items.iter().map(T::to_string).collect();
     if words.is_empty() {
         "none".to_owned()

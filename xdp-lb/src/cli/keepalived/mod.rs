@@ -29,7 +29,7 @@ use crate::sys::pidfile::PidFile;
 use crate::sys::privileges;
 use crate::sys::syslog::Syslog;
 use crate::telemetry::logging::{self, Destination, LogFormat};
-use options::Options;
+use options::{Options, STDERR};
 use test::Verdict;
 
 /// The name that brings us here.
@@ -106,7 +106,10 @@ fn act(options: &Options) -> anyhow::Result<ExitCode> {
         umask(Mode::from_bits_truncate(mask));
     }
     match &options.config_test {
-        Some(log) => config_test(options, log.as_deref()),
+        Some(log) => config_test(
+            options,
+            Some(log.as_path()).filter(|log| *log != Path::new(STDERR)),
+        ),
         None => direct(options).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -145,6 +148,10 @@ fn ignored(options: &Options) -> Vec<&'static str> {
         (
             elsewhere.snmp || elsewhere.snmp_agent_socket.is_some(),
             "-x and -A are ignored: there is no SNMP; Prometheus finds everything at /metrics",
+        ),
+        (
+            options.config_id.is_some() || options.all_config,
+            "-i and -e are ignored: this version reads neither lines with '@' nor included files",
         ),
         (
             elsewhere.address_monitoring,

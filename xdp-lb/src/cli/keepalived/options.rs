@@ -8,6 +8,9 @@ use clap::Parser;
 use crate::sys::instance::Name;
 use crate::sys::syslog::Facility;
 
+/// What `-t` without a file stands for.
+pub(super) const STDERR: &str = "-";
+
 /// xdp-lb in keepalived's place: reads the same keepalived.conf and takes the same options, so that units and scripts go on working.
 ///
 /// Without -n it becomes a daemon. SIGTERM stops it, SIGHUP reads the configuration again. `xdp-lb status`, `list` and `check` work on it as on `xdp-lb up`.
@@ -22,16 +25,19 @@ pub(super) struct Options {
         default_value = "/etc/keepalived/keepalived.conf"
     )]
     pub(super) file: PathBuf,
-    /// Check the configuration and exit: 0 clean, 2 or 4 it cannot be used, 5 it has problems, 6 its
-    /// scripts run without enable_script_security. Messages go to stderr, or to the end of LOG_FILE
+    /// Check the configuration; messages go to stderr, or to the end of a file.
     #[arg(
         short = 't',
         long = "config-test",
         value_name = "LOG_FILE",
         num_args = 0..=1,
-        require_equals = true
+        require_equals = true,
+        default_missing_value = STDERR,
+        help = "Check the configuration and exit: 0 clean, 2 or 4 it cannot be used, 5 it has problems, \
+                6 its scripts run without enable_script_security. Messages go to stderr, or to the end \
+                of LOG_FILE"
     )]
-    pub(super) config_test: Option<Option<PathBuf>>,
+    pub(super) config_test: Option<PathBuf>,
     /// Stay in the foreground
     #[arg(short = 'n', long)]
     pub(super) dont_fork: bool,
@@ -85,8 +91,12 @@ pub(super) struct Options {
     /// Permissions that new files do not get, in octal
     #[arg(short = 'u', long, value_name = "MASK", value_parser = octal)]
     pub(super) umask: Option<u32>,
-    /// Print the number of a signal: RELOAD, STOP, DATA, STATS, STATS_CLEAR, JSON
-    #[arg(long, value_name = "SIGFUNC")]
+    /// Print the number of a signal.
+    #[arg(
+        long,
+        value_name = "SIGFUNC",
+        help = "Print the number of a signal: RELOAD, STOP, DATA, STATS, STATS_CLEAR, JSON"
+    )]
     pub(super) signum: Option<String>,
     /// Which director this is, where several run on one machine; not an option of keepalived
     #[arg(long, value_name = "NAME", default_value_t)]
@@ -142,14 +152,14 @@ pub(super) struct Elsewhere {
     #[arg(short = 'm', long)]
     pub(super) core_dump: bool,
     /// The kernel's pattern stays as it is
-    #[arg(short = 'M', long, value_name = "PATTERN", num_args = 0..=1, require_equals = true)]
-    pub(super) core_dump_pattern: Option<Option<String>>,
+    #[arg(short = 'M', long, value_name = "PATTERN", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(super) core_dump_pattern: Option<String>,
     /// Nothing is recorded
-    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true)]
-    pub(super) perf: Option<Option<String>>,
-    /// XDP_LB_LOG says what is logged
-    #[arg(long, value_name = "OPTIONS", num_args = 0..=1, require_equals = true)]
-    pub(super) debug: Option<Option<String>>,
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(super) perf: Option<String>,
+    /// `XDP_LB_LOG` says what is logged
+    #[arg(long, value_name = "OPTIONS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(super) debug: Option<String>,
     /// There is nothing to switch off
     #[arg(long)]
     pub(super) no_mem_check: bool,
@@ -235,17 +245,17 @@ mod tests {
     #[test]
     fn the_log_file_of_a_test_is_attached_or_missing() {
         let cases = [
-            ("-t", None, None),
-            ("-t -f a.conf", Some("a.conf"), None),
+            ("-t", None, Some(STDERR)),
+            ("-t -f a.conf", Some("a.conf"), Some(STDERR)),
             ("-tlog.txt", None, Some("log.txt")),
             ("--config-test=log.txt", None, Some("log.txt")),
-            ("--config-test -f a.conf", Some("a.conf"), None),
-            ("-lt", None, None),
+            ("--config-test -f a.conf", Some("a.conf"), Some(STDERR)),
+            ("-lt", None, Some(STDERR)),
         ];
         for (line, file, log) in cases {
             let options = read(line).unwrap();
             assert_eq!(
-                options.config_test.unwrap().as_deref(),
+                options.config_test.as_deref(),
                 log.map(std::path::Path::new)
             );
             assert!(

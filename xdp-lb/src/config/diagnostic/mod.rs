@@ -114,7 +114,7 @@ codes! {
     /// Advertisements go out without the password the file seems to ask for.
     NoAuthentication = "no-authentication",
     /// A command that this host does not have: no such file, or no such name in the directories of
-    /// PATH. keepalived disables such a vrrp_script and runs the instance as if it were untracked; of
+    /// PATH. keepalived disables such a script of VRRP and runs the instance as if it were untracked; of
     /// other commands it says nothing and runs nothing.
     CommandMissing = "command-missing",
     /// A command that this host has and that cannot be run: it is not executable, it is a directory, or
@@ -123,7 +123,7 @@ codes! {
     /// A name without '/' was looked up in the directories of PATH. The message says what was found.
     CommandLookup = "command-lookup",
     /// A command that runs as root and that others than root can change, or put another one in its place.
-    /// With enable_script_security keepalived refuses it.
+    /// With `enable_script_security` keepalived refuses it.
     CommandUnsafe = "command-unsafe",
     /// A command that only a shell understands. keepalived starts programs itself, without a shell.
     ShellSyntax = "shell-syntax",

@@ -57,7 +57,11 @@ pub(super) fn is_of_vrrp(purpose: &str) -> bool {
 pub(super) fn check(config: &Config, placed: &PlacedCommand, host: &dyn Host) -> Judged {
     let command = &placed.command;
     let user = command.user.as_ref().or(config.global.script_user.as_ref());
-    if let Some(finding) = user.and_then(|user| unknown_user(user, placed, host)) {
+    let lacking = match user {
+        Some(user) => unknown_user(user, placed, host),
+        None => nobody_named(config, placed, host),
+    };
+    if let Some(finding) = lacking {
         return refused(finding);
     }
     let Some(path) = find(&command.program, host) else {
@@ -103,25 +107,44 @@ fn consequence(placed: &PlacedCommand) -> &'static str {
 
 fn unknown_user(user: &ScriptUser, placed: &PlacedCommand, host: &dyn Host) -> Option<Finding> {
     let group = user.group.as_ref().filter(|name| !host.has_group(name));
-    let what = if !host.has_user(&user.name) {
-        format!("user {}", quote(&user.name))
-    } else {
+    let what = if host.has_user(&user.name) {
         format!("group {}", quote(group?))
-    };
-    let consequence = match placed.purpose.as_str() {
-        "script" => "keepalived removes this script and runs the instance as if untracked",
-        "misc_path" => "keepalived removes this check",
-        _ => "keepalived does not run this",
+    } else {
+        format!("user {}", quote(&user.name))
     };
     let message = format!("this host has no {what}, who is to run this command");
     Some(Finding {
         diagnostic: Diagnostic::warning(Code::NoSuchUser, message)
-            .at(placed.span, consequence)
+            .at(placed.span, removed(placed))
             .help(
                 "create it, or name another one: USER [GROUP] behind the command, or 'script_user'",
             ),
         keepalived_complains: true,
     })
+}
+
+/// With `enable_script_security` somebody must be named, or there be keepalived's own user.
+fn nobody_named(config: &Config, placed: &PlacedCommand, host: &dyn Host) -> Option<Finding> {
+    let is_lacking = config.global.script_security && !host.has_user(DEFAULT_USER);
+    let message = format!(
+        "nobody is named to run this command: with 'enable_script_security' that is user \
+         '{DEFAULT_USER}', whom this host does not have"
+    );
+    is_lacking.then(|| Finding {
+        diagnostic: Diagnostic::warning(Code::NoSuchUser, message)
+            .at(placed.span, removed(placed))
+            .help("create that user, or name another one by 'script_user USER' in global_defs"),
+        keepalived_complains: true,
+    })
+}
+
+/// What keepalived makes of a command that nobody can run.
+fn removed(placed: &PlacedCommand) -> &'static str {
+    match placed.purpose.as_str() {
+        "script" => "keepalived removes this script and runs the instance as if untracked",
+        "misc_path" => "keepalived removes this check",
+        _ => "keepalived does not run this",
+    }
 }
 
 fn missing(placed: &PlacedCommand) -> Finding {

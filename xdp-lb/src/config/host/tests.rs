@@ -87,6 +87,8 @@ impl Made {
     }
 }
 
+const SECURED: &str = "enable_script_security\n    script_user root";
+
 const INSTANCE: &str = "vrrp_instance A {\n    interface eth0\n    virtual_router_id 51\n    \
                         virtual_ipaddress {\n        10.0.0.1/32\n    }\n}\n";
 
@@ -149,7 +151,7 @@ fn a_safe_script_is_no_more_than_a_note_that_nothing_keeps_it_so() {
     let host = Made::usual();
     let text = tracking("", "/bin/true");
     assert_eq!(codes(&text, &host), [Code::ScriptSecurity]);
-    let text = tracking("enable_script_security", "/bin/true");
+    let text = tracking(SECURED, "/bin/true");
     assert_eq!(codes(&text, &host), []);
     let alone = |purpose| Case {
         purpose,
@@ -181,7 +183,7 @@ fn a_missing_program_disables_a_tracked_script() {
 
 #[test]
 fn a_name_is_looked_up_and_the_path_is_told() {
-    let text = tracking("enable_script_security", "killall -0 nginx");
+    let text = tracking(SECURED, "killall -0 nginx");
     let message = "'killall' is /bin/killall here: a name without '/' is looked up in PATH";
     assert_eq!(
         found(&text, &Made::usual()),
@@ -218,7 +220,7 @@ fn words_of_the_shell_are_run_by_a_shell() {
 #[test]
 fn operators_of_a_shell_do_nothing_without_one() {
     let host = Made::usual();
-    let global = "enable_script_security";
+    let global = SECURED;
     let text = tracking(global, "/bin/true || exit 1");
     let message = "'||' is handed to '/bin/true' as an argument: commands are run without a shell";
     assert_eq!(
@@ -262,7 +264,7 @@ fn what_cannot_be_run_is_told() {
         ("/etc/good.sh", None),
     ];
     for (path, expected) in cases {
-        let found = found(&tracking("enable_script_security", path), &host);
+        let found = found(&tracking(SECURED, path), &host);
         let said: Vec<_> = found
             .iter()
             .map(|(code, said, _)| (*code, said.as_str()))
@@ -297,7 +299,7 @@ fn the_part_of_a_path_that_others_can_write_is_named() {
         ("/bin/link", Some("'/etc/own.sh' belongs to user 33")),
     ];
     for (path, part) in cases {
-        let found = found(&tracking("enable_script_security", path), &host);
+        let found = found(&tracking(SECURED, path), &host);
         let part = part.map(|part| {
             let message = format!("'{path}' runs as root and others can change it: {part}");
             (Code::CommandUnsafe, message, true)
@@ -322,10 +324,8 @@ fn the_part_of_a_path_that_others_can_write_is_named() {
     );
     assert_eq!(other, [], "it does not run as root");
     host.users.push("keepalived_script");
-    assert_eq!(
-        found(&tracking("enable_script_security", "/open/a.sh"), &host),
-        []
-    );
+    let nobody_named = tracking("enable_script_security", "/open/a.sh");
+    assert_eq!(found(&nobody_named, &host), [], "nor does this");
 }
 
 #[test]
@@ -333,6 +333,21 @@ fn a_user_that_does_not_exist_is_told_once_per_command() {
     let found = found(&tracking("script_user nginx", "/bin/true"), &Made::usual());
     let message = "this host has no user 'nginx', who is to run this command";
     assert_eq!(found, [(Code::NoSuchUser, message.to_owned(), true)]);
+}
+
+#[test]
+fn somebody_must_be_named_where_security_is_asked_for() {
+    let mut host = Made::usual();
+    let text = tracking("enable_script_security", "/bin/true");
+    let [(Code::NoSuchUser, message, true)] = &found(&text, &host)[..] else {
+        panic!("{:?}", found(&text, &host));
+    };
+    assert!(
+        message.contains("user 'keepalived_script', whom this host does not have"),
+        "{message}"
+    );
+    host.users.push("keepalived_script");
+    assert_eq!(found(&text, &host), []);
 }
 
 #[test]
