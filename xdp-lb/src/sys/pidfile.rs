@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Why the file cannot be this daemon's.
@@ -47,22 +47,25 @@ impl PidFile {
         };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.mode(0o644).open(path).map_err(failed)?;
-        let mut pid = String::new();
-        file.read_to_string(&mut pid).map_err(failed)?;
-        let pid = pid.trim().to_owned();
-        let running = || Error::Running {
-            path: path.to_owned(),
-            pid: pid.clone(),
-        };
-        match file.try_lock() {
-            Ok(()) if is_keepalived(&pid) => Err(running()),
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                file,
-            }),
-            Err(TryLockError::WouldBlock) => Err(running()),
-            Err(TryLockError::Error(error)) => Err(failed(error)),
+        options.mode(0o644);
+        loop {
+            let mut file = options.open(path).map_err(failed)?;
+            let mut pid = String::new();
+            file.read_to_string(&mut pid).map_err(failed)?;
+            let pid = pid.trim().to_owned();
+            let is_locked = match file.try_lock() {
+                Ok(()) => false,
+                Err(TryLockError::WouldBlock) => true,
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            };
+            let path = path.to_owned();
+            if is_locked || is_keepalived(&pid) {
+                return Err(Error::Running { path, pid });
+            }
+            // Otherwise a daemon that ended removed it between our open and our lock.
+            if is_same_file(&file, &path) {
+                return Ok(Self { path, file });
+            }
         }
     }
 
@@ -83,6 +86,12 @@ impl Drop for PidFile {
         // Gone or not: the lock is what counts, and it goes with the process.
         drop(fs::remove_file(&self.path));
     }
+}
+
+fn is_same_file(file: &File, path: &Path) -> bool {
+    let named = fs::metadata(path);
+    matches!((file.metadata(), named), (Ok(ours), Ok(named)) if
+        (ours.dev(), ours.ino()) == (named.dev(), named.ino()))
 }
 
 /// Whether another process of this number is a keepalived.

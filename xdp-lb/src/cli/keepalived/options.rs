@@ -157,8 +157,15 @@ pub(super) struct Elsewhere {
     /// Nothing is recorded
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub(super) perf: Option<String>,
-    /// `XDP_LB_LOG` says what is logged
-    #[arg(long, value_name = "OPTIONS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    /// Another variable of the environment does that.
+    #[arg(
+        long,
+        value_name = "OPTIONS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        help = "XDP_LB_LOG says what is logged"
+    )]
     pub(super) debug: Option<String>,
     /// There is nothing to switch off
     #[arg(long)]
