@@ -1,8 +1,8 @@
 //! keepalived.conf: from a file to what it means.
 //!
 //! ```text
-//! file ─► source ─► lexer ─► expand ─► parser ─► ast ─► lower ─► model::Config
-//!                                       └── keywords ───┘  └──► diagnostic
+//! file ─► source ─► lexer ─► expand ─► parser ─► ast ─► lower ─► model::Config ─► support
+//!                                       └── keywords ───┘  └──► diagnostic ◄───────┘
 //! ```
 //!
 //! In: the path of a file ([`load`]) or its bytes ([`parse`]). Out: a [`Loaded`], a configuration in
@@ -21,6 +21,7 @@ mod parser;
 pub mod places;
 pub mod print;
 pub mod source;
+pub mod support;
 
 use std::path::{Path, PathBuf};
 
@@ -69,6 +70,20 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
 
 /// Reads a configuration from its bytes; messages call it `name`. Total on any bytes.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Loaded, Diagnostics> {
+    read(name, bytes, support::check)
+}
+
+/// The same, and also configurations that this version understands and cannot run.
+pub fn understand(name: &str, bytes: &[u8]) -> Result<Loaded, Diagnostics> {
+    read(name, bytes, |_, _, _| {})
+}
+
+/// `judge` has the last word on what was understood.
+fn read(
+    name: &str,
+    bytes: &[u8],
+    judge: impl FnOnce(&Config, &Places, &mut Collector),
+) -> Result<Loaded, Diagnostics> {
     let mut sources = Sources::default();
     let file = sources.add(name, bytes);
     let mut diagnostics = Collector::default();
@@ -76,6 +91,7 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Loaded, Diagnostics> {
     let tokens = expand::expand(tokens, &mut diagnostics);
     let tree = parser::parse(tokens, &sources, &mut diagnostics);
     let (config, places) = lower::lower(&tree, &sources, &mut diagnostics);
+    judge(&config, &places, &mut diagnostics);
     let diagnostics = Diagnostics::new(sources, diagnostics);
     if diagnostics.has_errors() {
         Err(diagnostics)

@@ -71,7 +71,7 @@ pub(super) const URL: &[Keyword] = &[
     many("regex", "PATTERN", NotYet, "The page must match"),
     maybe("regex_no_match", "BOOLEAN", NotYet, "The page must not match"),
     many("regex_options", "OPTION…", NotYet, "Options of the pattern"),
-    one("regex_stack", "START MAX", NotYet, "Memory of the matcher"),
+    line("regex_stack", 2, 2, "START MAX", NotYet, "Memory of the matcher"),
     one("regex_min_offset", "NUMBER", NotYet, "Where matches may start"),
     one("regex_max_offset", "NUMBER", NotYet, "Where matches must have started"),
     maybe("tls_compliant", "BOOLEAN", NotYet, "Expect an orderly end of TLS connections"),
@@ -100,7 +100,7 @@ pub(super) const DNS: &[Keyword] = with_common![
 #[rustfmt::skip] // a table: one row per line
 pub(super) const UDP: &[Keyword] = with_common![
     many("payload", "HEX", NotYet, "What to send"),
-    many("require_reply", "HEX", NotYet, "What must come back"),
+    many("require_reply", "[HEX]", NotYet, "What must come back").optional(),
     one("min_reply_length", "BYTES", NotYet, "Shortest answer"),
     one("max_reply_length", "BYTES", NotYet, "Longest answer"),
 ];

@@ -4,7 +4,7 @@ use super::Scope::{
     BfdInstance, GlobalDefs, Lines, Ssl, TrackFile, TrackProcess, VirtualServer, VrrpInstance,
     VrrpScript, VrrpSyncGroup, XdpLb,
 };
-use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Rejected, Supported};
+use super::Status::{NotNeeded, NotRun, NotYet, NotYetNoticeable, Rejected, Supported};
 use super::{Keyword, Status, block, flag, line, many, maybe, named, one, script, vrrp};
 
 const SCHEDULING: Status =
@@ -26,7 +26,7 @@ pub(super) const ROOT: &[Keyword] = &[
     vrrp::root("vrrp_track_file", TrackFile, "Old name of track_file"),
     vrrp::root("vrrp_track_process", TrackProcess, "A process that is tracked"),
     vrrp::root("bfd_instance", BfdInstance, "A BFD session"),
-    vrrp::root("virtual_server_group", Lines, "Addresses that share a pool"),
+    named("virtual_server_group", 1, 1, "NAME", Lines, NotRun("virtual servers by group are not balanced yet: write a 'virtual_server ADDRESS PORT' for each address and port"), "Addresses that share a pool"),
     vrrp::root("track_group", Lines, "Instances that are reported together"),
     block("garp_group", Lines, NotYet, "Delays of gratuitous ARP per interface"),
     block("static_ipaddress", Lines, NotYet, "Addresses that stay"),

@@ -4,12 +4,13 @@ use super::Scope::{
     BfdCheck, DnsCheck, FileCheck, HttpGet, MiscCheck, PingCheck, RealServer, SmtpCheck, TcpCheck,
     UdpCheck,
 };
-use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Rejected, Supported};
+use super::Status::{NotNeeded, NotRun, NotYet, NotYetNoticeable, Rejected, Supported};
 use super::{Keyword, Status, block, flag, line, maybe, named, one, script};
 
-const CHECKER: Status = Rejected(
+const CHECKER: Status = NotRun(
     "of the checkers only TCP_CHECK works in this version; without this one the server would count as up for ever: use TCP_CHECK",
 );
+const NO_BFD: Status = Rejected("there are no BFD sessions in this version; without this check the server would count as up for ever: use TCP_CHECK");
 const KEPT_OUT: Status =
     NotYetNoticeable("a server that fails is taken out of the pool instead of given weight 0");
 const STARTS_UP: Status =
@@ -34,7 +35,7 @@ pub(super) const VIRTUAL_SERVER: &[Keyword] = &[
     one("weight", "0-2147483647", Supported, "Weight of real servers that set none; default 1"),
     line("sorry_server", 1, 2, "ADDRESS [PORT]", NotYetNoticeable("clients get no server at all once every real server is down"), "Takes over when no real server is left"),
     flag("sorry_server_inhibit", NotYet, "inhibit_on_failure for the sorry server"),
-    maybe("sorry_server_lvs_method", "DR|NAT|TUN", NotYet, "lb_kind of the sorry server"),
+    line("sorry_server_lvs_method", 0, usize::MAX, "DR|NAT|TUN", NotYet, "lb_kind of the sorry server"),
     one("quorum", "NUMBER", NotYet, "Weight that must be up"),
     one("hysteresis", "NUMBER", NotYet, "Margin around the quorum"),
     script("quorum_up", NotYet, "Command when the quorum is gained"),
@@ -79,11 +80,12 @@ pub(super) const REAL_SERVER: &[Keyword] = &[
     block("UDP_CHECK", UdpCheck, CHECKER, "Up while it answers a datagram"),
     block("PING_CHECK", PingCheck, CHECKER, "Up while it answers ICMP echo"),
     block("FILE_CHECK", FileCheck, CHECKER, "Up or weighted by the number in a file"),
-    block("BFD_CHECK", BfdCheck, CHECKER, "Up while the BFD session is"),
+    block("BFD_CHECK", BfdCheck, NO_BFD, "Up while the BFD session is"),
     flag("inhibit_on_failure", KEPT_OUT, "Weight 0 instead of removal"),
     maybe("alpha", "BOOLEAN", STARTS_UP, "Starts as down"),
     one("uthreshold", "NUMBER", UNLIMITED, "Most connections"),
     one("lthreshold", "NUMBER", NotYet, "Below this it takes connections again"),
+    one("slow_start", "SECONDS", NotYetNoticeable("a server that comes up gets its full share at once"), "Time to grow to the full weight; keepalived does not know it"),
     script("notify_up", NotYet, "Command when it goes up"),
     script("notify_down", NotYet, "Command when it goes down"),
     maybe("smtp_alert", "BOOLEAN", NotYet, "Mail when it goes up or down"),

@@ -10,9 +10,7 @@ mod command;
 mod context;
 mod global;
 mod ours;
-mod real_server;
 mod service;
-mod settings;
 mod value;
 mod vrrp;
 

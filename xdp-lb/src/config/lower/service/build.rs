@@ -1,0 +1,453 @@
+//! From what was read of a `virtual_server` to a service, with keepalived's defaults filled in.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::draft::{Draft, SorryDraft};
+use super::frontend::Head;
+use super::real_server::{self, Ports, Surroundings};
+use super::{Defaults, Group, settings};
+use crate::config::diagnostic::{Code, Diagnostic, quote};
+use crate::config::lower::context::Context;
+use crate::config::model::{
+    Family, Forwarding, Frontend, GroupMember, Hashing, Persistence, Protocol, Quorum, RealServer,
+    Scheduler, ServiceGroup, ServiceKey, SorryServer, VirtualServer,
+};
+use crate::config::places::{ServerPlaces, ServicePlaces};
+use crate::config::source::Span;
+use crate::config::support;
+
+const IGNORED: &str = "ignored, as keepalived does";
+
+impl Draft {
+    /// `None` for a service that is ignored.
+    pub(super) fn build(
+        mut self,
+        context: &mut Context<'_>,
+        groups: &mut BTreeMap<String, Group>,
+        defaults: Defaults,
+    ) -> Option<(VirtualServer, ServicePlaces)> {
+        let group = match &self.head {
+            Head::Group(name) => Some(resolve(context, groups, name, self.places.head)?),
+            Head::Endpoint(..) | Head::Mark(_) => None,
+        };
+        let protocol = self.actual_protocol(context);
+        let scheduler = self.actual_scheduler(context);
+        let forwarding = self.actual_forwarding(context);
+        let family = self.actual_family(context, group.as_deref());
+        let ports = self.ports(group.as_deref());
+        let servers = self.servers(context, defaults, forwarding, (ports, family));
+        let (real_servers, places): (Vec<_>, Vec<_>) = servers.into_iter().unzip();
+        if real_servers.is_empty() {
+            context.push(
+                Diagnostic::warning(
+                    Code::Empty,
+                    "this virtual server has no real server: it is ignored, as keepalived does",
+                )
+                .at(self.places.head, "packets to it are not balanced"),
+            );
+            return None;
+        }
+        self.places.real_servers = places;
+        let frontend = match (&self.head, group) {
+            (Head::Endpoint(vip, port), _) => Frontend::Endpoint(ServiceKey {
+                vip: *vip,
+                port: *port,
+                protocol,
+            }),
+            (_, Some(group)) => Frontend::Group { group, protocol },
+            (Head::Mark(mark), None) => Frontend::Mark {
+                mark: *mark,
+                family: family.unwrap_or_else(|| family_of(&real_servers)),
+            },
+            (Head::Group(_), None) => return None,
+        };
+        let service = VirtualServer {
+            persistence: self.persistence(context, &frontend),
+            one_packet: self.one_packet(context, &frontend),
+            quorum: self.quorum(context, &real_servers),
+            sorry_server: self.sorry_server(context, forwarding, (ports, family)),
+            frontend,
+            scheduler,
+            forwarding,
+            omega: self.omega,
+            ha_suspend: self.ha_suspend,
+            smtp_alert: self.smtp_alert.or(defaults.smtp_alert).unwrap_or(false),
+            real_servers,
+        };
+        Some((service, self.places))
+    }
+
+    fn actual_protocol(&self, context: &mut Context<'_>) -> Protocol {
+        let marked = matches!(self.head, Head::Mark(_));
+        match (self.protocol, self.places.protocol) {
+            (_, Some(place)) if marked => {
+                context.push(
+                    Diagnostic::warning(
+                        Code::Conflict,
+                        "a service by firewall mark takes every protocol: this line has no effect, as in keepalived",
+                    )
+                    .at(place, "remove it, and let the firewall mark that protocol only"),
+                );
+            }
+            (None, _) if !marked => {
+                context.push(
+                    Diagnostic::warning(
+                        Code::DefaultUsed,
+                        "this virtual server has no 'protocol': UDP is used, as keepalived does",
+                    )
+                    .at(self.places.head, "balances UDP")
+                    .help("add 'protocol TCP' or 'protocol UDP'"),
+                );
+            }
+            _ => {}
+        }
+        self.protocol.unwrap_or(Protocol::Udp)
+    }
+
+    fn actual_scheduler(&self, context: &mut Context<'_>) -> Scheduler {
+        let default = Scheduler::WeightedLeastConnections;
+        // What cannot run is refused as a whole by `support`, and that says it all.
+        if self.scheduler.is_none() && support::runs_scheduler(default) {
+            context.push(
+                Diagnostic::warning(
+                    Code::DefaultUsed,
+                    "this virtual server has no 'lb_algo': wlc is used, as keepalived does",
+                )
+                .at(self.places.head, "new connections go to the least loaded server")
+                .help("add 'lb_algo wlc', or the scheduler that you want"),
+            );
+        }
+        let [fallback, port, third] = self.flags;
+        let hashing = Hashing { port, fallback };
+        let scheduler = match self.scheduler.unwrap_or(default) {
+            Scheduler::SourceHash(_) => Scheduler::SourceHash(hashing),
+            Scheduler::Maglev(_) => Scheduler::Maglev(hashing),
+            other => {
+                self.useless_flag(context, other);
+                return other;
+            }
+        };
+        if third {
+            self.useless_flag(context, scheduler);
+        }
+        scheduler
+    }
+
+    fn useless_flag(&self, context: &mut Context<'_>, scheduler: Scheduler) {
+        if let Some(place) = self.flag_place {
+            context.push(
+                Diagnostic::warning(
+                    Code::Conflict,
+                    format!("the flag means nothing to the scheduler '{}'", scheduler.name()),
+                )
+                .at(place, "without effect, as in keepalived"),
+            );
+        }
+    }
+
+    fn actual_forwarding(&self, context: &mut Context<'_>) -> Forwarding {
+        // As for the scheduler.
+        if self.forwarding.is_none() && support::runs_forwarding(Forwarding::Nat) {
+            context.push(
+                Diagnostic::warning(
+                    Code::DefaultUsed,
+                    "this virtual server has no 'lb_kind': NAT is used, as keepalived does; NAT is not DR",
+                )
+                .at(self.places.head, "real servers must answer through this director")
+                .help("add 'lb_kind NAT' if that is meant, else 'lb_kind DR'"),
+            );
+        }
+        self.forwarding.unwrap_or(Forwarding::Nat)
+    }
+
+    /// The one that servers must be of, as far as one is known.
+    fn actual_family(
+        &self,
+        context: &mut Context<'_>,
+        group: Option<&ServiceGroup>,
+    ) -> Option<Family> {
+        let asked = self.ip_family;
+        match &self.head {
+            Head::Endpoint(ip, _) => {
+                let family = Family::of(*ip);
+                if let Some((_, place)) = asked.filter(|(asked, _)| *asked != family) {
+                    context.push(
+                        Diagnostic::warning(
+                            Code::Conflict,
+                            format!("'ip_family' is not that of {ip}, which is {family}"),
+                        )
+                        .at(place, IGNORED),
+                    );
+                }
+                Some(family)
+            }
+            Head::Mark(_) => {
+                let plain = |server: &&real_server::Draft| {
+                    let forwarding = server.forwarding().or(self.forwarding);
+                    !forwarding.is_some_and(Forwarding::crosses_families)
+                };
+                let granularity = self.granularity.map(|(_, family, _)| family);
+                let asked = asked.map(|(family, _)| family).or(granularity);
+                let first = || self.real_servers.iter().find(plain);
+                asked.or_else(|| first().map(|server| Family::of(server.ip())))
+            }
+            Head::Group(_) => {
+                let mut families = group?.members.iter().filter_map(|member| match member {
+                    GroupMember::Addresses { first, .. } => Some(Family::of(*first)),
+                    GroupMember::Mark { family, .. } => *family,
+                });
+                let family = families.next()?;
+                families.all(|other| other == family).then_some(family)
+            }
+        }
+    }
+
+    fn ports(&self, group: Option<&ServiceGroup>) -> Ports {
+        match (&self.head, group) {
+            (Head::Endpoint(_, port), _) => Ports::One(*port),
+            (Head::Mark(_), _) => Ports::Marked,
+            (Head::Group(_), group) => {
+                let members = group.into_iter().flat_map(|group| &group.members);
+                let mut ports = members.filter_map(|member| match member {
+                    GroupMember::Addresses { port, .. } => Some(*port),
+                    GroupMember::Mark { .. } => None,
+                });
+                match ports.next() {
+                    None => Ports::Marked,
+                    Some(port) if ports.all(|other| other == port) => Ports::One(port),
+                    Some(_) => Ports::Several,
+                }
+            }
+        }
+    }
+
+    /// Real servers with unique addresses.
+    fn servers(
+        &mut self,
+        context: &mut Context<'_>,
+        defaults: Defaults,
+        forwarding: Forwarding,
+        (ports, family): (Ports, Option<Family>),
+    ) -> Vec<(RealServer, ServerPlaces)> {
+        let drafts = std::mem::take(&mut self.real_servers);
+        let around = Surroundings {
+            ports,
+            family,
+            forwarding,
+            weight: self.weight,
+            timers: self.timers.or(defaults.timers),
+            host: self.host.as_deref(),
+            inhibit_on_failure: self.inhibit_on_failure,
+            smtp_alert: defaults.smtp_alert,
+        };
+        let mut heads = BTreeMap::new();
+        let mut servers = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            let Some((server, place)) = draft.build(context, around) else {
+                continue;
+            };
+            let head = place.head;
+            if let Some(first) = heads.get(&server.address) {
+                let address = named(server.address);
+                context.push(
+                    Diagnostic::warning(
+                        Code::Duplicate,
+                        format!("the real server {address} stands twice in this service"),
+                    )
+                    .at(head, "the second is removed, as keepalived does")
+                    .at(*first, "defined here first"),
+                );
+                continue;
+            }
+            heads.insert(server.address, head);
+            servers.push((server, place));
+        }
+        servers
+    }
+
+    fn persistence(&self, context: &mut Context<'_>, frontend: &Frontend) -> Option<Persistence> {
+        let (family, any_port) = match frontend {
+            Frontend::Endpoint(key) => (Some(Family::of(key.vip)), key.port == 0),
+            Frontend::Mark { family, .. } => (Some(*family), false),
+            Frontend::Group { group, .. } => (None, group.members.iter().any(takes_every_port)),
+        };
+        let timeout = match (self.persistence_timeout, self.granularity) {
+            (Some(timeout), _) => timeout,
+            (None, Some((_, _, span))) => {
+                context.push(persistent_by_granularity(span));
+                settings::BARE_PERSISTENCE
+            }
+            (None, None) if any_port => {
+                context.push(
+                    Diagnostic::warning(
+                        Code::DefaultUsed,
+                        "a service on every port is persistent: 360 s is used, as keepalived does",
+                    )
+                    .at(self.places.head, "has no port and no 'persistence_timeout'")
+                    .help("add a port, or 'persistence_timeout SECONDS'"),
+                );
+                settings::BARE_PERSISTENCE
+            }
+            (None, None) => return None,
+        };
+        let whole = family.unwrap_or(Family::V6).bits();
+        Some(Persistence {
+            timeout,
+            prefix_len: self.granularity.map_or(whole, |(length, _, _)| length),
+        })
+    }
+
+    fn one_packet(&self, context: &mut Context<'_>, frontend: &Frontend) -> bool {
+        let Some(place) = self.ops else {
+            return false;
+        };
+        let protocol = match frontend {
+            Frontend::Endpoint(key) => key.protocol,
+            Frontend::Group { protocol, .. } => *protocol,
+            Frontend::Mark { .. } => Protocol::Udp,
+        };
+        let udp = protocol == Protocol::Udp;
+        if !udp {
+            context.push(
+                Diagnostic::warning(
+                    Code::Conflict,
+                    format!("'ops' is for UDP only, and this service is {}", protocol.name()),
+                )
+                .at(place, IGNORED),
+            );
+        }
+        udp
+    }
+
+    fn quorum(&mut self, context: &mut Context<'_>, servers: &[RealServer]) -> Quorum {
+        let total: u64 = servers.iter().map(|server| u64::from(server.weight)).sum();
+        let total = u32::try_from(total).unwrap_or(u32::MAX);
+        let asked = self.quorum.weight.unwrap_or(1);
+        let weight = asked.min(total);
+        if let Some(place) = self.places.quorum.filter(|_| asked > total && total > 0) {
+            context.push(
+                Diagnostic::warning(
+                    Code::Conflict,
+                    format!("'quorum {asked}' can never be reached: {total} is used, as keepalived does"),
+                )
+                .at(place, format!("the real servers weigh {total} together")),
+            );
+        }
+        let margin = self.quorum.hysteresis.unwrap_or(0);
+        let hysteresis = margin.min(weight.saturating_sub(1));
+        if let Some(place) = self.quorum.hysteresis_place.filter(|_| margin > hysteresis) {
+            context.push(
+                Diagnostic::warning(
+                    Code::Conflict,
+                    format!("'hysteresis {margin}' is not below the quorum of {weight}: {hysteresis} is used, as keepalived does"),
+                )
+                .at(place, "the quorum would never be lost"),
+            );
+        }
+        Quorum {
+            weight,
+            hysteresis,
+            up: self.quorum.up.take(),
+            down: self.quorum.down.take(),
+        }
+    }
+
+    fn sorry_server(
+        &self,
+        context: &mut Context<'_>,
+        default: Forwarding,
+        (ports, family): (Ports, Option<Family>),
+    ) -> Option<SorryServer> {
+        let SorryDraft {
+            address,
+            forwarding,
+            inhibit,
+            more,
+        } = self.sorry;
+        let (Some((ip, port)), Some(place)) = (address, self.places.sorry_server) else {
+            if let Some(more) = more.filter(|_| self.places.sorry_server.is_none()) {
+                context.push(
+                    Diagnostic::warning(Code::Conflict, "there is no 'sorry_server'")
+                        .at(more, IGNORED),
+                );
+            }
+            return None;
+        };
+        let forwarding = forwarding.unwrap_or(default);
+        if !real_server::fits(family, ip, forwarding) {
+            context.push(real_server::other_family(ip, "sorry server", place));
+            return None;
+        }
+        let own = port.filter(|port| *port != 0);
+        let port = match (ports, own) {
+            (Ports::One(port), None) => port,
+            (Ports::One(port), Some(own)) if own != port && !forwarding.changes_ports() => {
+                context.push(real_server::other_port(place, forwarding, own, port));
+                port
+            }
+            (Ports::One(_) | Ports::Several, Some(own)) => own,
+            (Ports::Marked, _) | (Ports::Several, None) => 0,
+        };
+        Some(SorryServer {
+            address: SocketAddr::new(ip, port),
+            forwarding,
+            inhibit,
+        })
+    }
+}
+
+/// The group `name`; `None` after a complaint.
+fn resolve(
+    context: &mut Context<'_>,
+    groups: &mut BTreeMap<String, Group>,
+    name: &str,
+    place: Span,
+) -> Option<Arc<ServiceGroup>> {
+    let Some(group) = groups.get_mut(name) else {
+        context.push(
+            Diagnostic::warning(
+                Code::MissingBlock,
+                format!("there is no virtual_server_group {}", quote(name)),
+            )
+            .at(place, "this virtual server is ignored, as keepalived does")
+            .help(format!("add 'virtual_server_group {name} {{ … }}' with its addresses")),
+        );
+        return None;
+    };
+    group.used = true;
+    group.model.clone()
+}
+
+fn persistent_by_granularity(place: Span) -> Diagnostic {
+    Diagnostic::warning(
+        Code::DefaultUsed,
+        "'persistence_granularity' alone turns persistence on, for 360 s, as with keepalived",
+    )
+    .at(place, "no valid 'persistence_timeout' stands beside it")
+    .help("add 'persistence_timeout SECONDS', or remove the line")
+}
+
+const fn takes_every_port(member: &GroupMember) -> bool {
+    match member {
+        GroupMember::Addresses { port, .. } => *port == 0,
+        GroupMember::Mark { .. } => false,
+    }
+}
+
+/// The family of servers that are all reached by tunnels, if they have one.
+fn family_of(servers: &[RealServer]) -> Family {
+    let v6 = servers.iter().all(|server| server.address.is_ipv6());
+    if v6 { Family::V6 } else { Family::V4 }
+}
+
+/// An address without a port that it does not have.
+pub(super) fn named(address: SocketAddr) -> String {
+    if address.port() == 0 {
+        let ip: IpAddr = address.ip();
+        ip.to_string()
+    } else {
+        address.to_string()
+    }
+}
