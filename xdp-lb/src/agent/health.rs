@@ -174,7 +174,10 @@ mod tests {
             move |probe: Probe| {
                 let dead = format!("192.168.1.{}:80", dead.load(Ordering::SeqCst));
                 async move {
-                    if probe.target().is_some_and(|target| target.to_string() == dead) {
+                    if probe
+                        .target()
+                        .is_some_and(|target| target.to_string() == dead)
+                    {
                         Outcome::Failed(Failure::Refused)
                     } else {
                         Outcome::Passed

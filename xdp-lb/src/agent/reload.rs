@@ -61,12 +61,7 @@ fn services(old: &[VirtualServer], new: &[VirtualServer], lines: &mut Vec<String
     lines.extend(gone.keys().map(|key| format!("{key} removed")));
 }
 
-fn service_changes(
-    key: &str,
-    old: &VirtualServer,
-    new: &VirtualServer,
-    lines: &mut Vec<String>,
-) {
+fn service_changes(key: &str, old: &VirtualServer, new: &VirtualServer, lines: &mut Vec<String>) {
     let VirtualServer {
         frontend,
         scheduler,
@@ -111,12 +106,7 @@ fn service_changes(
     lines.extend(removed);
 }
 
-fn server_changes(
-    key: &str,
-    old: &RealServer,
-    new: &RealServer,
-    lines: &mut Vec<String>,
-) {
+fn server_changes(key: &str, old: &RealServer, new: &RealServer, lines: &mut Vec<String>) {
     let RealServer {
         address,
         weight,

@@ -47,11 +47,11 @@ pub struct InstancePlaces {
 pub struct ServicePlaces {
     /// Its keyword and values.
     pub head: Span,
-    /// The line of `lb_algo`, if there is one.
+    /// The values of `lb_algo`, if there is one.
     pub scheduler: Option<Span>,
-    /// The line of `lb_kind`, if there is one.
+    /// The values of `lb_kind`, if there is one.
     pub forwarding: Option<Span>,
-    /// The line of `protocol`, if there is one.
+    /// The values of `protocol`, if there is one.
     pub protocol: Option<Span>,
     /// The line of `quorum`, if there is one.
     pub quorum: Option<Span>,
@@ -66,7 +66,7 @@ pub struct ServicePlaces {
 pub struct ServerPlaces {
     /// Its keyword and values.
     pub head: Span,
-    /// The line of `lvs_method`, if there is one.
+    /// The values of `lvs_method`, if there is one.
     pub forwarding: Option<Span>,
     /// The keyword of each of its checks.
     pub checks: Vec<Span>,

@@ -158,7 +158,10 @@ fn own_forwarding(forwarding: Forwarding, place: &ServerPlaces, diagnostics: &mu
     diagnostics.push(
         Diagnostic::error(
             Code::NotSupported,
-            format!("'{}' forwarding does not exist in this version yet", forwarding.name()),
+            format!(
+                "'{}' forwarding does not exist in this version yet",
+                forwarding.name()
+            ),
         )
         .at(span, "only DR works in this version")
         .help(NEEDS_OF_DR),
@@ -197,7 +200,10 @@ fn tables(config: &Config, places: &Places, diagnostics: &mut Collector) {
         };
         diagnostics.push(
             Diagnostic::error(Code::NotSupported, format!("more than {most} {what}"))
-                .at(place.head, "one director cannot hold this one and those behind it as well")
+                .at(
+                    place.head,
+                    "one director cannot hold this one and those behind it as well",
+                )
                 .help("share the services between several directors"),
         );
         return;

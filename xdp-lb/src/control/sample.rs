@@ -10,8 +10,8 @@ use xdp_lb_common::service::Stats;
 
 use super::snapshot::{Snapshot, SnapshotInputs};
 use crate::config::model::{
-    Config, Forwarding, Frontend, InitialState, Persistence, Protocol, RealServer, Scheduler, ServiceKey,
-    VirtualAddress, VirtualServer, VrrpInstance,
+    Config, Forwarding, Frontend, InitialState, Persistence, Protocol, RealServer, Scheduler,
+    ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
 };
 use crate::dataplane::{AttachedMode, Counters, Fill, ServerCounters};
 use crate::plan::desired::{Desired, Reach, Server, Service};
@@ -271,7 +271,9 @@ fn add_server(parts: &mut Parts, key: ServiceKey, address: &str, weight: u32) {
     };
     parts.network.reach.insert(address.ip(), reach);
     let mut configured = parts.config.virtual_servers.iter_mut();
-    let configured = configured.find(|service| service.key() == Some(key)).unwrap();
+    let configured = configured
+        .find(|service| service.key() == Some(key))
+        .unwrap();
     configured.real_servers.push(RealServer {
         weight,
         ..RealServer::new(address, Forwarding::DirectRouting)

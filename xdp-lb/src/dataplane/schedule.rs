@@ -107,9 +107,7 @@ impl Schedule {
                 self.last = self.last_in(list, cursor);
                 rr(&candidates, self.last)
             }
-            Walk::Weighted => {
-                wrr(&candidates, self.current_weight(list, &candidates, cursor))
-            }
+            Walk::Weighted => wrr(&candidates, self.current_weight(list, &candidates, cursor)),
         };
         self.scheduler = Some(scheduler);
         self.list = list.to_vec();
@@ -220,7 +218,9 @@ mod tests {
         assert_eq!(picks(&tables, &mut cursor, 6), [2, 1, 1, 2, 1, 1]);
         assert!(schedule.update(scheduler, &list, cursor).unwrap().is_none());
         let tables = schedule
-            .update(scheduler, &[entry(2, 1), entry(1, 3)], cursor).unwrap().unwrap();
+            .update(scheduler, &[entry(2, 1), entry(1, 3)], cursor)
+            .unwrap()
+            .unwrap();
         // The last pick was made at weight 2: the list is walked again from there.
         assert_eq!(picks(&tables, &mut cursor, 4), [1, 2, 1, 1]);
     }
@@ -231,15 +231,21 @@ mod tests {
         let mut cursor = 0;
         let all = [entry(3, 1), entry(2, 1), entry(1, 1)];
         let tables = schedule
-            .update(Scheduler::RoundRobin, &all, cursor).unwrap().unwrap();
+            .update(Scheduler::RoundRobin, &all, cursor)
+            .unwrap()
+            .unwrap();
         assert_eq!(picks(&tables, &mut cursor, 2), [3, 2]);
         let without_two = [entry(3, 1), entry(1, 1)];
         let tables = schedule
-            .update(Scheduler::RoundRobin, &without_two, cursor).unwrap().unwrap();
+            .update(Scheduler::RoundRobin, &without_two, cursor)
+            .unwrap()
+            .unwrap();
         assert_eq!(picks(&tables, &mut cursor, 3), [1, 3, 1]);
         let back = [entry(2, 1), entry(3, 1), entry(1, 1)];
         let tables = schedule
-            .update(Scheduler::RoundRobin, &back, cursor).unwrap().unwrap();
+            .update(Scheduler::RoundRobin, &back, cursor)
+            .unwrap()
+            .unwrap();
         assert_eq!(picks(&tables, &mut cursor, 3), [2, 3, 1]);
     }
 
@@ -275,7 +281,10 @@ mod tests {
     #[test]
     fn an_empty_list_yields_empty_tables() {
         let mut schedule = Schedule::default();
-        let tables = schedule.update(Scheduler::RoundRobin, &[], 7).unwrap().unwrap();
+        let tables = schedule
+            .update(Scheduler::RoundRobin, &[], 7)
+            .unwrap()
+            .unwrap();
         assert_eq!(
             tables,
             Tables {

@@ -54,7 +54,9 @@ pub fn default_interfaces(config: &Config, network: &Network) -> BTreeSet<String
 
 /// The addresses whose MACs must be known.
 pub fn real_server_addresses(config: &Config) -> BTreeSet<IpAddr> {
-    let servers = config.services().flat_map(|(_, service)| &service.real_servers);
+    let servers = config
+        .services()
+        .flat_map(|(_, service)| &service.real_servers);
     servers.map(|server| server.address.ip()).collect()
 }
 

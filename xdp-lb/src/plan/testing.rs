@@ -10,8 +10,8 @@ use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
 use super::installed::Installed;
 use super::table::{Link, Network};
 use crate::config::model::{
-    Config, Forwarding, Frontend, InitialState, Protocol, RealServer, Scheduler, ServiceKey, VirtualAddress,
-    VirtualServer, VrrpInstance,
+    Config, Forwarding, Frontend, InitialState, Protocol, RealServer, Scheduler, ServiceKey,
+    VirtualAddress, VirtualServer, VrrpInstance,
 };
 use crate::health::testing::check_of;
 

@@ -73,11 +73,7 @@ mod tests {
     use super::*;
 
     fn probe(target: SocketAddr) -> Connection {
-        Connection {
-            target,
-            source: None,
-            connect_timeout: Duration::from_secs(5),
-        }
+        Connection::to(target, Duration::from_secs(5))
     }
 
     #[tokio::test]

@@ -10,7 +10,9 @@ use super::{Keyword, Status, block, flag, line, maybe, named, one, script};
 const CHECKER: Status = NotRun(
     "of the checkers only TCP_CHECK works in this version; without this one the server would count as up for ever: use TCP_CHECK",
 );
-const NO_BFD: Status = Rejected("there are no BFD sessions in this version; without this check the server would count as up for ever: use TCP_CHECK");
+const NO_BFD: Status = Rejected(
+    "there are no BFD sessions in this version; without this check the server would count as up for ever: use TCP_CHECK",
+);
 const KEPT_OUT: Status =
     NotYetNoticeable("a server that fails is taken out of the pool instead of given weight 0");
 const STARTS_UP: Status =

@@ -1,9 +1,11 @@
 //! The whole way from text to meaning.
 
+mod checkers;
 mod goldens;
 mod meaning;
 mod properties;
 mod seeds;
+mod services;
 
 use super::diagnostic::Code;
 use super::{Diagnostics, Loaded, Severity, parse};

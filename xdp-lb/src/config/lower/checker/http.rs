@@ -215,7 +215,10 @@ fn statuses(
     statement: &Statement,
     word: &Word,
 ) -> Option<RangeInclusive<u16>> {
-    let (first, last) = word.text.split_once('-').unwrap_or((&word.text, &word.text));
+    let (first, last) = word
+        .text
+        .split_once('-')
+        .unwrap_or((&word.text, &word.text));
     let status = |text: &str| {
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         let status = text.parse().ok().filter(|status| STATUSES.contains(status));
@@ -253,11 +256,7 @@ fn regex(context: &mut Context<'_>, statement: &Statement) -> Option<String> {
     Some(word.text.clone())
 }
 
-fn option(
-    context: &mut Context<'_>,
-    statement: &Statement,
-    word: &Word,
-) -> Option<&'static str> {
+fn option(context: &mut Context<'_>, statement: &Statement, word: &Word) -> Option<&'static str> {
     let mut known = Pattern::OPTIONS.into_iter();
     let found = known.find(|option| *option == word.text);
     let expected = "an option of PCRE2, such as caseless or multiline";

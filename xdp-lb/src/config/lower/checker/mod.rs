@@ -1,8 +1,8 @@
 //! Health checkers: what they share here, what each has of its own in the modules below.
 
 mod connection;
-mod http;
 mod hex;
+mod http;
 mod other;
 mod timers;
 
@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 
 use connection::ConnectionDraft;
 pub(super) use http::ssl;
-pub(super) use timers::{Level, Timers};
 use timers::{Defaults, Timing};
+pub(super) use timers::{Level, Timers};
 
 use super::context::Context;
 use super::value::Tail;
@@ -225,7 +225,14 @@ impl Draft {
             server: inherited.address,
             timeout: timing.connect_timeout,
         };
-        let probe = probe(context, self.kind, self.connection, place, &timing, inherited)?;
+        let probe = probe(
+            context,
+            self.kind,
+            self.connection,
+            place,
+            &timing,
+            inherited,
+        )?;
         Some(Check {
             probe,
             delay_loop: timing.delay_loop,

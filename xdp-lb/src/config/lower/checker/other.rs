@@ -198,11 +198,7 @@ impl UdpDraft {
     }
 }
 
-fn bytes(
-    context: &mut Context<'_>,
-    statement: &Statement,
-    wild: bool,
-) -> Option<Vec<MaskedByte>> {
+fn bytes(context: &mut Context<'_>, statement: &Statement, wild: bool) -> Option<Vec<MaskedByte>> {
     let found = hex::bytes(&statement.values, wild);
     let word = statement.values.first()?;
     let expected = if wild {

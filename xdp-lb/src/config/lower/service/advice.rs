@@ -42,7 +42,10 @@ pub(super) fn check(context: &mut Context<'_>, config: &Config, places: &Places)
                         check.delay_loop.as_secs_f64()
                     ),
                 )
-                .at(place, "'connect_timeout' is longer than 'delay_loop', which begins behind it")
+                .at(
+                    place,
+                    "'connect_timeout' is longer than 'delay_loop', which begins behind it",
+                )
                 .help("lower 'connect_timeout'"),
             );
         }
@@ -86,7 +89,10 @@ fn virtual_address(
             Code::Suspicious,
             format!("{ip} is the address of a real server and of a virtual one"),
         )
-        .at(place.head, format!("packets to it are those of line {line}"))
+        .at(
+            place.head,
+            format!("packets to it are those of line {line}"),
+        )
         .at(vip, "balanced here")
         .help("give the real server its own address; the virtual one belongs to the director"),
     );

@@ -115,7 +115,10 @@ impl Draft {
                     Code::DefaultUsed,
                     "this virtual server has no 'lb_algo': wlc is used, as keepalived does",
                 )
-                .at(self.places.head, "new connections go to the least loaded server")
+                .at(
+                    self.places.head,
+                    "new connections go to the least loaded server",
+                )
                 .help("add 'lb_algo wlc', or the scheduler that you want"),
             );
         }
@@ -140,7 +143,10 @@ impl Draft {
             context.push(
                 Diagnostic::warning(
                     Code::Conflict,
-                    format!("the flag means nothing to the scheduler '{}'", scheduler.name()),
+                    format!(
+                        "the flag means nothing to the scheduler '{}'",
+                        scheduler.name()
+                    ),
                 )
                 .at(place, "without effect, as in keepalived"),
             );
@@ -313,7 +319,10 @@ impl Draft {
             context.push(
                 Diagnostic::warning(
                     Code::Conflict,
-                    format!("'ops' is for UDP only, and this service is {}", protocol.name()),
+                    format!(
+                        "'ops' is for UDP only, and this service is {}",
+                        protocol.name()
+                    ),
                 )
                 .at(place, IGNORED),
             );
@@ -330,7 +339,9 @@ impl Draft {
             context.push(
                 Diagnostic::warning(
                     Code::Conflict,
-                    format!("'quorum {asked}' can never be reached: {total} is used, as keepalived does"),
+                    format!(
+                        "'quorum {asked}' can never be reached: {total} is used, as keepalived does"
+                    ),
                 )
                 .at(place, format!("the real servers weigh {total} together")),
             );
@@ -412,7 +423,9 @@ fn resolve(
                 format!("there is no virtual_server_group {}", quote(name)),
             )
             .at(place, "this virtual server is ignored, as keepalived does")
-            .help(format!("add 'virtual_server_group {name} {{ … }}' with its addresses")),
+            .help(format!(
+                "add 'virtual_server_group {name} {{ … }}' with its addresses"
+            )),
         );
         return None;
     };

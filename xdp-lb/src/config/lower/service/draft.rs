@@ -128,7 +128,7 @@ impl Draft {
         name: &str,
         statement: &Statement,
     ) -> bool {
-        let place = Some(statement.head());
+        let place = Some(value_place(statement));
         match name {
             "lb_algo" | "lvs_sched" => {
                 self.scheduler = settings::scheduler(context, statement).or(self.scheduler);
@@ -155,18 +155,13 @@ impl Draft {
                 let placed = length.map(|(length, family)| (length, family, statement.head()));
                 self.granularity = placed.or(self.granularity);
             }
-            "ops" => self.ops = place,
+            "ops" => self.ops = Some(statement.head()),
             _ => return false,
         }
         true
     }
 
-    fn take_pool(
-        &mut self,
-        context: &mut Context<'_>,
-        name: &str,
-        statement: &Statement,
-    ) -> bool {
+    fn take_pool(&mut self, context: &mut Context<'_>, name: &str, statement: &Statement) -> bool {
         match name {
             "real_server" => {
                 let server = real_server::Draft::read(context, statement);
@@ -226,12 +221,7 @@ impl Draft {
     }
 
     /// Flags of the scheduler. Those with a scheduler in their name must follow it.
-    fn take_flags(
-        &mut self,
-        context: &mut Context<'_>,
-        name: &str,
-        statement: &Statement,
-    ) -> bool {
+    fn take_flags(&mut self, context: &mut Context<'_>, name: &str, statement: &Statement) -> bool {
         let (at, named) = match name {
             "flag-1" => (0, false),
             "flag-2" => (1, false),
@@ -255,6 +245,14 @@ impl Draft {
             self.flag_place = Some(statement.head());
         }
         true
+    }
+}
+
+/// The values of a statement.
+pub(super) fn value_place(statement: &Statement) -> Span {
+    match (statement.values.first(), statement.values.last()) {
+        (Some(first), Some(last)) => first.span.to(last.span),
+        _ => statement.keyword.span,
     }
 }
 

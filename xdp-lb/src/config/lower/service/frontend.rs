@@ -24,7 +24,11 @@ pub(super) fn head(context: &mut Context<'_>, block: &Statement) -> Option<Head>
         ("fwmark", Some(mark)) => fwmark(context, block, mark).map(Head::Mark),
         ("group", Some(name)) => Some(Head::Group(name.text.clone())),
         ("fwmark" | "group", None) => {
-            let expected = if first.text == "group" { "a name" } else { "a mark" };
+            let expected = if first.text == "group" {
+                "a name"
+            } else {
+                "a mark"
+            };
             context.push(
                 Diagnostic::error(
                     Code::MissingValue,
@@ -48,11 +52,7 @@ pub(super) fn head(context: &mut Context<'_>, block: &Statement) -> Option<Head>
 }
 
 /// A mark; `None` when the block or line is skipped for it.
-pub(super) fn fwmark(
-    context: &mut Context<'_>,
-    statement: &Statement,
-    word: &Word,
-) -> Option<u32> {
+pub(super) fn fwmark(context: &mut Context<'_>, statement: &Statement, word: &Word) -> Option<u32> {
     let digits = word.text.bytes().all(|byte| byte.is_ascii_digit());
     let mark = word.text.parse().ok().filter(|_| digits);
     mark.or_else(|| {

@@ -157,9 +157,8 @@ mod tests {
             ("foo", None),
         ];
         for (text, expected) in cases {
-            let expected = expected.map(|(first, last): (&str, &str)| {
-                (first.parse().unwrap(), last.parse().unwrap())
-            });
+            let expected = expected
+                .map(|(first, last): (&str, &str)| (first.parse().unwrap(), last.parse().unwrap()));
             assert_eq!(addresses(text), expected, "{text}");
         }
     }

@@ -3,14 +3,14 @@
 //! Blocks are read as they come and built at the end: a group may stand behind the services that use
 //! it.
 
+mod advice;
+mod build;
 mod draft;
 mod frontend;
-mod settings;
-mod real_server;
 mod group;
-mod build;
 mod overlap;
-mod advice;
+mod real_server;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -86,9 +86,15 @@ impl Services {
             context.push(
                 Diagnostic::warning(
                     Code::Duplicate,
-                    format!("the virtual_server_group {} is defined twice", quote(&name.text)),
+                    format!(
+                        "the virtual_server_group {} is defined twice",
+                        quote(&name.text)
+                    ),
                 )
-                .at(block.head(), format!("ignored: the one on line {line} counts"))
+                .at(
+                    block.head(),
+                    format!("ignored: the one on line {line} counts"),
+                )
                 .at(first.head, "defined here first")
                 .help("put all addresses into one block, or give this one its own name"),
             );
@@ -137,12 +143,7 @@ impl Services {
 
 impl Heads {
     /// Whether no service before had this frontend; if one had, says so.
-    fn are_new(
-        &mut self,
-        context: &mut Context<'_>,
-        frontend: &Frontend,
-        head: Span,
-    ) -> bool {
+    fn are_new(&mut self, context: &mut Context<'_>, frontend: &Frontend, head: Span) -> bool {
         let earlier = match frontend {
             Frontend::Endpoint(key) => self.endpoints.insert(*key, head),
             Frontend::Mark { .. } | Frontend::Group { .. } => {

@@ -135,7 +135,8 @@ impl Draft {
             "weight" => self.weight = weight(context, statement).or(self.weight),
             "lvs_method" => {
                 let forwarding = settings::forwarding(context, statement);
-                let placed = forwarding.map(|forwarding| (forwarding, statement.head()));
+                let placed =
+                    forwarding.map(|forwarding| (forwarding, draft::value_place(statement)));
                 self.forwarding = placed.or(self.forwarding);
             }
             "uthreshold" => self.upper = number(context).or(self.upper),
@@ -213,12 +214,7 @@ impl Draft {
         Some((server, places))
     }
 
-    fn actual_port(
-        &self,
-        context: &mut Context<'_>,
-        ports: Ports,
-        forwarding: Forwarding,
-    ) -> u16 {
+    fn actual_port(&self, context: &mut Context<'_>, ports: Ports, forwarding: Forwarding) -> u16 {
         match (ports, self.port) {
             (Ports::One(port), None) => port,
             (Ports::One(port), Some(own)) if own == port || forwarding.changes_ports() => own,

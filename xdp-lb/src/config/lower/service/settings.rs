@@ -51,7 +51,10 @@ pub(super) fn forwarding(context: &mut Context<'_>, statement: &Statement) -> Op
     let (name, forwarding) = match word.text.to_ascii_uppercase().as_str() {
         "DR" => ("DR", Forwarding::DirectRouting),
         "NAT" => ("NAT", Forwarding::Nat),
-        "TUN" => ("TUN", Forwarding::Tunnel(tunnel(context, statement, options)?)),
+        "TUN" => (
+            "TUN",
+            Forwarding::Tunnel(tunnel(context, statement, options)?),
+        ),
         _ => return context.refuse(statement, word, "DR, NAT or TUN", IGNORED),
     };
     case_matters(context, word, name, "would use NAT");
@@ -120,7 +123,12 @@ fn tunnel(context: &mut Context<'_>, statement: &Statement, options: &[Word]) ->
 fn bad_tunnel(context: &mut Context<'_>, statement: &Statement, word: &Word) -> Option<Tunnel> {
     let expected =
         "'TUN', 'TUN type gue port PORT [nocsum|csum|remcsum]' or 'TUN type gre [nocsum|csum]'";
-    context.refuse(statement, word, expected, "the line is ignored, as keepalived does")
+    context.refuse(
+        statement,
+        word,
+        expected,
+        "the line is ignored, as keepalived does",
+    )
 }
 
 /// A word that is right but for its case, which keepalived minds.
