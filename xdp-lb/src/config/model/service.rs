@@ -156,7 +156,8 @@ pub enum GroupMember {
 pub struct Persistence {
     /// Life of an idle template, whole seconds, 1 s to 31 days.
     pub timeout: Duration,
-    /// Prefix length that clients are grouped by, by default that of a whole address.
+    /// Prefix length that clients are grouped by, by default that of a whole address: 32 or 128. In a
+    /// group of both families 128 is a whole address of either.
     pub prefix_len: u8,
 }
 

@@ -1,6 +1,7 @@
 //! Virtual services and their real servers.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use super::{Writer, checker, seconds, word};
 use crate::config::model::{
@@ -182,9 +183,7 @@ fn print_sorry_server(writer: &mut Writer, sorry: &SorryServer) {
         forwarding,
         inhibit,
     } = sorry;
-    let (ip, port) = (address.ip(), address.port());
-    let port = (port != 0).then(|| format!(" {port}")).unwrap_or_default();
-    writer.line(format_args!("sorry_server {ip}{port}"));
+    writer.line(format_args!("sorry_server {}", endpoint(*address)));
     writer.line(format_args!(
         "sorry_server_lvs_method {}",
         forwarding_words(*forwarding)
@@ -205,9 +204,7 @@ fn print_server(writer: &mut Writer, server: &RealServer, log_all: bool) {
         smtp_alert,
         checks,
     } = server;
-    let port = address.port();
-    let port = (port != 0).then(|| format!(" {port}")).unwrap_or_default();
-    let head = format!("real_server {}{port}", address.ip());
+    let head = format!("real_server {}", endpoint(*address));
     writer.block(&head, |writer| {
         writer.line(format_args!("weight {weight}"));
         writer.line(format_args!("lvs_method {}", forwarding_words(*forwarding)));
@@ -224,4 +221,12 @@ fn print_server(writer: &mut Writer, server: &RealServer, log_all: bool) {
             checker::print(writer, check, log_all);
         }
     });
+}
+
+/// `ADDRESS [PORT]`.
+fn endpoint(address: SocketAddr) -> String {
+    match (address.ip(), address.port()) {
+        (ip, 0) => ip.to_string(),
+        (ip, port) => format!("{ip} {port}"),
+    }
 }

@@ -167,17 +167,14 @@ fn switches_are_inherited_and_can_be_taken_back() {
 #[test]
 fn pages_are_asked_for_as_the_nearest_block_says() {
     let url = "path /a\nstatus_code 200 301-302 404-400 99 abc\ndigest 0123456789abcdef0123456789ABCDEF\nregex \"a b\"\nregex_options caseless foo\nregex_no_match\nregex_min_offset 5";
+    let expected = [[Code::BadValue; 4].as_slice(), &[Code::Empty]].concat();
     let (service, diagnostics) = service(
         "virtualhost outer",
         &format!(
             "HTTP_GET {{\nhttp_protocol 1.0c\nfast_recovery\nurl {{\n{url}\n}}\nurl {{\npath /b\nvirtualhost own\n}}\nurl {{\n}}\n}}"
         ),
     );
-    use Code::{BadValue, Empty};
-    assert_eq!(
-        warnings(&diagnostics),
-        [BadValue, BadValue, BadValue, BadValue, Empty]
-    );
+    assert_eq!(warnings(&diagnostics), expected);
     let Probe::Http(http) = &service.real_servers[0].checks[0].probe else {
         panic!("{service:?}");
     };

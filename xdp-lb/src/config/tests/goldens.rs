@@ -357,7 +357,7 @@ error[not-supported]: '$VIP=10.0.0.1' is a definition, which this version cannot
     lb_kind DR
     protocol TCP
     sorry_server 10.0.0.9 80
-    quorum 2
+    quorum 1
     real_server 10.0.0.2 80 {
     }
 }

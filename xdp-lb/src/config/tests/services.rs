@@ -539,7 +539,7 @@ fn a_group_is_addresses_ranges_networks_and_marks() {
 fn addresses_that_two_services_take_are_noticed() {
     let service = |head: &str| {
         format!(
-            "virtual_server {head} {{\nlb_algo rr\nlb_kind DR\nprotocol TCP\nreal_server 10.9.0.1 80 {{\n}}\n}}\n"
+            "virtual_server {head} {{\nlb_algo rr\nlb_kind DR\nprotocol TCP\nreal_server 10.9.0.1 {{\n}}\n}}\n"
         )
     };
     let group = "virtual_server_group web {\n10.0.0.1-20 80\nfwmark 5\n10.0.0.9 81\n}\n";

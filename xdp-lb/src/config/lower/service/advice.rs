@@ -44,9 +44,9 @@ pub(super) fn check(context: &mut Context<'_>, config: &Config, places: &Places)
                 )
                 .at(
                     place,
-                    "'connect_timeout' is longer than 'delay_loop', which begins behind it",
+                    "'connect_timeout' is longer than 'delay_loop', which begins when it is over",
                 )
-                .help("lower 'connect_timeout'"),
+                .help("set 'connect_timeout' to less than 'delay_loop'"),
             );
         }
     }

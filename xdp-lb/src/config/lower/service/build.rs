@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::draft::{Draft, SorryDraft};
+use super::draft::Draft;
 use super::frontend::Head;
 use super::real_server::{self, Ports, Surroundings};
 use super::{Defaults, Group, settings};
 use crate::config::diagnostic::{Code, Diagnostic, quote};
 use crate::config::lower::context::Context;
 use crate::config::model::{
-    Family, Forwarding, Frontend, GroupMember, Hashing, Persistence, Protocol, Quorum, RealServer,
-    Scheduler, ServiceGroup, ServiceKey, SorryServer, VirtualServer,
+    Family, Forwarding, Frontend, GroupMember, Hashing, Persistence, Protocol, RealServer,
+    Scheduler, ServiceGroup, ServiceKey, VirtualServer,
 };
 use crate::config::places::{ServerPlaces, ServicePlaces};
 use crate::config::source::Span;
@@ -64,7 +64,7 @@ impl Draft {
             (Head::Group(_), None) => return None,
         };
         let service = VirtualServer {
-            persistence: self.persistence(context, &frontend),
+            persistence: self.persistence(context, &frontend, family),
             one_packet: self.one_packet(context, &frontend),
             quorum: self.quorum(context, &real_servers),
             sorry_server: self.sorry_server(context, forwarding, (ports, family)),
@@ -273,11 +273,16 @@ impl Draft {
         servers
     }
 
-    fn persistence(&self, context: &mut Context<'_>, frontend: &Frontend) -> Option<Persistence> {
+    fn persistence(
+        &self,
+        context: &mut Context<'_>,
+        frontend: &Frontend,
+        family: Option<Family>,
+    ) -> Option<Persistence> {
         let (family, any_port) = match frontend {
             Frontend::Endpoint(key) => (Some(Family::of(key.vip)), key.port == 0),
             Frontend::Mark { family, .. } => (Some(*family), false),
-            Frontend::Group { group, .. } => (None, group.members.iter().any(takes_every_port)),
+            Frontend::Group { group, .. } => (family, group.members.iter().any(takes_every_port)),
         };
         let timeout = match (self.persistence_timeout, self.granularity) {
             (Some(timeout), _) => timeout,
@@ -328,84 +333,6 @@ impl Draft {
             );
         }
         udp
-    }
-
-    fn quorum(&mut self, context: &mut Context<'_>, servers: &[RealServer]) -> Quorum {
-        let total: u64 = servers.iter().map(|server| u64::from(server.weight)).sum();
-        let total = u32::try_from(total).unwrap_or(u32::MAX);
-        let asked = self.quorum.weight.unwrap_or(1);
-        let weight = asked.min(total);
-        if let Some(place) = self.places.quorum.filter(|_| asked > total && total > 0) {
-            context.push(
-                Diagnostic::warning(
-                    Code::Conflict,
-                    format!(
-                        "'quorum {asked}' can never be reached: {total} is used, as keepalived does"
-                    ),
-                )
-                .at(place, format!("the real servers weigh {total} together")),
-            );
-        }
-        let margin = self.quorum.hysteresis.unwrap_or(0);
-        let hysteresis = margin.min(weight.saturating_sub(1));
-        if let Some(place) = self.quorum.hysteresis_place.filter(|_| margin > hysteresis) {
-            context.push(
-                Diagnostic::warning(
-                    Code::Conflict,
-                    format!("'hysteresis {margin}' is not below the quorum of {weight}: {hysteresis} is used, as keepalived does"),
-                )
-                .at(place, "the quorum would never be lost"),
-            );
-        }
-        Quorum {
-            weight,
-            hysteresis,
-            up: self.quorum.up.take(),
-            down: self.quorum.down.take(),
-        }
-    }
-
-    fn sorry_server(
-        &self,
-        context: &mut Context<'_>,
-        default: Forwarding,
-        (ports, family): (Ports, Option<Family>),
-    ) -> Option<SorryServer> {
-        let SorryDraft {
-            address,
-            forwarding,
-            inhibit,
-            more,
-        } = self.sorry;
-        let (Some((ip, port)), Some(place)) = (address, self.places.sorry_server) else {
-            if let Some(more) = more.filter(|_| self.places.sorry_server.is_none()) {
-                context.push(
-                    Diagnostic::warning(Code::Conflict, "there is no 'sorry_server'")
-                        .at(more, IGNORED),
-                );
-            }
-            return None;
-        };
-        let forwarding = forwarding.unwrap_or(default);
-        if !real_server::fits(family, ip, forwarding) {
-            context.push(real_server::other_family(ip, "sorry server", place));
-            return None;
-        }
-        let own = port.filter(|port| *port != 0);
-        let port = match (ports, own) {
-            (Ports::One(port), None) => port,
-            (Ports::One(port), Some(own)) if own != port && !forwarding.changes_ports() => {
-                context.push(real_server::other_port(place, forwarding, own, port));
-                port
-            }
-            (Ports::One(_) | Ports::Several, Some(own)) => own,
-            (Ports::Marked, _) | (Ports::Several, None) => 0,
-        };
-        Some(SorryServer {
-            address: SocketAddr::new(ip, port),
-            forwarding,
-            inhibit,
-        })
     }
 }
 

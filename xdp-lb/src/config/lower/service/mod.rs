@@ -9,6 +9,7 @@ mod draft;
 mod frontend;
 mod group;
 mod overlap;
+mod quorum;
 mod real_server;
 mod settings;
 

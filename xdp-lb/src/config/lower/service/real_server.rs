@@ -1,6 +1,6 @@
 //! `real_server`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ impl Draft {
     /// `None` when keepalived skips the server.
     pub(super) fn read(context: &mut Context<'_>, block: &Statement) -> Option<Self> {
         let endpoint = endpoint(context, block, "real_server");
-        let (ip, port) = endpoint.unwrap_or((IpAddr::from([0; 4]), None));
+        let (ip, port) = endpoint.unwrap_or((IpAddr::V4(Ipv4Addr::UNSPECIFIED), None));
         let mut draft = Self {
             ip,
             port: port.filter(|port| *port != 0),
