@@ -56,9 +56,9 @@ fn wrong_numbers_have_keepalived_s_effect() {
         ("delay_loop 9s", 9.0, 1, Some(1)),
         ("delay_loop 0", 60.0, 1, Some(1)),
         ("delay_loop x", 60.0, 1, Some(1)),
-        ("weight abc", 60.0, 0, Some(1)),
+        ("weight abc", 60.0, 1, Some(1)),
         ("weight -3", 60.0, 1, Some(1)),
-        ("weight 7x", 60.0, 7, Some(1)),
+        ("weight 7x", 60.0, 1, Some(1)),
         ("retry 0", 60.0, 1, Some(1)),
     ];
     for (line, delay_loop, weight, retry) in cases {
@@ -67,10 +67,7 @@ fn wrong_numbers_have_keepalived_s_effect() {
         assert_eq!(server.weight, weight, "{line}");
         assert_eq!(server.checks[0].delay_loop, seconds(delay_loop), "{line}");
         assert_eq!(Some(server.checks[0].retry), retry, "{line}");
-        let mut codes = warnings(&diagnostics);
-        // A weight of 0 has something to be said about it as well.
-        codes.retain(|code| *code != Code::Suspicious);
-        assert_eq!(codes, [Code::BadValue], "{line}");
+        assert_eq!(warnings(&diagnostics), [Code::BadValue], "{line}");
     }
 }
 
@@ -310,4 +307,21 @@ fn a_source_of_the_other_family_is_ignored() {
         (None, 9, Some("eth7"))
     );
     assert_eq!(codes, [Code::Conflict]);
+}
+
+#[test]
+fn whole_numbers_with_something_behind_them_are_ignored() {
+    let lines = [
+        "retry 3x",
+        "fwmark 7x",
+        "connect_port 81x",
+        "bind_port 80x",
+        "nb_get_retry 4x",
+    ];
+    let (plain, _) = check("TCP_CHECK {\n}");
+    for line in lines {
+        let (check, codes) = check(&format!("TCP_CHECK {{\n{line}\n}}"));
+        assert_eq!(check, plain, "{line}");
+        assert!(codes.contains(&Code::BadValue), "{line}");
+    }
 }

@@ -58,7 +58,7 @@ impl ConnectionDraft {
                 self.interface = word.and_then(|word| context.device(word));
             }
             "fwmark" => {
-                let mark = context.number(statement, 0..=u32::MAX, Tail::Dropped, IGNORED);
+                let mark = context.number(statement, 0..=u32::MAX, Tail::Refused, IGNORED);
                 self.mark = mark.or(self.mark);
             }
             _ => return false,
@@ -132,6 +132,6 @@ impl ConnectionDraft {
 }
 
 fn port(context: &mut Context<'_>, statement: &Statement) -> Option<u16> {
-    let number = context.number(statement, 1..=65_535, Tail::Dropped, IGNORED);
+    let number = context.number(statement, 1..=65_535, Tail::Refused, IGNORED);
     number.and_then(|number| u16::try_from(number).ok())
 }

@@ -197,7 +197,7 @@ impl Draft {
             .help("write 'retry'")
             .suggest(span, "retry"),
         );
-        let number = context.number(statement, 0..=u32::MAX, Tail::Dropped, IGNORED);
+        let number = context.number(statement, 0..=u32::MAX, Tail::Refused, IGNORED);
         self.timers.set_retry(number);
         true
     }

@@ -244,7 +244,7 @@ impl MiscDraft {
             }
             "misc_timeout" => {
                 let range = Duration::from_micros(1)..=LONGEST_RUN;
-                let timeout = context.seconds(statement, range, Tail::Dropped, IGNORED);
+                let timeout = context.seconds(statement, range, Tail::Refused, IGNORED);
                 self.timeout = timeout.or(self.timeout);
             }
             "misc_dynamic" => self.dynamic = true,

@@ -107,11 +107,12 @@ impl Timers {
             }
             "warmup" => self.warmup = seconds(FROM_ZERO).or(self.warmup),
             "retry" => {
-                let (least, tail) = match level {
-                    Level::Server => (1, Tail::Refused),
-                    Level::Checker => (0, Tail::Dropped),
+                let least = match level {
+                    Level::Server => 1,
+                    Level::Checker => 0,
                 };
-                let number = context.number(statement, least..=u32::MAX, tail, IGNORED);
+                let range = least..=u32::MAX;
+                let number = context.number(statement, range, Tail::Refused, IGNORED);
                 self.set_retry(number);
             }
             "alpha" => self.alpha = context.boolean(statement).or(self.alpha),

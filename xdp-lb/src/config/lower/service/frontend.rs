@@ -21,7 +21,7 @@ pub(super) enum Head {
 pub(super) fn head(context: &mut Context<'_>, block: &Statement) -> Option<Head> {
     let first = block.values.first()?;
     match (first.text.as_str(), block.values.get(1)) {
-        ("fwmark", Some(mark)) => fwmark(context, block, mark).map(Head::Mark),
+        ("fwmark", Some(mark)) => fwmark(context, mark, "virtual server").map(Head::Mark),
         ("group", Some(name)) => Some(Head::Group(name.text.clone())),
         ("fwmark" | "group", None) => {
             let expected = if first.text == "group" {
@@ -51,13 +51,22 @@ pub(super) fn head(context: &mut Context<'_>, block: &Statement) -> Option<Head>
     }
 }
 
-/// A mark; `None` when the block or line is skipped for it.
-pub(super) fn fwmark(context: &mut Context<'_>, statement: &Statement, word: &Word) -> Option<u32> {
+/// A mark; `None` when the line or virtual server (`what`) is skipped for it.
+pub(super) fn fwmark(context: &mut Context<'_>, word: &Word, what: &str) -> Option<u32> {
     let digits = word.text.bytes().all(|byte| byte.is_ascii_digit());
     let mark = word.text.parse().ok().filter(|_| digits);
     mark.or_else(|| {
-        let expected = "a mark from 0 to 4294967295";
-        context.refuse(statement, word, expected, "skipped, as keepalived does")
+        context.push(
+            Diagnostic::warning(
+                Code::BadValue,
+                format!(
+                    "{} is not a mark: this {what} is skipped, as keepalived does",
+                    quote(&word.text)
+                ),
+            )
+            .at(word.span, "expected a mark from 0 to 4294967295"),
+        );
+        None
     })
 }
 

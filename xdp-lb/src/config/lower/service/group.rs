@@ -54,7 +54,16 @@ fn member(context: &mut Context<'_>, line: &Statement) -> Option<GroupMember> {
         None => 0,
         Some(word) => {
             let port = word.text.parse().ok().filter(|port| *port != 0);
-            port.or_else(|| context.refuse(line, word, "a port from 1 to 65535", SKIPPED))?
+            port.or_else(|| {
+                context.push(
+                    Diagnostic::warning(
+                        Code::BadValue,
+                        format!("{} is not a port: the line is {SKIPPED}", quote(&word.text)),
+                    )
+                    .at(word.span, "expected a port from 1 to 65535"),
+                );
+                None
+            })?
         }
     };
     if let (Some(extra), Some(last)) = (line.values.get(1), line.values.last()) {
@@ -89,7 +98,7 @@ fn mark(context: &mut Context<'_>, line: &Statement) -> Option<GroupMember> {
         );
         return None;
     };
-    let mark = frontend::fwmark(context, line, word)?;
+    let mark = frontend::fwmark(context, word, "line")?;
     let family = match line.values.get(1) {
         None => None,
         Some(word) => match word.text.as_str() {

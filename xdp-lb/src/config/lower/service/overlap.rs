@@ -106,17 +106,17 @@ fn overlap(context: &mut Context<'_>, claim: Claim, earlier: Claim) {
         (earlier, claim)
     };
     let what = match claim.what {
-        What::Mark(mark) => format!("packets with mark {mark}"),
+        What::Mark(mark) => format!("mark {mark}"),
         What::Port(protocol, port) => {
             let protocol = protocol.name();
             let ip = claim.first.map(|ip| ip.to_string()).unwrap_or_default();
-            format!("{protocol} packets to {ip} port {port}")
+            format!("{ip} port {port} ({protocol})")
         }
     };
     let whose = if first.service == second.service {
-        "stand twice in this group"
+        "stands twice in this group"
     } else {
-        "belong to two virtual servers"
+        "belongs to two virtual servers"
     };
     let line = context.line(first.place);
     context.push(

@@ -299,7 +299,7 @@ pub(super) fn other_port(place: Span, forwarding: Forwarding, own: u16, port: u1
 
 /// `weight`.
 pub(super) fn weight(context: &mut Context<'_>, statement: &Statement) -> Option<u32> {
-    context.number(statement, WEIGHTS, Tail::Dropped, IGNORED)
+    context.number(statement, WEIGHTS, Tail::Refused, IGNORED)
 }
 
 /// `virtualhost`.

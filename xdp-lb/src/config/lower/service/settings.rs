@@ -23,7 +23,8 @@ pub(super) fn scheduler(context: &mut Context<'_>, statement: &Statement) -> Opt
     let Some(scheduler) = Scheduler::from_name(&word.text.to_ascii_lowercase()) else {
         let expected =
             "rr, wrr, lc, wlc, sh, mh, dh, sed, nq, lblc, lblcr, fo, ovf or twos, in lower case";
-        return context.refuse(statement, word, expected, IGNORED);
+        let instead = "ignored, as keepalived does, which uses wlc when there is no other";
+        return context.refuse(statement, word, expected, instead);
     };
     case_matters(context, word, scheduler.name(), "would use wlc");
     Some(scheduler)
@@ -55,7 +56,10 @@ pub(super) fn forwarding(context: &mut Context<'_>, statement: &Statement) -> Op
             "TUN",
             Forwarding::Tunnel(tunnel(context, statement, options)?),
         ),
-        _ => return context.refuse(statement, word, "DR, NAT or TUN", IGNORED),
+        _ => {
+            let instead = "ignored, as keepalived does, which uses NAT when there is no other";
+            return context.refuse(statement, word, "DR, NAT or TUN", instead);
+        }
     };
     case_matters(context, word, name, "would use NAT");
     if let Some(option) = options.first()
