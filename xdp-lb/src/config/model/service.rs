@@ -130,6 +130,18 @@ pub struct ServiceGroup {
     pub members: Vec<GroupMember>,
 }
 
+impl ServiceGroup {
+    /// The family of all members that have one, if they agree.
+    pub fn family(&self) -> Option<Family> {
+        let mut families = self.members.iter().filter_map(|member| match member {
+            GroupMember::Addresses { first, .. } => Some(Family::of(*first)),
+            GroupMember::Mark { family, .. } => *family,
+        });
+        let family = families.next()?;
+        families.all(|other| other == family).then_some(family)
+    }
+}
+
 /// A line of a `virtual_server_group`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupMember {
@@ -222,6 +234,17 @@ pub struct VirtualServer {
     pub smtp_alert: bool,
     /// `real_server` blocks, in the order of the file; at least one, addresses are unique.
     pub real_servers: Vec<RealServer>,
+}
+
+impl Frontend {
+    /// The family of its packets, unless they are of both.
+    pub fn family(&self) -> Option<Family> {
+        match self {
+            Self::Endpoint(key) => Some(Family::of(key.vip)),
+            Self::Mark { family, .. } => Some(*family),
+            Self::Group { group, .. } => group.family(),
+        }
+    }
 }
 
 impl VirtualServer {

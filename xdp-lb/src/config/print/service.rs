@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use super::{Writer, checker, seconds, word};
 use crate::config::model::{
-    Checksum, Config, Forwarding, Frontend, GroupMember, Hashing, Persistence, Quorum, RealServer,
-    Scheduler, ServiceGroup, SorryServer, Tunnel, VirtualServer,
+    Checksum, Config, Family, Forwarding, Frontend, GroupMember, Hashing, Persistence, Quorum,
+    RealServer, Scheduler, ServiceGroup, SorryServer, Tunnel, VirtualServer,
 };
 
 pub(super) fn print(writer: &mut Writer, config: &Config) {
@@ -145,12 +145,11 @@ fn print_persistence(writer: &mut Writer, persistence: Persistence, frontend: &F
         persistence.timeout.as_secs()
     ));
     let length = persistence.prefix_len;
-    let v4 = match frontend {
-        Frontend::Endpoint(key) => key.vip.is_ipv4(),
-        Frontend::Mark { family, .. } => *family == crate::config::model::Family::V4,
+    let v4 = match frontend.family() {
+        Some(family) => family == Family::V4,
         // The length of a whole address, whichever it is, is the default.
-        Frontend::Group { .. } if length == 128 => return,
-        Frontend::Group { .. } => length <= 32,
+        None if length == Family::V6.bits() => return,
+        None => length <= Family::V4.bits(),
     };
     if v4 {
         let mask = ipnet::Ipv4Net::new([0; 4].into(), length);

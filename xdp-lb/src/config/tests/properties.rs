@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::seeds::folder;
 use crate::config::diagnostic::Code;
 use crate::config::keywords::{Keyword, Scope, Status};
-use crate::config::model::{Config, Probe, VirtualServer};
+use crate::config::model::{Config, Family, Probe, VirtualServer};
 use crate::config::print::print;
 use crate::config::{Diagnostic, Diagnostics, Severity, parse, understand};
 
@@ -74,6 +74,12 @@ fn is_a_valid_service(service: &VirtualServer) {
     assert!(u64::from(service.quorum.weight) <= total);
     assert!(service.quorum.hysteresis < service.quorum.weight.max(1));
     assert!(!service.real_servers.is_empty());
+    let bits = service.frontend.family().unwrap_or(Family::V6).bits();
+    assert!(
+        service
+            .persistence
+            .is_none_or(|persistence| persistence.prefix_len <= bits)
+    );
     let mut addresses = BTreeSet::new();
     for server in &service.real_servers {
         assert!(addresses.insert(server.address));

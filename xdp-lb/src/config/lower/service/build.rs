@@ -59,12 +59,12 @@ impl Draft {
             (_, Some(group)) => Frontend::Group { group, protocol },
             (Head::Mark(mark), None) => Frontend::Mark {
                 mark: *mark,
-                family: family.unwrap_or_else(|| family_of(&real_servers)),
+                family: family.unwrap_or(Family::V4),
             },
             (Head::Group(_), None) => return None,
         };
         let service = VirtualServer {
-            persistence: self.persistence(context, &frontend, family),
+            persistence: self.persistence(context, &frontend),
             one_packet: self.one_packet(context, &frontend),
             quorum: self.quorum(context, &real_servers),
             sorry_server: self.sorry_server(context, forwarding, (ports, family)),
@@ -190,24 +190,27 @@ impl Draft {
                 Some(family)
             }
             Head::Mark(_) => {
-                let plain = |server: &&real_server::Draft| {
-                    let forwarding = server.forwarding().or(self.forwarding);
-                    !forwarding.is_some_and(Forwarding::crosses_families)
-                };
                 let granularity = self.granularity.map(|(_, family, _)| family);
                 let asked = asked.map(|(family, _)| family).or(granularity);
-                let first = || self.real_servers.iter().find(plain);
-                asked.or_else(|| first().map(|server| Family::of(server.ip())))
+                asked.or_else(|| Some(self.family_of_servers()))
             }
-            Head::Group(_) => {
-                let mut families = group?.members.iter().filter_map(|member| match member {
-                    GroupMember::Addresses { first, .. } => Some(Family::of(*first)),
-                    GroupMember::Mark { family, .. } => *family,
-                });
-                let family = families.next()?;
-                families.all(|other| other == family).then_some(family)
-            }
+            Head::Group(_) => group?.family(),
         }
+    }
+
+    /// That of the first server without a tunnel; else that of all, if they agree, else IPv4.
+    fn family_of_servers(&self) -> Family {
+        let plain = |server: &&real_server::Draft| {
+            let forwarding = server.forwarding().or(self.forwarding);
+            !forwarding.is_some_and(Forwarding::crosses_families)
+        };
+        let family = |server: &real_server::Draft| Family::of(server.ip());
+        let mut servers = self.real_servers.iter();
+        let v6 = match self.real_servers.iter().find(plain) {
+            Some(server) => family(server) == Family::V6,
+            None => servers.all(|server| family(server) == Family::V6),
+        };
+        if v6 { Family::V6 } else { Family::V4 }
     }
 
     fn ports(&self, group: Option<&ServiceGroup>) -> Ports {
@@ -273,18 +276,27 @@ impl Draft {
         servers
     }
 
-    fn persistence(
-        &self,
-        context: &mut Context<'_>,
-        frontend: &Frontend,
-        family: Option<Family>,
-    ) -> Option<Persistence> {
-        let (family, any_port) = match frontend {
-            Frontend::Endpoint(key) => (Some(Family::of(key.vip)), key.port == 0),
-            Frontend::Mark { family, .. } => (Some(*family), false),
-            Frontend::Group { group, .. } => (family, group.members.iter().any(takes_every_port)),
+    fn persistence(&self, context: &mut Context<'_>, frontend: &Frontend) -> Option<Persistence> {
+        let family = frontend.family();
+        let any_port = match frontend {
+            Frontend::Endpoint(key) => key.port == 0,
+            Frontend::Mark { .. } => false,
+            Frontend::Group { group, .. } => group.members.iter().any(takes_every_port),
         };
-        let timeout = match (self.persistence_timeout, self.granularity) {
+        let granularity = self.granularity.filter(|(_, own, place)| {
+            let fits = family.is_none_or(|family| family == *own);
+            if !fits {
+                context.push(
+                    Diagnostic::warning(
+                        Code::Conflict,
+                        format!("this service is not {own}: the granularity is ignored"),
+                    )
+                    .at(*place, "IPv4 takes a netmask, IPv6 a prefix length"),
+                );
+            }
+            fits
+        });
+        let timeout = match (self.persistence_timeout, granularity) {
             (Some(timeout), _) => timeout,
             (None, Some((_, _, span))) => {
                 context.push(persistent_by_granularity(span));
@@ -306,7 +318,7 @@ impl Draft {
         let whole = family.unwrap_or(Family::V6).bits();
         Some(Persistence {
             timeout,
-            prefix_len: self.granularity.map_or(whole, |(length, _, _)| length),
+            prefix_len: granularity.map_or(whole, |(length, _, _)| length),
         })
     }
 
@@ -374,12 +386,6 @@ const fn takes_every_port(member: &GroupMember) -> bool {
         GroupMember::Addresses { port, .. } => *port == 0,
         GroupMember::Mark { .. } => false,
     }
-}
-
-/// The family of servers that are all reached by tunnels, if they have one.
-fn family_of(servers: &[RealServer]) -> Family {
-    let v6 = servers.iter().all(|server| server.address.is_ipv6());
-    if v6 { Family::V6 } else { Family::V4 }
 }
 
 /// An address without a port that it does not have.
