@@ -37,8 +37,7 @@ impl Draft {
         let forwarding = self.actual_forwarding(context);
         let family = self.actual_family(context, group.as_deref());
         let ports = self.ports(group.as_deref());
-        let servers = self.servers(context, defaults, forwarding, (ports, family));
-        let (real_servers, places): (Vec<_>, Vec<_>) = servers.into_iter().unzip();
+        let (real_servers, places) = self.servers(context, defaults, forwarding, (ports, family));
         if real_servers.is_empty() {
             context.push(
                 Diagnostic::warning(
@@ -239,7 +238,7 @@ impl Draft {
         defaults: Defaults,
         forwarding: Forwarding,
         (ports, family): (Ports, Option<Family>),
-    ) -> Vec<(RealServer, ServerPlaces)> {
+    ) -> (Vec<RealServer>, Vec<ServerPlaces>) {
         let drafts = std::mem::take(&mut self.real_servers);
         let around = Surroundings {
             ports,
@@ -253,6 +252,7 @@ impl Draft {
         };
         let mut heads = BTreeMap::new();
         let mut servers = Vec::with_capacity(drafts.len());
+        let mut places = Vec::with_capacity(drafts.len());
         for draft in drafts {
             let Some((server, place)) = draft.build(context, around) else {
                 continue;
@@ -271,9 +271,10 @@ impl Draft {
                 continue;
             }
             heads.insert(server.address, head);
-            servers.push((server, place));
+            servers.push(server);
+            places.push(place);
         }
-        servers
+        (servers, places)
     }
 
     fn persistence(&self, context: &mut Context<'_>, frontend: &Frontend) -> Option<Persistence> {

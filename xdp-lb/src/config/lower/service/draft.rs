@@ -114,6 +114,11 @@ impl Draft {
         }
     }
 
+    /// Whether its addresses stand in a `virtual_server_group`.
+    pub(super) const fn is_of_a_group(&self) -> bool {
+        matches!(self.head, Head::Group(_))
+    }
+
     /// The family, as far as the head says it.
     const fn family(&self) -> Option<Family> {
         match &self.head {

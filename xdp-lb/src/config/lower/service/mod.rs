@@ -1,7 +1,7 @@
 //! `virtual_server` and `virtual_server_group`.
 //!
-//! Blocks are read as they come and built at the end: a group may stand behind the services that use
-//! it.
+//! Blocks are read and built as they come, but for the services of a group, which may stand behind
+//! them.
 
 mod advice;
 mod build;
@@ -22,17 +22,25 @@ use super::global::Globals;
 use crate::config::ast::Statement;
 use crate::config::diagnostic::{Code, Diagnostic, quote};
 use crate::config::keywords::Keyword;
-use crate::config::model::{Config, Frontend, ServiceGroup, ServiceKey, Ssl};
-use crate::config::places::Places;
+use crate::config::model::{Config, Frontend, ServiceGroup, ServiceKey, Ssl, VirtualServer};
+use crate::config::places::{Places, ServicePlaces};
 use crate::config::source::Span;
 use draft::Draft;
 
 /// The services of a file.
 #[derive(Debug, Default)]
 pub(super) struct Services {
-    drafts: Vec<Draft>,
+    list: Vec<Entry>,
     groups: BTreeMap<String, Group>,
     ssl: Ssl,
+}
+
+/// A `virtual_server`.
+#[derive(Debug)]
+enum Entry {
+    Built(Box<(VirtualServer, ServicePlaces)>),
+    /// Its group may be yet to come.
+    Waiting(Box<Draft>),
 }
 
 /// A `virtual_server_group`.
@@ -54,6 +62,15 @@ struct Defaults {
     timers: checker::Timers,
 }
 
+impl Defaults {
+    fn of(globals: &Globals) -> Self {
+        Self {
+            smtp_alert: globals.smtp_alert_checker.or(globals.smtp_alert),
+            timers: checker::Timers::logging_all(globals.model.log_all_failures),
+        }
+    }
+}
+
 /// Where each service was defined first.
 #[derive(Debug, Default)]
 struct Heads {
@@ -66,16 +83,30 @@ impl Services {
     pub(super) fn take(
         &mut self,
         context: &mut Context<'_>,
+        globals: &Globals,
         keyword: &Keyword,
         block: &Statement,
     ) -> bool {
         match keyword.name {
-            "virtual_server" => self.drafts.extend(Draft::read(context, block)),
+            "virtual_server" => self.add(context, globals, block),
             "virtual_server_group" => self.add_group(context, block),
             "SSL" => checker::ssl(context, block, &mut self.ssl),
             _ => return false,
         }
         true
+    }
+
+    fn add(&mut self, context: &mut Context<'_>, globals: &Globals, block: &Statement) {
+        let Some(draft) = Draft::read(context, block) else {
+            return;
+        };
+        if draft.is_of_a_group() {
+            self.list.push(Entry::Waiting(Box::new(draft)));
+            return;
+        }
+        let built = draft.build(context, &mut self.groups, Defaults::of(globals));
+        let built = built.map(|built| Entry::Built(Box::new(built)));
+        self.list.extend(built);
     }
 
     fn add_group(&mut self, context: &mut Context<'_>, block: &Statement) {
@@ -112,13 +143,14 @@ impl Services {
         config: &mut Config,
         places: &mut Places,
     ) {
-        let defaults = Defaults {
-            smtp_alert: globals.smtp_alert_checker.or(globals.smtp_alert),
-            timers: checker::Timers::logging_all(globals.model.log_all_failures),
-        };
         let mut heads = Heads::default();
-        for draft in std::mem::take(&mut self.drafts) {
-            let built = draft.build(context, &mut self.groups, defaults);
+        for entry in std::mem::take(&mut self.list) {
+            let built = match entry {
+                Entry::Built(built) => Some(*built),
+                Entry::Waiting(draft) => {
+                    draft.build(context, &mut self.groups, Defaults::of(globals))
+                }
+            };
             let Some((service, place)) = built else {
                 continue;
             };

@@ -122,6 +122,8 @@ impl Draft {
         let is_checker = draft::is_checker(keyword);
         if is_checker {
             let check = checker::Draft::read(context, keyword, statement);
+            // Nearly always there is one: room for more would add up over a hundred thousand.
+            self.checks.reserve_exact(usize::from(check.is_some()));
             self.checks.extend(check);
         }
         is_checker
