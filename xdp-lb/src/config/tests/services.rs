@@ -600,3 +600,22 @@ fn what_is_hardly_meant_is_said() {
         }
     }
 }
+
+#[test]
+fn a_real_server_of_a_group_keeps_its_port_for_its_checks() {
+    let text = |server: &str| {
+        format!(
+            "virtual_server_group web {{\n10.0.0.1-5 443\n}}\nvirtual_server group web {{\nlb_algo rr\nlb_kind DR\nprotocol TCP\nreal_server {server} {{\n}}\n}}\n"
+        )
+    };
+    let cases: [(&str, u16, &[Code]); 3] = [
+        ("10.9.0.1", 443, &[]),
+        ("10.9.0.1 443", 443, &[]),
+        ("10.9.0.1 80", 80, &[Code::Suspicious]),
+    ];
+    for (server, port, expected) in cases {
+        let (service, codes) = first(&text(server));
+        assert_eq!(service.real_servers[0].address.port(), port, "{server}");
+        assert_eq!(codes, expected, "{server}");
+    }
+}

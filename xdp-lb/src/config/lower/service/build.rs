@@ -224,8 +224,8 @@ impl Draft {
                 });
                 match ports.next() {
                     None => Ports::Marked,
-                    Some(port) if ports.all(|other| other == port) => Ports::One(port),
-                    Some(_) => Ports::Several,
+                    Some(port) if ports.all(|other| other == port) => Ports::Grouped(port),
+                    Some(_) => Ports::Grouped(0),
                 }
             }
         }

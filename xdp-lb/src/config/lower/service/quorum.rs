@@ -74,13 +74,13 @@ impl Draft {
         }
         let own = port.filter(|port| *port != 0);
         let port = match (ports, own) {
-            (Ports::One(port), None) => port,
+            (Ports::One(port) | Ports::Grouped(port), None) => port,
             (Ports::One(port), Some(own)) if own != port && !forwarding.changes_ports() => {
                 context.push(real_server::other_port(place, forwarding, own, port));
                 port
             }
-            (Ports::One(_) | Ports::Several, Some(own)) => own,
-            (Ports::Marked, _) | (Ports::Several, None) => 0,
+            (Ports::One(_) | Ports::Grouped(_), Some(own)) => own,
+            (Ports::Marked, _) => 0,
         };
         Some(SorryServer {
             address: SocketAddr::new(ip, port),

@@ -65,8 +65,8 @@ pub(super) enum Ports {
     One(u16),
     /// Whichever the firewall marks.
     Marked,
-    /// Several.
-    Several,
+    /// That of whichever address of a group they come to: all have this one, or it is 0.
+    Grouped(u16),
 }
 
 impl Draft {
@@ -218,7 +218,7 @@ impl Draft {
 
     fn actual_port(&self, context: &mut Context<'_>, ports: Ports, forwarding: Forwarding) -> u16 {
         match (ports, self.port) {
-            (Ports::One(port), None) => port,
+            (Ports::One(port) | Ports::Grouped(port), None) => port,
             (Ports::One(port), Some(own)) if own == port || forwarding.changes_ports() => own,
             (Ports::One(port), Some(own)) => {
                 context.push(other_port(self.head, forwarding, own, port));
@@ -235,8 +235,20 @@ impl Draft {
                 );
                 0
             }
-            (Ports::Several, Some(own)) => own,
-            (Ports::Marked | Ports::Several, None) => 0,
+            (Ports::Grouped(port), Some(own)) => {
+                if port != 0 && own != port && !forwarding.changes_ports() {
+                    context.push(
+                        Diagnostic::warning(
+                            Code::Suspicious,
+                            format!("packets come to port {port} of this server, only its checks go to {own}"),
+                        )
+                        .at(self.head, format!("not the port of the group, and {} changes none", forwarding.name()))
+                        .help("remove the port, or give the checks their 'connect_port'"),
+                    );
+                }
+                own
+            }
+            (Ports::Marked, None) => 0,
         }
     }
 
