@@ -118,8 +118,10 @@ where
     F: Future<Output = Outcome> + Send + 'static,
 {
     fn start(&self, check: CheckId, target: Probe) {
-        let Probe::Tcp(tcp) = &target;
-        let name = tcp.target;
+        let name = match target.target() {
+            Some(address) => address.to_string(),
+            None => target.name().to_owned(),
+        };
         let probe = (self.probe)(target);
         let (outcomes, observer) = (self.outcomes.clone(), self.observer.clone());
         let places = self.places.clone();
@@ -169,10 +171,13 @@ mod tests {
         let dead = Arc::new(AtomicUsize::new(102));
         let probe = {
             let dead = dead.clone();
-            move |Probe::Tcp(probe): Probe| {
+            move |probe: Probe| {
                 let dead = format!("192.168.1.{}:80", dead.load(Ordering::SeqCst));
                 async move {
-                    if probe.target.to_string() == dead {
+                    if probe
+                        .target()
+                        .is_some_and(|target| target.to_string() == dead)
+                    {
                         Outcome::Failed(Failure::Refused)
                     } else {
                         Outcome::Passed

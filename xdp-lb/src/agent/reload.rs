@@ -49,35 +49,49 @@ fn instances(old: &[VrrpInstance], new: &[VrrpInstance], lines: &mut Vec<String>
 }
 
 fn services(old: &[VirtualServer], new: &[VirtualServer], lines: &mut Vec<String>) {
-    let mut gone: BTreeMap<_, _> = old.iter().map(|s| (s.key, s)).collect();
+    let named = |service: &VirtualServer| service.frontend.to_string();
+    let mut gone: BTreeMap<_, _> = old.iter().map(|s| (named(s), s)).collect();
     for service in new {
-        let key = service.key;
+        let key = named(service);
         match gone.remove(&key) {
             None => lines.push(format!("{key} added")),
-            Some(before) => service_changes(before, service, lines),
+            Some(before) => service_changes(&key, before, service, lines),
         }
     }
     lines.extend(gone.keys().map(|key| format!("{key} removed")));
 }
 
-fn service_changes(old: &VirtualServer, new: &VirtualServer, lines: &mut Vec<String>) {
+fn service_changes(key: &str, old: &VirtualServer, new: &VirtualServer, lines: &mut Vec<String>) {
     let VirtualServer {
-        key,
+        frontend,
         scheduler,
         forwarding,
         persistence,
+        one_packet,
+        quorum,
+        sorry_server,
+        omega,
+        ha_suspend,
+        smtp_alert,
         real_servers,
     } = new;
+    let settings = [
+        ("addresses", old.frontend != *frontend),
+        ("lb_kind", old.forwarding != *forwarding),
+        ("persistence", old.persistence != *persistence),
+        ("ops", old.one_packet != *one_packet),
+        ("quorum", old.quorum != *quorum),
+        ("sorry_server", old.sorry_server != *sorry_server),
+        ("omega", old.omega != *omega),
+        ("ha_suspend", old.ha_suspend != *ha_suspend),
+        ("smtp_alert", old.smtp_alert != *smtp_alert),
+    ];
     if old.scheduler != *scheduler {
         let (was, is) = (old.scheduler.name(), scheduler.name());
         lines.push(format!("{key}: scheduler {was} becomes {is}"));
     }
-    if old.forwarding != *forwarding {
-        lines.push(format!("{key}: lb_kind changed"));
-    }
-    if old.persistence != *persistence {
-        lines.push(format!("{key}: persistence changed"));
-    }
+    let changed = settings.into_iter().filter(|(_, changed)| *changed);
+    lines.extend(changed.map(|(name, _)| format!("{key}: {name} changed")));
     let mut gone: BTreeMap<_, _> = old.real_servers.iter().map(|s| (s.address, s)).collect();
     for server in real_servers {
         let address = server.address;
@@ -92,21 +106,37 @@ fn service_changes(old: &VirtualServer, new: &VirtualServer, lines: &mut Vec<Str
     lines.extend(removed);
 }
 
-fn server_changes(
-    key: &impl std::fmt::Display,
-    old: &RealServer,
-    new: &RealServer,
-    lines: &mut Vec<String>,
-) {
+fn server_changes(key: &str, old: &RealServer, new: &RealServer, lines: &mut Vec<String>) {
     let RealServer {
         address,
         weight,
+        forwarding,
+        limit,
+        inhibit_on_failure,
+        slow_start,
+        notify_up,
+        notify_down,
+        smtp_alert,
         checks,
     } = new;
+    let settings = [
+        ("lvs_method", old.forwarding != *forwarding),
+        ("connection limit", old.limit != *limit),
+        (
+            "inhibit_on_failure",
+            old.inhibit_on_failure != *inhibit_on_failure,
+        ),
+        ("slow_start", old.slow_start != *slow_start),
+        ("notify_up", old.notify_up != *notify_up),
+        ("notify_down", old.notify_down != *notify_down),
+        ("smtp_alert", old.smtp_alert != *smtp_alert),
+    ];
     if old.weight != *weight {
         let was = old.weight;
         lines.push(format!("{key}: weight of {address} {was} becomes {weight}"));
     }
+    let changed = settings.into_iter().filter(|(_, changed)| *changed);
+    lines.extend(changed.map(|(name, _)| format!("{key}: {name} of {address} changed")));
     if old.checks != *checks {
         lines.push(format!("{key}: checks of {address} changed"));
     }

@@ -114,8 +114,7 @@ fn vips_of_file(path: &Path) -> anyhow::Result<Vec<IpAddr>> {
             output::remark(diagnostics.render(false).trim_end());
         }
     })?;
-    let servers = loaded.config.virtual_servers.iter();
-    Ok(servers.map(|server| server.key.vip).collect())
+    Ok(loaded.config.services().map(|(key, _)| key.vip).collect())
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! keepalived.conf: from a file to what it means.
 //!
 //! ```text
-//! files ─► source ─► expand ─► lexer ─► parser ─► ast ─► lower ─► model::Config
-//!                                        └── keywords ───┘  └──► diagnostic
+//! files ─► source ─► expand ─► lexer ─► parser ─► ast ─► lower ─► model::Config ─► support
+//!                                        └── keywords ───┘  └──► diagnostic ◄───────┘
 //! ```
 //!
 //! In: the path of a file ([`load`]) or its bytes ([`parse`]), and what else it depends on
@@ -25,6 +25,7 @@ mod parser;
 pub mod places;
 pub mod print;
 pub mod source;
+pub mod support;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -117,6 +118,26 @@ pub fn parse_in_stages(
     name: &str,
     bytes: &[u8],
     options: &Options<'_>,
+    done: impl FnMut(Stage),
+) -> Result<Loaded, Diagnostics> {
+    read(name, bytes, options, support::check, done)
+}
+
+/// As [`parse`], and also configurations that this version understands and cannot run.
+pub fn understand(name: &str, bytes: &[u8]) -> Result<Loaded, Diagnostics> {
+    let options = Options {
+        files: &NoFiles,
+        ..Options::default()
+    };
+    read(name, bytes, &options, |_, _, _| {}, |_| ())
+}
+
+/// `judge` has the last word on what was understood.
+fn read(
+    name: &str,
+    bytes: &[u8],
+    options: &Options<'_>,
+    judge: impl FnOnce(&Config, &Places, &mut Collector),
     mut done: impl FnMut(Stage),
 ) -> Result<Loaded, Diagnostics> {
     let mut sources = Sources::default();
@@ -128,6 +149,7 @@ pub fn parse_in_stages(
     let tree = parser::parse(tokens, &sources, &mut diagnostics);
     done(Stage::Parser);
     let (config, places) = lower::lower(&tree, &sources, &mut diagnostics);
+    judge(&config, &places, &mut diagnostics);
     done(Stage::Lower);
     let diagnostics = Diagnostics::new(sources, diagnostics);
     done(Stage::Diagnostics);

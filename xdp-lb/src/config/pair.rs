@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::diagnostic::{Code, Diagnostic};
-use super::model::{Config, Persistence, RealServer, ServiceKey, VirtualServer, VrrpInstance};
+use super::model::{Config, Persistence, RealServer, VirtualServer, VrrpInstance};
 use super::places::{InstancePlaces, Places, ServicePlaces};
 use super::source::{Source, Sources, Span};
 
@@ -165,8 +165,7 @@ fn services(first: Side<'_>, second: Side<'_>, found: &mut Found) {
     for (key, here) in placed_services(second) {
         match others.remove(&key) {
             Some(there) => {
-                let what = key.to_string();
-                differences(SERVICE, &what, (first, there), here, &mut found.second);
+                differences(SERVICE, &key, (first, there), here, &mut found.second);
             }
             None => found.second.push(lonely(here, first)),
         }
@@ -177,11 +176,11 @@ fn services(first: Side<'_>, second: Side<'_>, found: &mut Found) {
 
 fn placed_services(
     side: Side<'_>,
-) -> impl Iterator<Item = (ServiceKey, Placed<'_, VirtualServer, ServicePlaces>)> {
+) -> impl Iterator<Item = (String, Placed<'_, VirtualServer, ServicePlaces>)> {
     let services = side.config.virtual_servers.iter();
     services
         .zip(&side.places.services)
-        .map(|placed| (placed.0.key, placed))
+        .map(|placed| (placed.0.frontend.to_string(), placed))
 }
 
 /// A service of one director that the other has not.
@@ -189,7 +188,7 @@ fn lonely(
     (service, places): Placed<'_, VirtualServer, ServicePlaces>,
     other: Side<'_>,
 ) -> Diagnostic {
-    let key = service.key;
+    let key = &service.frontend;
     let name = name(other.sources);
     let message = format!("{name} has no virtual server {key}, which the other director has");
     Diagnostic::warning(Code::PeersDiffer, message)

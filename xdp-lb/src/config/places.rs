@@ -47,6 +47,27 @@ pub struct InstancePlaces {
 pub struct ServicePlaces {
     /// Its keyword and values.
     pub head: Span,
-    /// The same of each real server.
-    pub real_servers: Vec<Span>,
+    /// The values of `lb_algo`, if there is one.
+    pub scheduler: Option<Span>,
+    /// The values of `lb_kind`, if there is one.
+    pub forwarding: Option<Span>,
+    /// The values of `protocol`, if there is one.
+    pub protocol: Option<Span>,
+    /// The line of `quorum`, if there is one.
+    pub quorum: Option<Span>,
+    /// The line of `sorry_server`, if there is one.
+    pub sorry_server: Option<Span>,
+    /// Of each real server.
+    pub real_servers: Vec<ServerPlaces>,
+}
+
+/// Where a `real_server` stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerPlaces {
+    /// Its keyword and values.
+    pub head: Span,
+    /// The values of `lvs_method`, if there is one.
+    pub forwarding: Option<Span>,
+    /// The keyword of each of its checks.
+    pub checks: Vec<Span>,
 }

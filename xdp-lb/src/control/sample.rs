@@ -10,8 +10,8 @@ use xdp_lb_common::service::Stats;
 
 use super::snapshot::{Snapshot, SnapshotInputs};
 use crate::config::model::{
-    Config, Forwarding, InitialState, Persistence, Protocol, RealServer, Scheduler, ServiceKey,
-    VirtualAddress, VirtualServer, VrrpInstance,
+    Config, Forwarding, Frontend, InitialState, Persistence, Protocol, RealServer, Scheduler,
+    ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
 };
 use crate::dataplane::{AttachedMode, Counters, Fill, ServerCounters};
 use crate::plan::desired::{Desired, Reach, Server, Service};
@@ -237,11 +237,12 @@ fn add_service(
         prefix_len,
     });
     parts.config.virtual_servers.push(VirtualServer {
-        key,
-        scheduler,
-        forwarding: Forwarding::DirectRouting,
         persistence,
-        real_servers: Vec::new(),
+        ..VirtualServer::new(
+            Frontend::Endpoint(key),
+            scheduler,
+            Forwarding::DirectRouting,
+        )
     });
     let service = Service {
         active: true,
@@ -270,11 +271,12 @@ fn add_server(parts: &mut Parts, key: ServiceKey, address: &str, weight: u32) {
     };
     parts.network.reach.insert(address.ip(), reach);
     let mut configured = parts.config.virtual_servers.iter_mut();
-    let configured = configured.find(|service| service.key == key).unwrap();
+    let configured = configured
+        .find(|service| service.key() == Some(key))
+        .unwrap();
     configured.real_servers.push(RealServer {
-        address,
         weight,
-        checks: Vec::new(),
+        ..RealServer::new(address, Forwarding::DirectRouting)
     });
     let server = Server {
         address,

@@ -9,6 +9,7 @@ use xdp_lb_common::hash::{HashKey, siphash13};
 use xdp_lb_common::limits::FALLBACK_SLOTS;
 use xdp_lb_common::select::{Candidate, Sequence, maglev, rr, wrr, wrr_resume};
 
+use super::Error;
 use crate::config::model::Scheduler;
 
 /// A real server in the schedule: backend index, address, weight.
@@ -53,34 +54,68 @@ pub struct Tables {
     pub fallback: Vec<u32>,
 }
 
+/// How the list is walked, whatever connection comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Walk {
+    /// `rr`.
+    Even,
+    /// `wrr`.
+    Weighted,
+}
+
+impl Walk {
+    fn of(scheduler: Scheduler) -> Result<Self, Error> {
+        match scheduler {
+            Scheduler::RoundRobin => Ok(Self::Even),
+            Scheduler::WeightedRoundRobin => Ok(Self::Weighted),
+            Scheduler::LeastConnections
+            | Scheduler::WeightedLeastConnections
+            | Scheduler::LocalityBased
+            | Scheduler::LocalityBasedReplicated
+            | Scheduler::SourceHash(_)
+            | Scheduler::Maglev(_)
+            | Scheduler::DestinationHash
+            | Scheduler::ShortestDelay
+            | Scheduler::NeverQueue
+            | Scheduler::FailOver
+            | Scheduler::Overflow
+            | Scheduler::TwoChoices => Err(Error::Scheduler(scheduler.name())),
+        }
+    }
+}
+
 impl Schedule {
     /// Takes over a new list (in IPVS's order, newest first) at the present cursor. `None` when
-    /// nothing changed.
-    pub fn update(&mut self, scheduler: Scheduler, list: &[Entry], cursor: u64) -> Option<Tables> {
+    /// nothing changed. An error for a scheduler whose picks depend on the connection.
+    pub fn update(
+        &mut self,
+        scheduler: Scheduler,
+        list: &[Entry],
+        cursor: u64,
+    ) -> Result<Option<Tables>, Error> {
         if self.scheduler == Some(scheduler) && self.list == list {
-            return None;
+            return Ok(None);
         }
+        let walk = Walk::of(scheduler)?;
         if self.scheduler.is_some_and(|before| before != scheduler) {
             // Another scheduler begins its walk anew.
             (self.sequence, self.last) = (Sequence::default(), None);
         }
         let candidates: Vec<_> = list.iter().map(Entry::candidate).collect();
-        self.sequence = match scheduler {
-            Scheduler::RoundRobin => {
+        self.sequence = match walk {
+            Walk::Even => {
                 self.last = self.last_in(list, cursor);
                 rr(&candidates, self.last)
             }
-            Scheduler::WeightedRoundRobin => {
-                wrr(&candidates, self.current_weight(list, &candidates, cursor))
-            }
+            Walk::Weighted => wrr(&candidates, self.current_weight(list, &candidates, cursor)),
         };
         self.scheduler = Some(scheduler);
         self.list = list.to_vec();
         self.origin = cursor;
-        Some(Tables {
+        Ok(Some(Tables {
             slots: rotated(&self.sequence.picks, cursor),
             fallback: maglev(&candidates, FALLBACK_SLOTS),
-        })
+        }))
     }
 
     /// Position in the sequence of the pick made last, if one was made.
@@ -179,11 +214,12 @@ mod tests {
         let mut cursor = 5;
         let scheduler = Scheduler::WeightedRoundRobin;
         let list = [entry(2, 1), entry(1, 2)];
-        let tables = schedule.update(scheduler, &list, cursor).unwrap();
+        let tables = schedule.update(scheduler, &list, cursor).unwrap().unwrap();
         assert_eq!(picks(&tables, &mut cursor, 6), [2, 1, 1, 2, 1, 1]);
-        assert_eq!(schedule.update(scheduler, &list, cursor), None);
+        assert!(schedule.update(scheduler, &list, cursor).unwrap().is_none());
         let tables = schedule
             .update(scheduler, &[entry(2, 1), entry(1, 3)], cursor)
+            .unwrap()
             .unwrap();
         // The last pick was made at weight 2: the list is walked again from there.
         assert_eq!(picks(&tables, &mut cursor, 4), [1, 2, 1, 1]);
@@ -196,16 +232,19 @@ mod tests {
         let all = [entry(3, 1), entry(2, 1), entry(1, 1)];
         let tables = schedule
             .update(Scheduler::RoundRobin, &all, cursor)
+            .unwrap()
             .unwrap();
         assert_eq!(picks(&tables, &mut cursor, 2), [3, 2]);
         let without_two = [entry(3, 1), entry(1, 1)];
         let tables = schedule
             .update(Scheduler::RoundRobin, &without_two, cursor)
+            .unwrap()
             .unwrap();
         assert_eq!(picks(&tables, &mut cursor, 3), [1, 3, 1]);
         let back = [entry(2, 1), entry(3, 1), entry(1, 1)];
         let tables = schedule
             .update(Scheduler::RoundRobin, &back, cursor)
+            .unwrap()
             .unwrap();
         assert_eq!(picks(&tables, &mut cursor, 3), [2, 3, 1]);
     }
@@ -216,11 +255,11 @@ mod tests {
         let mut cursor = 0;
         let scheduler = Scheduler::RoundRobin;
         let mut list = [entry(3, 1), entry(2, 1), entry(1, 1)];
-        let mut tables = schedule.update(scheduler, &list, cursor).unwrap();
+        let mut tables = schedule.update(scheduler, &list, cursor).unwrap().unwrap();
         assert_eq!(picks(&tables, &mut cursor, 1), [3]);
         for weight in [5, 6] {
             list[2].weight = weight;
-            tables = schedule.update(scheduler, &list, cursor).unwrap();
+            tables = schedule.update(scheduler, &list, cursor).unwrap().unwrap();
         }
         assert_eq!(picks(&tables, &mut cursor, 3), [2, 1, 3]);
     }
@@ -231,24 +270,38 @@ mod tests {
         let mut cursor = 0;
         let list = [entry(3, 9), entry(2, 1), entry(1, 1)];
         let (rr, wrr) = (Scheduler::RoundRobin, Scheduler::WeightedRoundRobin);
-        let tables = schedule.update(rr, &list, cursor).unwrap();
+        let tables = schedule.update(rr, &list, cursor).unwrap().unwrap();
         assert_eq!(picks(&tables, &mut cursor, 1), [3]);
-        let tables = schedule.update(wrr, &list, cursor).unwrap();
+        let tables = schedule.update(wrr, &list, cursor).unwrap().unwrap();
         assert_eq!(picks(&tables, &mut cursor, 9), [3; 9]);
-        let tables = schedule.update(rr, &list, cursor).unwrap();
+        let tables = schedule.update(rr, &list, cursor).unwrap().unwrap();
         assert_eq!(picks(&tables, &mut cursor, 2), [3, 2]);
     }
 
     #[test]
     fn an_empty_list_yields_empty_tables() {
         let mut schedule = Schedule::default();
-        let tables = schedule.update(Scheduler::RoundRobin, &[], 7).unwrap();
+        let tables = schedule
+            .update(Scheduler::RoundRobin, &[], 7)
+            .unwrap()
+            .unwrap();
         assert_eq!(
             tables,
             Tables {
                 slots: vec![],
                 fallback: vec![]
             }
+        );
+    }
+
+    #[test]
+    fn a_scheduler_that_looks_at_connections_is_an_error() {
+        let mut schedule = Schedule::default();
+        let wlc = Scheduler::WeightedLeastConnections;
+        let error = schedule.update(wlc, &[entry(1, 1)], 0).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the scheduler wlc is not in this data plane"
         );
     }
 }

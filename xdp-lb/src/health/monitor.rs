@@ -112,8 +112,9 @@ impl Monitor {
         }
         let turn = check.finish(now, outcome);
         self.agenda.extend(check.due().map(|due| (due, id)));
-        let Probe::Tcp(probe) = check.probe();
-        let (server, target) = (*server, probe.target);
+        // A command goes nowhere: it is named by the server that it is about.
+        let target = check.probe().target().unwrap_or(server.1);
+        let server = *server;
         if let Some(turn) = turn {
             self.turn(server, target, turn, actions);
         }

@@ -14,13 +14,12 @@ pub struct Target {
 
 /// The real servers of a configuration, in the order of the file.
 pub fn targets(config: &Config) -> Vec<Target> {
-    let of_service = |service: &model::VirtualServer| {
-        let key = service.key;
+    let of_service = |(key, service): (_, &model::VirtualServer)| {
         let target = move |server: &model::RealServer| Target {
             server: (key, server.address),
             checks: server.checks.clone(),
         };
         service.real_servers.iter().map(target).collect::<Vec<_>>()
     };
-    config.virtual_servers.iter().flat_map(of_service).collect()
+    config.services().flat_map(of_service).collect()
 }

@@ -28,9 +28,8 @@ pub struct Inputs<'a> {
 pub fn desired(inputs: &Inputs<'_>) -> Desired {
     let services: BTreeMap<_, _> = inputs
         .config
-        .virtual_servers
-        .iter()
-        .map(|server| (server.key, service(server, inputs)))
+        .services()
+        .map(|(key, server)| (key, service(key, server, inputs)))
         .collect();
     Desired {
         ports: ports(&services, inputs),
@@ -55,16 +54,18 @@ pub fn default_interfaces(config: &Config, network: &Network) -> BTreeSet<String
 
 /// The addresses whose MACs must be known.
 pub fn real_server_addresses(config: &Config) -> BTreeSet<IpAddr> {
-    let servers = config.virtual_servers.iter().flat_map(|s| &s.real_servers);
+    let servers = config
+        .services()
+        .flat_map(|(_, service)| &service.real_servers);
     servers.map(|server| server.address.ip()).collect()
 }
 
-fn service(server: &VirtualServer, inputs: &Inputs<'_>) -> Service {
+fn service(key: ServiceKey, server: &VirtualServer, inputs: &Inputs<'_>) -> Service {
     Service {
-        active: is_active(server.key.vip, inputs),
+        active: is_active(key.vip, inputs),
         scheduler: server.scheduler,
         persistence: server.persistence,
-        servers: servers(server, inputs),
+        servers: servers(key, server, inputs),
     }
 }
 
@@ -90,13 +91,13 @@ fn is_owned(instance: &VrrpInstance, ownership: &Ownership) -> bool {
 
 /// In IPVS's list order: whoever joined last comes first; of those who joined together (at the
 /// start) the last in the file, for IPVS puts each newcomer at the head.
-fn servers(service: &VirtualServer, inputs: &Inputs<'_>) -> Vec<Server> {
+fn servers(key: ServiceKey, service: &VirtualServer, inputs: &Inputs<'_>) -> Vec<Server> {
     let mut servers: Vec<(u64, Server)> = service
         .real_servers
         .iter()
         .rev()
         .map(|server| {
-            let health = verdict(service.key, server, inputs.health);
+            let health = verdict(key, server, inputs.health);
             (health.joined, self::server(server, health, inputs.network))
         })
         .collect();

@@ -10,8 +10,8 @@ use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
 use super::installed::Installed;
 use super::table::{Link, Network};
 use crate::config::model::{
-    Config, Forwarding, InitialState, Protocol, RealServer, Scheduler, ServiceKey, VirtualAddress,
-    VirtualServer, VrrpInstance,
+    Config, Forwarding, Frontend, InitialState, Protocol, RealServer, Scheduler, ServiceKey,
+    VirtualAddress, VirtualServer, VrrpInstance,
 };
 use crate::health::testing::check_of;
 
@@ -60,9 +60,8 @@ pub(crate) const VIP: &str = "192.168.1.200";
 fn real_server(address: &str) -> RealServer {
     let address: SocketAddr = address.parse().unwrap();
     RealServer {
-        address,
-        weight: 1,
         checks: vec![check_of(address, 1)],
+        ..RealServer::new(address, Forwarding::DirectRouting)
     }
 }
 
@@ -71,14 +70,15 @@ pub(crate) fn websocket() -> Config {
     Config {
         vrrp_instances: vec![instance("VI_1", "eth0", VIP)],
         virtual_servers: vec![VirtualServer {
-            key: service_key(0),
-            scheduler: Scheduler::WeightedRoundRobin,
-            forwarding: Forwarding::DirectRouting,
-            persistence: None,
             real_servers: vec![
                 real_server("192.168.1.102:80"),
                 real_server("192.168.1.103:80"),
             ],
+            ..VirtualServer::new(
+                Frontend::Endpoint(service_key(0)),
+                Scheduler::WeightedRoundRobin,
+                Forwarding::DirectRouting,
+            )
         }],
         ..Config::default()
     }

@@ -9,11 +9,11 @@ use std::net::SocketAddr;
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
-use crate::config::model::TcpProbe;
+use crate::config::model::Connection;
 use crate::health::{Failure, Outcome};
 
 /// Connects once.
-pub async fn run(probe: &TcpProbe) -> Outcome {
+pub async fn run(probe: &Connection) -> Outcome {
     let socket = match open(probe.target, probe.source) {
         Ok(socket) => socket,
         Err(error) => return not_opened(&error, probe.source),
@@ -48,7 +48,7 @@ fn not_opened(error: &io::Error, source: Option<SocketAddr>) -> Outcome {
     }
 }
 
-fn not_connected(error: &io::Error, probe: &TcpProbe) -> Outcome {
+fn not_connected(error: &io::Error, probe: &Connection) -> Outcome {
     let failure = match error.kind() {
         io::ErrorKind::ConnectionRefused => Failure::Refused,
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Failure::Reset,
@@ -72,12 +72,8 @@ mod tests {
 
     use super::*;
 
-    fn probe(target: SocketAddr) -> TcpProbe {
-        TcpProbe {
-            target,
-            source: None,
-            connect_timeout: Duration::from_secs(5),
-        }
+    fn probe(target: SocketAddr) -> Connection {
+        Connection::to(target, Duration::from_secs(5))
     }
 
     #[tokio::test]

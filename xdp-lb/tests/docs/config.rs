@@ -87,7 +87,7 @@ fn works(keyword: &Keyword) -> String {
         Status::NotYet => "not yet".to_owned(),
         Status::NotYetNoticeable(how) => format!("not yet: {how}"),
         Status::NotNeeded(why) => format!("not needed: {why}"),
-        Status::Rejected(why) => format!("refused: {why}"),
+        Status::NotRun(why) | Status::Rejected(why) => format!("refused: {why}"),
     };
     let works = cell(&works);
     let note = keyword.only.map(|program| format!(" ({program})"));

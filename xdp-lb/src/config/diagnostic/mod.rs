@@ -135,6 +135,8 @@ codes! {
     Conflict = "conflict",
     /// A block without what makes it useful.
     Empty = "empty-block",
+    /// It is valid, keepalived says nothing, and it is hardly meant.
+    Suspicious = "suspicious",
     /// Advertisements go out without the password the file seems to ask for.
     NoAuthentication = "no-authentication",
     /// A command that this host does not have: no such file, or no such name in the directories of

@@ -15,6 +15,9 @@ pub enum Status {
     NotYetNoticeable(&'static str),
     /// It is accepted and nothing is missing without it. Says why.
     NotNeeded(&'static str),
+    /// It is understood, and a file that uses it is refused by [`support`](crate::config::support),
+    /// because it does not run yet. Says why, and what to do.
+    NotRun(&'static str),
     /// It is refused, because its meaning cannot be kept. Says why, and what to do.
     Rejected(&'static str),
 }

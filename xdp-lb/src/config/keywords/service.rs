@@ -5,12 +5,17 @@ use super::Scope::{
     BfdCheck, DnsCheck, FileCheck, HttpGet, MiscCheck, PingCheck, RealServer, SmtpCheck, TcpCheck,
     UdpCheck,
 };
-use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Rejected, Supported};
+use super::Status::{NotNeeded, NotRun, NotYet, NotYetNoticeable, Rejected, Supported};
 use super::kind::{ANY, number};
-use super::row::{Keyword, OLD, Status, block, flag, line, many, maybe, named, one, pair, script};
+use super::row::{
+    Keyword, OLD, OURS, Status, block, flag, line, many, maybe, named, one, pair, script,
+};
 
-const CHECKER: Status = Rejected(
+const CHECKER: Status = NotRun(
     "of the checkers only TCP_CHECK works in this version; without this one the server would count as up for ever: use TCP_CHECK",
+);
+const NO_BFD: Status = Rejected(
+    "there are no BFD sessions in this version; without this check the server would count as up for ever: use TCP_CHECK",
 );
 const KEPT_OUT: Status =
     NotYetNoticeable("a server that fails is taken out of the pool instead of given weight 0");
@@ -81,11 +86,12 @@ pub(super) const REAL_SERVER: &[Keyword] = &[
     block("UDP_CHECK", UdpCheck, CHECKER, "Up while it answers a datagram"),
     block("PING_CHECK", PingCheck, CHECKER, "Up while it answers ICMP echo"),
     block("FILE_CHECK", FileCheck, CHECKER, "Up or weighted by the number in a file"),
-    block("BFD_CHECK", BfdCheck, CHECKER, "Up while the BFD session is"),
+    block("BFD_CHECK", BfdCheck, NO_BFD, "Up while the BFD session is"),
     maybe("inhibit_on_failure", Boolean, KEPT_OUT, "Weight 0 instead of removal"),
     maybe("alpha", Boolean, STARTS_UP, "Starts as down"),
     one("uthreshold", ANY, UNLIMITED, "Most connections"),
     one("lthreshold", ANY, NotYet, "Below this it takes connections again"),
+    one("slow_start", Seconds, NotYetNoticeable("a server that comes up gets its full share at once"), "Time to grow to the full weight").only(OURS),
     script("notify_up", NotYet, "Command when it goes up"),
     script("notify_down", NotYet, "Command when it goes down"),
     maybe("smtp_alert", Boolean, NotYet, "Mail when it goes up or down"),

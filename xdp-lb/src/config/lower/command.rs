@@ -12,6 +12,16 @@ pub(super) fn read(
     statement: &Statement,
     purpose: &str,
 ) -> Option<Command> {
+    read_as(context, statement, purpose, None)
+}
+
+/// The same, of a command whose user stands on another line, if one does.
+pub(super) fn read_as(
+    context: &mut Context<'_>,
+    statement: &Statement,
+    purpose: &str,
+    user: Option<&ScriptUser>,
+) -> Option<Command> {
     let word = statement.values.first()?;
     let mut words = split(&word.text).into_iter();
     let Some(program) = words.next() else {
@@ -25,7 +35,9 @@ pub(super) fn read(
         line: word.text.clone(),
         program,
         arguments: words.collect(),
-        user: statement.values.get(1..).and_then(user),
+        user: user
+            .cloned()
+            .or_else(|| statement.values.get(1..).and_then(self::user)),
     };
     context.place_command(word.span, &command, purpose);
     Some(command)

@@ -52,7 +52,7 @@ impl<'a> Context<'a> {
         }
         let named: Vec<String> = lines
             .iter()
-            .map(|(name, lines)| format!("{name} (line {})", lines.join(", ")))
+            .map(|(name, lines)| format!("{name} (line {})", listed(lines)))
             .collect();
         let message = format!(
             "understood, but without effect in this version: {}",
@@ -126,7 +126,8 @@ impl<'a> Context<'a> {
         statement: &Statement,
         covered: bool,
     ) {
-        let silent = covered || keyword.status == Status::NotYet;
+        let refused = matches!(keyword.status, Status::NotRun(_));
+        let silent = covered || refused || keyword.status == Status::NotYet;
         if keyword.status == Status::NotYet && !covered {
             let line = self.line(statement.keyword.span);
             self.without_effect.push((keyword.name, line));
@@ -168,7 +169,7 @@ impl<'a> Context<'a> {
     /// Whether the statement has the values and the block that its keyword needs.
     fn is_fit(&mut self, scope: Scope, keyword: &'static Keyword, statement: &Statement) -> bool {
         match keyword.status {
-            Status::Supported | Status::NotYet => {}
+            Status::Supported | Status::NotYet | Status::NotRun(_) => {}
             Status::NotNeeded(_) => return false,
             Status::NotYetNoticeable(how) => self.push(
                 Diagnostic::warning(
@@ -241,6 +242,17 @@ impl<'a> Context<'a> {
             .at(statement.head(), "the last one counts")
             .at(earlier, "set here first"),
         );
+    }
+}
+
+/// `1, 2, 3 and 97 more`.
+fn listed(lines: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let (shown, more) = lines.split_at(lines.len().min(SHOWN));
+    let shown = shown.join(", ");
+    match more.len() {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 

@@ -10,9 +10,7 @@ mod command;
 mod context;
 mod global;
 mod ours;
-mod real_server;
 mod service;
-mod settings;
 mod value;
 mod vrrp;
 
@@ -50,7 +48,7 @@ pub fn lower(
             "xdp_lb" => ours::lower(&mut context, statement, &mut config.xdp_lb),
             _ => {
                 let taken = vrrp.take(&mut context, keyword, statement)
-                    || services.take(&mut context, keyword, statement);
+                    || services.take(&mut context, &globals, keyword, statement);
                 if !taken {
                     context.unread(keyword, statement);
                 }

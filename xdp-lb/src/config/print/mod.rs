@@ -1,6 +1,7 @@
 //! A configuration as a keepalived.conf again: the one that says outright what the model holds,
 //! defaults included. Reading it gives the same model.
 
+mod checker;
 mod global;
 mod ours;
 mod service;

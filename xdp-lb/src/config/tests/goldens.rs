@@ -334,6 +334,9 @@ warning[misplaced-keyword]: 'virtual_ipaddress' cannot stand in 'global_defs'
     protocol TCP
     real_server 10.0.0.2 80 {
         HTTP_GET {
+            url {
+                path /
+            }
         }
     }
 }
@@ -355,7 +358,7 @@ warning[misplaced-keyword]: 'virtual_ipaddress' cannot stand in 'global_defs'
     lb_kind DR
     protocol TCP
     sorry_server 10.0.0.9 80
-    quorum 2
+    quorum 1
     real_server 10.0.0.2 80 {
     }
 }
@@ -843,6 +846,29 @@ note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance w
   |
 1 | virtual_server 10.0.0.1 80 {
   | ^^^^^^^^^^^^^^^^^^^^^^^^^^ packets to it are not balanced
+
+",
+    ),
+    (
+        Code::Suspicious,
+        "virtual_server 10.0.0.1 80 {
+    lb_algo rr
+    lb_kind DR
+    protocol TCP
+    real_server 10.0.0.1 80 {
+    }
+}
+",
+        "warning[suspicious]: 10.0.0.1 is the address of a real server and of a virtual one
+ --> test.conf:5:5
+  |
+1 | virtual_server 10.0.0.1 80 {
+  | -------------------------- balanced here
+...
+5 |     real_server 10.0.0.1 80 {
+  |     ^^^^^^^^^^^^^^^^^^^^^^^ packets to it are those of line 1
+  |
+  = help: give the real server its own address; the virtual one belongs to the director
 
 ",
     ),

@@ -1,12 +1,14 @@
 //! The whole way from text to meaning.
 
 mod braces;
+mod checkers;
 mod expansion_goldens;
 mod goldens;
 mod meaning;
 pub(super) mod memory;
 mod properties;
 mod seeds;
+mod services;
 
 use super::diagnostic::Code;
 use super::{Diagnostics, Loaded, Options, Severity, parse, parse_with};

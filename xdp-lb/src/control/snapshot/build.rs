@@ -48,9 +48,9 @@ pub struct SnapshotInputs<'a> {
 impl Snapshot {
     /// Puts the picture together.
     pub fn build(inputs: &SnapshotInputs<'_>) -> Self {
-        let mut virtual_servers: Vec<&VirtualServer> =
-            inputs.config.virtual_servers.iter().collect();
-        virtual_servers.sort_by_key(|service| listing_order(&service.key));
+        let mut virtual_servers: Vec<(ServiceKey, &VirtualServer)> =
+            inputs.config.services().collect();
+        virtual_servers.sort_by_key(|(key, _)| listing_order(key));
         Self {
             schema: SCHEMA,
             instance: inputs.instance.to_owned(),
@@ -61,7 +61,7 @@ impl Snapshot {
             vrrp_instances: vrrp_instances(inputs),
             services: virtual_servers
                 .into_iter()
-                .map(|virtual_server| service(inputs, virtual_server))
+                .map(|(key, virtual_server)| service(inputs, key, virtual_server))
                 .collect(),
             packets: exits(inputs.counters),
             events: events(inputs.counters),
@@ -108,8 +108,11 @@ fn vrrp_instances(inputs: &SnapshotInputs<'_>) -> Vec<VrrpInstance> {
     inputs.config.vrrp_instances.iter().map(instance).collect()
 }
 
-fn service(inputs: &SnapshotInputs<'_>, virtual_server: &VirtualServer) -> Service {
-    let key = virtual_server.key;
+fn service(
+    inputs: &SnapshotInputs<'_>,
+    key: ServiceKey,
+    virtual_server: &VirtualServer,
+) -> Service {
     let stats = inputs.counters.services.get(&key);
     let desired = inputs.desired.services.get(&key);
     let planned: BTreeMap<SocketAddr, &Server> = desired
@@ -123,7 +126,7 @@ fn service(inputs: &SnapshotInputs<'_>, virtual_server: &VirtualServer) -> Servi
         .collect();
     let real_server = |configured: &model::RealServer| {
         let planned = planned.get(&configured.address).copied();
-        real_server(inputs, virtual_server, configured, planned)
+        real_server(inputs, key, configured, planned)
     };
     let mut real_servers: Vec<RealServer> = virtual_server
         .real_servers
@@ -149,11 +152,11 @@ fn service(inputs: &SnapshotInputs<'_>, virtual_server: &VirtualServer) -> Servi
 
 fn real_server(
     inputs: &SnapshotInputs<'_>,
-    virtual_server: &VirtualServer,
+    service: ServiceKey,
     configured: &model::RealServer,
     planned: Option<&Server>,
 ) -> RealServer {
-    let name = (virtual_server.key, configured.address);
+    let name = (service, configured.address);
     let counters = inputs.counters.servers.get(&name).copied();
     let counters = counters.unwrap_or_default();
     let healthy = inputs.health.get(&name).is_none_or(|health| health.up);
@@ -167,7 +170,7 @@ fn real_server(
         port: configured.address.port(),
         forward: match reach {
             Some(Reach::Local) => "local".to_owned(),
-            _ => forward_name(virtual_server.forwarding).to_owned(),
+            _ => forward_name(configured.forwarding).to_owned(),
         },
         weight: planned.map_or(configured.weight, |server| server.weight),
         state,
@@ -201,6 +204,8 @@ fn server_state(planned: Option<&Server>, healthy: bool) -> (ServerState, Option
 const fn forward_name(forwarding: Forwarding) -> &'static str {
     match forwarding {
         Forwarding::DirectRouting => "dr",
+        Forwarding::Nat => "nat",
+        Forwarding::Tunnel(_) => "tun",
     }
 }
 

@@ -233,7 +233,7 @@ impl Tables {
         }
         let cursor = self.cursors.load(index, 0);
         let schedule = self.schedules.entry(key).or_default();
-        let Some(new) = schedule.update(service.scheduler, &list, cursor) else {
+        let Some(new) = schedule.update(service.scheduler, &list, cursor)? else {
             return Ok(());
         };
         for (word, picks) in [(word::FALLBACK, new.fallback), (word::SLOTS, new.slots)] {
