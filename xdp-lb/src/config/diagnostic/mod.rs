@@ -100,6 +100,16 @@ codes! {
     DefaultUsed = "default-used",
     /// The same thing is defined twice.
     Duplicate = "duplicate",
+    /// A name that nothing has.
+    UnknownName = "unknown-name",
+    /// A value that the protocol cannot carry, and the nearest one it can.
+    Rounded = "rounded-value",
+    /// A setting that another one overrules.
+    Overruled = "overruled-setting",
+    /// What `vrrp_strict` or `strict_mode` switches off.
+    Strict = "strict-mode",
+    /// A setting that is valid and hardly meant.
+    Doubtful = "doubtful-setting",
     /// Two settings that cannot both stand.
     Conflict = "conflict",
     /// A block without what makes it useful.

@@ -1,11 +1,12 @@
 //! One golden per kind of diagnostic: what users read.
 
 use super::found;
+use super::vrrp::goldens::VRRP_GOLDENS;
 use crate::config::diagnostic::Code;
 
 #[test]
 fn messages_read_as_they_should() {
-    for (code, text, expected) in GOLDENS {
+    for (code, text, expected) in GOLDENS.iter().chain(VRRP_GOLDENS) {
         let found = found(text);
         assert_eq!(found.render(false), *expected, "\n{text}");
         assert!(found.iter().any(|item| item.code() == *code), "{code}");
@@ -15,7 +16,8 @@ fn messages_read_as_they_should() {
 #[test]
 fn every_kind_has_a_golden() {
     for code in Code::ALL {
-        assert!(GOLDENS.iter().any(|(golden, ..)| golden == code), "{code}");
+        let mut all = GOLDENS.iter().chain(VRRP_GOLDENS);
+        assert!(all.any(|(golden, ..)| golden == code), "{code}");
     }
 }
 
@@ -91,6 +93,7 @@ warning[unterminated-quote]: this quote is not closed on its line
     router_id web
 
 vrrp_script check {
+    script \"/bin/true\"
 }
 ",
         "warning[unclosed-block]: 'global_defs' (line 1) is not closed before 'vrrp_script', which cannot stand in it

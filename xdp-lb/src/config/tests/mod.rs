@@ -4,6 +4,7 @@ mod goldens;
 mod meaning;
 mod properties;
 mod seeds;
+mod vrrp;
 
 use super::diagnostic::Code;
 use super::{Diagnostics, Loaded, Severity, parse};
