@@ -13,6 +13,10 @@ mod find;
 #[path = "../xtask/src/toolchain/object.rs"]
 mod object;
 
+/// Embeds this object, which was built before, instead of building one: for builds of the agent with
+/// a target directory of their own.
+const OBJECT_VARIABLE: &str = "XDP_LB_BPF_OBJECT";
+
 /// Relative to the root of the repository: what the object is made of.
 const SOURCES: [&str; 6] = [
     "xdp-lb-ebpf/src",
@@ -23,13 +27,16 @@ const SOURCES: [&str; 6] = [
     "Cargo.toml",
 ];
 
+/// The name that the agent knows it by.
+const EMBEDDED: &str = "xdp-lb.bpf.o";
+
 fn main() -> ExitCode {
     match embed() {
         Ok(inputs) => {
             for input in inputs {
                 println!("cargo::rerun-if-changed={}", input.display());
             }
-            for name in [find::RUSTC_VARIABLE, find::LINKER_VARIABLE] {
+            for name in [find::RUSTC_VARIABLE, find::LINKER_VARIABLE, OBJECT_VARIABLE] {
                 println!("cargo::rerun-if-env-changed={name}");
             }
             ExitCode::SUCCESS
@@ -50,10 +57,15 @@ fn embed() -> Result<Vec<PathBuf>, Box<dyn Error>> {
     if variable("CARGO_CFG_TARGET_ENDIAN")? != Path::new("little") {
         return Err("xdp-lb runs on little-endian machines only".into());
     }
+    if let Some(object) = env::var_os(OBJECT_VARIABLE).map(PathBuf::from) {
+        fs::copy(&object, out.join(EMBEDDED))
+            .map_err(|error| format!("{OBJECT_VARIABLE}: {}: {error}", object.display()))?;
+        return Ok(vec![object]);
+    }
     let toolchain = find::Toolchain::find(&find::Surroundings::of_process())?;
     let target = object::target_directory(&out).ok_or("OUT_DIR is in no target directory")?;
     let objects = object::build(&toolchain, &root, target)?;
-    fs::copy(objects.join(object::PROGRAM), out.join("xdp-lb.bpf.o"))?;
+    fs::copy(objects.join(object::PROGRAM), out.join(EMBEDDED))?;
     let mut inputs: Vec<_> = SOURCES.iter().map(|source| root.join(source)).collect();
     inputs.extend([toolchain.rustc.path, toolchain.linker.path]);
     Ok(inputs)

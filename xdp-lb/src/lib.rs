@@ -7,7 +7,9 @@
 //! [`cli`] is what users type; [`realserver`] is the other side of direct routing; [`sys`] is the
 //! machine the agent runs on.
 //!
-//! `config`, `health` and `plan` are pure: no sockets, no clock, no tasks, and but for reading the
+//! [`vrrp`] decides who owns which VIP.
+//!
+//! `config`, `vrrp`, `health` and `plan` are pure: no sockets, no clock, no tasks, and but for reading the
 //! configuration no files. [`machine`] is the shape of their state machines.
 
 pub mod agent;
@@ -23,3 +25,4 @@ pub mod probe;
 pub mod realserver;
 pub mod sys;
 pub mod telemetry;
+pub mod vrrp;

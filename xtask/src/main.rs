@@ -1,13 +1,14 @@
 //! Builds, checks, tests and measures xdp-lb: `cargo xtask --help`.
 //!
 //! [`toolchain`] finds or sets up what builds the BPF objects, and [`ebpf`] builds them; every verb
-//! that needs them starts there. [`lint`], [`test`], [`lab`] and [`bench`] are the verbs; [`kernel`]
-//! says whether this machine can run suites and lab; [`packages`], [`progress`] and [`tree`] are helpers.
+//! that needs them starts there. [`lint`], [`test`], [`fuzz`], [`lab`] and [`bench`] are the verbs;
+//! [`kernel`] says whether this machine can run suites and lab; [`packages`], [`progress`] and [`tree`] are helpers.
 //!
 //! Nothing here depends on the agent: this must run before the agent can be built.
 
 mod bench;
 mod ebpf;
+mod fuzz;
 mod kernel;
 mod lab;
 mod lint;
@@ -56,11 +57,22 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Feed random input to a target of tests/fuzz; needs a nightly of rustup
+    ///
+    /// Without a nightly it says so and does nothing. cargo-fuzz is installed when it is missing.
+    /// What a run finds interesting is kept in the target directory and used again.
+    Fuzz {
+        /// Which one; all of them when left out
+        target: Option<String>,
+        /// How long each runs
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        seconds: u32,
+    },
     /// Run a real cluster in network namespaces, drive it, and report
     Lab(lab::LabArgs),
-    /// Run a benchmark of tests/benches, as root
+    /// Run a benchmark of tests/benches; those that load programs need root
     Bench {
-        /// Which one: `datapath`, `control`
+        /// Which one: `datapath`, `config`
         name: String,
         /// Also write the rows to this file
         #[arg(long, value_name = "FILE")]
@@ -74,6 +86,7 @@ fn main() -> ExitCode {
         Verb::Ebpf => ebpf::report(),
         Verb::Lint => lint::run(),
         Verb::Test { args } => test::run(&args),
+        Verb::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Verb::Lab(args) => lab::run(&args),
         Verb::Bench { name, json } => bench::run(&name, json.as_deref()),
     };

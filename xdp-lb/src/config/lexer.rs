@@ -15,6 +15,7 @@ use super::ast::Word;
 use super::diagnostic::{Code, Collector, Diagnostic};
 use super::keywords;
 use super::source::{FileId, Span};
+use super::text::Text;
 
 /// A token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,25 +30,88 @@ pub(super) enum Token {
     LineEnd,
 }
 
-/// Splits the text of `file` into tokens.
-pub(super) fn lex(file: FileId, text: &str, diagnostics: &mut Collector) -> Vec<Token> {
-    let mut lexer = Lexer {
+/// Where the text that is split stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place<'a> {
+    /// In a file, from this byte on.
+    File(FileId, usize),
+    /// Where its pieces came from.
+    Pieces(&'a Text),
+}
+
+/// Splits `text` into tokens. The end of the text ends no line by itself.
+pub(super) fn lex(
+    place: Place<'_>,
+    text: &str,
+    tokens: &mut Vec<Token>,
+    diagnostics: &mut Collector,
+) {
+    Lexer::new(place, text, tokens, diagnostics).run();
+}
+
+/// How a line is laid out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Bytes before the comment.
+    pub(super) len: usize,
+    /// Where statements may begin: at the start, and behind each brace.
+    pub(super) starts: Vec<usize>,
+}
+
+/// Looks for the braces and the comment of a line.
+pub(super) fn layout(line: &str) -> Layout {
+    if !line.contains(['#', '!', '{', '}']) {
+        return Layout {
+            len: line.len(),
+            starts: vec![0],
+        };
+    }
+    let mut tokens = Vec::new();
+    let mut unheard = Collector::default();
+    let lexer = Lexer::new(
+        Place::File(FileId::default(), 0),
+        line,
+        &mut tokens,
+        &mut unheard,
+    );
+    let len = lexer.run().unwrap_or(line.len());
+    let braces = tokens.iter().filter_map(|token| match token {
+        Token::Open(span) | Token::Close(span) => Some(span.end),
+        Token::Word(_) | Token::LineEnd => None,
+    });
+    Layout {
+        len,
+        starts: std::iter::once(0).chain(braces).collect(),
+    }
+}
+
+/// Bytes of the byte order mark that the text of `file` starts with.
+pub(super) fn byte_order_mark(file: FileId, text: &str, diagnostics: &mut Collector) -> usize {
+    const MARK: char = '\u{feff}';
+    if !text.starts_with(MARK) {
+        return 0;
+    }
+    let span = Span {
         file,
-        text,
-        at: 0,
-        script: false,
-        first: true,
-        tokens: Vec::new(),
-        diagnostics,
+        start: 0,
+        end: MARK.len_utf8(),
     };
-    lexer.skip_byte_order_mark();
-    while lexer.step() {}
-    lexer.tokens.push(Token::LineEnd);
-    lexer.tokens
+    diagnostics.push(
+        Diagnostic::warning(
+            Code::ByteOrderMark,
+            "the file starts with a byte order mark",
+        )
+        .at(
+            span,
+            "skipped; keepalived takes it as part of the first word",
+        )
+        .help("save the file as UTF-8 without a byte order mark"),
+    );
+    MARK.len_utf8()
 }
 
 struct Lexer<'a> {
-    file: FileId,
+    place: Place<'a>,
     text: &'a str,
     /// Byte offset of the next character.
     at: usize,
@@ -55,11 +119,37 @@ struct Lexer<'a> {
     script: bool,
     /// No word of the current statement was seen yet.
     first: bool,
-    tokens: Vec<Token>,
+    /// Where the first comment begins.
+    comment: Option<usize>,
+    tokens: &'a mut Vec<Token>,
     diagnostics: &'a mut Collector,
 }
 
-impl Lexer<'_> {
+impl<'a> Lexer<'a> {
+    const fn new(
+        place: Place<'a>,
+        text: &'a str,
+        tokens: &'a mut Vec<Token>,
+        diagnostics: &'a mut Collector,
+    ) -> Self {
+        Self {
+            place,
+            text,
+            at: 0,
+            script: false,
+            first: true,
+            comment: None,
+            tokens,
+            diagnostics,
+        }
+    }
+
+    /// Takes all tokens; where the first comment begins.
+    fn run(mut self) -> Option<usize> {
+        while self.step() {}
+        self.comment
+    }
+
     /// Takes one token, comment or blank; false at the end.
     fn step(&mut self) -> bool {
         let Some(next) = self.peek() else {
@@ -79,7 +169,10 @@ impl Lexer<'_> {
                 self.at += 1;
                 self.end_statement(Token::Close(self.span(start)));
             }
-            '#' | '!' => self.at = self.line_end(),
+            '#' | '!' => {
+                self.comment = self.comment.or(Some(start));
+                self.at = self.line_end();
+            }
             '"' => self.quoted_word(),
             blank if is_blank(blank) => self.at += blank.len_utf8(),
             _ => self.plain_word(),
@@ -104,30 +197,31 @@ impl Lexer<'_> {
 
     fn quoted_word(&mut self) {
         let start = self.at;
-        let line_end = self.line_end();
         let mut text = String::new();
-        let mut chars = self
-            .text
-            .get(start + 1..line_end)
-            .unwrap_or("")
-            .char_indices();
+        // Not cut at the end of the line: to look for it at every quote takes the line's length squared.
+        let mut chars = self.text.get(start + 1..).unwrap_or("").char_indices();
         while let Some((at, c)) = chars.next() {
             match c {
+                '\n' => break,
                 '"' => {
                     self.at = start + 1 + at + 1;
                     self.push_word(text, true, start);
                     return;
                 }
-                '\\' if self.script => text.extend(chars.next().map(|(_, escaped)| escaped)),
+                '\\' if self.script => match chars.next() {
+                    Some((_, escaped)) if escaped != '\n' => text.push(escaped),
+                    Some(_) | None => break,
+                },
                 _ => text.push(c),
             }
         }
-        self.at = line_end;
+        self.at = self.line_end();
         self.unterminated(start);
     }
 
     fn push_word(&mut self, text: String, quoted: bool, start: usize) {
-        if self.first {
+        // A condition on the configuration id stands before the keyword.
+        if self.first && (quoted || !text.starts_with('@')) {
             self.script = keywords::is_script(&text);
             self.first = false;
         }
@@ -141,29 +235,9 @@ impl Lexer<'_> {
         self.tokens.push(Token::Word(Word { text, quoted, span }));
     }
 
-    fn skip_byte_order_mark(&mut self) {
-        if self.rest().starts_with('\u{feff}') {
-            self.at = '\u{feff}'.len_utf8();
-            self.diagnostics.push(
-                Diagnostic::warning(
-                    Code::ByteOrderMark,
-                    "the file starts with a byte order mark",
-                )
-                .at(
-                    self.span(0),
-                    "skipped; keepalived takes it as part of the first word",
-                )
-                .help("save the file as UTF-8 without a byte order mark"),
-            );
-        }
-    }
-
     fn unterminated(&mut self, start: usize) {
         let text = self.text.get(start..self.at).unwrap_or("");
-        let span = Span {
-            end: start + text.trim_end().len(),
-            ..self.span(start)
-        };
+        let span = self.span_to(start, start + text.trim_end().len());
         self.diagnostics.push(
             Diagnostic::warning(
                 Code::UnterminatedQuote,
@@ -204,11 +278,19 @@ impl Lexer<'_> {
         self.at + rest.find('\n').unwrap_or(rest.len())
     }
 
-    const fn span(&self, start: usize) -> Span {
-        Span {
-            file: self.file,
-            start,
-            end: self.at,
+    /// From `start` to here.
+    fn span(&self, start: usize) -> Span {
+        self.span_to(start, self.at)
+    }
+
+    fn span_to(&self, start: usize, end: usize) -> Span {
+        match self.place {
+            Place::File(file, base) => Span {
+                file,
+                start: base + start,
+                end: base + end,
+            },
+            Place::Pieces(text) => text.span(start..end),
         }
     }
 }
@@ -235,6 +317,21 @@ const fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\x0b' | '\x0c')
 }
 
+/// Splits the text of a file in which nothing is to be expanded.
+#[cfg(test)]
+pub(super) fn lex_file(file: FileId, text: &str, diagnostics: &mut Collector) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let start = byte_order_mark(file, text, diagnostics);
+    lex(
+        Place::File(file, start),
+        &text[start..],
+        &mut tokens,
+        diagnostics,
+    );
+    tokens.push(Token::LineEnd);
+    tokens
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,7 +340,7 @@ mod tests {
     /// Words as text, quoted ones in quotes; `{`, `}`; `;` for a line end.
     fn shape(text: &str) -> (String, Vec<Code>) {
         let mut diagnostics = Collector::default();
-        let tokens = lex(FileId::default(), text, &mut diagnostics);
+        let tokens = lex_file(FileId::default(), text, &mut diagnostics);
         let parts: Vec<String> = tokens
             .iter()
             .map(|token| match token {
@@ -320,9 +417,24 @@ mod tests {
     }
 
     #[test]
+    fn a_line_is_laid_out_as_it_is_split() {
+        let cases = [
+            ("", 0, vec![0]),
+            ("a b # c {", 4, vec![0]),
+            ("a{b}c!d", 5, vec![0, 2, 4]),
+            ("a \"{ # !\" } # x", 12, vec![0, 11]),
+            ("@x script \"\\\" #\" # c", 17, vec![0]),
+            ("a ${b} { c", 10, vec![0, 8]),
+        ];
+        for (line, len, starts) in cases {
+            assert_eq!(layout(line), Layout { len, starts }, "{line}");
+        }
+    }
+
+    #[test]
     fn spans_cover_quotes_and_nothing_else() {
         let text = "a \"b c\" d{";
-        let tokens = lex(FileId::default(), text, &mut Collector::default());
+        let tokens = lex_file(FileId::default(), text, &mut Collector::default());
         let spans: Vec<&str> = tokens
             .iter()
             .filter_map(|token| match token {
@@ -338,7 +450,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_lexes_and_words_are_what_their_span_shows(text in ".{0,200}|[a-z{}\"\\\\#! \n\r]{0,200}") {
-            let tokens = lex(FileId::default(), &text, &mut Collector::default());
+            let tokens = lex_file(FileId::default(), &text, &mut Collector::default());
             let mut last = 0;
             for token in &tokens {
                 if let Token::Word(word) = token {

@@ -1,11 +1,12 @@
 //! keepalived.conf: from a file to what it means.
 //!
 //! ```text
-//! file ─► source ─► lexer ─► expand ─► parser ─► ast ─► lower ─► model::Config
-//!                                       └── keywords ───┘  └──► diagnostic
+//! files ─► source ─► expand ─► lexer ─► parser ─► ast ─► lower ─► model::Config
+//!                                        └── keywords ───┘  └──► diagnostic
 //! ```
 //!
-//! In: the path of a file ([`load`]) or its bytes ([`parse`]). Out: a [`Loaded`], a configuration in
+//! In: the path of a file ([`load`]) or its bytes ([`parse`]), and what else it depends on
+//! ([`Options`]). Out: a [`Loaded`], a configuration in
 //! which everything is valid together with all there is to say about the file, or a [`LoadError`].
 //! Every stage is total and goes on after a mistake, so one run reports all of them. Nothing here
 //! looks at the host, and only `source` reads files.
@@ -17,19 +18,22 @@ pub mod keywords;
 mod lexer;
 pub mod lower;
 pub mod model;
+pub mod options;
 mod parser;
 pub mod places;
 pub mod print;
 pub mod source;
+mod text;
 
 use std::path::{Path, PathBuf};
 
 use diagnostic::Collector;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 use model::Config;
+pub use options::Options;
 use places::Places;
 pub use source::ReadError;
-use source::Sources;
+use source::{NoFiles, Sources};
 
 /// A configuration that can be used.
 #[derive(Clone, Debug)]
@@ -60,23 +64,71 @@ pub enum LoadError {
 
 /// Reads the configuration in the file at `path`.
 pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+    load_with(path, &Options::default())
+}
+
+/// The same, with all that it depends on. Included files are found from the directory of the one that
+/// includes them.
+pub fn load_with(path: &Path, options: &Options<'_>) -> Result<Loaded, LoadError> {
     let bytes = source::read(path)?;
-    parse(&path.display().to_string(), &bytes).map_err(|diagnostics| LoadError::Invalid {
-        path: path.to_path_buf(),
-        diagnostics: Box::new(diagnostics),
+    parse_with(&path.display().to_string(), &bytes, options).map_err(|diagnostics| {
+        LoadError::Invalid {
+            path: path.to_path_buf(),
+            diagnostics: Box::new(diagnostics),
+        }
     })
 }
 
-/// Reads a configuration from its bytes; messages call it `name`. Total on any bytes.
+/// What [`parse`] does, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Bytes to text.
+    Source,
+    /// Text to tokens, with directives carried out.
+    Tokens,
+    /// Tokens to a tree.
+    Parser,
+    /// The tree to its meaning.
+    Lower,
+    /// What there is to say, in order.
+    Diagnostics,
+}
+
+/// Reads a configuration from its bytes; messages call it `name`. Total on any bytes. Whatever it
+/// includes is missing.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Loaded, Diagnostics> {
+    let options = Options {
+        files: &NoFiles,
+        ..Options::default()
+    };
+    parse_with(name, bytes, &options)
+}
+
+/// The same, with all that it depends on. Included files are found from the directory that `name` is
+/// in; for a name without one, such as `-`, that is the current directory.
+pub fn parse_with(name: &str, bytes: &[u8], options: &Options<'_>) -> Result<Loaded, Diagnostics> {
+    parse_in_stages(name, bytes, options, |_| ())
+}
+
+/// The same, and calls `done` after each stage: for whoever has a clock.
+pub fn parse_in_stages(
+    name: &str,
+    bytes: &[u8],
+    options: &Options<'_>,
+    mut done: impl FnMut(Stage),
+) -> Result<Loaded, Diagnostics> {
     let mut sources = Sources::default();
     let file = sources.add(name, bytes);
+    done(Stage::Source);
     let mut diagnostics = Collector::default();
-    let tokens = lexer::lex(file, sources.text(file), &mut diagnostics);
-    let tokens = expand::expand(tokens, &mut diagnostics);
+    let tokens = expand::expand(file, &mut sources, options, &mut diagnostics);
+    done(Stage::Tokens);
     let tree = parser::parse(tokens, &sources, &mut diagnostics);
+    done(Stage::Parser);
     let (config, places) = lower::lower(&tree, &sources, &mut diagnostics);
+    done(Stage::Lower);
     let diagnostics = Diagnostics::new(sources, diagnostics);
+    done(Stage::Diagnostics);
     if diagnostics.has_errors() {
         Err(diagnostics)
     } else {

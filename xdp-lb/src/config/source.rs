@@ -1,18 +1,24 @@
 //! Configuration files: their text, and where in it something stands.
 //!
-//! [`read`] is the only function of [`config`](crate::config) that touches the file system. What
+//! [`read`] and [`Disk`] are all of [`config`](crate::config) that touches the file system. What
 //! comes out is bytes; [`Sources`] holds them as text and turns a [`Span`] into line and column.
 //! Nothing here knows the language.
 
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Longest configuration that is read, bytes: several times a file that fills every table of a director.
 pub const MAX_BYTES: u64 = 16 << 20;
 
 /// Longest line, bytes. keepalived itself stops far below.
 const MAX_LINE: usize = 1 << 16;
+
+/// How many uses of definitions are remembered for messages.
+const MAX_USES: usize = 1 << 16;
 
 /// Which of the [`Sources`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,9 +36,12 @@ pub struct Span {
 }
 
 impl Span {
-    /// From the start of this one to the end of `other`; both in one file.
+    /// From the start of this one to the end of `other`; this one when that is in another file.
     #[must_use]
     pub fn to(self, other: Self) -> Self {
+        if other.file != self.file {
+            return self;
+        }
         Self {
             end: other.end.max(self.start),
             ..self
@@ -53,7 +62,7 @@ pub struct Position {
 #[derive(Clone, Debug)]
 pub struct Source {
     name: String,
-    text: String,
+    text: Arc<String>,
     /// Byte offset of the start of each line.
     lines: Vec<usize>,
 }
@@ -102,6 +111,8 @@ impl Source {
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     files: Vec<Source>,
+    /// Where definitions are used, and where what is used was defined.
+    uses: BTreeMap<Span, Span>,
 }
 
 impl Sources {
@@ -113,7 +124,7 @@ impl Sources {
             .collect();
         self.files.push(Source {
             name: name.into(),
-            text,
+            text: Arc::new(text),
             lines,
         });
         FileId(self.files.len() - 1)
@@ -129,10 +140,42 @@ impl Sources {
         self.file(id).map_or("", Source::text)
     }
 
+    /// The same, to be kept while files are added.
+    pub(super) fn shared_text(&self, id: FileId) -> Arc<String> {
+        self.file(id)
+            .map(|file| Arc::clone(&file.text))
+            .unwrap_or_default()
+    }
+
+    /// Notes that what stands at `place` stands for what is defined at `definition`.
+    pub(super) fn note_use(&mut self, place: Span, definition: Span) {
+        if self.uses.len() < MAX_USES {
+            self.uses.insert(place, definition);
+        }
+    }
+
+    /// Where that which `span` shows was defined, if a definition put it there.
+    pub fn definition(&self, span: Span) -> Option<Span> {
+        let end = Span {
+            start: span.end,
+            end: 0,
+            ..span
+        };
+        let (place, definition) = self.uses.range(..end).next_back()?;
+        let within = place.file == span.file && place.end > span.start;
+        within.then_some(*definition)
+    }
+
+    /// `FILE:LINE` of the start of `span`.
+    pub fn place(&self, span: Span) -> String {
+        let name = self.file(span.file).map_or("", Source::name);
+        format!("{name}:{}", self.line(span))
+    }
+
     /// Line of the start of `span`, from 1.
     pub fn line(&self, span: Span) -> usize {
         self.file(span.file)
-            .map_or(1, |file| file.position(span.start).line)
+            .map_or(1, |file| file.line_index(span.start) + 1)
     }
 }
 
@@ -179,6 +222,12 @@ pub enum ReadError {
         /// The line, from 1.
         line: usize,
     },
+    /// It is a device or a pipe, or executable: keepalived includes neither.
+    #[error("{} is executable, or no file at all: make it a plain file, as in 'chmod -x'", path.display())]
+    NotPlain {
+        /// The file.
+        path: PathBuf,
+    },
     /// Anything else.
     #[error("cannot read {}: {source}; check the file and the disk it is on", path.display())]
     Other {
@@ -199,8 +248,89 @@ impl ReadError {
             Self::Binary { .. } => "file-binary",
             Self::TooLong { .. } => "file-too-long",
             Self::LongLine { .. } => "file-long-line",
+            Self::NotPlain { .. } => "file-not-plain",
             Self::Other { .. } => "file-unreadable",
         }
+    }
+}
+
+/// Where included files come from.
+pub trait Files {
+    /// The bytes of a file that is included.
+    fn read(&self, path: &Path) -> Result<Vec<u8>, ReadError>;
+
+    /// The names in a directory, in any order; none when it cannot be read.
+    fn list(&self, directory: &Path) -> Vec<String>;
+
+    /// Whether there is a file or directory of this name.
+    fn exists(&self, path: &Path) -> bool;
+
+    /// A directory as `${_PWD}` shows it.
+    fn full_name(&self, directory: &Path) -> PathBuf;
+}
+
+/// The files of the disk. Relative paths start at the current directory.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
+        let plain = fs::metadata(path).is_ok_and(|data| {
+            data.is_dir() || data.is_file() && data.permissions().mode() & 0o111 == 0
+        });
+        // A file that cannot be looked at cannot be read either, and that says why.
+        if !plain && self.exists(path) {
+            let path = path.to_path_buf();
+            return Err(ReadError::NotPlain { path });
+        }
+        read(path)
+    }
+
+    fn list(&self, directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(or_current(directory)).into_iter().flatten();
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect()
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        fs::metadata(path).is_ok()
+    }
+
+    fn full_name(&self, directory: &Path) -> PathBuf {
+        fs::canonicalize(or_current(directory)).unwrap_or_else(|_| directory.to_path_buf())
+    }
+}
+
+/// The directory, `.` for an empty path.
+fn or_current(directory: &Path) -> &Path {
+    if directory.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        directory
+    }
+}
+
+/// No files: whatever is included is missing.
+#[derive(Clone, Copy, Debug)]
+pub struct NoFiles;
+
+impl Files for NoFiles {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
+        let path = path.to_path_buf();
+        Err(ReadError::Missing { path })
+    }
+
+    fn list(&self, _: &Path) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn exists(&self, _: &Path) -> bool {
+        false
+    }
+
+    fn full_name(&self, directory: &Path) -> PathBuf {
+        directory.to_path_buf()
     }
 }
 
@@ -263,16 +393,16 @@ mod tests {
         let missing = folder.path().join("missing.conf");
         assert!(matches!(error(&missing), ReadError::Missing { .. }));
         let below_a_file = folder.path().join("plain").join("x");
-        std::fs::write(folder.path().join("plain"), "x").unwrap();
+        fs::write(folder.path().join("plain"), "x").unwrap();
         assert!(matches!(error(&below_a_file), ReadError::Other { .. }));
         let binary = folder.path().join("binary");
-        std::fs::write(&binary, b"\x7fELF\0\0").unwrap();
+        fs::write(&binary, b"\x7fELF\0\0").unwrap();
         assert!(matches!(
             error(&binary),
             ReadError::Binary { offset: 4, .. }
         ));
         let long_line = folder.path().join("long_line");
-        std::fs::write(&long_line, format!("a\n{}", "}".repeat(MAX_LINE + 1))).unwrap();
+        fs::write(&long_line, format!("a\n{}", "}".repeat(MAX_LINE + 1))).unwrap();
         assert!(matches!(
             error(&long_line),
             ReadError::LongLine { line: 2, .. }

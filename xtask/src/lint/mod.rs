@@ -14,6 +14,8 @@ use crate::{toolchain, tree};
 
 /// The manifests: of the workspace, and of the BPF crate, which is none of its members.
 const MANIFESTS: [&str; 2] = ["Cargo.toml", "xdp-lb-ebpf/Cargo.toml"];
+/// The fuzz targets: never part of the agent, so that they may depend on what they need.
+const FUZZ: &str = "tests/fuzz/Cargo.toml";
 /// The release of cargo-deny that deny.toml is written for.
 const DENY: &str = "0.20.2";
 
@@ -51,18 +53,15 @@ pub(crate) fn run() -> Result<()> {
 
 fn format() -> Result<()> {
     tree::run_cargo(["fmt", "--all", "--check"])?;
-    tree::run_cargo([
-        "fmt",
-        "--manifest-path",
-        "xdp-lb-ebpf/Cargo.toml",
-        "--",
-        "--check",
-    ])
+    for manifest in ["xdp-lb-ebpf/Cargo.toml", FUZZ] {
+        tree::run_cargo(["fmt", "--manifest-path", manifest, "--", "--check"])?;
+    }
+    Ok(())
 }
 
 /// Does each lock file fit its manifest?
 fn lock_files() -> Result<()> {
-    for manifest in MANIFESTS {
+    for manifest in MANIFESTS.into_iter().chain([FUZZ]) {
         let mut cargo = Command::new(tree::cargo());
         cargo.args([
             "metadata",

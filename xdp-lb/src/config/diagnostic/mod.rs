@@ -4,6 +4,8 @@
 //! keeps them with the files they point into and shows them: as text the way rustc does
 //! ([`Diagnostics::render`]), one line each for logs ([`Diagnostics::one_line`]), or as JSON.
 
+#[cfg(test)]
+mod explanation;
 mod json;
 mod render;
 
@@ -43,6 +45,21 @@ macro_rules! codes {
             /// Every kind.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
+            /// What it is, in a line.
+            pub const fn summary(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),+)),+
+                }
+            }
+
+            /// Several sentences for people: what it means, what keepalived does, what to do.
+            /// Paragraphs are separated by an empty line, lines of configuration are indented.
+            pub const fn explanation(self) -> &'static str {
+                match self {
+                    $(Self::$variant => include_str!(concat!("explanations/", $name, ".md")).trim_ascii()),+
+                }
+            }
+
             /// Its stable name.
             pub const fn name(self) -> &'static str {
                 match self {
@@ -62,6 +79,20 @@ codes! {
     SingleQuote = "single-quote",
     /// A quote that is not closed on its line.
     UnterminatedQuote = "unterminated-quote",
+    /// A file that is to be included does not exist.
+    IncludeMissing = "include-missing",
+    /// A file that is to be included cannot be.
+    IncludeUnreadable = "include-unreadable",
+    /// A file that includes itself, directly or by way of others.
+    IncludeCycle = "include-cycle",
+    /// A `$NAME` that is defined nowhere above.
+    UndefinedName = "undefined-name",
+    /// A `$NAME` that is defined and yet is not replaced where it stands.
+    NotReplaced = "not-replaced",
+    /// A `~SEQ` or `~LST` that cannot be carried out.
+    BadRepetition = "bad-repetition",
+    /// Includes, definitions or repetitions that make more than is read.
+    ExpansionTooLarge = "expansion-too-large",
     /// A block whose `}` is missing.
     UnclosedBlock = "unclosed-block",
     /// A `}` that closes nothing.
@@ -118,6 +149,13 @@ codes! {
     NoAuthentication = "no-authentication",
 }
 
+impl Code {
+    /// The kind with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.name() == name)
+    }
+}
+
 impl std::fmt::Display for Code {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
@@ -171,7 +209,8 @@ impl Diagnostic {
         Self::new(Severity::Note, code, message.into())
     }
 
-    const fn new(severity: Severity, code: Code, message: String) -> Self {
+    /// One that is this bad.
+    pub const fn new(severity: Severity, code: Code, message: String) -> Self {
         Self {
             severity,
             code,
@@ -215,6 +254,23 @@ impl Diagnostic {
             replacement: replacement.into(),
         });
         self
+    }
+
+    /// Points at the definition that put there what it is about. An edit at the place of use would
+    /// not be one of the text that it is meant for.
+    fn trace(&mut self, sources: &Sources) {
+        let edited = self.suggestion.as_ref().map(|edit| edit.span);
+        if edited.is_some_and(|span| sources.definition(span).is_some()) {
+            self.suggestion = None;
+        }
+        if let Some(defined) = self.span().and_then(|span| sources.definition(span))
+            && !self.labels.iter().any(|label| label.span == defined)
+        {
+            self.labels.push(Label {
+                span: defined,
+                text: "defined here".to_owned(),
+            });
+        }
     }
 
     /// How bad it is.
@@ -303,6 +359,9 @@ impl Diagnostics {
     /// Sorts by place; what has none comes last.
     pub fn new(sources: Sources, collected: Collector) -> Self {
         let Collector { mut items, counts } = collected;
+        for item in &mut items {
+            item.trace(&sources);
+        }
         items.sort_by_key(|item| (item.span().is_none(), item.span()));
         Self {
             sources,

@@ -3,7 +3,7 @@
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Patch, Renderer, Snippet};
 
 use super::{Diagnostic, Diagnostics, Severity, Suggestion};
-use crate::config::source::{Source, Span};
+use crate::config::source::{FileId, Source, Span};
 
 impl Diagnostics {
     /// All of them the way rustc shows them, with the lines of the file. Ends with a newline unless
@@ -46,7 +46,7 @@ impl Diagnostics {
             .primary_title(item.message.as_str())
             .id(item.code.name());
         let mut group = Group::with_title(title);
-        if let Some(snippet) = self.snippet(item) {
+        for snippet in self.snippets(item) {
             group = group.element(snippet);
         }
         for note in &item.notes {
@@ -69,18 +69,37 @@ impl Diagnostics {
         renderer.render(&groups)
     }
 
-    /// The lines that the labels point at.
-    fn snippet<'a>(&'a self, item: &'a Diagnostic) -> Option<Snippet<'a, Annotation<'a>>> {
-        let primary = item.span()?;
-        let all = item.labels.iter().fold(primary, |all, label| Span {
-            start: all.start.min(label.span.start),
-            end: all.end.max(label.span.end),
+    /// The lines that the labels point at, file by file; that of the first label comes first.
+    fn snippets<'a>(&'a self, item: &'a Diagnostic) -> Vec<Snippet<'a, Annotation<'a>>> {
+        let mut files: Vec<FileId> = Vec::new();
+        for label in &item.labels {
+            if !files.contains(&label.span.file) {
+                files.push(label.span.file);
+            }
+        }
+        files
+            .into_iter()
+            .filter_map(|file| self.snippet(item, file))
+            .collect()
+    }
+
+    /// The lines of one file that the labels point at.
+    fn snippet<'a>(
+        &'a self,
+        item: &'a Diagnostic,
+        id: FileId,
+    ) -> Option<Snippet<'a, Annotation<'a>>> {
+        let here = || item.labels.iter().filter(|label| label.span.file == id);
+        let all = here().map(|label| label.span).reduce(|all, span| Span {
+            start: all.start.min(span.start),
+            end: all.end.max(span.end),
             ..all
-        });
-        let file = self.sources.file(primary.file)?;
+        })?;
+        let file = self.sources.file(id)?;
         let (line, offset, text) = file.lines_around(all);
-        let annotations = item.labels.iter().enumerate().map(|(index, label)| {
-            let kind = if index == 0 {
+        let primary = item.span();
+        let annotations = here().map(|label| {
+            let kind = if Some(label.span) == primary {
                 AnnotationKind::Primary
             } else {
                 AnnotationKind::Context

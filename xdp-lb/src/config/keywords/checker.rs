@@ -1,8 +1,12 @@
 //! Health checkers.
 
-use super::Scope::{Lines, Url};
+use super::Kind::{
+    Address, Boolean, Device, Hex, Name, OneOf, Path, Port, Seconds, User, Weight, Words,
+};
+use super::Scope::{SmtpHost, Url};
 use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Supported};
-use super::{Keyword, Status, block, flag, line, many, maybe, one, script};
+use super::kind::{ANY, number};
+use super::row::{Keyword, NEWER, OURS, Status, block, flag, line, many, maybe, one, pair, script};
 
 const NO_MARK: Status = NotYetNoticeable(
     "checks leave without the mark, so they may take another route than it asks for",
@@ -12,110 +16,122 @@ const NO_BIND: Status =
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const TCP: &[Keyword] = &[
-    one("connect_ip", "ADDRESS", Supported, "Address to check; default that of the real server"),
-    one("connect_port", "PORT", Supported, "Port to check; default that of the real server"),
-    one("bindto", "ADDRESS", Supported, "Source address of the check"),
-    one("bind_port", "PORT", Supported, "Source port of the check"),
-    one("connect_timeout", "SECONDS", Supported, "Longest wait for the connection; default 5"),
-    one("retry", "NUMBER", Supported, "Failures in a row, after the first, that mark the server down; default 1"),
-    one("delay_before_retry", "SECONDS", Supported, "Time from a failed check to the retry; default 1"),
-    one("delay_loop", "SECONDS", Supported, "Time from one check to the next; default 60"),
-    one("warmup", "SECONDS", Supported, "The first check starts at a random moment within this time"),
-    one("nb_get_retry", "NUMBER", Supported, "Taken as retry, with a warning; keepalived ignores it"),
-    one("nb_get_replies", "NUMBER", Supported, "Taken as retry, with a warning; keepalived ignores it"),
-    one("bind_if", "DEVICE", NO_BIND, "Interface the check leaves by"),
-    one("fwmark", "NUMBER", NO_MARK, "Firewall mark of the check's packets"),
-    maybe("alpha", "BOOLEAN", NotYetNoticeable("the server counts as up until its first check fails"), "Start as down"),
-    maybe("log_all_failures", "BOOLEAN", NotYet, "Log every failed check"),
+    one("connect_ip", Address, Supported, "Address to check; default that of the real server"),
+    one("connect_port", Port, Supported, "Port to check; default that of the real server"),
+    one("bindto", Address, Supported, "Source address of the check"),
+    one("bind_port", Port, Supported, "Source port of the check"),
+    one("connect_timeout", Seconds, Supported, "Longest wait for the connection; default 5"),
+    one("retry", ANY, Supported, "Failures in a row, after the first, that mark the server down; default 1"),
+    one("delay_before_retry", Seconds, Supported, "Time from a failed check to the retry; default 1"),
+    one("delay_loop", Seconds, Supported, "Time from one check to the next; default 60"),
+    one("warmup", Seconds, Supported, "The first check starts at a random moment within this time"),
+    one("nb_get_retry", ANY, Supported, "Taken as retry, with a warning; keepalived ignores it").only(OURS),
+    one("nb_get_replies", ANY, Supported, "Taken as retry, with a warning; keepalived ignores it").only(OURS),
+    one("bind_if", Device, NO_BIND, "Interface the check leaves by"),
+    one("fwmark", ANY, NO_MARK, "Firewall mark of the check's packets"),
+    maybe("alpha", Boolean, NotYetNoticeable("the server counts as up until its first check fails"), "Start as down"),
+    maybe("log_all_failures", Boolean, NotYet, "Log every failed check"),
 ];
 
+/// Rows that every checker has, those that every checker over the network has, and a checker's own.
 macro_rules! with_common {
     ($($row:expr),* $(,)?) => {
         &[
-            one("connect_ip", "ADDRESS", NotYet, "Address to check; default that of the real server"),
-            one("connect_port", "PORT", NotYet, "Port to check; default that of the real server"),
-            one("bindto", "ADDRESS", NotYet, "Source address of the check"),
-            one("bind_port", "PORT", NotYet, "Source port of the check"),
-            one("bind_if", "DEVICE", NotYet, "Interface the check leaves by"),
-            one("fwmark", "NUMBER", NotYet, "Firewall mark of the check's packets"),
-            one("connect_timeout", "SECONDS", NotYet, "Longest wait for an answer"),
-            one("retry", "NUMBER", NotYet, "Failures in a row, after the first, that mark the server down"),
-            one("delay_before_retry", "SECONDS", NotYet, "Time from a failed check to the retry"),
-            one("delay_loop", "SECONDS", NotYet, "Time from one check to the next"),
-            one("warmup", "SECONDS", NotYet, "The first check starts at a random moment within this time"),
-            maybe("alpha", "BOOLEAN", NotYet, "Start as down"),
-            maybe("log_all_failures", "BOOLEAN", NotYet, "Log every failed check"),
+            one("retry", ANY, NotYet, "Failures in a row, after the first, that mark the server down"),
+            one("delay_before_retry", Seconds, NotYet, "Time from a failed check to the retry"),
+            one("delay_loop", Seconds, NotYet, "Time from one check to the next"),
+            one("warmup", Seconds, NotYet, "The first check starts at a random moment within this time"),
+            maybe("alpha", Boolean, NotYet, "Start as down"),
+            maybe("log_all_failures", Boolean, NotYet, "Log every failed check"),
+            $($row),*
+        ]
+    };
+}
+
+macro_rules! with_connection {
+    ($($row:expr),* $(,)?) => {
+        with_common![
+            one("connect_ip", Address, NotYet, "Address to check; default that of the real server"),
+            one("connect_port", Port, NotYet, "Port to check; default that of the real server"),
+            one("bindto", Address, NotYet, "Source address of the check"),
+            one("bind_port", Port, NotYet, "Source port of the check"),
+            one("bind_if", Device, NotYet, "Interface the check leaves by"),
+            one("fwmark", ANY, NotYet, "Firewall mark of the check's packets"),
+            one("connect_timeout", Seconds, NotYet, "Longest wait for an answer"),
             $($row),*
         ]
     };
 }
 
 #[rustfmt::skip] // a table: one row per line
-pub(super) const HTTP: &[Keyword] = with_common![
+pub(super) const HTTP: &[Keyword] = with_connection![
     block("url", Url, NotYet, "A page to fetch"),
-    one("http_protocol", "1.0|1.1|1.0C|1.1C|1.0K|1.1K", NotYet, "Version of the requests"),
-    maybe("enable_sni", "BOOLEAN", NotYet, "Send the host name in the TLS handshake"),
-    one("sni_name", "NAME", NotYet, "The host name to send in the TLS handshake"),
-    maybe("tls_compliant", "BOOLEAN", NotYet, "Expect an orderly end of TLS connections"),
-    maybe("fast_recovery", "BOOLEAN", NotYet, "Up again after one good page instead of all"),
-    one("virtualhost", "NAME", NotYet, "Host header of the requests"),
-    one("nb_get_retry", "NUMBER", NotYet, "Old name of retry"),
+    one("http_protocol", OneOf(&["1.0", "1.1", "1.0C", "1.1C", "1.0K", "1.1K"]), NotYet, "Version of the requests").passed_over(),
+    maybe("enable_sni", Boolean, NotYet, "Send the host name in the TLS handshake"),
+    one("sni_name", Name, NotYet, "The host name to send in the TLS handshake").only(NEWER),
+    maybe("tls_compliant", Boolean, NotYet, "Expect an orderly end of TLS connections").only(NEWER),
+    maybe("fast_recovery", Boolean, NotYet, "Up again after one good page instead of all"),
+    one("virtualhost", Name, NotYet, "Host header of the requests").passed_over(),
+    one("nb_get_retry", ANY, NotYet, "Old name of retry"),
 ];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const URL: &[Keyword] = &[
-    one("path", "PATH", NotYet, "Path to request"),
-    many("status_code", "CODE…", NotYet, "Statuses that pass; default 200 to 299"),
-    one("digest", "MD5", NotYet, "MD5 of the page"),
-    one("virtualhost", "NAME", NotYet, "Host header of the request"),
-    many("regex", "PATTERN", NotYet, "The page must match"),
-    maybe("regex_no_match", "BOOLEAN", NotYet, "The page must not match"),
-    many("regex_options", "OPTION…", NotYet, "Options of the pattern"),
-    one("regex_stack", "START MAX", NotYet, "Memory of the matcher"),
-    one("regex_min_offset", "NUMBER", NotYet, "Where matches may start"),
-    one("regex_max_offset", "NUMBER", NotYet, "Where matches must have started"),
-    maybe("tls_compliant", "BOOLEAN", NotYet, "Expect an orderly end of TLS connections"),
+    one("path", Path, NotYet, "Path to request"),
+    many("status_code", Words("CODE…"), NotYet, "Statuses that pass; default 200 to 299").optional(),
+    one("digest", Words("MD5"), NotYet, "MD5 of the page"),
+    one("virtualhost", Name, NotYet, "Host header of the request").passed_over(),
+    many("regex", Words("PATTERN"), NotYet, "The page must match").optional(),
+    flag("regex_no_match", NotYet, "The page must not match; a value, 'off' too, changes nothing"),
+    many("regex_options", Words("OPTION…"), NotYet, "Options of the pattern").optional(),
+    line("regex_stack", 0, 2, Words("[START MAX]"), NotYet, "Memory of the matcher"),
+    maybe("regex_min_offset", ANY, NotYet, "Where matches may start"),
+    maybe("regex_max_offset", ANY, NotYet, "Where matches must have started"),
+    maybe("tls_compliant", Boolean, NotYet, "Expect an orderly end of TLS connections").only(NEWER),
 ];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const MISC: &[Keyword] = with_common![
-    script("misc_path", NotYet, "Command that checks"),
-    one("misc_timeout", "SECONDS", NotYet, "Longest run of the command"),
+    script("misc_path", NotYet, "Command that checks").passed_over(),
+    one("misc_timeout", Seconds, NotYet, "Longest run of the command"),
     flag("misc_dynamic", NotYet, "The exit code sets the weight"),
-    line("user", 1, 2, "USER [GROUP]", NotYet, "Who runs the command"),
+    pair("user", User, NotYet, "Who runs the command").passed_over(),
 ];
 
 #[rustfmt::skip] // a table: one row per line
-pub(super) const SMTP: &[Keyword] = with_common![
-    one("helo_name", "NAME", NotYet, "Name in the HELO command"),
-    block("host", Lines, NotYet, "Another address to check"),
+pub(super) const SMTP: &[Keyword] = with_connection![
+    one("helo_name", Name, NotYet, "Name in the HELO command").passed_over(),
+    block("host", SmtpHost, NotYet, "Another address to check"),
+];
+
+/// `host` of `SMTP_CHECK`.
+pub(super) const SMTP_HOST: &[Keyword] = with_connection![];
+
+#[rustfmt::skip] // a table: one row per line
+pub(super) const DNS: &[Keyword] = with_connection![
+    one("type", Words("TYPE"), NotYet, "Record type of the query"),
+    one("name", Name, NotYet, "Name of the query"),
 ];
 
 #[rustfmt::skip] // a table: one row per line
-pub(super) const DNS: &[Keyword] = with_common![
-    one("type", "TYPE", NotYet, "Record type of the query"),
-    one("name", "NAME", NotYet, "Name of the query"),
+pub(super) const UDP: &[Keyword] = with_connection![
+    many("payload", Hex, NotYet, "What to send").passed_over(),
+    many("require_reply", Hex, NotYet, "What must come back").optional(),
+    one("min_reply_length", number(0, 65_535), NotYet, "Shortest answer"),
+    one("max_reply_length", number(0, 65_535), NotYet, "Longest answer"),
 ];
 
-#[rustfmt::skip] // a table: one row per line
-pub(super) const UDP: &[Keyword] = with_common![
-    many("payload", "HEX", NotYet, "What to send"),
-    many("require_reply", "HEX", NotYet, "What must come back"),
-    one("min_reply_length", "BYTES", NotYet, "Shortest answer"),
-    one("max_reply_length", "BYTES", NotYet, "Longest answer"),
-];
-
-pub(super) const PING: &[Keyword] = with_common![];
+pub(super) const PING: &[Keyword] = with_connection![];
 
 #[rustfmt::skip] // a table: one row per line
-pub(super) const FILE: &[Keyword] = with_common![
-    one("track_file", "NAME", NotYet, "The file"),
-    line("weight", 1, 2, "NUMBER [reverse]", NotYet, "Factor of the number in the file"),
-    maybe("dynamic", "BOOLEAN", NotYet, "The number sets the weight"),
+pub(super) const FILE: &[Keyword] = &[
+    one("track_file", Name, NotYet, "The file"),
+    pair("weight", Weight(2_147_483_647), NotYet, "Factor of the number in the file").passed_over(),
+    maybe("dynamic", Boolean, NotYet, "The number sets the weight").only(NEWER),
 ];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const BFD: &[Keyword] = &[
-    one("name", "NAME", NotYet, "The bfd_instance"),
-    maybe("alpha", "BOOLEAN", NotNeeded("a session starts as down"), "Start as down"),
+    one("name", Name, NotYet, "The bfd_instance").passed_over(),
+    maybe("alpha", Boolean, NotNeeded("a session starts as down"), "Start as down"),
 ];

@@ -5,13 +5,24 @@
 //! One row is one keyword in one scope: name, values, block, status, and a line of documentation.
 
 mod checker;
+mod deviations;
 mod global;
+mod kind;
+mod lines;
 mod ours;
+mod row;
 mod service;
 mod suggest;
 mod vrrp;
 
-pub use suggest::{near, right_name, scopes_of};
+pub use deviations::{DEVIATIONS, Deviation};
+pub use kind::Kind;
+pub use lines::Line;
+pub use row::{Bare, Keyword, Status, Values};
+pub use suggest::{edit_distance, near, right_name, scopes_of};
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 /// What a block holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +71,12 @@ pub enum Scope {
     BfdCheck,
     /// `SSL`
     Ssl,
+    /// `garp_group`
+    GarpGroup,
+    /// `track_group`
+    TrackGroup,
+    /// `host` of `SMTP_CHECK`
+    SmtpHost,
     /// `xdp_lb`
     XdpLb,
     /// Lines that start with no keyword: addresses, names, routes.
@@ -68,7 +85,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope that has keywords.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::Root,
         Self::GlobalDefs,
         Self::VrrpScript,
@@ -91,6 +108,9 @@ impl Scope {
         Self::FileCheck,
         Self::BfdCheck,
         Self::Ssl,
+        Self::GarpGroup,
+        Self::TrackGroup,
+        Self::SmtpHost,
         Self::XdpLb,
     ];
 
@@ -119,6 +139,9 @@ impl Scope {
             Self::FileCheck => "FILE_CHECK",
             Self::BfdCheck => "BFD_CHECK",
             Self::Ssl => "SSL",
+            Self::GarpGroup => "garp_group",
+            Self::TrackGroup => "track_group",
+            Self::SmtpHost => "host",
             Self::XdpLb => "xdp_lb",
             Self::Lines => "a list",
         }
@@ -149,171 +172,42 @@ impl Scope {
             Self::FileCheck => checker::FILE,
             Self::BfdCheck => checker::BFD,
             Self::Ssl => global::SSL,
+            Self::GarpGroup => global::GARP_GROUP,
+            Self::TrackGroup => global::TRACK_GROUP,
+            Self::SmtpHost => checker::SMTP_HOST,
             Self::XdpLb => ours::XDP_LB,
             Self::Lines => &[],
         }
     }
 }
 
-/// Whether a keyword works here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// It does what it does in keepalived.
-    Supported,
-    /// It is accepted and has no effect yet. One note per file names all of these.
-    NotYet,
-    /// The same, with a warning where it stands: clients or servers can tell. Says how.
-    NotYetNoticeable(&'static str),
-    /// It is accepted and nothing is missing without it. Says why.
-    NotNeeded(&'static str),
-    /// It is refused, because its meaning cannot be kept. Says why, and what to do.
-    Rejected(&'static str),
-}
-
-/// The values on a keyword's line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Values {
-    /// Fewest.
-    pub min: usize,
-    /// Most.
-    pub max: usize,
-    /// How documentation and messages write them.
-    pub syntax: &'static str,
-}
-
-/// A keyword in a scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keyword {
-    /// The word.
-    pub name: &'static str,
-    /// What stands behind it on its line.
-    pub values: Values,
-    /// What its block holds, if it has one.
-    pub block: Option<Scope>,
-    /// Whether it works here.
-    pub status: Status,
-    /// One line of documentation.
-    pub doc: &'static str,
-    /// Whether its values are a command line, where a backslash escapes inside quotes.
-    pub script: bool,
-    /// Whether it may stand more than once in its block.
-    pub repeats: bool,
-}
-
-impl Keyword {
-    /// The keyword with its values, as documentation writes it.
-    pub fn synopsis(&self) -> String {
-        let block = if self.block.is_some() { " { … }" } else { "" };
-        let space = if self.values.syntax.is_empty() {
-            ""
-        } else {
-            " "
-        };
-        format!("{}{space}{}{block}", self.name, self.values.syntax)
-    }
-
-    /// The same, and its values may be missing.
-    const fn optional(mut self) -> Self {
-        self.values.min = 0;
-        self
-    }
-
-    /// The same, and allowed more than once.
-    const fn repeated(mut self) -> Self {
-        self.repeats = true;
-        self
-    }
-}
-
-/// A keyword alone on its line.
-const fn flag(name: &'static str, status: Status, doc: &'static str) -> Keyword {
-    line(name, 0, 0, "", status, doc)
-}
-
-/// A keyword with one value.
-const fn one(
-    name: &'static str,
-    syntax: &'static str,
-    status: Status,
-    doc: &'static str,
-) -> Keyword {
-    line(name, 1, 1, syntax, status, doc)
-}
-
-/// A keyword with one value or none.
-const fn maybe(
-    name: &'static str,
-    syntax: &'static str,
-    status: Status,
-    doc: &'static str,
-) -> Keyword {
-    line(name, 0, 1, syntax, status, doc)
-}
-
-/// A keyword with any number of values.
-const fn many(
-    name: &'static str,
-    syntax: &'static str,
-    status: Status,
-    doc: &'static str,
-) -> Keyword {
-    line(name, 1, usize::MAX, syntax, status, doc)
-}
-
-/// A keyword with between `min` and `max` values.
-const fn line(
-    name: &'static str,
-    min: usize,
-    max: usize,
-    syntax: &'static str,
-    status: Status,
-    doc: &'static str,
-) -> Keyword {
-    Keyword {
-        name,
-        values: Values { min, max, syntax },
-        block: None,
-        status,
-        doc,
-        script: false,
-        repeats: false,
-    }
-}
-
-/// A keyword whose values are a command.
-const fn script(name: &'static str, status: Status, doc: &'static str) -> Keyword {
-    Keyword {
-        script: true,
-        ..many(name, "COMMAND", status, doc)
-    }
-}
-
-/// A keyword with a block and nothing else.
-const fn block(name: &'static str, holds: Scope, status: Status, doc: &'static str) -> Keyword {
-    named(name, 0, 0, "", holds, status, doc)
-}
-
-/// A keyword with values and a block.
-const fn named(
-    name: &'static str,
-    min: usize,
-    max: usize,
-    syntax: &'static str,
-    holds: Scope,
-    status: Status,
-    doc: &'static str,
-) -> Keyword {
-    Keyword {
-        block: Some(holds),
-        repeats: true,
-        ..line(name, min, max, syntax, status, doc)
-    }
-}
-
 /// The keyword `name` in `scope`.
 pub fn find(scope: Scope, name: &str) -> Option<&'static Keyword> {
-    scope.keywords().iter().find(|keyword| keyword.name == name)
+    let found = everywhere(name).iter().find(|(where_, _)| *where_ == scope);
+    found.map(|(_, keyword)| *keyword)
 }
+
+/// A scope, and a keyword that it holds.
+pub type Placed = (Scope, &'static Keyword);
+
+/// Where a keyword called `name` can stand, in the order of [`Scope::ALL`].
+pub fn everywhere(name: &str) -> &'static [Placed] {
+    INDEX.get(name).map_or(&[], Vec::as_slice)
+}
+
+/// The rows by name: every line of a file is looked up, most of them more than once.
+static INDEX: LazyLock<HashMap<&str, Vec<Placed>>> = LazyLock::new(|| {
+    let mut index: HashMap<&str, Vec<Placed>> = HashMap::new();
+    for scope in Scope::ALL {
+        for keyword in scope.keywords() {
+            index
+                .entry(keyword.name)
+                .or_default()
+                .push((scope, keyword));
+        }
+    }
+    index
+});
 
 /// Whether the line that starts with `name` is a command's, wherever it stands.
 pub fn is_script(name: &str) -> bool {
@@ -348,17 +242,58 @@ mod tests {
                     "{scope:?}: {} twice",
                     keyword.name
                 );
-                assert!(keyword.values.min <= keyword.values.max, "{}", keyword.name);
-                let no_values = keyword.values.max == 0;
+                let values = keyword.values;
+                assert!(values.min <= values.max, "{}", keyword.name);
                 assert_eq!(
-                    no_values,
-                    keyword.values.syntax.is_empty(),
+                    values.max == 0,
+                    values.kind == Kind::Nothing,
                     "{}",
                     keyword.name
                 );
+                match values.bare {
+                    Bare::Works => assert_eq!(values.min, 0, "{}", keyword.name),
+                    Bare::Exits => assert!(values.min > 0, "{}", keyword.name),
+                    Bare::PassedOver => {}
+                }
+                let lists = keyword.block == Some(Scope::Lines);
+                assert_eq!(lists, !keyword.lines.is_empty(), "{}", keyword.name);
                 assert!(!keyword.doc.is_empty(), "{}", keyword.name);
                 assert!(!keyword.doc.ends_with('.'), "{}", keyword.name);
             }
+        }
+    }
+
+    #[test]
+    fn a_synopsis_reads_like_documentation() {
+        let cases = [
+            (Scope::GlobalDefs, "smtp_alert", "smtp_alert [BOOLEAN]"),
+            (
+                Scope::GlobalDefs,
+                "smtp_server",
+                "smtp_server ADDRESS [PORT]",
+            ),
+            (Scope::GlobalDefs, "vrrp_version", "vrrp_version 2|3"),
+            (
+                Scope::GlobalDefs,
+                "lvs_flush_on_stop",
+                "lvs_flush_on_stop [VS]",
+            ),
+            (Scope::GlobalDefs, "vrrp_priority", "vrrp_priority -20..19"),
+            (Scope::Root, "include", "include PATH…"),
+            (Scope::Root, "vrrp_instance", "vrrp_instance NAME { … }"),
+            (Scope::VrrpInstance, "notify", "notify COMMAND"),
+            (
+                Scope::VrrpInstance,
+                "notify_deleted",
+                "notify_deleted [COMMAND]",
+            ),
+            (Scope::VrrpInstance, "priority", "priority 1-255"),
+            (Scope::VrrpInstance, "use_vmac", "use_vmac [NAME] [MAC]"),
+            (Scope::VrrpScript, "weight", "weight -253..253 [reverse]"),
+            (Scope::XdpLb, "interface", "interface DEVICE…"),
+        ];
+        for (scope, name, synopsis) in cases {
+            assert_eq!(find(scope, name).unwrap().synopsis(), synopsis);
         }
     }
 

@@ -1,12 +1,14 @@
 //! `xdp_lb`: our own settings, in a block that keepalived skips.
 
+use super::Kind::{Device, OneOf, Words};
 use super::Status::Supported;
-use super::{Keyword, many, one};
+use super::kind::number;
+use super::row::{Keyword, OURS, many, one};
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const XDP_LB: &[Keyword] = &[
-    many("interface", "DEVICE…", Supported, "Interfaces to attach the XDP program to").repeated(),
-    one("xdp_mode", "auto|native|generic", Supported, "How the XDP program is attached; default auto"),
-    one("metrics", "ADDRESS:PORT", Supported, "Where Prometheus scrapes; default 127.0.0.1:9165"),
-    one("connections", "1024-16777216", Supported, "Entries the connection table is made for; default 1048576"),
+    many("interface", Device, Supported, "Interfaces to attach the XDP program to").repeated().only(OURS),
+    one("xdp_mode", OneOf(&["auto", "native", "generic"]), Supported, "How the XDP program is attached; default auto").only(OURS),
+    one("metrics", Words("ADDRESS:PORT"), Supported, "Where Prometheus scrapes; default 127.0.0.1:9165").only(OURS),
+    one("connections", number(1_024, 16_777_216), Supported, "Entries the connection table is made for; default 1048576").only(OURS),
 ];

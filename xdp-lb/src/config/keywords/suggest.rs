@@ -37,15 +37,21 @@ pub fn right_name(scope: Scope, name: &str) -> Option<&'static str> {
 
 /// The scopes that hold a keyword called `name`, as messages name them.
 pub fn scopes_of(name: &str) -> Vec<&'static str> {
-    Scope::ALL
+    super::everywhere(name)
         .iter()
-        .filter(|scope| super::find(**scope, name).is_some())
-        .map(|scope| scope.name())
+        .map(|(scope, _)| scope.name())
         .collect()
 }
 
+/// Longest word that is compared, bytes: twice the longest keyword.
+const LONGEST: usize = 64;
+
 /// By edit distance, at most a third of the word; case does not count.
 fn nearest(scope: Scope, name: &str) -> Option<&'static str> {
+    // No misspelling is that long, and the distance takes the time of both lengths multiplied.
+    if name.len() > LONGEST {
+        return None;
+    }
     let wanted = name.to_lowercase();
     let limit = (wanted.chars().count() / 3).min(4);
     let distance = |keyword: &Keyword| edit_distance(&wanted, &keyword.name.to_lowercase());
@@ -60,7 +66,7 @@ fn nearest(scope: Scope, name: &str) -> Option<&'static str> {
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours that lead from `a` to `b`.
-fn edit_distance(a: &str, b: &str) -> usize {
+pub fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut before_last: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();

@@ -318,7 +318,7 @@ fn missing_value(scope: Scope, keyword: &Keyword, statement: &Statement) -> Diag
     )
     .at(
         statement.head(),
-        format!("expected {} here", keyword.values.syntax),
+        format!("expected {} here", keyword.syntax()),
     );
     match scope {
         Scope::Root | Scope::XdpLb => diagnostic,

@@ -78,7 +78,7 @@ fn set<T>(
                 Code::BadValue,
                 format!("{} is not a value of '{}'", quote(&word.text), keyword.name),
             )
-            .at(word.span, format!("expected {}", keyword.values.syntax)),
+            .at(word.span, format!("expected {}", keyword.syntax())),
         ),
     }
 }

@@ -3,17 +3,19 @@
 //! In: the tokens of a file. Out: its statements, for any tokens whatever. A statement is a line;
 //! `{` opens its block, also from the next line; `}` ends a line and a block.
 //!
-//! Braces that are missing are mended here, because only the keyword table can tell where: a block
-//! that turns up where it cannot stand, while the file lacks closing braces, shows that the block
-//! around it was meant to be closed. Which keyword means what is for the lowering.
+//! Where braces are missing or too many, [`mend`] says beforehand what to do at which token, and
+//! [`report`] what to tell the user. Which keyword means what is for the lowering.
 
 mod mend;
+mod report;
 
 use super::ast::{Block, Statement, Word};
-use super::diagnostic::{Code, Collector, Diagnostic, quote};
+use super::diagnostic::{Code, Collector, Diagnostic};
 use super::keywords::{self, Scope};
 use super::lexer::Token;
 use super::source::{Sources, Span};
+use mend::{Edit, Repair};
+use report::{Before, Named};
 
 /// Deepest nesting that is kept; the language itself goes four deep.
 const MAX_DEPTH: usize = 16;
@@ -24,33 +26,24 @@ pub(super) fn parse(
     sources: &Sources,
     diagnostics: &mut Collector,
 ) -> Vec<Statement> {
-    let missing = missing_braces(&tokens);
+    let repairs = mend::repairs(&tokens, sources);
     let mut parser = Parser {
         sources,
         diagnostics,
         root: Vec::new(),
         frames: Vec::new(),
         words: Vec::new(),
-        missing,
         too_deep: 0,
+        last_closed: None,
     };
-    for token in tokens {
-        parser.take(token);
+    let mut repairs = repairs.into_iter().peekable();
+    for (at, token) in tokens.into_iter().enumerate() {
+        let repair = repairs.next_if(|repair| repair.at == at);
+        if repair.is_none_or(|repair| parser.mend(repair, &token)) {
+            parser.take(token);
+        }
     }
-    let mut root = parser.finish();
-    if missing == 0 {
-        mend::lift_misplaced_blocks(&mut root, sources, diagnostics);
-    }
-    root
-}
-
-/// How many blocks are still open at the end.
-fn missing_braces(tokens: &[Token]) -> usize {
-    tokens.iter().fold(0, |open: usize, token| match token {
-        Token::Open(_) => open + 1,
-        Token::Close(_) => open.saturating_sub(1),
-        Token::Word(_) | Token::LineEnd => open,
-    })
+    parser.finish()
 }
 
 /// A block that is open.
@@ -64,6 +57,17 @@ struct Frame {
 }
 
 impl Frame {
+    /// From the keyword to the last value on its line.
+    fn head(&self) -> Span {
+        let last = self.values.last().unwrap_or(&self.keyword).span;
+        // A value may come from a definition in another file.
+        if last.file == self.keyword.span.file {
+            self.keyword.span.to(last)
+        } else {
+            self.keyword.span
+        }
+    }
+
     /// Whether it follows no keyword.
     const fn is_stray(&self) -> bool {
         self.keyword.text.is_empty() && !self.keyword.quoted
@@ -77,10 +81,10 @@ struct Parser<'a> {
     frames: Vec<Frame>,
     /// The words of the current line.
     words: Vec<Word>,
-    /// Closing braces that the file lacks and that were not put anywhere yet.
-    missing: usize,
     /// Blocks open below [`MAX_DEPTH`], whose content is dropped.
     too_deep: usize,
+    /// Head and `}` of the last block that was closed.
+    last_closed: Option<(Span, Span)>,
 }
 
 impl Parser<'_> {
@@ -98,22 +102,61 @@ impl Parser<'_> {
         }
     }
 
+    /// Does what `repair` says before `token`; whether the token is to be taken then.
+    fn mend(&mut self, repair: Repair, token: &Token) -> bool {
+        self.end_line();
+        match (repair.edit, token) {
+            (Edit::Ignore, Token::Close(span)) => {
+                if let Some(frame) = self.frames.last() {
+                    self.diagnostics
+                        .push_warning(|| report::too_many(&Named::of(frame), *span, self.sources));
+                }
+                false
+            }
+            (Edit::Close(levels), _) => {
+                self.close_before(levels, token);
+                true
+            }
+            (Edit::Ignore, Token::Word(_) | Token::Open(_) | Token::LineEnd) => true,
+        }
+    }
+
+    /// Ends blocks whose `}` is missing.
+    fn close_before(&mut self, levels: usize, token: &Token) {
+        let rest = self.frames.len().saturating_sub(levels);
+        let outer = rest.checked_sub(1).and_then(|last| self.frames.get(last));
+        let before = match token {
+            Token::Word(word) => Before::Line(word),
+            Token::Close(span) => Before::Close(*span, outer.map(Named::of)),
+            Token::Open(_) | Token::LineEnd => Before::Nothing,
+        };
+        for _ in 0..levels {
+            if let Some(frame) = self.frames.pop() {
+                self.diagnostics
+                    .push_warning(|| report::not_closed(&frame, &before, self.sources));
+                self.push_closed(frame);
+            }
+        }
+    }
+
     /// Closes what is still open and gives out the tree.
     fn finish(mut self) -> Vec<Statement> {
         self.end_line();
         while let Some(frame) = self.frames.pop() {
-            self.report_open_at_end(&frame);
+            if !frame.is_stray() {
+                self.diagnostics
+                    .push_warning(|| report::never_closed(&Named::of(&frame), self.sources));
+            }
             self.push_closed(frame);
         }
         self.root
     }
 
     fn end_line(&mut self) {
-        let mut words = std::mem::take(&mut self.words).into_iter();
-        if let Some(keyword) = words.next() {
+        if let Some((keyword, values)) = self.take_words() {
             let statement = Statement {
                 keyword,
-                values: words.collect(),
+                values,
                 block: None,
             };
             self.statements().push(statement);
@@ -132,17 +175,25 @@ impl Parser<'_> {
             self.words.push(last.keyword);
             self.words.extend(last.values);
         }
-        let mut words = std::mem::take(&mut self.words).into_iter();
-        let keyword = words.next().unwrap_or_else(|| self.no_keyword(open));
-        self.close_blocks_that_cannot_hold(&keyword);
+        let (keyword, values) = self
+            .take_words()
+            .unwrap_or_else(|| (self.no_keyword(open), Vec::new()));
         let scope = keywords::find(self.scope(), &keyword.text).and_then(|known| known.block);
         self.frames.push(Frame {
             keyword,
-            values: words.collect(),
+            values,
             open,
             scope,
             statements: Vec::new(),
         });
+    }
+
+    /// The words of the current line. What they came in is used again, and the values take no more
+    /// room than they need: there are many.
+    fn take_words(&mut self) -> Option<(Word, Vec<Word>)> {
+        let mut words = self.words.drain(..);
+        let keyword = words.next()?;
+        Some((keyword, words.collect()))
     }
 
     /// Stands in for the keyword of a block that has none.
@@ -163,13 +214,13 @@ impl Parser<'_> {
 
     fn close(&mut self, span: Span) {
         self.end_line();
-        match self.frames.pop() {
-            Some(frame) => self.push_closed(frame),
-            None => self.diagnostics.push(
-                Diagnostic::warning(Code::ExtraBrace, "this '}' closes nothing")
-                    .at(span, "ignored")
-                    .help("remove it, or look above for a '}' too many"),
-            ),
+        if let Some(frame) = self.frames.pop() {
+            self.last_closed = Some((frame.head(), span));
+            self.push_closed(frame);
+        } else {
+            let last = self.last_closed;
+            self.diagnostics
+                .push_warning(|| report::closes_nothing(span, last, self.sources));
         }
     }
 
@@ -188,55 +239,9 @@ impl Parser<'_> {
         self.too_deep += 1;
     }
 
-    /// While closing braces are missing: if a block `keyword` cannot stand here but can stand further
-    /// out, the blocks between were meant to be closed before it.
-    fn close_blocks_that_cannot_hold(&mut self, keyword: &Word) {
-        let holds = |scope: Scope| {
-            keywords::find(scope, &keyword.text).is_some_and(|known| known.block.is_some())
-        };
-        let outer = (0..=self.frames.len()).rev().find(|depth| {
-            let scope = depth.checked_sub(1).map_or(Some(Scope::Root), |index| {
-                self.frames.get(index).and_then(|frame| frame.scope)
-            });
-            scope.is_some_and(holds)
-        });
-        let Some(levels) = outer.map(|depth| self.frames.len() - depth) else {
-            return;
-        };
-        if levels > self.missing {
-            return;
-        }
-        self.missing -= levels;
-        for _ in 0..levels {
-            if let Some(frame) = self.frames.pop() {
-                let name = Named::of(&frame);
-                self.diagnostics
-                    .push(mend::not_closed_before(&name, keyword, self.sources));
-                self.push_closed(frame);
-            }
-        }
-    }
-
-    fn report_open_at_end(&mut self, frame: &Frame) {
-        if frame.is_stray() {
-            return;
-        }
-        let name = Named::of(frame);
-        let line = self.sources.line(name.head);
-        self.diagnostics.push(
-            Diagnostic::warning(
-                Code::UnclosedBlock,
-                format!("{} (line {line}) is never closed", name.text),
-            )
-            .at(
-                name.head,
-                "opened here; taken to reach to the end of the file",
-            )
-            .help("add the missing '}' where the block ends"),
-        );
-    }
-
-    fn push_closed(&mut self, frame: Frame) {
+    fn push_closed(&mut self, mut frame: Frame) {
+        // Most blocks hold less than a growing vector makes room for.
+        frame.statements.shrink_to_fit();
         let statement = Statement {
             keyword: frame.keyword,
             values: frame.values,
@@ -261,32 +266,6 @@ impl Parser<'_> {
         self.frames
             .last()
             .map_or(Scope::Root, |frame| frame.scope.unwrap_or(Scope::Lines))
-    }
-}
-
-/// A block as messages name it.
-struct Named {
-    /// `'vrrp_instance VI_1'`
-    text: String,
-    /// Its keyword and values.
-    head: Span,
-}
-
-impl Named {
-    fn of(frame: &Frame) -> Self {
-        Self::new(&frame.keyword, &frame.values)
-    }
-
-    fn new(keyword: &Word, values: &[Word]) -> Self {
-        let last = values.last().unwrap_or(keyword);
-        let words: Vec<&str> = std::iter::once(keyword)
-            .chain(values)
-            .map(|word| word.text.as_str())
-            .collect();
-        Self {
-            text: quote(&words.join(" ")),
-            head: keyword.span.to(last.span),
-        }
     }
 }
 

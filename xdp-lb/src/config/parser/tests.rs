@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::lexer::lex;
+use crate::config::lexer::lex_file;
 use proptest::prelude::*;
 
 /// The tree on one line, e.g. `a b { c; } d;`, and the codes with their lines.
@@ -7,7 +7,7 @@ fn shape(text: &str) -> (String, Vec<(Code, usize)>) {
     let mut sources = Sources::default();
     let file = sources.add("f", text.as_bytes());
     let mut diagnostics = Collector::default();
-    let tokens = lex(file, sources.text(file), &mut diagnostics);
+    let tokens = lex_file(file, sources.text(file), &mut diagnostics);
     let tree = parse(tokens, &sources, &mut diagnostics);
     let codes = diagnostics
         .items()
@@ -37,6 +37,19 @@ fn show(statements: &[Statement]) -> String {
         })
         .collect();
     shown.join(" ")
+}
+
+/// Messages come in the order of the file here, whichever way they were found.
+fn check(cases: &[Case<'_>]) {
+    for (text, expected, codes) in cases {
+        let (tree, mut found) = shape(text);
+        found.sort_by_key(|(_, line)| *line);
+        assert_eq!(
+            (tree, found),
+            ((*expected).to_owned(), codes.to_vec()),
+            "{text}"
+        );
+    }
 }
 
 #[test]
@@ -98,7 +111,7 @@ fn braces_that_do_not_match_are_mended_and_named_by_line() {
         (
             "global_defs {\nrouter_id a\nvrrp_instance A {\n}\nvirtual_server V {\n}\n}",
             "global_defs { router_id a; } vrrp_instance A {  } virtual_server V {  }",
-            &[(UnclosedBlock, 1)],
+            &[(UnclosedBlock, 1), (ExtraBrace, 7)],
         ),
         // Balanced, and more of the outer block follows: the inner one is where its author put it.
         (
@@ -118,6 +131,117 @@ fn braces_that_do_not_match_are_mended_and_named_by_line() {
 }
 
 #[test]
+fn where_a_brace_is_missing_shows_in_keywords_and_indentation() {
+    use Code::UnclosedBlock;
+    let cases: [Case<'_>; 7] = [
+        // The next '}' is indented as the end of the outer block.
+        (
+            "vrrp_instance A {\n  state MASTER\n  track_script {\n    chk\n}\nvrrp_instance B {\n}\n",
+            "vrrp_instance A { state MASTER; track_script { chk; } } vrrp_instance B {  }",
+            &[(UnclosedBlock, 3)],
+        ),
+        (
+            "virtual_server V {\n\treal_server A {\n\t\tweight 1\n\treal_server B {\n\t}\n}\n",
+            "virtual_server V { real_server A { weight 1; } real_server B {  } }",
+            &[(UnclosedBlock, 2)],
+        ),
+        (
+            "virtual_server V {\n real_server A {\n  TCP_CHECK {\n   retry 1\n real_server B {\n }\n}\n",
+            "virtual_server V { real_server A { TCP_CHECK { retry 1; } } real_server B {  } }",
+            &[(UnclosedBlock, 2), (UnclosedBlock, 3)],
+        ),
+        (
+            "vrrp_instance A {\nvirtual_ipaddress {\n1.2.3.4\ntrack_script {\nchk\n}\n}",
+            "vrrp_instance A { virtual_ipaddress { 1.2.3.4; } track_script { chk; } }",
+            &[(UnclosedBlock, 2)],
+        ),
+        (
+            "vrrp_instance A {\nvirtual_ipaddress {\n1.2.3.4\npriority 100\nstate MASTER\n}\n",
+            "vrrp_instance A { virtual_ipaddress { 1.2.3.4; } priority 100; state MASTER; }",
+            &[(UnclosedBlock, 2)],
+        ),
+        // Tabs against spaces tell nothing.
+        (
+            "foo {\n\tbar {\n        x\n\ty\n}\n",
+            "foo { bar { x; y; } }",
+            &[(UnclosedBlock, 2)],
+        ),
+        // No keyword is known: by indentation.
+        (
+            "foo {\n  bar {\n    x\n  baz {\n  }\n}\n",
+            "foo { bar { x; } baz {  } }",
+            &[(UnclosedBlock, 2)],
+        ),
+    ];
+    check(&cases);
+}
+
+#[test]
+fn a_brace_too_many_is_passed_over_and_what_it_cut_off_is_put_back() {
+    use Code::ExtraBrace;
+    let cases: [Case<'_>; 4] = [
+        (
+            "vrrp_instance A {\n  state MASTER\n  }\n  virtual_ipaddress {\n    1.2.3.4\n  }\n}\n",
+            "vrrp_instance A { state MASTER; virtual_ipaddress { 1.2.3.4; } }",
+            &[(ExtraBrace, 3)],
+        ),
+        // Without any indentation.
+        (
+            "virtual_server V {\nreal_server A {\n}\n}\nreal_server B {\n}\n}\nglobal_defs {\n}\n",
+            "virtual_server V { real_server A {  } real_server B {  } } global_defs {  }",
+            &[(ExtraBrace, 4)],
+        ),
+        (
+            "vrrp_instance A {\n  virtual_ipaddress {\n  }\n    1.2.3.4\n  }\n  priority 1\n}\n",
+            "vrrp_instance A { virtual_ipaddress { 1.2.3.4; } priority 1; }",
+            &[(ExtraBrace, 3)],
+        ),
+        // The head of the second block was lost: two blocks are not made one.
+        (
+            "vrrp_instance A {\nstate BACKUP\npriority 1\n}\nstate MASTER\npriority 2\n}\n",
+            "vrrp_instance A { state BACKUP; priority 1; } state MASTER; priority 2;",
+            &[(ExtraBrace, 7)],
+        ),
+    ];
+    check(&cases);
+}
+
+#[test]
+fn what_balances_stays_as_its_author_laid_it_out() {
+    let cases: [Case<'_>; 5] = [
+        // Unknown blocks are kept whole, whatever they hold.
+        (
+            "foo {\nvrrp_instance A {\n}\nvrrp_instance B {\n}\n}\nglobal_defs {\n}",
+            "foo { vrrp_instance A {  } vrrp_instance B {  } } global_defs {  }",
+            &[],
+        ),
+        (
+            "foo bar\n{\n baz\n {\n  track_file x {\n }\n}\n}\nvrrp_instance A {\n}",
+            "foo bar { baz { track_file x {  } } } vrrp_instance A {  }",
+            &[],
+        ),
+        // Indentation that tells otherwise.
+        (
+            "vrrp_instance A {\n    virtual_ipaddress {\n1.2.3.4\n}\n  state MASTER\n        }\n",
+            "vrrp_instance A { virtual_ipaddress { 1.2.3.4; } state MASTER; }",
+            &[],
+        ),
+        // Keywords that stand where they cannot, and no brace is to blame.
+        (
+            "priority 1\nreal_server A {\n}\nvrrp_instance A {\nlb_algo rr\nTCP_CHECK {\n}\n}\n",
+            "priority 1; real_server A {  } vrrp_instance A { lb_algo rr; TCP_CHECK {  } }",
+            &[],
+        ),
+        (
+            "a { b { c",
+            "a { b { c; } }",
+            &[(Code::UnclosedBlock, 1), (Code::UnclosedBlock, 1)],
+        ),
+    ];
+    check(&cases);
+}
+
+#[test]
 fn nesting_has_a_bound() {
     let deep = "a { ".repeat(100_000);
     let (_, codes) = shape(&deep);
@@ -132,6 +256,32 @@ fn nesting_has_a_bound() {
     let (tree, codes) = shape(&closed);
     assert!(tree.ends_with("} b;"), "{tree}");
     assert_eq!(codes, [(Code::TooDeep, 17)]);
+}
+
+#[test]
+fn a_large_file_that_is_no_configuration_is_read_in_linear_time() {
+    let bad = [
+        "}{",
+        "a{",
+        "{",
+        "}",
+        "a\n}\n",
+        "vrrp_instance A {\n",
+        "virtual_server V {\nreal_server A {\n",
+        "global_defs {\n}\n}\n",
+        "a {\nvrrp_instance {\n}\n",
+        "a\n\n\n\n{",
+    ];
+    for piece in bad {
+        let text = piece.repeat(50_000 / piece.len());
+        let start = std::time::Instant::now();
+        shape(&text);
+        assert!(
+            start.elapsed().as_secs() < 10,
+            "{piece:?}: {:?}",
+            start.elapsed()
+        );
+    }
 }
 
 proptest! {

@@ -1,12 +1,13 @@
 //! One golden per kind of diagnostic: what users read.
 
+use super::expansion_goldens::EXPANSION;
 use super::found;
 use super::vrrp::goldens::VRRP_GOLDENS;
 use crate::config::diagnostic::Code;
 
 #[test]
 fn messages_read_as_they_should() {
-    for (code, text, expected) in GOLDENS.iter().chain(VRRP_GOLDENS) {
+    for (code, text, expected) in GOLDENS.iter().chain(EXPANSION).chain(VRRP_GOLDENS) {
         let found = found(text);
         assert_eq!(found.render(false), *expected, "\n{text}");
         assert!(found.iter().any(|item| item.code() == *code), "{code}");
@@ -16,7 +17,7 @@ fn messages_read_as_they_should() {
 #[test]
 fn every_kind_has_a_golden() {
     for code in Code::ALL {
-        let mut all = GOLDENS.iter().chain(VRRP_GOLDENS);
+        let mut all = GOLDENS.iter().chain(EXPANSION).chain(VRRP_GOLDENS);
         assert!(all.any(|(golden, ..)| golden == code), "{code}");
     }
 }
@@ -127,7 +128,10 @@ note[no-effect-yet]: understood, but without effect in this version: vrrp_script
 1 | vrrp_instance VI_1 {
   | ^^^^^^^^^^^^^^^^^^ opened here; taken to reach to the end of the file
   |
-  = help: add the missing '}' where the block ends
+help: add the missing '}' where the block ends
+  |
+4 + }
+  |
 
 note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
  |
@@ -144,6 +148,8 @@ note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance w
         "warning[extra-brace]: this '}' closes nothing
  --> test.conf:3:1
   |
+2 | }
+  | - the block of line 1 ends here
 3 | }
   | ^ ignored
   |
@@ -253,7 +259,7 @@ global_defs {
 1 | interface eth0
   | ^^^^^^^^^ ignored, as keepalived does
   |
-  = help: it belongs in 'vrrp_instance' or 'xdp_lb'; look for a brace too many or too few above
+  = help: it belongs in 'vrrp_instance' or 'garp_group' or 'xdp_lb'; look for a brace too many or too few above
 
 warning[misplaced-keyword]: 'virtual_ipaddress' cannot stand in 'global_defs'
  --> test.conf:3:5
@@ -324,29 +330,6 @@ warning[misplaced-keyword]: 'virtual_ipaddress' cannot stand in 'global_defs'
   |         ^^^^^^^^ refused
   |
   = help: of the checkers only TCP_CHECK works in this version; without this one the server would count as up for ever: use TCP_CHECK
-
-",
-    ),
-    (
-        Code::NotSupported,
-        "include conf.d/*.conf
-$VIP=10.0.0.1
-",
-        "error[not-supported]: 'include' is not supported
- --> test.conf:1:1
-  |
-1 | include conf.d/*.conf
-  | ^^^^^^^ refused
-  |
-  = help: files cannot be included in this version: put everything into one file
-
-error[not-supported]: '$VIP=10.0.0.1' is a definition, which this version cannot read
- --> test.conf:2:1
-  |
-2 | $VIP=10.0.0.1
-  | ^^^^^^^^^^^^^ refused
-  |
-  = help: write out what this director needs
 
 ",
     ),

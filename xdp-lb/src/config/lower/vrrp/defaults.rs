@@ -83,7 +83,7 @@ impl Defaults {
             "vrrp_min_garp" => &mut self.min_garp,
             _ => return false,
         };
-        *switch = context.boolean(statement).unwrap_or(*switch);
+        *switch = self::switch(context, keyword, statement).unwrap_or(*switch);
         true
     }
 
@@ -138,6 +138,19 @@ impl Defaults {
             Family::Ipv6 => self.group6,
         };
         set.unwrap_or_else(|| family.group())
+    }
+}
+
+/// Whether a switch is on. Of some keywords keepalived does not read the value: they are always on.
+pub(super) fn switch(
+    context: &mut Context<'_>,
+    keyword: &Keyword,
+    statement: &Statement,
+) -> Option<bool> {
+    if keyword.values.max == 0 {
+        Some(true)
+    } else {
+        context.boolean(statement)
     }
 }
 

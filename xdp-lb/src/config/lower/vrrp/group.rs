@@ -189,11 +189,7 @@ pub(super) fn track_group(
 ) -> Option<TrackGroup> {
     let mut names: Vec<String> = Vec::new();
     let mut seen = BTreeSet::new();
-    for line in block.body() {
-        if line.keyword.text != "group" {
-            unknown_line(context, &line.keyword, "track_group");
-            continue;
-        }
+    for (_, line) in context.keywords(Scope::TrackGroup, block) {
         for word in members(line) {
             if !roll.contains_key(&word.text) {
                 no_instance(context, &word, "track_group");
@@ -210,17 +206,6 @@ pub(super) fn track_group(
         name: name.text.clone(),
         members: names,
     })
-}
-
-/// A keyword that a list with keywords of its own does not have.
-pub(super) fn unknown_line(context: &mut Context<'_>, word: &Word, block: &str) {
-    context.push(
-        Diagnostic::warning(
-            Code::UnknownKeyword,
-            format!("unknown keyword {} in '{block}'", quote(&word.text)),
-        )
-        .at(word.span, "ignored, as keepalived does"),
-    );
 }
 
 fn no_instance(context: &mut Context<'_>, word: &Word, block: &str) {

@@ -8,10 +8,10 @@ use ipnet::IpNet;
 
 use super::address;
 use super::defaults::Defaults;
-use super::group::unknown_line;
 use super::route;
 use crate::config::ast::{Statement, Word};
 use crate::config::diagnostic::{Code, Diagnostic, quote};
+use crate::config::keywords::Scope;
 use crate::config::lower::context::Context;
 use crate::config::lower::value::{Tail, is_device, seconds_of};
 use crate::config::model::{Config, GarpGroup, LinkDelay, StaticAddress};
@@ -138,8 +138,8 @@ impl<'a> Host<'a> {
             garp_interval: None,
             na_interval: None,
         };
-        for line in block.body() {
-            match line.keyword.text.as_str() {
+        for (keyword, line) in context.keywords(Scope::GarpGroup, block) {
+            match keyword.name {
                 "garp_interval" => {
                     group.garp_interval = pace(context, line).or(group.garp_interval);
                 }
@@ -151,7 +151,7 @@ impl<'a> Host<'a> {
                         self.add_interface(context, &mut group, word);
                     }
                 }
-                "interfaces" => {
+                _ => {
                     let words = line.body().iter();
                     for word in
                         words.flat_map(|line| std::iter::once(&line.keyword).chain(&line.values))
@@ -159,7 +159,6 @@ impl<'a> Host<'a> {
                         self.add_interface(context, &mut group, word);
                     }
                 }
-                _ => unknown_line(context, &line.keyword, "garp_group"),
             }
         }
         let lacking = if group.garp_interval.is_none() && group.na_interval.is_none() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::address::{self, Placed};
 use super::authentication::{self, Wanted};
 use super::checks::Base;
-use super::defaults::down_timer_adverts;
+use super::defaults::{self, down_timer_adverts};
 use super::garp::GarpDraft;
 use super::notify::NotifyDraft;
 use super::objects::Objects;
@@ -232,7 +232,8 @@ impl Draft {
             "strict_mode" => &mut self.strict,
             "skip_check_adv_addr" => &mut self.skip_check_adv_addr,
             "v3_checksum_as_v2" => {
-                self.checksum_as_v2 = context.boolean(statement).unwrap_or(self.checksum_as_v2);
+                let on = defaults::switch(context, keyword, statement);
+                self.checksum_as_v2 = on.unwrap_or(self.checksum_as_v2);
                 return true;
             }
             _ => {
@@ -247,7 +248,7 @@ impl Draft {
                 return true;
             }
         };
-        *switch = context.boolean(statement).or(*switch);
+        *switch = defaults::switch(context, keyword, statement).or(*switch);
         true
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::defaults::Defaults;
+use super::defaults::{self, Defaults};
 use crate::config::ast::{Statement, Word};
 use crate::config::diagnostic::{Code, Diagnostic, quote};
 use crate::config::keywords::Keyword;
@@ -26,7 +26,7 @@ pub(super) struct TransportDraft {
     /// A keyword of unicast stands there.
     unicast: Option<Span>,
     ttl: Option<u8>,
-    check_source: Option<bool>,
+    check_source: bool,
     /// A peer has a limit of its own, which turns the check on.
     limits: bool,
     old_checksum: Option<bool>,
@@ -85,7 +85,8 @@ impl TransportDraft {
             }
             "check_unicast_src" => {
                 self.unicast.get_or_insert(place);
-                self.check_source = context.boolean(statement).or(self.check_source);
+                let on = defaults::switch(context, keyword, statement);
+                self.check_source = on.unwrap_or(self.check_source);
             }
             "unicast_fault_no_peer" => self.fault_without_peer = true,
             "old_unicast_checksum" => {
@@ -143,9 +144,7 @@ impl TransportDraft {
             Transport::Unicast {
                 peers,
                 ttl: self.ttl.unwrap_or(u8::MAX),
-                check_source: self
-                    .check_source
-                    .unwrap_or(self.limits || defaults.check_unicast_src),
+                check_source: self.check_source || self.limits || defaults.check_unicast_src,
                 old_checksum: self.old_checksum,
             }
         } else if self.fault_without_peer {

@@ -169,8 +169,7 @@ fn transport(writer: &mut Writer, instance: &VrrpInstance) {
         } => {
             source(writer, "unicast_src_ip");
             writer.line(format_args!("unicast_ttl {ttl}"));
-            let check = if *check_source { "on" } else { "off" };
-            writer.line(format_args!("check_unicast_src {check}"));
+            writer.flag("check_unicast_src", *check_source);
             match old_checksum {
                 None => {}
                 Some(true) => writer.line("old_unicast_checksum"),

@@ -320,6 +320,8 @@ fn strict_mode_says_what_it_takes_away() {
     assert!(owner.accept && message.is_empty(), "{message}");
     let (off, message) = strict("strict_mode off");
     assert!(off.accept && !off.strict && message.is_empty(), "{message}");
+    // keepalived does not read the value of the global keyword.
+    assert!(instance_with("vrrp_strict off", "", ADDRESS).0.strict);
 }
 
 #[test]
@@ -403,7 +405,7 @@ fn peers_have_limits_of_their_own() {
 #[test]
 fn defaults_of_all_instances_are_filled_in() {
     let globals = "vrrp_version 3\nvrrp_garp_master_delay 2\nvrrp_garp_master_repeat 7\n\
-                   vrrp_mcast_group4 224.0.0.20\nvrrp_down_timer_adverts 5\nvrrp_strict off\n\
+                   vrrp_mcast_group4 224.0.0.20\nvrrp_down_timer_adverts 5\n\
                    vrrp_lower_prio_no_advert\nvrrp_notify_priority_changes\nsmtp_alert\n\
                    vrrp_skip_check_adv_addr\nvmac_prefix vm";
     let lines = format!("garp_master_delay 9;lower_prio_no_advert off;use_vmac;{ADDRESS}");

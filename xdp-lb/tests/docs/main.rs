@@ -1,11 +1,14 @@
 //! Documentation that repeats the code, compared with it, and what documentation points at.
-//! `XDP_LB_BLESS=1 cargo test -p xdp-lb --test docs` writes the table of reasons anew.
+//! `XDP_LB_BLESS=1 cargo test -p xdp-lb --test docs` writes anew what is generated.
 #![expect(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
+
+mod config;
+mod diagnostics;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use xdp_lb::config::{self, Severity};
+use xdp_lb::config::{self as configuration, Severity};
 use xdp_lb_common::limits;
 use xdp_lb_common::reason::{Reason, Verdict};
 
@@ -51,6 +54,30 @@ fn the_table_of_reasons_is_the_programs() {
     );
 }
 
+/// Compares a document that is generated as a whole, or writes it anew.
+fn is_up_to_date(document: &str, wanted: &str) {
+    let path = file(document);
+    if std::env::var_os("XDP_LB_BLESS").is_some() {
+        std::fs::write(&path, wanted).unwrap();
+        return;
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == wanted,
+        "{document} is stale: see the head of this file"
+    );
+}
+
+#[test]
+fn the_keywords_in_config_md_are_the_programs() {
+    is_up_to_date("docs/config.md", &config::markdown());
+}
+
+#[test]
+fn the_explanations_in_diagnostics_md_are_the_programs() {
+    is_up_to_date("docs/diagnostics.md", &diagnostics::markdown());
+}
+
 /// `1048576` as people write it: `1,048,576`.
 fn grouped(number: u32) -> String {
     let digits = number.to_string();
@@ -87,7 +114,7 @@ fn the_sizes_of_tables_are_the_programs() {
 
 #[test]
 fn the_sample_configuration_has_nothing_to_complain_about() {
-    let loaded = config::load(&file("etc/keepalived.conf")).unwrap();
+    let loaded = configuration::load(&file("etc/keepalived.conf")).unwrap();
     let said = loaded.diagnostics;
     assert_eq!(said.count(Severity::Warning), 0, "{}", said.render(false));
     assert_eq!(loaded.config.virtual_servers.len(), 1);
@@ -116,6 +143,8 @@ fn links_lead_to_files_and_headings_that_exist() {
         "docs/dataplane.md",
         "docs/operations.md",
         "docs/metrics.md",
+        "docs/config.md",
+        "docs/diagnostics.md",
     ];
     for document in documents {
         let path = file(document);
