@@ -10,7 +10,10 @@ pub mod realserver;
 pub mod status;
 pub mod up;
 
+mod keepalived;
+
 mod output;
+pub mod reading;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -48,7 +51,13 @@ impl From<Exit> for ExitCode {
 }
 
 /// Runs the command that `arguments`, the program's name first, spell.
+///
+/// Called by the name of keepalived, it takes keepalived's options instead.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut arguments = arguments.into_iter().peekable();
+    if keepalived::is_meant(arguments.peek()) {
+        return keepalived::run(arguments);
+    }
     match Args::try_parse_from(arguments) {
         Ok(args) => dispatch(&args),
         Err(message) => {

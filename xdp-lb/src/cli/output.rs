@@ -1,6 +1,6 @@
 //! Data goes to stdout, everything else to stderr.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use anyhow::Context;
 
@@ -17,4 +17,10 @@ pub(super) fn data(text: &str) -> anyhow::Result<()> {
 pub(super) fn remark(line: &str) {
     // With stderr closed there is nobody left to tell.
     drop(writeln!(std::io::stderr().lock(), "{line}"));
+}
+
+/// Whether stderr is read by a person who takes colours (no-color.org).
+pub(super) fn is_colored() -> bool {
+    let refuses = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !refuses
 }

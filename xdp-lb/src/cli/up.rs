@@ -1,5 +1,6 @@
 //! `xdp-lb up`: run the director in the foreground.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,10 +9,15 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use tracing::{error, info, warn};
 
-use crate::agent::host;
+use super::output;
+use super::reading::Reading;
+use crate::agent;
+use crate::config::diagnostic::Code;
+use crate::config::host;
 use crate::config::model::{Config, XdpMode};
-use crate::config::{self, Diagnostics, LoadError, Loaded, Severity};
+use crate::config::{Diagnostic, Diagnostics, LoadError, Loaded, Severity};
 use crate::dataplane::ebpf::{Ebpf, Options};
+use crate::sys::host::ThisHost;
 use crate::sys::instance::Name;
 use crate::sys::privileges;
 use crate::telemetry::logging::{self, LogFormat};
@@ -27,6 +33,9 @@ pub struct UpArgs {
         default_value = "/etc/keepalived/keepalived.conf"
     )]
     pub file: PathBuf,
+    /// What it depends on besides its files.
+    #[command(flatten)]
+    pub reading: Reading,
     /// Attach to this interface and not to those the configuration leads to; may be repeated
     #[arg(long, value_name = "DEV")]
     pub interface: Vec<String>,
@@ -58,75 +67,164 @@ pub enum Mode {
 /// Runs the command.
 pub fn run(instance: &Name, args: &UpArgs) -> anyhow::Result<()> {
     logging::init(args.log_format, args.verbose);
-    let config = read(args)?;
+    let mut director = Director::new(args.clone());
+    let config = director.read()?;
     privileges::require("xdp-lb up", privileges::DIRECTOR)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let open = |name: &Name, config: &Config, clock: xdp_lb_common::tick::Clock| {
-        let options = Options {
-            connections: config.xdp_lb.connections,
-            ..Options::new(name.as_str(), clock)
+    director.direct(instance, config, || {})
+}
+
+/// A director as its command line describes it.
+#[derive(Debug)]
+pub(super) struct Director {
+    args: UpArgs,
+    part: Part,
+    told: Told,
+}
+
+/// What a director takes of its configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it.
+    #[default]
+    All,
+    /// VRRP and no virtual servers.
+    Vrrp,
+    /// The virtual servers, which it then always balances, and no VRRP.
+    Services,
+}
+
+impl Director {
+    pub(super) fn new(args: UpArgs) -> Self {
+        Self {
+            args,
+            part: Part::default(),
+            told: Told::default(),
+        }
+    }
+
+    /// The same with a part of the configuration.
+    pub(super) fn of(self, part: Part) -> Self {
+        Self { part, ..self }
+    }
+
+    /// Reads the file for the first time and shows all there is to say about it: to a person with the
+    /// lines of the file, to a log one line each.
+    pub(super) fn read(&mut self) -> anyhow::Result<Config> {
+        let is_for_a_person = io::stderr().is_terminal() && self.args.log_format == LogFormat::Text;
+        let loaded = self.load();
+        if let Some(diagnostics) = diagnostics(&loaded) {
+            let new = self.told.new_in(diagnostics);
+            if is_for_a_person {
+                // With stderr closed there is nobody left to tell.
+                let text = diagnostics.render(output::is_colored());
+                drop(io::stderr().write_all(text.as_bytes()));
+            } else {
+                log(diagnostics, &new);
+            }
+        }
+        Ok(self.taken(loaded?.config))
+    }
+
+    /// Reads the file again; what is new to say goes to the log, and errors whether new or not.
+    fn read_again(&mut self) -> Option<Config> {
+        let loaded = self.load();
+        if let Some(diagnostics) = diagnostics(&loaded) {
+            let new = self.told.new_in(diagnostics);
+            log(diagnostics, &new);
+        }
+        match loaded {
+            Ok(loaded) => Some(self.taken(loaded.config)),
+            Err(invalid) => {
+                error!("{invalid}");
+                None
+            }
+        }
+    }
+
+    /// The file, with what this host makes of its commands. The interfaces are looked at by the agent.
+    fn load(&self) -> Result<Loaded, LoadError> {
+        let mut loaded = self.args.reading.load(&self.args.file)?;
+        let findings = host::commands(&loaded.config, &loaded.places, &ThisHost);
+        let found = findings.into_iter().map(|finding| finding.diagnostic);
+        loaded.diagnostics.add(found);
+        Ok(loaded)
+    }
+
+    /// What is typed goes before what the file says.
+    fn taken(&self, config: Config) -> Config {
+        let mut config = self.args.overriding(config);
+        match self.part {
+            Part::All => {}
+            Part::Vrrp => config.virtual_servers.clear(),
+            Part::Services => config.vrrp_instances.clear(),
+        }
+        config
+    }
+
+    /// Runs until a signal ends it. `begin` is called in the runtime before anything else.
+    pub(super) fn direct(
+        mut self,
+        instance: &Name,
+        config: Config,
+        begin: impl FnOnce(),
+    ) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let open = |name: &Name, config: &Config, clock: xdp_lb_common::tick::Clock| {
+            let options = Options {
+                connections: config.xdp_lb.connections,
+                ..Options::new(name.as_str(), clock)
+            };
+            let opened = Ebpf::open(&options)?;
+            opened.notes().iter().for_each(|note| warn!("{note}"));
+            Ok(opened)
         };
-        let opened = Ebpf::open(&options)?;
-        opened.notes().iter().for_each(|note| warn!("{note}"));
-        Ok(opened)
-    };
-    runtime.block_on(host::direct(instance, config, || read_again(args), open))?;
-    Ok(())
-}
-
-/// Reads the file for the first time and shows all there is to say about it.
-fn read(args: &UpArgs) -> anyhow::Result<Config> {
-    match config::load(&args.file) {
-        Ok(Loaded {
-            config,
-            diagnostics,
-            ..
-        }) => {
-            show(&diagnostics);
-            Ok(args.overriding(config))
-        }
-        Err(invalid) => {
-            if let LoadError::Invalid { diagnostics, .. } = &invalid {
-                show(diagnostics);
-            }
-            Err(invalid.into())
-        }
+        runtime.block_on(async {
+            begin();
+            agent::host::direct(instance, config, || self.read_again(), open).await
+        })?;
+        Ok(())
     }
 }
 
-fn show(diagnostics: &Diagnostics) {
-    let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    // With stderr closed there is nobody left to tell.
-    drop(io::stderr().write_all(diagnostics.render(color).as_bytes()));
-}
-
-/// Reads the file again; what there is to say goes to the log.
-fn read_again(args: &UpArgs) -> Option<Config> {
-    match config::load(&args.file) {
-        Ok(Loaded {
-            config,
-            diagnostics,
-            ..
-        }) => {
-            log(&diagnostics);
-            Some(args.overriding(config))
-        }
-        Err(invalid) => {
-            if let LoadError::Invalid { diagnostics, .. } = &invalid {
-                log(diagnostics);
-            }
-            error!("{invalid}");
-            None
-        }
+/// All there is to say about a file that could be read.
+fn diagnostics(loaded: &Result<Loaded, LoadError>) -> Option<&Diagnostics> {
+    match loaded {
+        Ok(loaded) => Some(&loaded.diagnostics),
+        Err(LoadError::Invalid { diagnostics, .. }) => Some(diagnostics),
+        Err(LoadError::Read(_)) => None,
     }
 }
 
-fn log(diagnostics: &Diagnostics) {
-    for item in diagnostics {
+/// What was said when the file was read last: a reload repeats none of it.
+#[derive(Debug, Default)]
+struct Told(BTreeMap<(Code, String), usize>);
+
+impl Told {
+    /// What was not said the last time, or is an error. Where it stands does not count, since a line
+    /// that is added moves all below it; how often it is there does.
+    fn new_in<'a>(&mut self, diagnostics: &'a Diagnostics) -> Vec<&'a Diagnostic> {
+        let mut now = Self::default();
+        let mut new = Vec::new();
+        for item in diagnostics {
+            let key = (item.code(), item.message().to_owned());
+            let before = self.0.get(&key).copied().unwrap_or(0);
+            let count = now.0.entry(key).or_default();
+            *count += 1;
+            if *count > before || item.severity() == Severity::Error {
+                new.push(item);
+            }
+        }
+        *self = now;
+        new
+    }
+}
+
+fn log(diagnostics: &Diagnostics, items: &[&Diagnostic]) {
+    for item in items {
         let line = diagnostics.one_line(item);
         match item.severity() {
             Severity::Error => error!("{line}"),
@@ -185,6 +283,68 @@ mod tests {
         let mut config = Config::default();
         config.xdp_lb.interfaces = vec!["eth5".to_owned()];
         assert_eq!(args.overriding(config.clone()), config);
+    }
+
+    /// What of a file is said, given what was said before.
+    fn said(told: &mut Told, text: &str) -> Vec<String> {
+        let loaded = crate::config::parse("f", text.as_bytes());
+        let diagnostics = loaded.map_or_else(|invalid| invalid, |loaded| loaded.diagnostics);
+        let new = told.new_in(&diagnostics);
+        new.iter().map(|item| diagnostics.one_line(item)).collect()
+    }
+
+    #[test]
+    fn a_warning_is_said_once_while_it_stands() {
+        let mut told = Told::default();
+        let first = said(&mut told, "global_defs {\n    bogus\n}\n");
+        assert_eq!(
+            first,
+            ["f:2:5: warning[unknown-keyword]: unknown keyword 'bogus' in 'global_defs'"]
+        );
+        assert_eq!(said(&mut told, "global_defs {\n    bogus\n}\n"), [""; 0]);
+        let moved = "# a line more\nglobal_defs {\n    bogus\n}\n";
+        assert_eq!(said(&mut told, moved), [""; 0]);
+        let twice = said(
+            &mut told,
+            "global_defs {\n    bogus\n    bogus\n    other\n}\n",
+        );
+        assert_eq!(twice.len(), 2, "{twice:?}");
+        assert!(
+            twice[0].starts_with("f:3:5") && twice[1].starts_with("f:4:5"),
+            "{twice:?}"
+        );
+        assert_eq!(said(&mut told, ""), [""; 0]);
+        assert_eq!(
+            said(&mut told, "global_defs {\n    bogus\n}\n"),
+            first,
+            "it came back"
+        );
+    }
+
+    #[test]
+    fn an_error_is_said_each_time() {
+        let mut told = Told::default();
+        let text = "virtual_server 10.0.0.1 80\n";
+        let first = said(&mut told, text);
+        assert!(
+            first.iter().any(|line| line.contains(": error[")),
+            "{first:?}"
+        );
+        let errors = |lines: &[String]| lines.iter().filter(|l| l.contains(": error[")).count();
+        assert_eq!(errors(&said(&mut told, text)), errors(&first));
+    }
+
+    #[test]
+    fn a_part_leaves_the_other_out() {
+        let config = crate::plan::testing::websocket();
+        let taken = |part| {
+            let director = Director::new(up("xdp-lb up")).of(part);
+            let taken = director.taken(config.clone());
+            (taken.vrrp_instances.len(), taken.virtual_servers.len())
+        };
+        assert_eq!(taken(Part::All), (1, 1));
+        assert_eq!(taken(Part::Vrrp), (1, 0));
+        assert_eq!(taken(Part::Services), (0, 1));
     }
 
     #[test]

@@ -14,11 +14,13 @@
 pub mod ast;
 pub mod diagnostic;
 mod expand;
+pub mod host;
 pub mod keywords;
 mod lexer;
 pub mod lower;
 pub mod model;
 pub mod options;
+pub mod pair;
 mod parser;
 pub mod places;
 pub mod print;

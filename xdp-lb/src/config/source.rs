@@ -336,9 +336,14 @@ impl Files for NoFiles {
 
 /// Reads a configuration file. `-` is not special; pipes and `/dev/stdin` work.
 pub fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
+    read_from(path, File::open(path))
+}
+
+/// The same from what is open, or could not be opened; messages call it `path`.
+pub fn read_from(path: &Path, file: std::io::Result<impl Read>) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
-    let read = |bytes: &mut Vec<u8>| File::open(path)?.take(MAX_BYTES + 1).read_to_end(bytes);
-    if let Err(source) = read(&mut bytes) {
+    let read = file.and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+    if let Err(source) = read {
         let path = path.to_path_buf();
         return Err(match source.kind() {
             ErrorKind::NotFound => ReadError::Missing { path },

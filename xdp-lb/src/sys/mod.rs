@@ -3,7 +3,8 @@
 //!
 //! In the order of a start: [`privileges`], [`instance`] (one agent per name), [`bpffs`] (where pins
 //! live), [`clock`] (the packet path's time), [`systemd`] (ready). Each fails with one line that
-//! says what to do. Nothing here knows of packets or configuration.
+//! says what to do. [`host`] answers what a configuration asks of this machine, [`pidfile`] and
+//! [`syslog`] are for those who expect a daemon. Nothing here knows of packets.
 
 pub mod privileges;
 
@@ -14,3 +15,9 @@ pub mod bpffs;
 pub mod clock;
 
 pub mod systemd;
+
+pub mod host;
+
+pub mod pidfile;
+
+pub mod syslog;

@@ -1,10 +1,12 @@
-//! The log: to stderr, as text or JSON lines.
+//! The log: to stderr, as text or JSON lines; for a daemon to a file or the system's log.
 //!
 //! Under systemd the journal stamps and colours lines itself, so text carries neither there, but the
 //! priority that `journalctl -p` filters by.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{IsTerminal, stderr};
+use std::sync::Arc;
 
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -13,6 +15,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::sys::syslog::Syslog;
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -31,10 +35,35 @@ const FILTER_VARIABLE: &str = "XDP_LB_LOG";
 /// xdp-lb, 2 everything of xdp-lb, 3 and more everything of its libraries too. A second call changes
 /// nothing.
 pub fn init(format: LogFormat, verbosity: u8) {
-    let sink = Sink::of_stderr();
+    init_to(Destination::Stderr, format, verbosity);
+}
+
+/// Where log lines go.
+#[derive(Debug)]
+pub enum Destination {
+    /// Standard error.
+    Stderr,
+    /// A file.
+    File(File),
+    /// The system's log, as text whatever the format.
+    Syslog(Syslog),
+}
+
+/// The same to somewhere else than stderr.
+pub fn init_to(destination: Destination, format: LogFormat, verbosity: u8) {
     let wanted = std::env::var(FILTER_VARIABLE).ok();
     let (filter, complaint) = filter(verbosity, wanted.as_deref());
-    if subscriber(format, filter, sink, stderr).try_init().is_err() {
+    let subscriber = match destination {
+        Destination::Stderr => subscriber(format, filter, Sink::of_stderr(), stderr),
+        Destination::File(file) => {
+            let file = Arc::new(file);
+            subscriber(format, filter, Sink::File, move || Arc::clone(&file))
+        }
+        Destination::Syslog(log) => {
+            subscriber(LogFormat::Text, filter, Sink::Journal, move || log.clone())
+        }
+    };
+    if subscriber.try_init().is_err() {
         tracing::debug!("logging was started before");
     } else if let Some(error) = complaint {
         tracing::warn!("{FILTER_VARIABLE} is ignored: {error}");

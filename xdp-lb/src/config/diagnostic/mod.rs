@@ -147,6 +147,31 @@ codes! {
     Empty = "empty-block",
     /// Advertisements go out without the password the file seems to ask for.
     NoAuthentication = "no-authentication",
+    /// A command that this host does not have: no such file, or no such name in the directories of
+    /// PATH. keepalived disables such a script of VRRP and runs the instance as if it were untracked; of
+    /// other commands it says nothing and runs nothing.
+    CommandMissing = "command-missing",
+    /// A command that this host has and that cannot be run: it is not executable, it is a directory, or
+    /// the interpreter of its first line is missing.
+    CommandNotRunnable = "command-not-runnable",
+    /// A name without '/' was looked up in the directories of PATH. The message says what was found.
+    CommandLookup = "command-lookup",
+    /// A command that runs as root and that others than root can change, or put another one in its place.
+    /// With `enable_script_security` keepalived refuses it.
+    CommandUnsafe = "command-unsafe",
+    /// A command that only a shell understands. keepalived starts programs itself, without a shell.
+    ShellSyntax = "shell-syntax",
+    /// A command is to be run by a user or group that this host does not have.
+    NoSuchUser = "no-such-user",
+    /// The file names a network interface that this host does not have.
+    NoSuchInterface = "no-such-interface",
+    /// Commands are run, and nothing keeps those from being run as root that others can change.
+    /// `keepalived -t` exits with 6 for this.
+    ScriptSecurity = "script-security",
+    /// Two directors of one cluster have the same priority.
+    PriorityTie = "priority-tie",
+    /// Two directors of one cluster have different settings where they must agree.
+    PeersDiffer = "peers-differ",
 }
 
 impl Code {
@@ -368,6 +393,16 @@ impl Diagnostics {
             items,
             counts,
         }
+    }
+
+    /// Adds what was found out later, such as about the host.
+    pub fn add(&mut self, found: impl IntoIterator<Item = Diagnostic>) {
+        let mut collected = Collector {
+            items: std::mem::take(&mut self.items),
+            counts: self.counts,
+        };
+        found.into_iter().for_each(|item| collected.push(item));
+        *self = Self::new(std::mem::take(&mut self.sources), collected);
     }
 
     /// Each that was kept.

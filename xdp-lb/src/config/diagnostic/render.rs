@@ -25,15 +25,16 @@ impl Diagnostics {
         text
     }
 
-    /// `FILE:LINE:COLUMN: warning: …`, for logs.
+    /// `FILE:LINE:COLUMN: warning[CODE]: …`, for logs.
     pub fn one_line(&self, item: &Diagnostic) -> String {
         let place = item.span().and_then(|span| {
             let file = self.sources.file(span.file)?;
             let at = file.position(span.start);
             Some(format!("{}:{}:{}: ", file.name(), at.line, at.column))
         });
-        let severity = item.severity.name();
-        format!("{}{severity}: {}", place.unwrap_or_default(), item.message)
+        let place = place.unwrap_or_default();
+        let (severity, code) = (item.severity.name(), item.code.name());
+        format!("{place}{severity}[{code}]: {}", item.message)
     }
 
     fn render_one(&self, item: &Diagnostic, renderer: &Renderer) -> String {
