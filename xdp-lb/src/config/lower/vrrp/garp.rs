@@ -93,8 +93,8 @@ fn seconds(context: &mut Context<'_>, statement: &Statement) -> Option<Duration>
 /// `least`: keepalived takes 1 for 0 where this is 1.
 fn frames(context: &mut Context<'_>, statement: &Statement, least: u32) -> Option<u32> {
     let number = context.number(statement, 0..=MOST_FRAMES, Tail::Dropped, "ignored")?;
-    if number < least {
-        let word = statement.values.first()?;
+    let word = statement.values.first()?;
+    if number < least && word.text == "0" {
         context.refuse::<()>(
             statement,
             word,

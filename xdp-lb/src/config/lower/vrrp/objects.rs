@@ -135,7 +135,7 @@ fn script(context: &mut Context<'_>, block: &Statement, name: &Word) -> Option<S
     let mut starts_failed = false;
     for (keyword, statement) in context.keywords(Scope::VrrpScript, block) {
         match keyword.name {
-            "script" => command = command::read(context, statement, "vrrp_script"),
+            "script" => command = command::read(context, statement, keyword.name),
             "interval" => interval = period(context, statement).or(interval),
             "timeout" => timeout = period(context, statement).or(timeout),
             "weight" => weight = self::weight(context, statement, 253).unwrap_or(weight),
