@@ -184,7 +184,14 @@ impl Director {
         };
         runtime.block_on(async {
             begin();
-            agent::host::direct(instance, config, || self.read_again(), open).await
+            // On the heap: a configuration is moved through all of it.
+            Box::pin(agent::host::direct(
+                instance,
+                config,
+                || self.read_again(),
+                open,
+            ))
+            .await
         })?;
         Ok(())
     }

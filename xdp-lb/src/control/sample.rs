@@ -10,8 +10,8 @@ use xdp_lb_common::service::Stats;
 
 use super::snapshot::{Snapshot, SnapshotInputs};
 use crate::config::model::{
-    Config, Forwarding, Frontend, InitialState, Persistence, Protocol, RealServer, Scheduler,
-    ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
+    Config, Forwarding, Frontend, Persistence, Protocol, RealServer, Scheduler, ServiceKey,
+    VirtualAddress, VirtualServer, VrrpInstance,
 };
 use crate::dataplane::{AttachedMode, Counters, Fill, ServerCounters};
 use crate::plan::desired::{Desired, Reach, Server, Service};
@@ -207,19 +207,10 @@ fn count(parts: &mut Parts) {
 }
 
 fn add_vrrp(parts: &mut Parts, name: &str, owned: Option<bool>) {
+    let address = "10.1.0.100/24".parse().unwrap();
     parts.config.vrrp_instances.push(VrrpInstance {
-        name: name.to_owned(),
-        initial_state: InitialState::Backup,
-        interface: "eth0".to_owned(),
-        virtual_router_id: 51,
-        priority: 100,
-        virtual_addresses: vec![VirtualAddress {
-            address: "10.1.0.100/24".parse().unwrap(),
-            device: None,
-            label: None,
-            broadcast: None,
-            scope: 0,
-        }],
+        virtual_addresses: vec![VirtualAddress::new(address)],
+        ..VrrpInstance::new(name, "eth0", 51.try_into().unwrap())
     });
     if let Some(owned) = owned {
         parts.ownership.insert(name.to_owned(), owned);

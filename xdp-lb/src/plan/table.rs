@@ -154,7 +154,10 @@ pub fn owned_addresses(
     let owned = instances.filter(|instance| is_owned(instance, ownership));
     owned
         .flat_map(|instance| {
-            instance.virtual_addresses.iter().filter_map(|vip| {
+            // The packet path knows IPv4 only.
+            let addresses = instance.virtual_addresses.iter();
+            let addresses = addresses.filter(|vip| vip.address.addr().is_ipv4());
+            addresses.filter_map(|vip| {
                 let device = vip.device.as_ref().unwrap_or(&instance.interface);
                 Some(OwnedAddress {
                     ifindex: network.links.get(device)?.ifindex,

@@ -85,19 +85,11 @@ pub(crate) fn websocket() -> Config {
 }
 
 pub(crate) fn instance(name: &str, interface: &str, vip: &str) -> VrrpInstance {
+    let address = format!("{vip}/24").parse().unwrap();
     VrrpInstance {
-        name: name.to_owned(),
-        interface: interface.to_owned(),
-        virtual_router_id: 51,
-        priority: 100,
         initial_state: InitialState::Master,
-        virtual_addresses: vec![VirtualAddress {
-            address: format!("{vip}/24").parse().unwrap(),
-            device: None,
-            label: None,
-            broadcast: None,
-            scope: 0,
-        }],
+        virtual_addresses: vec![VirtualAddress::new(address)],
+        ..VrrpInstance::new(name, interface, 51.try_into().unwrap())
     }
 }
 

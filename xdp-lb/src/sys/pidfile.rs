@@ -145,11 +145,18 @@ mod tests {
             .arg("60")
             .spawn()
             .unwrap();
+        let pid = child.id().to_string();
+        // The parent of a program runs on a moment before the program has its name.
+        let named = (0..10_000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            is_keepalived(&pid)
+        });
         let path = folder.path().join("keepalived.pid");
-        fs::write(&path, format!("{}\n", child.id())).unwrap();
+        fs::write(&path, format!("{pid}\n")).unwrap();
         let claimed = PidFile::claim(&path);
         child.kill().unwrap();
         child.wait().unwrap();
+        assert!(named);
         assert!(matches!(claimed, Err(Error::Running { .. })), "{claimed:?}");
         assert!(path.exists(), "it is the other's");
     }

@@ -131,12 +131,20 @@ codes! {
     DefaultUsed = "default-used",
     /// The same thing is defined twice.
     Duplicate = "duplicate",
+    /// A name that nothing has.
+    UnknownName = "unknown-name",
+    /// A value that the protocol cannot carry, and the nearest one it can.
+    Rounded = "rounded-value",
+    /// A setting that another one overrules.
+    Overruled = "overruled-setting",
+    /// What `vrrp_strict` or `strict_mode` switches off.
+    Strict = "strict-mode",
+    /// A setting that is valid and hardly meant.
+    Doubtful = "doubtful-setting",
     /// Two settings that cannot both stand.
     Conflict = "conflict",
     /// A block without what makes it useful.
     Empty = "empty-block",
-    /// It is valid, keepalived says nothing, and it is hardly meant.
-    Suspicious = "suspicious",
     /// Advertisements go out without the password the file seems to ask for.
     NoAuthentication = "no-authentication",
     /// A command that this host does not have: no such file, or no such name in the directories of

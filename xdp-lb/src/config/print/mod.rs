@@ -114,7 +114,7 @@ pub(super) fn word(text: &str) -> String {
 }
 
 /// Seconds as keepalived reads them, fractions to the microsecond.
-pub(super) fn seconds(time: std::time::Duration) -> String {
+pub(in crate::config) fn seconds(time: std::time::Duration) -> String {
     let micros = time.subsec_micros();
     if micros == 0 {
         return time.as_secs().to_string();

@@ -247,7 +247,7 @@ fn queries_datagrams_and_mail_are_read() {
     };
     assert_eq!(reply.pattern, [masked]);
     assert_eq!((reply.min_length, reply.max_length), (300, 255));
-    assert_eq!(codes, [Code::Suspicious]);
+    assert_eq!(codes, [Code::Doubtful]);
     let (Probe::Udp(udp), _) = probe("UDP_CHECK {\nrequire_reply\n}") else {
         panic!();
     };

@@ -2,11 +2,12 @@
 
 use super::expansion_goldens::EXPANSION;
 use super::found;
+use super::vrrp::goldens::VRRP_GOLDENS;
 use crate::config::diagnostic::Code;
 
 #[test]
 fn messages_read_as_they_should() {
-    for (code, text, expected) in GOLDENS.iter().chain(EXPANSION) {
+    for (code, text, expected) in GOLDENS.iter().chain(EXPANSION).chain(VRRP_GOLDENS) {
         let found = found(text);
         assert_eq!(found.render(false), *expected, "\n{text}");
         assert!(found.iter().any(|item| item.code() == *code), "{code}");
@@ -33,7 +34,7 @@ fn every_kind_has_a_golden() {
         .iter()
         .filter(|code| !NOT_OF_A_FILE.contains(code))
     {
-        let mut all = GOLDENS.iter().chain(EXPANSION);
+        let mut all = GOLDENS.iter().chain(EXPANSION).chain(VRRP_GOLDENS);
         assert!(all.any(|(golden, ..)| golden == code), "{code}");
     }
 }
@@ -110,6 +111,7 @@ warning[unterminated-quote]: this quote is not closed on its line
     router_id web
 
 vrrp_script check {
+    script \"/bin/true\"
 }
 ",
         "warning[unclosed-block]: 'global_defs' (line 1) is not closed before 'vrrp_script', which cannot stand in it
@@ -850,7 +852,7 @@ note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance w
 ",
     ),
     (
-        Code::Suspicious,
+        Code::Doubtful,
         "virtual_server 10.0.0.1 80 {
     lb_algo rr
     lb_kind DR
@@ -859,7 +861,7 @@ note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance w
     }
 }
 ",
-        "warning[suspicious]: 10.0.0.1 is the address of a real server and of a virtual one
+        "warning[doubtful-setting]: 10.0.0.1 is the address of a real server and of a virtual one
  --> test.conf:5:5
   |
 1 | virtual_server 10.0.0.1 80 {

@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 
 use super::{found, said, usable};
 use crate::config::diagnostic::Code;
-use crate::config::model::{InitialState, VirtualAddress, VrrpInstance, XdpLb, XdpMode};
+use crate::config::model::{
+    AddressFlags, InitialState, VirtualAddress, VrrpInstance, XdpLb, XdpMode,
+};
 use crate::config::{Diagnostics, Severity};
 
 /// The only instance of a file that is its settings and `lines`.
@@ -150,13 +152,7 @@ fn addresses_take_prefix_device_label_broadcast_and_scope() {
          10.0.0.5/24 brd 10.0.0.99 scope link\n10.0.0.6 scope 254 home no_track\n",
     );
     assert_eq!(codes, []);
-    let plain = |network: &str| VirtualAddress {
-        address: network.parse().unwrap(),
-        device: None,
-        label: None,
-        broadcast: None,
-        scope: 0,
-    };
+    let plain = |network: &str| VirtualAddress::new(network.parse().unwrap());
     let broadcast = |last| Some(Ipv4Addr::new(10, 0, 0, last));
     let expected = [
         plain("10.0.0.1/32"),
@@ -180,6 +176,11 @@ fn addresses_take_prefix_device_label_broadcast_and_scope() {
         },
         VirtualAddress {
             scope: 254,
+            flags: AddressFlags {
+                home: true,
+                no_track: true,
+                ..AddressFlags::default()
+            },
             ..plain("10.0.0.6/32")
         },
     ];
@@ -209,8 +210,8 @@ fn wrong_addresses_have_keepalived_s_effect() {
         ("10.0.0.1\n2001:db8::1", &["10.0.0.1/32"], &[Code::BadValue]),
         (
             "2001:db8::1\n10.0.0.1\n2001:db8::2",
-            &[],
-            &[Code::NotSupported],
+            &["2001:db8::1/128", "2001:db8::2/128"],
+            &[Code::NoEffectYet, Code::BadValue],
         ),
     ];
     for (lines, expected, codes) in cases {
@@ -231,9 +232,8 @@ fn addresses_of_several_blocks_add_up() {
 #[test]
 fn authentication_that_keepalived_would_drop_is_said_aloud() {
     use Code::{BadValue, ExtraValue, NoAuthentication, UnknownKeyword};
-    let cases: [(&str, &[Code]); 8] = [
+    let cases: [(&str, &[Code]); 7] = [
         ("auth_type PASS\nauth_pass 1111", &[]),
-        ("auth_type AH\nauth_pass 12345678", &[]),
         ("auth_type PASS\nauth_pass 123456789", &[BadValue]),
         (
             "auth_type PASS auth_pass 1111",

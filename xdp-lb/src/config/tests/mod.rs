@@ -9,6 +9,7 @@ pub(super) mod memory;
 mod properties;
 mod seeds;
 mod services;
+mod vrrp;
 
 use super::diagnostic::Code;
 use super::{Diagnostics, Loaded, Options, Severity, parse, parse_with};

@@ -324,7 +324,7 @@ fn a_quorum_is_never_above_the_weight_of_all() {
             &[Code::Conflict],
         ),
         ("hysteresis -1", "weight 4", 1, 0, &[Code::BadValue]),
-        ("", "weight 0", 0, 0, &[Code::Suspicious]),
+        ("", "weight 0", 0, 0, &[Code::Doubtful]),
     ];
     for (lines, server, weight, hysteresis, codes) in cases {
         let (service, diagnostics) = service(lines, server);
@@ -355,7 +355,7 @@ fn a_sorry_server_has_the_ports_and_families_of_a_real_one() {
         (
             "sorry_server 10.0.0.2 80",
             Some("10.0.0.2:80"),
-            &[Code::Suspicious],
+            &[Code::Doubtful],
         ),
         (
             "sorry_server 2001:db8::1 80\nsorry_server_lvs_method TUN",
@@ -527,7 +527,7 @@ fn a_group_is_addresses_ranges_networks_and_marks() {
     );
     assert_eq!(
         warnings(&empty.diagnostics),
-        [Code::Empty, Code::Suspicious, Code::Duplicate]
+        [Code::Empty, Code::Doubtful, Code::Duplicate]
     );
 }
 
@@ -540,11 +540,11 @@ fn addresses_that_two_services_take_are_noticed() {
     };
     let group = "virtual_server_group web {\n10.0.0.1-20 80\nfwmark 5\n10.0.0.9 81\n}\n";
     let cases: [(&str, &[Code]); 5] = [
-        ("10.0.0.5 80", &[Code::Suspicious]),
+        ("10.0.0.5 80", &[Code::Doubtful]),
         ("10.0.0.5 81", &[]),
-        ("10.0.0.9 81", &[Code::Suspicious]),
+        ("10.0.0.9 81", &[Code::Doubtful]),
         ("10.0.0.21 80", &[]),
-        ("10.0.0.20 80", &[Code::Suspicious]),
+        ("10.0.0.20 80", &[Code::Doubtful]),
     ];
     for (head, expected) in cases {
         let text = service(head) + group + &service("group web");
@@ -588,7 +588,7 @@ fn what_is_hardly_meant_is_said() {
         let (_, diagnostics) = service(lines, server);
         let mut said = diagnostics
             .iter()
-            .filter(|item| item.code() == Code::Suspicious);
+            .filter(|item| item.code() == Code::Doubtful);
         let said = said.next().map(crate::config::Diagnostic::message);
         match expected {
             Some(start) => assert!(said.is_some_and(|said| said.starts_with(start)), "{said:?}"),
@@ -607,7 +607,7 @@ fn a_real_server_of_a_group_keeps_its_port_for_its_checks() {
     let cases: [(&str, u16, &[Code]); 3] = [
         ("10.9.0.1", 443, &[]),
         ("10.9.0.1 443", 443, &[]),
-        ("10.9.0.1 80", 80, &[Code::Suspicious]),
+        ("10.9.0.1 80", 80, &[Code::Doubtful]),
     ];
     for (server, port, expected) in cases {
         let (service, codes) = first(&text(server));

@@ -180,7 +180,7 @@ impl UdpDraft {
         {
             context.push(
                 Diagnostic::warning(
-                    Code::Suspicious,
+                    Code::Doubtful,
                     format!(
                         "no answer is at least {} and at most {} bytes long: this check always fails",
                         reply.min_length, reply.max_length

@@ -35,7 +35,7 @@ pub(super) fn check(context: &mut Context<'_>, config: &Config, places: &Places)
         if let Some((check, timeout, place)) = late {
             context.push(
                 Diagnostic::note(
-                    Code::Suspicious,
+                    Code::Doubtful,
                     format!(
                         "a server that does not answer is checked every {} s, not every {} s",
                         (timeout + check.delay_loop).as_secs_f64(),
@@ -86,7 +86,7 @@ fn virtual_address(
     let line = context.line(vip);
     context.push(
         Diagnostic::warning(
-            Code::Suspicious,
+            Code::Doubtful,
             format!("{ip} is the address of a real server and of a virtual one"),
         )
         .at(
@@ -102,7 +102,7 @@ fn weights(context: &mut Context<'_>, service: &VirtualServer, place: &ServicePl
     if service.real_servers.iter().all(|server| server.weight == 0) {
         context.push(
             Diagnostic::warning(
-                Code::Suspicious,
+                Code::Doubtful,
                 "all real servers of this service have weight 0: it takes no new connections",
             )
             .at(place.head, "nobody serves it")
@@ -120,7 +120,7 @@ fn sorry_server(context: &mut Context<'_>, service: &VirtualServer, place: &Serv
     if let Some((_, server)) = same {
         context.push(
             Diagnostic::warning(
-                Code::Suspicious,
+                Code::Doubtful,
                 format!(
                     "the sorry server {} is one of the real servers",
                     named(sorry.address)
@@ -137,7 +137,7 @@ fn one_packet(context: &mut Context<'_>, service: &VirtualServer, place: &Servic
     if service.one_packet && service.persistence.is_some() {
         context.push(
             Diagnostic::warning(
-                Code::Suspicious,
+                Code::Doubtful,
                 "'ops' schedules each datagram by itself, and persistence keeps clients with one server",
             )
             .at(place.head, "has both")
@@ -161,7 +161,7 @@ fn families(context: &mut Context<'_>, service: &VirtualServer, place: &ServiceP
     if plain && has(Family::V4) && has(Family::V6) {
         context.push(
             Diagnostic::warning(
-                Code::Suspicious,
+                Code::Doubtful,
                 "this group has IPv4 and IPv6 addresses: each real server serves those of its own family only",
             )
             .at(place.head, "not all real servers are reached by a tunnel")
@@ -183,7 +183,7 @@ fn scheme(context: &mut Context<'_>, check: &Check, place: Span) {
     let name = check.probe.name();
     context.push(
         Diagnostic::warning(
-            Code::Suspicious,
+            Code::Doubtful,
             format!("{name} goes to port {port}, where {right} belongs"),
         )
         .at(place, "it would never pass")

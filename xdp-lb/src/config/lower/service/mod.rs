@@ -163,7 +163,7 @@ impl Services {
         for (name, group) in self.groups.iter().filter(|(_, group)| !group.used) {
             context.push(
                 Diagnostic::warning(
-                    Code::Suspicious,
+                    Code::Doubtful,
                     format!("the virtual_server_group {} is not used", quote(name)),
                 )
                 .at(group.head, "no 'virtual_server group' names it"),

@@ -120,7 +120,7 @@ fn overlap(context: &mut Context<'_>, claim: Claim, earlier: Claim) {
     };
     let line = context.line(first.place);
     context.push(
-        Diagnostic::warning(Code::Suspicious, format!("{what} {whose}"))
+        Diagnostic::warning(Code::Doubtful, format!("{what} {whose}"))
             .at(second.place, format!("line {line} takes them as well"))
             .at(first.place, "here first")
             .help("remove one of the two: which of them counts is not said anywhere"),

@@ -239,7 +239,7 @@ impl Draft {
                 if port != 0 && own != port && !forwarding.changes_ports() {
                     context.push(
                         Diagnostic::warning(
-                            Code::Suspicious,
+                            Code::Doubtful,
                             format!("packets come to port {port} of this server, only its checks go to {own}"),
                         )
                         .at(self.head, format!("not the port of the group, and {} changes none", forwarding.name()))

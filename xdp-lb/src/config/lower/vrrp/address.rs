@@ -1,5 +1,6 @@
-//! The lines of `virtual_ipaddress`.
+//! The lines of `virtual_ipaddress`, `virtual_ipaddress_excluded` and `static_ipaddress`.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
@@ -9,52 +10,135 @@ use crate::config::diagnostic::{Code, Diagnostic, quote};
 use crate::config::keywords::{self, Scope};
 use crate::config::lower::context::Context;
 use crate::config::lower::value::Refused;
-use crate::config::model::VirtualAddress;
+use crate::config::model::{Family, Preferred, VirtualAddress};
+use crate::config::source::Span;
 
 /// Longest label, the kernel's IFNAMSIZ without the terminating NUL.
 const LONGEST_LABEL: usize = 15;
+const IGNORED: &str = "ignored, as keepalived does";
 
-/// Options without a value that have no effect yet.
-const FLAGS: [&str; 7] = [
-    "home",
-    "-nodad",
-    "nodad",
-    "mngtmpaddr",
-    "noprefixroute",
-    "autojoin",
-    "no_track",
-];
+/// An address and what is said of it beside its value.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) address: VirtualAddress,
+    /// The address in the file.
+    pub(super) span: Span,
+    /// Its prefix length is written out.
+    pub(super) has_length: bool,
+    /// `track_group`; of static addresses only.
+    pub(super) track_group: Option<Word>,
+}
 
 /// The addresses of an instance, from the lines of all its `virtual_ipaddress` blocks. The first one
 /// sets the family of the instance.
-pub(super) fn read(context: &mut Context<'_>, lines: &[&Statement]) -> Vec<VirtualAddress> {
-    let parsed: Vec<(&Statement, IpNet)> = lines
+pub(super) fn read(context: &mut Context<'_>, lines: &[&Statement]) -> Vec<Placed> {
+    let parsed: Vec<Placed> = lines
         .iter()
-        .filter_map(|line| Some((*line, network(context, line)?)))
+        .filter_map(|line| line_of(context, line, false))
         .collect();
-    if let Some((first, IpNet::V6(_))) = parsed.first() {
-        ipv6_instance(context, first, parsed.len());
-        return Vec::new();
-    }
-    let mut addresses: Vec<VirtualAddress> = Vec::new();
-    for (line, network) in parsed {
-        let IpNet::V4(network) = network else {
-            other_family(context, line);
-            continue;
-        };
-        let Some(address) = options(context, line, network) else {
-            continue;
-        };
-        if addresses
-            .iter()
-            .any(|known| known.address == address.address && known.device == address.device)
-        {
-            duplicate(context, line);
+    let family = |placed: &Placed| Family::of(placed.address.address.addr());
+    let first = parsed.first().map(family);
+    let mut addresses: Vec<Placed> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for placed in parsed {
+        if Some(family(&placed)) != first {
+            other_family(context, &placed, first);
+        } else if seen.insert(key(&placed)) {
+            addresses.push(placed);
         } else {
-            addresses.push(address);
+            duplicate(context, &placed);
+        }
+    }
+    if first == Some(Family::V6) {
+        ipv6_instance(context, &addresses);
+    }
+    addresses
+}
+
+/// Those that are owned without being advertised, of either family.
+pub(super) fn read_excluded(
+    context: &mut Context<'_>,
+    lines: &[&Statement],
+    advertised: &[Placed],
+) -> Vec<VirtualAddress> {
+    let mut addresses = Vec::new();
+    let mut seen: BTreeSet<_> = advertised.iter().map(key).collect();
+    for line in lines {
+        let Some(placed) = line_of(context, line, false) else {
+            continue;
+        };
+        if seen.insert(key(&placed)) {
+            addresses.push(placed.address);
+        } else {
+            duplicate(context, &placed);
         }
     }
     addresses
+}
+
+/// What makes an address another one.
+fn key(placed: &Placed) -> (IpNet, Option<String>) {
+    (placed.address.address, placed.address.device.clone())
+}
+
+/// A line. `None`: keepalived drops the whole of it.
+pub(super) fn line_of(
+    context: &mut Context<'_>,
+    line: &Statement,
+    is_static: bool,
+) -> Option<Placed> {
+    let network = network(context, line)?;
+    let mut placed = Placed {
+        address: VirtualAddress::new(network),
+        span: line.keyword.span,
+        has_length: line.keyword.text.contains('/'),
+        track_group: None,
+    };
+    let mut words = line.values.iter();
+    while let Some(option) = words.next() {
+        if take_flag(&mut placed.address, &option.text, is_static) {
+            continue;
+        }
+        let takes_value = matches!(
+            option.text.as_str(),
+            "dev" | "label" | "brd" | "broadcast" | "scope" | "peer" | "preferred_lft"
+        ) || (is_static && option.text == "track_group");
+        if !takes_value {
+            unknown_option(context, option);
+            continue;
+        }
+        let Some(value) = words.next() else {
+            context.push(
+                Diagnostic::warning(
+                    Code::MissingValue,
+                    format!("{} has no value", quote(&option.text)),
+                )
+                .at(option.span, IGNORED),
+            );
+            break;
+        };
+        take_option(context, &mut placed, option, value).ok()?;
+    }
+    Some(placed)
+}
+
+/// The IPv6 instance's warning, until the packet path knows IPv6: the only place that says so.
+fn ipv6_instance(context: &mut Context<'_>, addresses: &[Placed]) {
+    let Some(first) = addresses.first() else {
+        return;
+    };
+    let message = if addresses.len() == 1 {
+        "this IPv6 address is not taken: IPv6 is not supported yet".to_owned()
+    } else {
+        format!(
+            "the {} addresses of this IPv6 instance are not taken: IPv6 is not supported yet",
+            addresses.len()
+        )
+    };
+    context.push(
+        Diagnostic::warning(Code::NoEffectYet, message)
+            .at(first.span, "makes this an IPv6 instance"),
+    );
 }
 
 /// `ADDRESS[/LENGTH]` at the start of the line.
@@ -107,89 +191,140 @@ fn not_an_address(context: &mut Context<'_>, word: &Word) {
     );
 }
 
-fn ipv6_instance(context: &mut Context<'_>, first: &Statement, count: usize) {
-    let message = if count == 1 {
-        "this IPv6 address is ignored: IPv6 is not supported yet".to_owned()
-    } else {
-        format!(
-            "the {count} addresses of this IPv6 instance are ignored: IPv6 is not supported yet"
-        )
-    };
-    context.push(
-        Diagnostic::warning(Code::NotSupported, message)
-            .at(first.keyword.span, "makes this an IPv6 instance"),
-    );
-}
-
-fn other_family(context: &mut Context<'_>, line: &Statement) {
+fn other_family(context: &mut Context<'_>, placed: &Placed, first: Option<Family>) {
+    let mine = Family::of(placed.address.address.addr()).name();
+    let first = first.map(|family| family.to_string()).unwrap_or_default();
     context.push(
         Diagnostic::warning(
             Code::BadValue,
             format!(
-                "{} is an IPv6 address in an instance whose first address is IPv4",
-                quote(&line.keyword.text)
+                "{} is an {mine} address in an instance whose first address is {first}",
+                quote(&placed.address.address.addr().to_string())
             ),
         )
-        .at(line.keyword.span, "ignored, as keepalived does")
+        .at(placed.span, IGNORED)
         .help("addresses of another family belong into 'virtual_ipaddress_excluded'"),
     );
 }
 
-fn duplicate(context: &mut Context<'_>, line: &Statement) {
+fn duplicate(context: &mut Context<'_>, placed: &Placed) {
     context.push(
         Diagnostic::warning(
             Code::Duplicate,
             format!(
                 "{} stands twice in this instance",
-                quote(&line.keyword.text)
+                quote(&placed.address.address.to_string())
             ),
         )
-        .at(line.keyword.span, "ignored"),
+        .at(placed.span, "ignored"),
     );
 }
 
-/// The words behind the address. `None`: keepalived drops the whole line.
-fn options(
-    context: &mut Context<'_>,
-    line: &Statement,
-    network: Ipv4Net,
-) -> Option<VirtualAddress> {
-    let mut address = VirtualAddress {
-        address: IpNet::V4(network),
-        device: None,
-        label: None,
-        broadcast: None,
-        scope: 0,
+/// Whether the word is an option that has no value.
+fn take_flag(address: &mut VirtualAddress, name: &str, is_static: bool) -> bool {
+    let flags = &mut address.flags;
+    let flag = match name {
+        "home" => &mut flags.home,
+        "-nodad" => &mut flags.no_dad,
+        "mngtmpaddr" => &mut flags.mngtmpaddr,
+        "noprefixroute" => &mut flags.noprefixroute,
+        "autojoin" => &mut flags.autojoin,
+        "no_track" => &mut flags.no_track,
+        "use_vmac" if !is_static => &mut flags.use_vmac,
+        _ => return false,
     };
-    let mut words = line.values.iter();
-    while let Some(option) = words.next() {
-        let name = option.text.as_str();
-        if FLAGS.contains(&name) {
-            continue;
+    *flag = true;
+    true
+}
+
+/// `Refused`: keepalived drops the whole line.
+fn take_option(
+    context: &mut Context<'_>,
+    placed: &mut Placed,
+    option: &Word,
+    value: &Word,
+) -> Result<(), Refused> {
+    let address = &mut placed.address;
+    match (option.text.as_str(), address.address) {
+        ("dev", _) => address.device = context.device(value),
+        ("label" | "scope", IpNet::V6(_)) => ipv4_only(context, option, value),
+        ("label", IpNet::V4(_)) => {
+            address.label = Some(label(context, value).ok_or(Refused)?);
         }
-        if !matches!(
-            name,
-            "dev" | "label" | "brd" | "broadcast" | "scope" | "peer" | "preferred_lft"
-        ) {
-            unknown_option(context, option);
-            continue;
+        ("scope", IpNet::V4(_)) => address.scope = scope(context, value).unwrap_or(address.scope),
+        ("brd" | "broadcast", IpNet::V4(network)) => {
+            address.broadcast = broadcast(context, value, network)?;
         }
-        let Some(value) = words.next() else {
+        ("brd" | "broadcast", IpNet::V6(_)) => {
             context.push(
-                Diagnostic::warning(Code::MissingValue, format!("'{name}' has no value"))
-                    .at(option.span, "ignored, as keepalived does"),
+                Diagnostic::warning(
+                    Code::BadValue,
+                    "an IPv6 address has no broadcast address: the whole line is ignored, as keepalived does",
+                )
+                .at(option.span.to(value.span), "remove this"),
             );
-            break;
-        };
-        match name {
-            "dev" => address.device = context.device(value),
-            "label" => address.label = Some(label(context, value)?),
-            "brd" | "broadcast" => address.broadcast = broadcast(context, value, network).ok()?,
-            "scope" => address.scope = scope(context, value).unwrap_or(address.scope),
-            _ => {}
+            return Err(Refused);
         }
+        ("peer", _) => peer(context, placed, value),
+        ("preferred_lft", _) => preferred(context, address, value),
+        _ => placed.track_group = Some(value.clone()),
     }
-    Some(address)
+    Ok(())
+}
+
+fn ipv4_only(context: &mut Context<'_>, option: &Word, value: &Word) {
+    context.push(
+        Diagnostic::warning(
+            Code::BadValue,
+            format!("an IPv6 address has no {}", quote(&option.text)),
+        )
+        .at(option.span.to(value.span), IGNORED),
+    );
+}
+
+/// A point-to-point address has no length of its own.
+fn peer(context: &mut Context<'_>, placed: &mut Placed, value: &Word) {
+    let own = placed.address.address.addr();
+    let address = value.text.parse::<IpAddr>().ok();
+    let Some(peer) = address.filter(|peer| peer.is_ipv4() == own.is_ipv4()) else {
+        context.push(
+            Diagnostic::warning(
+                Code::BadValue,
+                format!("{} is not a peer address", quote(&value.text)),
+            )
+            .at(value.span, IGNORED)
+            .help("write an address of the same family, without a length"),
+        );
+        return;
+    };
+    if placed.has_length && placed.address.address.prefix_len() != IpNet::from(own).prefix_len() {
+        context.push(
+            Diagnostic::warning(
+                Code::BadValue,
+                "an address with a peer has no prefix length",
+            )
+            .at(placed.span, "the length is ignored, as keepalived does"),
+        );
+    }
+    placed.address.address = IpNet::from(own);
+    placed.address.peer = Some(peer);
+}
+
+fn preferred(context: &mut Context<'_>, address: &mut VirtualAddress, value: &Word) {
+    if value.text == "forever" {
+        address.preferred = Preferred::Forever;
+    } else if let Ok(seconds) = value.text.parse() {
+        address.preferred = Preferred::Seconds(seconds);
+    } else {
+        context.push(
+            Diagnostic::warning(
+                Code::BadValue,
+                format!("{} is not a value of 'preferred_lft'", quote(&value.text)),
+            )
+            .at(value.span, IGNORED)
+            .help("write seconds or 'forever'"),
+        );
+    }
 }
 
 fn unknown_option(context: &mut Context<'_>, option: &Word) {
@@ -198,11 +333,11 @@ fn unknown_option(context: &mut Context<'_>, option: &Word) {
         Code::BadValue,
         format!("{} is not an option of an address", quote(&option.text)),
     )
-    .at(option.span, "ignored, as keepalived does");
+    .at(option.span, IGNORED);
     context.push(if bare.parse::<IpAddr>().is_ok() {
         diagnostic.help("put each address on a line of its own")
     } else {
-        diagnostic.help("the options are dev, label, brd, scope")
+        diagnostic.help("the options are dev, label, brd, scope, peer, preferred_lft, home, -nodad, mngtmpaddr, noprefixroute, autojoin, no_track, use_vmac")
     });
 }
 

@@ -1,38 +1,55 @@
 //! VRRP: instances, their groups, and what they track.
+//!
+//! Blocks are read in the order of the file, for what an instance tracks must be defined above it, as
+//! keepalived has it. Once all were read, defaults are filled in and instances are checked against
+//! each other.
 
 mod address;
+mod authentication;
+mod build;
+mod checks;
 mod defaults;
+mod garp;
+mod group;
+mod host;
+mod instance;
+mod notify;
+mod objects;
+mod route;
+mod trackers;
+mod transport;
+mod virtual_interface;
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::context::Context;
 use super::global::Globals;
-use super::value::Tail;
 use crate::config::ast::{Statement, Word};
 use crate::config::diagnostic::{Code, Diagnostic, quote};
-use crate::config::keywords::{Keyword, Scope};
-use crate::config::model::{Config, InitialState, VirtualAddress, VrrpInstance};
-use crate::config::places::{InstancePlaces, Places};
+use crate::config::keywords::Keyword;
+use crate::config::model::{Config, VrrpInstance};
+use crate::config::places::Places;
 use crate::config::source::Span;
+use group::{GroupDraft, Member};
+use host::Host;
+use instance::Draft;
+use objects::Objects;
+use trackers::Unknown;
 
 pub(super) use defaults::Defaults;
-
-const DEFAULT_PRIORITY: u8 = 100;
-/// The priority of the owner of the addresses (RFC 5798, 5.2.4).
-const OWNER_PRIORITY: u8 = 255;
-/// Characters of a password that the wire has room for (RFC 2338, 5.3.10).
-const PASSWORD_LENGTH: usize = 8;
-/// What `advert_int` can be.
-const ADVERT_INTERVAL: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(10)..=Duration::from_secs(255);
 
 /// All of VRRP in a file.
 #[derive(Debug, Default)]
 pub(super) struct Vrrp {
-    /// Each with the place of its name.
-    list: Vec<(VrrpInstance, Span)>,
-    /// Names that were defined, usable or not.
-    names: Vec<(String, Span)>,
+    objects: Objects,
+    instances: Vec<Draft>,
+    groups: Vec<GroupDraft>,
+    /// Names of instances, groups and track groups, usable or not, and where they stand.
+    names: BTreeMap<(&'static str, String), Span>,
+    /// Blocks that need the defaults or the instances.
+    later: Vec<(&'static str, Statement)>,
+    unknown: Vec<Unknown>,
 }
 
 impl Vrrp {
@@ -40,283 +57,133 @@ impl Vrrp {
     pub(super) fn take(
         &mut self,
         context: &mut Context<'_>,
-        keyword: &Keyword,
+        keyword: &'static Keyword,
         block: &Statement,
     ) -> bool {
+        if self.objects.take(context, keyword, block) {
+            return true;
+        }
         match keyword.name {
-            "vrrp_instance" => self.add(context, block),
+            "vrrp_instance" => {
+                if let Some(name) = self.new_name(context, keyword.name, block) {
+                    let (objects, unknown) = (&self.objects, &mut self.unknown);
+                    let draft = Draft::read(context, block, name, objects, unknown);
+                    self.instances.push(draft);
+                }
+            }
+            "vrrp_sync_group" => {
+                if let Some(name) = self.new_name(context, keyword.name, block) {
+                    let (objects, unknown) = (&self.objects, &mut self.unknown);
+                    let group = GroupDraft::read(context, block, name, objects, unknown);
+                    self.groups.push(group);
+                }
+            }
+            "track_group" => {
+                if self.new_name(context, keyword.name, block).is_some() {
+                    self.later.push((keyword.name, block.clone()));
+                }
+            }
+            "static_ipaddress"
+            | "static_routes"
+            | "static_rules"
+            | "garp_group"
+            | "interface_up_down_delays" => self.later.push((keyword.name, block.clone())),
             _ => return false,
         }
         true
     }
 
-    fn add(&mut self, context: &mut Context<'_>, block: &Statement) {
-        let Some(name) = block.values.first() else {
-            return;
-        };
-        if let Some((_, first)) = self.names.iter().find(|(known, _)| *known == name.text) {
-            context.push(
-                Diagnostic::warning(
-                    Code::Duplicate,
-                    format!("vrrp_instance {} is defined twice", quote(&name.text)),
-                )
-                .at(name.span, "this one is skipped, as keepalived does")
-                .at(*first, "defined here first"),
-            );
-            return;
-        }
-        self.names.push((name.text.clone(), name.span));
-        if let Some(instance) = Draft::read(context, block).build(context, block, name) {
-            self.list.push((instance, name.span));
+    /// The name of a block, unless another one of its kind has it, which it says.
+    fn new_name<'s>(
+        &mut self,
+        context: &mut Context<'_>,
+        kind: &'static str,
+        block: &'s Statement,
+    ) -> Option<&'s Word> {
+        let name = block.values.first()?;
+        match self.names.entry((kind, name.text.clone())) {
+            Entry::Vacant(place) => {
+                place.insert(name.span);
+                Some(name)
+            }
+            Entry::Occupied(first) => {
+                context.push(
+                    Diagnostic::warning(
+                        Code::Duplicate,
+                        format!("{kind} {} is defined twice", quote(&name.text)),
+                    )
+                    .at(name.span, "this one is skipped, as keepalived does")
+                    .at(*first.get(), "defined here first"),
+                );
+                None
+            }
         }
     }
 
-    /// Checks the instances against each other.
+    /// Fills in the defaults and checks instances against each other.
     pub(super) fn finish(
         self,
         context: &mut Context<'_>,
-        _globals: &Globals,
+        globals: &Globals,
         config: &mut Config,
         places: &mut Places,
     ) {
-        if !self.list.is_empty() {
-            context.push(
-                Diagnostic::note(
-                    Code::NoEffectYet,
-                    "this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does",
-                )
-                .help("make one director of the group MASTER, and only one"),
-            );
+        for unknown in &self.unknown {
+            unknown.report(context, &self.objects);
         }
-        for (index, (instance, span)) in self.list.iter().enumerate() {
-            let same = |(other, _): &&(VrrpInstance, Span)| {
-                other.virtual_router_id == instance.virtual_router_id
-                    && other.interface == instance.interface
-            };
-            if let Some((other, first)) = self.list.iter().take(index).find(same) {
-                context.push(
-                    Diagnostic::error(
-                        Code::Conflict,
-                        format!(
-                            "{} and {} both use virtual_router_id {} on {}",
-                            quote(&other.name),
-                            quote(&instance.name),
-                            instance.virtual_router_id,
-                            instance.interface,
-                        ),
-                    )
-                    .at(*span, "they would take each other's adverts for their own")
-                    .at(*first, "in use here")
-                    .because("keepalived exits when it reads this")
-                    .help("give one of them another virtual_router_id"),
-                );
+        let mail = globals
+            .smtp_alert_vrrp
+            .or(globals.smtp_alert)
+            .unwrap_or(false);
+        let mut bases = Vec::new();
+        for draft in self.instances {
+            let base = draft.base();
+            if let Some((instance, place)) = draft.build(context, &globals.vrrp, mail) {
+                config.vrrp_instances.push(instance);
+                places.instances.push(place);
+                bases.push(base);
             }
         }
-        for (instance, name) in self.list {
-            config.vrrp_instances.push(instance);
-            places.instances.push(InstancePlaces {
-                name,
-                ..InstancePlaces::default()
-            });
+        if !config.vrrp_instances.is_empty() {
+            no_election(context);
         }
-    }
-}
-
-/// What was read of an instance.
-#[derive(Debug, Default)]
-struct Draft {
-    state: Option<InitialState>,
-    interface: Option<String>,
-    router_id: Option<u8>,
-    priority: Option<u8>,
-    addresses: Vec<VirtualAddress>,
-}
-
-impl Draft {
-    fn read(context: &mut Context<'_>, block: &Statement) -> Self {
-        let mut draft = Self::default();
-        let mut lines = Vec::new();
-        for (keyword, statement) in context.keywords(Scope::VrrpInstance, block) {
-            match keyword.name {
-                "virtual_ipaddress" => lines.extend(statement.body()),
-                _ => draft.take(context, keyword, statement),
-            }
-        }
-        draft.addresses = address::read(context, &lines);
-        draft
-    }
-
-    fn take(
-        &mut self,
-        context: &mut Context<'_>,
-        keyword: &'static Keyword,
-        statement: &Statement,
-    ) {
-        match keyword.name {
-            "state" => self.state = state(context, statement),
-            "interface" => {
-                let word = statement.values.first();
-                self.interface = word.and_then(|word| context.device(word));
-            }
-            "virtual_router_id" => self.router_id = router_id(context, statement),
-            "priority" => {
-                let instead = "100 is used, as keepalived does";
-                let number = context.number(statement, 1..=255, Tail::Refused, instead);
-                self.priority = number
-                    .and_then(|number| u8::try_from(number).ok())
-                    .or(Some(DEFAULT_PRIORITY));
-            }
-            "advert_int" => {
-                let instead = "ignored, as keepalived does";
-                context.seconds(statement, ADVERT_INTERVAL, Tail::Dropped, instead);
-            }
-            "authentication" => authentication(context, statement),
-            _ => context.unread(keyword, statement),
-        }
-    }
-
-    fn build(
-        self,
-        context: &mut Context<'_>,
-        block: &Statement,
-        name: &Word,
-    ) -> Option<VrrpInstance> {
-        let id = "'virtual_router_id 51', the same on every director of the group";
-        missing(context, block, name, "interface", "'interface eth0'");
-        missing(context, block, name, "virtual_router_id", id);
-        let initial_state = self.state.unwrap_or(InitialState::Backup);
-        let priority = self.priority.unwrap_or(match initial_state {
-            InitialState::Master => OWNER_PRIORITY,
-            InitialState::Backup => DEFAULT_PRIORITY,
-        });
-        if self.priority.is_none() && initial_state == InitialState::Master {
-            context.push(
-                Diagnostic::note(
-                    Code::DefaultUsed,
-                    format!(
-                        "{} has no 'priority': 255 is used, as keepalived does for 'state MASTER'",
-                        quote(&name.text)
-                    ),
-                )
-                .at(
-                    name.span,
-                    "it takes the addresses from every other director",
-                ),
-            );
-        }
-        Some(VrrpInstance {
-            name: name.text.clone(),
-            initial_state,
-            interface: self.interface?,
-            virtual_router_id: self.router_id?,
-            priority,
-            virtual_addresses: self.addresses,
-        })
-    }
-}
-
-/// An error when `keyword` does not stand in the block at all; a wrong value was spoken about.
-fn missing(
-    context: &mut Context<'_>,
-    block: &Statement,
-    name: &Word,
-    keyword: &str,
-    example: &str,
-) {
-    let stands = |statement: &Statement| statement.keyword.text == keyword;
-    if block.body().iter().any(stands) {
-        return;
-    }
-    context.push(
-        Diagnostic::error(
-            Code::MissingKeyword,
-            format!("vrrp_instance {} has no '{keyword}'", quote(&name.text)),
-        )
-        .at(name.span, "it cannot run without")
-        .help(format!("add {example}")),
-    );
-}
-
-fn state(context: &mut Context<'_>, statement: &Statement) -> Option<InitialState> {
-    let word = statement.values.first()?;
-    match word.text.as_str() {
-        "MASTER" => Some(InitialState::Master),
-        "BACKUP" => Some(InitialState::Backup),
-        _ => context.refuse(
-            statement,
-            word,
-            "MASTER or BACKUP",
-            "BACKUP is used, as keepalived does",
-        ),
-    }
-}
-
-fn router_id(context: &mut Context<'_>, statement: &Statement) -> Option<u8> {
-    let word = statement.values.first()?;
-    let number = word.text.parse().ok().filter(|number| *number != 0);
-    if number.is_none() {
-        context.push(
-            Diagnostic::error(
-                Code::BadValue,
-                format!(
-                    "{} is not a value of 'virtual_router_id'",
-                    quote(&word.text)
-                ),
-            )
-            .at(word.span, "expected a whole number from 1 to 255")
-            .because("keepalived exits when an instance has no valid one"),
-        );
-    }
-    number
-}
-
-/// Looks for what leaves adverts without the password that the file seems to ask for.
-fn authentication(context: &mut Context<'_>, block: &Statement) {
-    let mut kind = false;
-    let mut password = false;
-    for (keyword, statement) in context.keywords(Scope::Authentication, block) {
-        let Some(value) = statement.values.first() else {
-            continue;
+        let instances = &mut config.vrrp_instances;
+        let member = |(index, instance): (usize, &VrrpInstance)| {
+            (instance.name.clone(), Member { index, group: None })
         };
-        if keyword.name == "auth_type" {
-            kind = matches!(value.text.as_str(), "PASS" | "AH");
-            if !kind {
-                context.refuse::<()>(
-                    statement,
-                    value,
-                    "PASS or AH",
-                    "ignored, as keepalived does",
-                );
+        let mut roll: BTreeMap<String, Member> = instances.iter().enumerate().map(member).collect();
+        for group in self.groups {
+            let changes = globals.vrrp.priority_changes;
+            let built = group.build(context, instances, &mut roll, mail, changes);
+            config.sync_groups.extend(built);
+        }
+        checks::check(context, config, places, &bases);
+        config.scripts = self.objects.scripts;
+        config.track_files = self.objects.files;
+        config.track_processes = self.objects.processes;
+        config.announcements = globals.vrrp.announcements.clone();
+        let mut host = Host::new(&globals.vrrp);
+        for (keyword, block) in &self.later {
+            match (*keyword, block.values.first()) {
+                ("track_group", Some(name)) => {
+                    let group = group::track_group(context, block, name, &roll);
+                    host.track_groups
+                        .extend(group.iter().map(|group| group.name.clone()));
+                    config.track_groups.extend(group);
+                }
+                (keyword, _) => host.read(context, keyword, block, config),
             }
-        } else {
-            password = true;
-            long_password(context, value);
         }
     }
-    let lacking = match (kind, password) {
-        (true, true) => return,
-        (true, false) => "'auth_pass' is not set",
-        (false, true) => "'auth_type' is not set",
-        (false, false) => "neither 'auth_type' nor 'auth_pass' is set",
-    };
-    context.push(
-        Diagnostic::warning(
-            Code::NoAuthentication,
-            format!("no authentication: {lacking}"),
-        )
-        .at(block.keyword.span, "adverts carry no password, as with keepalived")
-        .help("set both, 'auth_type PASS' and 'auth_pass …', each on its own line, on every director of the group at once; or remove the block"),
-    );
 }
 
-fn long_password(context: &mut Context<'_>, value: &Word) {
-    if value.text.len() > PASSWORD_LENGTH {
-        context.push(
-            Diagnostic::warning(
-                Code::BadValue,
-                format!("only the first {PASSWORD_LENGTH} characters of the password count"),
-            )
-            .at(value.span, "the others are dropped, as keepalived does"),
-        );
-    }
+/// Until there is an election: the only place that says so.
+fn no_election(context: &mut Context<'_>) {
+    context.push(
+        Diagnostic::note(
+            Code::NoEffectYet,
+            "this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does",
+        )
+        .help("make one director of the group MASTER, and only one"),
+    );
 }

@@ -1,0 +1,128 @@
+//! `use_vmac` and `use_ipvlan`.
+
+use ipnet::IpNet;
+
+use crate::config::ast::{Statement, Word};
+use crate::config::diagnostic::{Code, Diagnostic, quote};
+use crate::config::lower::context::Context;
+use crate::config::lower::value::is_device;
+use crate::config::model::{Family, VirtualInterface};
+use crate::config::source::Span;
+
+const IGNORED: &str = "ignored, as keepalived does";
+
+/// What a file says about it.
+#[derive(Debug, Default)]
+pub(super) struct VirtualDraft {
+    vmac: Option<(Option<String>, Option<[u8; 6]>)>,
+    ipvlan: Option<(Option<String>, Option<IpNet>, Span)>,
+    /// `vmac_xmit_base`.
+    adverts_below: Option<Span>,
+}
+
+impl VirtualDraft {
+    /// Takes the statement if it is of this kind; whether it was.
+    pub(super) fn take(
+        &mut self,
+        context: &mut Context<'_>,
+        name: &str,
+        statement: &Statement,
+    ) -> bool {
+        match name {
+            "use_vmac" => {
+                let (mut device, mut mac) = (None, None);
+                for word in &statement.values {
+                    match mac_of(&word.text) {
+                        Some(found) => mac = Some(found),
+                        None => device = name_of(context, word).or(device),
+                    }
+                }
+                self.vmac = Some((device, mac));
+            }
+            "use_ipvlan" => {
+                let (mut device, mut address) = (None, None);
+                for word in &statement.values {
+                    match network_of(&word.text) {
+                        Some(found) => address = Some(found),
+                        None => device = name_of(context, word).or(device),
+                    }
+                }
+                self.ipvlan = Some((device, address, statement.head()));
+            }
+            "vmac_xmit_base" => self.adverts_below = Some(statement.head()),
+            _ => return false,
+        }
+        true
+    }
+
+    /// All of it. `prefix`: what names begin with.
+    pub(super) fn finish(
+        self,
+        context: &mut Context<'_>,
+        vrid: u8,
+        family: Family,
+        prefix: Option<&str>,
+        unicast: bool,
+    ) -> Option<VirtualInterface> {
+        let six = if family == Family::V6 { "6" } else { "" };
+        let named = prefix.map(|prefix| format!("{prefix}{six}.{vrid}"));
+        let named = named.filter(|name| is_device(name));
+        let default = || named.unwrap_or_else(|| format!("vrrp{six}.{vrid}"));
+        if let (Some(_), Some((.., span))) = (&self.vmac, &self.ipvlan) {
+            context.push(
+                Diagnostic::warning(
+                    Code::Overruled,
+                    "'use_vmac' and 'use_ipvlan' exclude each other",
+                )
+                .at(*span, "ignored"),
+            );
+        }
+        if let (None, Some(span)) = (&self.vmac, self.adverts_below) {
+            context.push(
+                Diagnostic::warning(Code::Overruled, "'vmac_xmit_base' needs 'use_vmac'")
+                    .at(span, IGNORED),
+            );
+        }
+        if let Some((name, mac)) = self.vmac {
+            return Some(VirtualInterface::Vmac {
+                name: name.unwrap_or_else(default),
+                mac,
+                // Unicast needs it, and keepalived sets it.
+                adverts_below: self.adverts_below.is_some() || unicast,
+            });
+        }
+        let (name, address, _) = self.ipvlan?;
+        Some(VirtualInterface::Ipvlan {
+            name: name.unwrap_or_else(default),
+            address,
+        })
+    }
+}
+
+fn name_of(context: &mut Context<'_>, word: &Word) -> Option<String> {
+    if is_device(&word.text) {
+        return Some(word.text.clone());
+    }
+    context.push(
+        Diagnostic::warning(
+            Code::BadValue,
+            format!("{} cannot be the name of an interface", quote(&word.text)),
+        )
+        .at(word.span, IGNORED),
+    );
+    None
+}
+
+fn mac_of(text: &str) -> Option<[u8; 6]> {
+    let bytes: Vec<u8> = text
+        .split(':')
+        .map(|byte| (byte.len() == 2).then(|| u8::from_str_radix(byte, 16).ok())?)
+        .collect::<Option<_>>()?;
+    bytes.try_into().ok()
+}
+
+fn network_of(text: &str) -> Option<IpNet> {
+    text.parse::<IpNet>()
+        .ok()
+        .or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))
+}
