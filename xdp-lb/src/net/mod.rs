@@ -1,5 +1,5 @@
-//! The network around this host, through the kernel: links, addresses, neighbours, routes, and the
-//! gratuitous ARP that tells the segment where a VIP is now.
+//! The network around this host, through the kernel: links, addresses, neighbours, routes, and what
+//! tells the segment where a VIP is now.
 //!
 //! What comes in: the addresses of the real servers ([`watch`]), VIPs to add, remove and announce
 //! ([`addresses`], [`announce`]), adverts to send ([`vrrp_socket`]). What goes out: [`crate::plan::table::Network`], kept true by one
@@ -43,10 +43,10 @@ pub enum Error {
     #[error("there is no interface with index {0}")]
     NoInterface(u32),
     /// The interface cannot carry Ethernet frames.
-    #[error("interface {0} is no Ethernet interface: ARP cannot announce an address on it")]
+    #[error("interface {0} is no Ethernet interface: no address can be announced on it")]
     NotEthernet(String),
     /// A packet socket could not be opened or written to.
-    #[error("cannot send ARP on {interface}: {source}")]
+    #[error("cannot announce a VIP on {interface}: {source}")]
     Send {
         /// The interface's name.
         interface: String,
