@@ -2,7 +2,7 @@
 //! tells the segment where a VIP is now.
 //!
 //! What comes in: the addresses of the real servers ([`watch`]), VIPs to add, remove and announce
-//! ([`addresses`], [`announce`]), adverts to send ([`vrrp_socket`]). What goes out: [`crate::plan::table::Network`], kept true by one
+//! ([`addresses`], [`vip`], [`announce`]), adverts to send ([`vrrp_socket`]). What goes out: [`crate::plan::table::Network`], kept true by one
 //! task. Its decisions are in [`view`], which is pure; `netlink` speaks to the kernel. Nothing here
 //! knows of services, health or VRRP, and no packet to a real server is ever made here: the kernel's
 //! own neighbour table resolves them.
@@ -12,8 +12,10 @@ pub mod watch;
 
 pub mod addresses;
 pub mod announce;
+pub mod vip;
 pub mod vrrp_socket;
 
+mod batch;
 pub(crate) mod netlink;
 mod wire;
 

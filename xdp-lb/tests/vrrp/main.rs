@@ -12,3 +12,4 @@ mod support;
 mod frames;
 
 mod socket;
+mod vips;
