@@ -2,7 +2,8 @@
 //! tells the segment where a VIP is now.
 //!
 //! What comes in: the addresses of the real servers ([`watch`]), VIPs to add, remove and announce
-//! ([`addresses`], [`vip`], [`announce`]), adverts to send ([`vrrp_socket`]). What goes out: [`crate::plan::table::Network`], kept true by one
+//! ([`addresses`], [`vip`], [`announce`]), what belongs to them ([`routes`], [`vmac`]), adverts to send
+//! ([`vrrp_socket`]). What goes out: [`crate::plan::table::Network`], kept true by one
 //! task. Its decisions are in [`view`], which is pure; `netlink` speaks to the kernel. Nothing here
 //! knows of services, health or VRRP, and no packet to a real server is ever made here: the kernel's
 //! own neighbour table resolves them.
@@ -12,7 +13,9 @@ pub mod watch;
 
 pub mod addresses;
 pub mod announce;
+pub mod routes;
 pub mod vip;
+pub mod vmac;
 pub mod vrrp_socket;
 
 mod batch;
@@ -20,6 +23,7 @@ pub(crate) mod netlink;
 mod wire;
 
 use std::io;
+use std::path::PathBuf;
 
 /// Why the kernel could not be asked, or what it refused.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +59,14 @@ pub enum Error {
         /// The reason.
         source: io::Error,
     },
+    /// A setting of the kernel could not be read or written.
+    #[error("cannot set {path}: {source}")]
+    Setting {
+        /// Its file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
 }
 
 impl Error {
@@ -66,7 +78,8 @@ impl Error {
             | Self::NoAnswer { .. }
             | Self::NoInterface(_)
             | Self::NotEthernet(_)
-            | Self::Send { .. } => None,
+            | Self::Send { .. }
+            | Self::Setting { .. } => None,
         }
     }
 }

@@ -11,5 +11,6 @@ mod support;
 
 mod frames;
 
+mod routes;
 mod socket;
 mod vips;
