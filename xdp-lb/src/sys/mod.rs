@@ -3,7 +3,7 @@
 //!
 //! In the order of a start: [`privileges`], [`instance`] (one agent per name), [`bpffs`] (where pins
 //! live), [`clock`] (the packet path's time), [`systemd`] (ready). Each fails with one line that
-//! says what to do. Nothing here knows of packets or configuration.
+//! says what to do. [`command`] runs what the configuration names. Nothing here knows of packets.
 
 pub mod privileges;
 
@@ -14,3 +14,5 @@ pub mod bpffs;
 pub mod clock;
 
 pub mod systemd;
+
+pub mod command;
