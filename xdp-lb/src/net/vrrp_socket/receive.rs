@@ -1,88 +1,21 @@
-//! Raw sockets that carry VRRP adverts: IP protocol 112, on one interface, in one address family.
-//!
-//! What comes in: adverts as bytes, interface, addresses. What goes out: adverts on the wire as
-//! keepalived 2.2 sends them, and what others sent. Nothing here reads an advert: which are good is
-//! for the router machine to say, and the kernel drops only what was not sent to the address that was
-//! listened on. A thread polls a [`Receiver`] by its file descriptor and is never made to wait; a task
-//! waits in [`AsyncReceiver`].
-//!
-//! A flood cannot hold up whoever receives: [`Receiver::drain`] takes a budget, and what the kernel
-//! keeps meanwhile is bounded by the socket's buffer. What did not fit is counted.
+//! What arrives.
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrIn6, SockaddrStorage, recvmsg, setsockopt, sockopt,
 };
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use tokio::io::Interest;
 
-use super::wire;
+use super::{Error, Family, Opening, PROTOCOL, bind_device, index, socket_address};
 
-/// The IP protocol of VRRP.
-pub const PROTOCOL: u8 = 112;
-/// Where IPv4 adverts go unless the configuration says otherwise.
-pub const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
-/// Where IPv6 adverts go unless the configuration says otherwise.
-pub const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
-/// TTL or hop limit of an advert; whoever receives another one knows that a router was in between.
-pub const TTL: u8 = 255;
-
-/// Queueing priority of adverts on this host, `TC_PRIO_CONTROL`: they pass bulk traffic.
-const QUEUE_PRIORITY: u32 = 7;
 /// Longest packet: 255 IPv6 addresses, the fixed part of an advert, authentication, IPv4 options.
 const LONGEST: usize = 255 * 16 + 8 + 28 + 60;
-
-/// Why no advert can be sent or received.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A socket cannot be made as it has to be.
-    #[error("cannot open a VRRP socket on {interface}: cannot {step}: {source}")]
-    Open {
-        /// The interface's name, or where else the socket would have been.
-        interface: String,
-        /// What failed, as the object of "cannot".
-        step: &'static str,
-        /// The kernel's reason.
-        source: io::Error,
-    },
-    /// Source and destination are of different families.
-    #[error("cannot send VRRP from {from} to {to}: one is IPv4, the other IPv6")]
-    Families {
-        /// The source.
-        from: IpAddr,
-        /// The destination.
-        to: IpAddr,
-    },
-    /// More than an IP packet holds.
-    #[error("cannot send a VRRP advert of {0} bytes: an IP packet holds less")]
-    TooLong(usize),
-    /// The kernel did not send.
-    #[error("cannot send VRRP from {from} to {to} on {interface}: {source}")]
-    Send {
-        /// The source.
-        from: IpAddr,
-        /// The destination.
-        to: IpAddr,
-        /// The interface's name.
-        interface: String,
-        /// The kernel's reason.
-        source: io::Error,
-    },
-    /// The kernel did not hand over what arrived.
-    #[error("cannot receive VRRP on {interface}: {source}")]
-    Receive {
-        /// The interface's name.
-        interface: String,
-        /// The kernel's reason.
-        source: io::Error,
-    },
-}
 
 /// What a receiver listens to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,21 +72,6 @@ pub struct Receiver {
     family: Family,
     buffer: Vec<u8>,
     lost: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
-    V4,
-    V6,
-}
-
-impl From<IpAddr> for Family {
-    fn from(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(_) => Self::V4,
-            IpAddr::V6(_) => Self::V6,
-        }
-    }
 }
 
 impl Receiver {
@@ -343,135 +261,6 @@ impl AsyncReceiver {
     }
 }
 
-/// Sends adverts. One for each router, as each counts its packets.
-#[derive(Debug)]
-pub struct Sender {
-    socket: Socket,
-    interface: String,
-    index: u32,
-    source: IpAddr,
-    ttl: u8,
-    /// IPv4 identification of the next packet.
-    next_id: u16,
-}
-
-impl Sender {
-    /// Opens a socket in the network namespace of the calling thread; needs `CAP_NET_RAW`. Packets
-    /// leave by `interface` with `source` in their header, which need not be an address of it.
-    ///
-    /// # Errors
-    ///
-    /// No such interface, no privilege.
-    pub fn open(interface: &str, source: IpAddr, ttl: u8) -> Result<Self, Error> {
-        let open = Opening(interface);
-        let domain = match source {
-            IpAddr::V4(_) => Domain::IPV4,
-            IpAddr::V6(_) => Domain::IPV6,
-        };
-        // It sends packets with their headers, and nothing is ever delivered to it.
-        let protocol = Some(Protocol::from(libc::IPPROTO_RAW));
-        let socket = open.step("open it", Socket::new(domain, Type::RAW, protocol))?;
-        let index = open.step("find the interface", index(interface))?;
-        open.step("bind it to the interface", bind_device(&socket, interface))?;
-        open.step("set it up", prepare_to_send(&socket, source))?;
-        Ok(Self {
-            socket,
-            interface: interface.to_owned(),
-            index,
-            source,
-            ttl,
-            next_id: 1,
-        })
-    }
-
-    /// The address adverts come from.
-    pub const fn source(&self) -> IpAddr {
-        self.source
-    }
-
-    /// From now on adverts come from another address of the same family.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Families`] if it is of the other one.
-    pub fn set_source(&mut self, source: IpAddr) -> Result<(), Error> {
-        if Family::from(source) != Family::from(self.source) {
-            return Err(Error::Families {
-                from: source,
-                to: self.source,
-            });
-        }
-        self.source = source;
-        Ok(())
-    }
-
-    /// Sends an advert to a group or to a peer; only queues it.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel says: the interface is down or gone, a firewall rule forbids it.
-    pub fn send(&mut self, advert: &[u8], destination: IpAddr) -> Result<(), Error> {
-        let packet = self.packet(advert, destination)?;
-        let to = socket_address(destination, self.index);
-        match self.socket.send_to(&packet, &to) {
-            Ok(_) => Ok(()),
-            Err(source) => Err(Error::Send {
-                from: self.source,
-                to: destination,
-                interface: self.interface.clone(),
-                source,
-            }),
-        }
-    }
-
-    fn packet(&mut self, advert: &[u8], destination: IpAddr) -> Result<Vec<u8>, Error> {
-        let too_long = || Error::TooLong(advert.len());
-        let mut packet = match (self.source, destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let id = self.take_id();
-                wire::ipv4_header(id, self.ttl, source, destination, advert.len())
-                    .map(|header| header.to_vec())
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                wire::ipv6_header(self.ttl, source, destination, advert.len())
-                    .map(|header| header.to_vec())
-            }
-            (from, to) => return Err(Error::Families { from, to }),
-        }
-        .ok_or_else(too_long)?;
-        packet.extend_from_slice(advert);
-        Ok(packet)
-    }
-
-    fn take_id(&mut self) -> u16 {
-        let id = self.next_id;
-        // The kernel would put one of its own for 0.
-        self.next_id = id.checked_add(1).unwrap_or(1);
-        id
-    }
-}
-
-/// Names the step that failed.
-struct Opening<'a>(&'a str);
-
-impl Opening<'_> {
-    fn step<T>(&self, step: &'static str, result: io::Result<T>) -> Result<T, Error> {
-        result.map_err(|source| Error::Open {
-            interface: self.0.to_owned(),
-            step,
-            source,
-        })
-    }
-}
-
-fn index(interface: &str) -> io::Result<u32> {
-    if_nametoindex(interface).map_err(io::Error::from)
-}
-
-fn bind_device(socket: &Socket, interface: &str) -> io::Result<()> {
-    socket.bind_device(Some(interface.as_bytes()))
-}
-
 fn prepare_to_receive(socket: &Socket, family: Family) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     setsockopt(socket, sockopt::RxqOvfl, &1)?;
@@ -505,26 +294,5 @@ fn join(socket: &Socket, group: IpAddr, index: u32) -> io::Result<()> {
             socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(index))
         }
         IpAddr::V6(group) => socket.join_multicast_v6(&group, index),
-    }
-}
-
-fn prepare_to_send(socket: &Socket, source: IpAddr) -> io::Result<()> {
-    socket.set_nonblocking(true)?;
-    match source {
-        IpAddr::V4(_) => socket.set_multicast_loop_v4(false)?,
-        IpAddr::V6(_) => socket.set_multicast_loop_v6(false)?,
-    }
-    socket.set_priority(QUEUE_PRIORITY)
-}
-
-/// The address on the interface; only IPv6 addresses of the link need to know which that is.
-fn socket_address(address: IpAddr, index: u32) -> SockAddr {
-    match address {
-        IpAddr::V4(ip) => SockAddr::from(SocketAddrV4::new(ip, 0)),
-        IpAddr::V6(ip) => {
-            let of_the_link = ip.is_unicast_link_local() || ip.is_multicast();
-            let scope = if of_the_link { index } else { 0 };
-            SockAddr::from(SocketAddrV6::new(ip, 0, 0, scope))
-        }
     }
 }
