@@ -68,8 +68,13 @@ impl Fifo {
             Err(Errno::EEXIST) => false,
             Err(errno) => return Err(failed(errno.into())),
         };
-        if is_ours && let Some(owner) = owner {
-            chown(path, Some(owner.uid), Some(owner.gid)).map_err(failed)?;
+        if is_ours
+            && let Some(owner) = owner
+            && let Err(error) = chown(path, Some(owner.uid), Some(owner.gid))
+        {
+            // One that its reader may not open is of no use to anybody.
+            fs::remove_file(path).ok();
+            return Err(failed(error));
         }
         // Open for reading as well: so lines wait for a reader that is still to come.
         let opened = OpenOptions::new()

@@ -11,6 +11,7 @@
 //! neither its supplementary groups nor its own ones but the one given, as under keepalived.
 
 pub mod safety;
+mod way;
 
 pub mod resolve;
 

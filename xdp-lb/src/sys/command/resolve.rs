@@ -1,16 +1,16 @@
 //! From a command of the configuration to a process that can be started.
 
-use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Component as Step, Path, PathBuf};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::{Group, Uid, User, getegid, geteuid};
 
-use super::safety::{self, Component, Unsafe};
+use super::safety::{self, Unsafe};
+use super::way::way_to;
 use crate::config::model::{Command, ScriptUser};
 
 /// Who runs commands if the configuration names nobody and there is such a user.
@@ -19,9 +19,6 @@ pub const DEFAULT_USER: &str = "keepalived_script";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What runs lines that only a shell understands; the first that is there.
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
-/// Symbolic links on the way to a program before it counts as a loop, as in the kernel.
-const MOST_LINKS: usize = 40;
-
 /// Words that begin a line for a shell and are, unless `PATH` says otherwise, no programs.
 const SHELL_WORDS: [&str; 33] = [
     "[[", "((", "(", "{", "!", ":", ".", "if", "while", "until", "for", "case", "select",
@@ -269,65 +266,8 @@ fn other_than_own(identity: Identity) -> Result<Option<Identity>, Refused> {
     }
 }
 
-/// All that is passed on the way to a file, the links that are followed included.
-pub fn way_to(path: &Path) -> io::Result<Vec<Component>> {
-    let mut way = Vec::new();
-    let mut links = 0;
-    let mut here = PathBuf::from("/");
-    way.push(component(&here)?);
-    let mut ahead: VecDeque<OsString> = steps(path);
-    while let Some(name) = ahead.pop_front() {
-        if name == ".." {
-            here.pop();
-            continue;
-        }
-        let next = here.join(&name);
-        let found = component(&next)?;
-        let is_link = found.is_link;
-        way.push(found);
-        if !is_link {
-            here = next;
-            continue;
-        }
-        links += 1;
-        if links > MOST_LINKS {
-            return Err(Errno::ELOOP.into());
-        }
-        let target = fs::read_link(&next)?;
-        if target.is_absolute() {
-            here = PathBuf::from("/");
-        }
-        for name in steps(&target).into_iter().rev() {
-            ahead.push_front(name);
-        }
-    }
-    Ok(way)
-}
-
-fn steps(path: &Path) -> VecDeque<OsString> {
-    let name = |step: Step<'_>| match step {
-        Step::Normal(name) => Some(name.to_owned()),
-        Step::ParentDir => Some("..".into()),
-        Step::RootDir | Step::CurDir | Step::Prefix(_) => None,
-    };
-    path.components().filter_map(name).collect()
-}
-
-fn component(path: &Path) -> io::Result<Component> {
-    let found = fs::symlink_metadata(path)?;
-    Ok(Component {
-        path: path.to_owned(),
-        uid: found.uid(),
-        gid: found.gid(),
-        mode: found.mode(),
-        is_link: found.is_symlink(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
-
     use super::*;
 
     fn command(line: &str) -> Command {
@@ -430,29 +370,6 @@ mod tests {
         ]);
         let names: Vec<_> = resolver.environment.iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["LANG", "LC_ALL", "TZ", "PATH"]);
-    }
-
-    #[test]
-    fn the_way_to_a_program_leads_over_its_links() {
-        let folder = tempfile::tempdir().unwrap();
-        let base = folder.path().canonicalize().unwrap();
-        fs::create_dir(base.join("real")).unwrap();
-        fs::write(base.join("real/check"), "").unwrap();
-        symlink("real", base.join("linked")).unwrap();
-        symlink(base.join("linked/../linked/check"), base.join("link")).unwrap();
-        let way = way_to(&base.join("link")).unwrap();
-        let passed = |path: &str| {
-            way.iter()
-                .any(|component| component.path == base.join(path))
-        };
-        for path in ["link", "linked", "real", "real/check"] {
-            assert!(passed(path), "{path}: {way:#?}");
-        }
-        assert_eq!(way[0].path, Path::new("/"));
-
-        symlink("loop", base.join("loop")).unwrap();
-        let looped = way_to(&base.join("loop")).unwrap_err();
-        assert_eq!(looped.raw_os_error(), Some(nix::libc::ELOOP));
     }
 
     #[test]
