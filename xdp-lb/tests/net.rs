@@ -398,7 +398,7 @@ fn gratuitous_arp_reaches_the_neighbour_byte_for_byte() {
             .unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "cannot send ARP on eth0: Network is down (os error 100)"
+            "cannot announce a VIP on eth0: Network is down (os error 100)"
         );
     });
 }

@@ -89,7 +89,7 @@ impl Addresses {
 }
 
 /// Interface, family, address and prefix length: what names an address to the kernel.
-fn bare(address: &OwnedAddress) -> AddressMessage {
+pub(super) fn bare(address: &OwnedAddress) -> AddressMessage {
     let ip = address.address.addr();
     let mut message = AddressMessage::default();
     message.header.family = netlink::family(ip);
@@ -100,7 +100,8 @@ fn bare(address: &OwnedAddress) -> AddressMessage {
     message
 }
 
-fn message(address: &OwnedAddress) -> AddressMessage {
+/// The request to add it.
+pub(super) fn message(address: &OwnedAddress) -> AddressMessage {
     let mut message = bare(address);
     message.header.scope = address.scope.into();
     if let Some(label) = &address.label {
@@ -154,7 +155,8 @@ fn owned(message: &AddressMessage) -> Option<OwnedAddress> {
     })
 }
 
-fn name(ifindex: u32) -> String {
+/// The name of an interface, for messages.
+pub(super) fn name(ifindex: u32) -> String {
     nix::net::if_::if_indextoname(ifindex)
         .ok()
         .and_then(|name| name.into_string().ok())

@@ -1,8 +1,9 @@
-//! The network around this host, through the kernel: links, addresses, neighbours, routes, and the
-//! gratuitous ARP that tells the segment where a VIP is now.
+//! The network around this host, through the kernel: links, addresses, neighbours, routes, and what
+//! tells the segment where a VIP is now.
 //!
 //! What comes in: the addresses of the real servers ([`watch`]), VIPs to add, remove and announce
-//! ([`addresses`], [`announce`]). What goes out: [`crate::plan::table::Network`], kept true by one
+//! ([`addresses`], [`vip`], [`announce`]), what belongs to them ([`routes`], [`vmac`]), adverts to send
+//! ([`vrrp_socket`]). What goes out: [`crate::plan::table::Network`], kept true by one
 //! task. Its decisions are in [`view`], which is pure; `netlink` speaks to the kernel. Nothing here
 //! knows of services, health or VRRP, and no packet to a real server is ever made here: the kernel's
 //! own neighbour table resolves them.
@@ -12,10 +13,17 @@ pub mod watch;
 
 pub mod addresses;
 pub mod announce;
+pub mod routes;
+pub mod vip;
+pub mod vmac;
+pub mod vrrp_socket;
 
+mod batch;
 pub(crate) mod netlink;
+mod wire;
 
 use std::io;
+use std::path::PathBuf;
 
 /// Why the kernel could not be asked, or what it refused.
 #[derive(Debug, thiserror::Error)]
@@ -41,13 +49,21 @@ pub enum Error {
     #[error("there is no interface with index {0}")]
     NoInterface(u32),
     /// The interface cannot carry Ethernet frames.
-    #[error("interface {0} is no Ethernet interface: ARP cannot announce an address on it")]
+    #[error("interface {0} is no Ethernet interface: no address can be announced on it")]
     NotEthernet(String),
     /// A packet socket could not be opened or written to.
-    #[error("cannot send ARP on {interface}: {source}")]
+    #[error("cannot announce a VIP on {interface}: {source}")]
     Send {
         /// The interface's name.
         interface: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A setting of the kernel could not be read or written.
+    #[error("cannot set {path}: {source}")]
+    Setting {
+        /// Its file.
+        path: PathBuf,
         /// The reason.
         source: io::Error,
     },
@@ -62,7 +78,8 @@ impl Error {
             | Self::NoAnswer { .. }
             | Self::NoInterface(_)
             | Self::NotEthernet(_)
-            | Self::Send { .. } => None,
+            | Self::Send { .. }
+            | Self::Setting { .. } => None,
         }
     }
 }

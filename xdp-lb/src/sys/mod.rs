@@ -3,8 +3,9 @@
 //!
 //! In the order of a start: [`privileges`], [`instance`] (one agent per name), [`bpffs`] (where pins
 //! live), [`clock`] (the packet path's time), [`systemd`] (ready). Each fails with one line that
-//! says what to do. [`host`] answers what a configuration asks of this machine, [`pidfile`] and
-//! [`syslog`] are for those who expect a daemon. Nothing here knows of packets.
+//! says what to do. [`host`] answers what a configuration asks of this machine, [`command`] runs what
+//! it names, [`pidfile`] and [`syslog`] are for those who expect a daemon. Nothing here knows of
+//! packets.
 
 pub mod privileges;
 
@@ -17,6 +18,8 @@ pub mod clock;
 pub mod systemd;
 
 pub mod host;
+
+pub mod command;
 
 pub mod pidfile;
 
