@@ -137,7 +137,10 @@ mod tests {
             sent.push((due, announcements.take(due, |_| true)));
         }
         let expected = [(0, 1), (10, 2), (20, 1), (30, 2)];
-        assert_eq!(sent, expected.map(|(due, last)| (at(due), vec![(vip(last), 1)])));
+        assert_eq!(
+            sent,
+            expected.map(|(due, last)| (at(due), vec![(vip(last), 1)]))
+        );
     }
 
     #[test]
@@ -160,7 +163,10 @@ mod tests {
     #[test]
     fn a_burst_of_nothing_is_none() {
         let mut announcements = Announcements::default();
-        let pace = Pace { repeat: 0, ..AT_ONCE };
+        let pace = Pace {
+            repeat: 0,
+            ..AT_ONCE
+        };
         announcements.start(at(0), vec![vip(1)], pace);
         assert_eq!(announcements.deadline(), None);
     }

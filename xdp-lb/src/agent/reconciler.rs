@@ -231,7 +231,8 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             }
             told.extend(addresses.iter().cloned());
             let (repeat, gap) = (burst.repeat, burst.gap);
-            self.announcements.start(now, addresses, Pace { repeat, gap });
+            self.announcements
+                .start(now, addresses, Pace { repeat, gap });
         }
         let others = added.into_iter().filter(|address| !told.contains(address));
         self.announcements.start(now, others.collect(), BURST);
@@ -501,7 +502,10 @@ mod tests {
         };
         Claims {
             ownership: [("VI_1".to_owned(), owned)].into(),
-            bursts: owned.then(|| ("VI_1".to_owned(), burst)).into_iter().collect(),
+            bursts: owned
+                .then(|| ("VI_1".to_owned(), burst))
+                .into_iter()
+                .collect(),
         }
     }
 
@@ -650,7 +654,9 @@ mod tests {
             bench.kernel.state().announced.clear();
             if seconds == 0 {
                 // The kernel says so: nobody waits for the next look.
-                bench.network.send_modify(|network| network.addresses.clear());
+                bench
+                    .network
+                    .send_modify(|network| network.addresses.clear());
             }
             run_for(&mut under, seconds).await;
             assert_eq!(bench.kernel.vips().len(), 1);

@@ -136,7 +136,12 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     }
     resolved(&config, &mut network).await;
     let owned = elections.claims().borrow().ownership.clone();
-    let installed = found(&packet_path, &config, leftovers, (&owned, &network.borrow()));
+    let installed = found(
+        &packet_path,
+        &config,
+        leftovers,
+        (&owned, &network.borrow()),
+    );
     let (config, config_seen) = watch::channel(config);
     let sources = Sources {
         config: config_seen,
@@ -460,7 +465,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn vips_of_a_predecessor_go_unless_they_are_wanted() {
         let (bench, mut parts) = bench(Inherited::default());
-        let wanted = owned_addresses(&parts.config, &[("VI_1".to_owned(), true)].into(), &network());
+        let wanted = owned_addresses(
+            &parts.config,
+            &[("VI_1".to_owned(), true)].into(),
+            &network(),
+        );
         parts.leftovers = wanted.clone();
         parts.leftovers.insert(leftover());
         bench.kernel.state().addresses = parts.leftovers.clone();

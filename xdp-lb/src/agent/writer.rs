@@ -120,7 +120,10 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
     }
 
     /// Puts back those of the VIPs that somebody else removed, and returns them.
-    pub async fn restore(&mut self, is_missing: impl Fn(&OwnedAddress) -> bool) -> Vec<OwnedAddress> {
+    pub async fn restore(
+        &mut self,
+        is_missing: impl Fn(&OwnedAddress) -> bool,
+    ) -> Vec<OwnedAddress> {
         let mut restored = Vec::new();
         let mut lost = BTreeSet::new();
         for address in &self.installed.addresses {

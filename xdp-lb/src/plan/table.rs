@@ -7,7 +7,9 @@ use ipnet::IpNet;
 use xdp_lb_common::addr::Mac;
 
 use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
-use crate::config::model::{Config, RealServer, ServiceKey, VirtualAddress, VirtualServer, VrrpInstance};
+use crate::config::model::{
+    Config, RealServer, ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
+};
 
 /// All that decides what the tables hold.
 #[derive(Clone, Copy, Debug)]

@@ -122,7 +122,13 @@ mod tests {
         let text = "00000000000000009000     \n";
         let seen = parse(text, now).unwrap();
         assert_eq!((seen.ago, seen.left), (Duration::from_secs(1), false));
-        for text in ["", "\n", "soon", "00000000000000011000     \n", "9000 gone\n"] {
+        for text in [
+            "",
+            "\n",
+            "soon",
+            "00000000000000011000     \n",
+            "9000 gone\n",
+        ] {
             assert_eq!(parse(text, now), None, "{text:?}");
         }
     }

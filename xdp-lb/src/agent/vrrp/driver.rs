@@ -368,7 +368,8 @@ impl Driver {
             router::Action::Announce { repeat, gap } => self.outlet.announce(&name, repeat, gap),
             router::Action::AnnounceSource => self.announce_source(id),
             router::Action::Notify { notice, priority } => {
-                self.outlet.notify(Subject::Instance(name), notice, priority);
+                self.outlet
+                    .notify(Subject::Instance(name), notice, priority);
             }
             router::Action::Log(event) if event.is_warning() => warn!("{name}: {event}"),
             router::Action::Log(event) => info!("{name}: {event}"),

@@ -35,10 +35,10 @@ use super::drive::Clock;
 use crate::config::model::Config;
 use crate::machine::Now;
 use crate::plan::table::{Network, Ownership};
+use crate::vrrp::Priority;
 use crate::vrrp::group::Input;
 use crate::vrrp::priority::{Condition, Kind};
 use crate::vrrp::router::{Notice, Predecessor, Snapshot};
-use crate::vrrp::Priority;
 
 use driver::Driver;
 use outlet::Outlet;

@@ -63,9 +63,7 @@ fn held(config: &Config, instance: &VrrpInstance, found: &Found<'_>) -> bool {
         let known: Vec<bool> = gates.flatten().copied().collect();
         !known.is_empty() && known.into_iter().all(|open| open)
     };
-    is_open
-        && addresses.iter().any(is_ours)
-        && addresses.iter().all(|vip| found.network.has(vip))
+    is_open && addresses.iter().any(is_ours) && addresses.iter().all(|vip| found.network.has(vip))
 }
 
 #[cfg(test)]
@@ -101,7 +99,11 @@ mod tests {
         let left = found(Some(true), true, true, true);
         assert_eq!(left, Some(Duration::from_millis(400)));
         let killed = found(Some(true), true, true, false);
-        assert_eq!(killed, Some(Duration::from_millis(1400)), "an interval more");
+        assert_eq!(
+            killed,
+            Some(Duration::from_millis(1400)),
+            "an interval more"
+        );
     }
 
     #[test]

@@ -48,7 +48,13 @@ pub(super) struct Wanted {
 
 impl Wanted {
     /// Those of one more router, if its interface and its source address are there.
-    pub(super) fn add(&mut self, id: RouterId, settings: &Settings, tuning: Tuning, network: &Network) {
+    pub(super) fn add(
+        &mut self,
+        id: RouterId,
+        settings: &Settings,
+        tuning: Tuning,
+        network: &Network,
+    ) {
         let (source, Tuning { ttl, buffer }) = (settings.source, tuning);
         let Some(link) = network.links.get(&settings.interface) else {
             return;

@@ -130,7 +130,10 @@ fn nopreempt_and_the_switches_are_passed_on() {
         instance.garp.repeat = 1000;
     });
     assert!(!settings.preempt);
-    assert_eq!((settings.priority.get(), settings.down_timer_adverts), (7, 9));
+    assert_eq!(
+        (settings.priority.get(), settings.down_timer_adverts),
+        (7, 9)
+    );
     assert!(settings.lower_prio_no_advert && settings.owner_ignore_adverts);
     assert!(settings.skip_check_adv_addr && settings.dont_track_primary);
     assert_eq!(settings.garp.repeat, 255, "as many as fit");
