@@ -37,3 +37,4 @@ pub mod traffic;
 
 pub mod cluster;
 pub mod director;
+pub mod keepalived;

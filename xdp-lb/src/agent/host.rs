@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,13 +26,17 @@ use super::reconciler::{Inspection, View};
 use super::run::{self, Ending, Parts, Phase, Surroundings};
 use super::seams::PacketPath;
 use super::signals::{self, Signal};
+use super::vrrp::Elections;
+use super::vrrp::alive::{Alive, last_seen};
+use super::vrrp::predecessor::{Found, predecessors};
 use crate::config::model::Config;
 use crate::control::snapshot::SnapshotInputs;
 use crate::control::{self, Snapshot, Snapshots};
 use crate::dataplane;
 use crate::health::{Failure, Outcome};
 use crate::net::{self, watch::Watcher};
-use crate::plan::table::real_server_addresses;
+use crate::plan::desired::OwnedAddress;
+use crate::plan::table::{Network, real_server_addresses};
 use crate::sys::instance::{self, Instance, Name};
 use crate::sys::{bpffs, clock, systemd};
 use crate::telemetry::http;
@@ -68,6 +72,12 @@ pub enum Error {
     /// The metrics cannot be served.
     #[error(transparent)]
     Metrics(#[from] http::Error),
+    /// No thread for VRRP.
+    #[error("cannot start the VRRP thread: {0}")]
+    Thread(#[source] io::Error),
+    /// The file that successors read cannot be written.
+    #[error("cannot write 'alive' in the folder of this instance: {0}")]
+    Alive(#[source] io::Error),
     /// The packet path refused.
     #[error(transparent)]
     PacketPath(#[from] dataplane::Error),
@@ -120,6 +130,7 @@ async fn direct_as<P: PacketPath>(
     if packet_path.took_over() {
         info!("took over the program, tables and connections of a predecessor");
     }
+    let (elections, alive) = elect(instance, &config, &packet_path, &leftovers, &network)?;
     let health = HealthMetrics::new();
     let inherited = &packet_path.inherited().servers;
     let checks = Checks::start(&config, inherited, seed(), observer(&health));
@@ -132,6 +143,7 @@ async fn direct_as<P: PacketPath>(
         leftovers,
         network,
         checks,
+        elections,
         inspections,
     };
     let agent = run::start(parts).await?;
@@ -145,8 +157,35 @@ async fn direct_as<P: PacketPath>(
     let _reporter = Abort(tokio::spawn(report(name.clone(), asked, inspect)));
     let mut host = Host { watcher, read };
     let ending = agent.run(signals, &mut host).await;
+    if matches!(ending, Ok(Ending::Left)) {
+        alive.leave();
+    }
     servers.stop().await;
     Ok(ending?)
+}
+
+/// Starts the elections, with what a predecessor was master of.
+fn elect(
+    instance: &Instance,
+    config: &Config,
+    packet_path: &impl PacketPath,
+    leftovers: &BTreeSet<OwnedAddress>,
+    network: &watch::Receiver<Network>,
+) -> Result<(Elections, Alive), Error> {
+    let path = instance.folder().join("alive");
+    let predecessors = predecessors(
+        config,
+        &Found {
+            gates: &packet_path.inherited().services,
+            leftovers,
+            network: &network.borrow(),
+            last_seen: last_seen(&path),
+        },
+    );
+    let started = Elections::start(network.clone(), predecessors);
+    let (elections, _notifications) = started.map_err(Error::Thread)?;
+    let alive = Alive::start(&path).map_err(Error::Alive)?;
+    Ok((elections, alive))
 }
 
 /// The file of the journal; there is none when no VIP of ours stands.
