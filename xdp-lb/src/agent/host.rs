@@ -31,6 +31,7 @@ use crate::control::snapshot::SnapshotInputs;
 use crate::control::{self, Snapshot, Snapshots};
 use crate::dataplane;
 use crate::health::{Failure, Outcome};
+use crate::machine::Now;
 use crate::net::{self, watch::Watcher};
 use crate::plan::table::real_server_addresses;
 use crate::sys::instance::{self, Instance, Name};
@@ -202,6 +203,8 @@ fn snapshot(name: &Name, uptime: Duration, view: &View<'_>) -> Snapshot {
         desired: view.desired,
         health: view.health,
         ownership: view.ownership,
+        vrrp: &[],
+        vrrp_now: Now::ZERO,
         network: view.network,
         counters: view.counters,
         attached: view.attached,
