@@ -36,6 +36,13 @@ pub enum Command {
     /// Show virtual services and real servers, as ipvsadm does
     List(ListArgs),
     /// Show VRRP instances: who is master, since when and why
+    ///
+    /// The first line of each says what it is, since when, and what brought that about. The facts stand
+    /// below, some only where there are any: adverts that were refused, by reason, with the last sender;
+    /// adverts that were accepted although they differ from this director's; other masters that were
+    /// heard while this director was MASTER.
+    ///
+    /// One line each: xdp-lb vrrp | grep '^[^ ]'
     Vrrp(VrrpArgs),
     /// Show the state of a director on one screen
     Status(StatusArgs),

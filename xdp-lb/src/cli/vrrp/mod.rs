@@ -16,13 +16,6 @@ mod tests;
 pub(super) use json::InstanceView;
 
 /// Show VRRP instances: who is master, since when and why
-///
-/// The first line of each says what it is: its state, since when, and what brought it there. Below
-/// stand the facts, and only where there are any: adverts that were refused, by reason, with the last
-/// sender; adverts that differ from this director's and were accepted; other masters that were heard
-/// while this director was MASTER.
-///
-/// One line each: xdp-lb vrrp | grep '^[^ ]'
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct VrrpArgs {
     /// Print JSON
