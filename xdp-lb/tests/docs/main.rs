@@ -6,10 +6,12 @@ mod config;
 mod diagnostics;
 mod vrrp;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use xdp_lb::config::{self as configuration, Severity};
+use xdp_lb::telemetry::metrics::table::{self as metrics, Metric};
 use xdp_lb_common::limits;
 use xdp_lb_common::reason::{Reason, Verdict};
 
@@ -48,10 +50,8 @@ fn part_is_up_to_date(document: &str, mark: &str, wanted: &str) {
     let path = file(document);
     let text = std::fs::read_to_string(&path).unwrap();
     let (start, end) = (format!("<!-- {mark} -->\n"), format!("<!-- /{mark} -->"));
-    let (before, rest) = text
-        .split_once(&start)
-        .expect("a mark where the table starts");
-    let (shown, after) = rest.split_once(&end).expect("a mark where it ends");
+    let (before, rest) = text.split_once(&start).unwrap();
+    let (shown, after) = rest.split_once(&end).unwrap();
     if std::env::var_os("XDP_LB_BLESS").is_some() {
         std::fs::write(&path, format!("{before}{start}{wanted}{end}{after}")).unwrap();
         return;
@@ -126,6 +126,22 @@ fn the_sample_configuration_has_nothing_to_complain_about() {
     let said = loaded.diagnostics;
     assert_eq!(said.count(Severity::Warning), 0, "{}", said.render(false));
     assert_eq!(loaded.config.virtual_servers.len(), 1);
+}
+
+#[test]
+fn metrics_that_are_named_are_served() {
+    let known: BTreeSet<String> = metrics::ALL.iter().map(Metric::sample_name).collect();
+    for document in ["docs/vrrp.md", "docs/operations.md"] {
+        let text = std::fs::read_to_string(file(document)).unwrap();
+        let is_other = |c: char| !c.is_ascii_lowercase() && c != '_';
+        let words = text.split(is_other);
+        for name in words.filter(|word| word.starts_with("xdp_lb_")) {
+            assert!(
+                known.contains(name),
+                "{document}: no metric is called {name}"
+            );
+        }
+    }
 }
 
 /// The targets of `[text](target)` in Markdown.

@@ -189,6 +189,20 @@ fn every_field_of_the_json_is_documented() {
     }
 }
 
+#[test]
+fn the_example_in_operations_md_is_what_the_command_prints() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, section) = text.split_once("### The JSON of `vrrp`\n\n```\n").unwrap();
+    let (example, _) = section.split_once("```").unwrap();
+    let example: Value = serde_json::from_str(example).unwrap();
+    let mut view = json_of(&sample::parts());
+    let instances = view["instances"].as_array_mut().unwrap();
+    instances.truncate(1);
+    instances[0]["refused"].as_array_mut().unwrap().truncate(1);
+    assert_eq!(example, view);
+}
+
 fn collect(value: &Value, names: &mut Vec<String>) {
     match value {
         Value::Object(members) => {
