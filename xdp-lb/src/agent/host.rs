@@ -34,6 +34,7 @@ use crate::control::snapshot::SnapshotInputs;
 use crate::control::{self, Snapshot, Snapshots};
 use crate::dataplane;
 use crate::health::{Failure, Outcome};
+use crate::machine::Now;
 use crate::net::{self, watch::Watcher};
 use crate::plan::desired::OwnedAddress;
 use crate::plan::table::{Network, real_server_addresses};
@@ -241,6 +242,8 @@ fn snapshot(name: &Name, uptime: Duration, view: &View<'_>) -> Snapshot {
         desired: view.desired,
         health: view.health,
         ownership: view.ownership,
+        vrrp: &[],
+        vrrp_now: Now::ZERO,
         network: view.network,
         counters: view.counters,
         attached: view.attached,
