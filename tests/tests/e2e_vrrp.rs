@@ -28,6 +28,7 @@ struct Pair {
     cluster: Cluster,
 }
 
+#[expect(clippy::unwrap_used, clippy::panic, reason = "part of a test")]
 impl Pair {
     fn create(tag: &str) -> Option<Self> {
         if !needs::root().unwrap() {
@@ -121,6 +122,10 @@ impl Pair {
 }
 
 impl Drop for Pair {
+    #[expect(
+        clippy::print_stderr,
+        reason = "the test harness shows it of tests that fail"
+    )]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("keepalived's log:\n{}", self.keepalived.log());
@@ -148,6 +153,7 @@ fn unicast(to: Ipv4Addr) -> String {
     format!("version 3\nadvert_int 0.2\nunicast_peer {{\n{to}\n}}")
 }
 
+#[expect(clippy::unwrap_used, reason = "part of a test")]
 fn has_vip(host: &Host) -> bool {
     let mut command = Command::new("ip");
     command.args(["-o", "-4", "address", "show", "dev", INTERFACE]);
@@ -315,7 +321,7 @@ fn a_vip_that_somebody_removes_is_back_at_once() {
     netns
         .ip(&format!("address delete {VIP}/24 dev {INTERFACE}"))
         .unwrap();
-    let (_, back) = wait::until("the VIP is back", LIMIT, || {
+    let ((), back) = wait::until("the VIP is back", LIMIT, || {
         Ok(has_vip(&pair.cluster.host).then_some(()))
     })
     .unwrap();
