@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,8 @@ use crate::control::{self, Snapshot, Snapshots};
 use crate::dataplane;
 use crate::health::{Failure, Outcome};
 use crate::net::{self, watch::Watcher};
-use crate::plan::table::real_server_addresses;
+use crate::plan::carriers::Peers;
+use crate::plan::table::resolved_addresses;
 use crate::sys::instance::{self, Instance, Name};
 use crate::sys::{bpffs, clock, systemd};
 use crate::telemetry::http;
@@ -109,7 +110,7 @@ async fn direct_as<P: PacketPath>(
         warn!("{warning}");
     }
     let clock = clock::kernel()?;
-    let (watcher, network) = Watcher::start(real_server_addresses(&config)).await?;
+    let (watcher, network) = Watcher::start(resolved_addresses(&config, &Peers::new())).await?;
     check_interfaces(&config, &network.borrow())?;
     let control = control::server::bind(name.control_socket())?;
     let metrics = http::bind(config.xdp_lb.metrics)?;
@@ -125,12 +126,15 @@ async fn direct_as<P: PacketPath>(
     let checks = Checks::start(&config, inherited, seed(), observer(&health));
     let (snapshots, asked) = Snapshots::channel();
     let (inspect, inspections) = mpsc::channel(INSPECTIONS);
+    // Nobody listens to adverts yet: of other directors only those are known that the file names.
+    let (_nobody, peers) = watch::channel(Peers::new());
     let parts = Parts {
         config,
         packet_path,
         links,
         leftovers,
         network,
+        peers,
         checks,
         inspections,
     };
