@@ -5,7 +5,7 @@
 //! program left in the maps; [`case`] holds a list of fixtures against all of that. The suites follow
 //! in the order of the packet path: [`parse`], [`gate`], [`schedule`], [`persist`], [`state`],
 //! [`failure`], [`full`], [`forward`]. [`fence`] lets
-//! the agent fall silent. [`length`] sends whatever is hardly a packet, [`race`] and
+//! the agent fall silent, [`localnode`] has two directors serve each other. [`length`] sends whatever is hardly a packet, [`race`] and
 //! [`purge`] send from two [`cpus`] at once, and [`count`] asks the data plane itself.
 //!
 //! Each test runs in a network namespace of its own, and each case on maps of its own.
@@ -37,6 +37,7 @@ mod failure;
 mod full;
 
 mod fence;
+mod localnode;
 
 mod forward;
 
