@@ -135,13 +135,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     let took_over = packet_path.took_over();
     let placement = Placement::of(&config);
     warn_about(absent_devices(&config, &network.borrow()));
-    // What a predecessor was master of is forwarded already; only its adverts are missing.
-    let is_urgent = elections.is_urgent();
-    if is_urgent {
-        elections.configure(config.clone());
-        // What was master too long ago must not be announced once more.
-        elections.judged().await;
-    }
+    let goes_on = go_on(&mut elections, &config).await;
     resolved(&config, &mut network, &mut packet_path).await;
     let owned = elections.claims().borrow().ownership.clone();
     let installed = found(
@@ -164,7 +158,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     let mut reconciler = attached(reconciler, took_over)?;
     reconciler.reconcile().await;
     info!("{}", reconciler.summary());
-    if !is_urgent {
+    if !goes_on {
         let config = config.borrow().clone();
         elect(&mut reconciler, &mut elections, config).await;
     }
@@ -185,6 +179,18 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         checks,
         elections,
     })
+}
+
+/// Begins the elections at once if a predecessor was master: what it owned is forwarded already, and
+/// only its adverts are missing.
+async fn go_on(elections: &mut Elections, config: &Arc<Config>) -> bool {
+    let is_urgent = elections.is_urgent();
+    if is_urgent {
+        elections.configure(config.clone());
+        // What was master too long ago must not be announced once more.
+        elections.judged().await;
+    }
+    is_urgent
 }
 
 /// On its interfaces, or as if there had been no start.

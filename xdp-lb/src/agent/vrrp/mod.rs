@@ -336,9 +336,9 @@ impl Elections {
             let _held = (publish, woken);
             loop {
                 thread.count();
-                match timeout(turns::LONGEST_WAIT, received.recv()).await {
-                    Ok(Some(Command::Stop | Command::Leave) | None) => break,
-                    Ok(Some(_)) | Err(_) => {}
+                let told = timeout(turns::LONGEST_WAIT, received.recv()).await;
+                if let Ok(Some(Command::Stop | Command::Leave) | None) = told {
+                    break;
                 }
             }
             ending.send(()).ok();
