@@ -5,6 +5,7 @@
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
@@ -14,6 +15,7 @@ use xdp_lb_tests::process::Process;
 use xdp_lb_tests::xdp::Pass;
 
 use super::agent::Agent;
+use super::clients::ClientHost;
 use super::ledger::Ledger;
 use super::needs::Built;
 use super::seed::Seed;
@@ -98,17 +100,6 @@ impl Cluster {
         self.scratch.path()
     }
 
-    /// Starts a program on the client's host.
-    pub(crate) fn start_client(
-        &mut self,
-        name: &str,
-        command: &mut std::process::Command,
-    ) -> Result<Process> {
-        let process = Process::start(name, &self.client.netns, command, self.scratch.path())?;
-        self.ledger.process(&process)?;
-        Ok(process)
-    }
-
     /// Leaves all of it running and returns how to enter it.
     pub(crate) fn keep(mut self) -> Result<String> {
         let doors = self.doors();
@@ -149,6 +140,14 @@ impl Cluster {
             self.agent.instance,
             self.scratch().join("xdp-lb.err").display(),
         )
+    }
+}
+
+impl ClientHost for Cluster {
+    fn start_client(&mut self, name: &str, command: &mut Command) -> Result<Process> {
+        let process = Process::start(name, &self.client.netns, command, self.scratch.path())?;
+        self.ledger.process(&process)?;
+        Ok(process)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use xdp_lb_tests::lan::INTERFACE;
-use xdp_lb_tests::{interrupt, link, wait};
+use xdp_lb_tests::{link, wait};
 
 use super::clients::{Ask, HttpClients, HttpRun, WebSocketClients};
 use super::cluster::{CLIENTS, Cluster};
@@ -17,7 +17,8 @@ use super::findings::{Comeback, Counted, Findings, HostRow, Kill};
 use super::frames::Captures;
 use super::needs;
 use super::seed::Seed;
-use super::steps::{Steps, tell};
+use super::steps::Steps;
+use super::{LabArgs, Outcome, judge, report};
 
 /// The folder of the scenario, and the configuration in it.
 const SCENARIO: &str = "websocket";
@@ -34,8 +35,19 @@ const REQUESTS: u32 = 20;
 /// Waits are longer than the bound that is judged, so that a late event is measured and not missed.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Puts the cluster up, drives it and takes it down, or leaves it with `keep`.
-pub(crate) fn run(keep: bool) -> Result<Findings> {
+/// Puts the cluster up, drives it, takes it down, or leaves it with `--keep`, and judges.
+pub(crate) fn run(args: &LabArgs) -> Result<Outcome> {
+    let findings = find(args.keep)?;
+    let checks = judge::judge(&findings);
+    Ok(Outcome {
+        text: report::text(&findings, &checks),
+        json: report::json(&findings, &checks),
+        checks,
+        doors: findings.doors,
+    })
+}
+
+fn find(keep: bool) -> Result<Findings> {
     let mut steps = Steps::default();
     steps.run_loud("packages", needs::install)?;
     let built = steps.run_loud("build", || needs::build(SCENARIO))?;
@@ -45,6 +57,7 @@ pub(crate) fn run(keep: bool) -> Result<Findings> {
     let mut run = Run {
         cluster: &mut cluster,
         seed: &seed,
+        scenarios: built.scenarios,
         scenario: built.scenario,
         next_port: 10_000,
         findings: Findings::default(),
@@ -52,14 +65,7 @@ pub(crate) fn run(keep: bool) -> Result<Findings> {
     if let Err(error) = run.drive(&mut steps) {
         // Of an agent that ended this is the reason, and holds its log.
         cluster.agent.expect_running()?;
-        // An interrupted run has no fault that the log could explain.
-        if interrupt::check().is_ok() {
-            tell(&format!(
-                "The agent's log ends\n{}\n",
-                cluster.agent.log_tail()
-            ));
-        }
-        return Err(error);
+        return super::or_tell(Err(error), &cluster.agent.log_tail());
     }
     let mut findings = run.findings;
     if keep {
@@ -81,6 +87,7 @@ pub(crate) fn run(keep: bool) -> Result<Findings> {
 struct Run<'a> {
     cluster: &'a mut Cluster,
     seed: &'a Seed,
+    scenarios: PathBuf,
     scenario: PathBuf,
     /// Where the next group of clients starts to count its local ports.
     next_port: u16,
@@ -183,7 +190,7 @@ impl Run<'_> {
 
     fn start_http(&mut self, name: &str, sources: &[String], ask: Ask) -> Result<HttpClients> {
         let port = self.take_ports();
-        let target: (&Path, Ipv4Addr) = (&self.scenario, self.seed.vip);
+        let target: (&Path, Ipv4Addr) = (&self.scenarios, self.seed.vip);
         HttpClients::start(self.cluster, target, (name, port), sources, ask)
     }
 

@@ -1,28 +1,8 @@
 //! PASS or FAIL: a pure function of what a run saw.
 
-use serde::Serialize;
-
+use crate::lab::check::{Check, check, seconds};
 use crate::lab::clients::WebSocket;
 use crate::lab::findings::Findings;
-
-/// One verdict.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Check {
-    /// What must hold.
-    pub(crate) what: String,
-    /// Whether it does.
-    pub(crate) pass: bool,
-    /// What was seen.
-    pub(crate) seen: String,
-}
-
-fn check(what: impl Into<String>, pass: bool, seen: impl Into<String>) -> Check {
-    Check {
-        what: what.into(),
-        pass,
-        seen: seen.into(),
-    }
-}
 
 /// All verdicts on a run.
 pub(crate) fn judge(found: &Findings) -> Vec<Check> {
@@ -289,10 +269,6 @@ fn stop(found: &Findings) -> Option<Check> {
         stop.success && stop.left.is_empty(),
         format!("{}, left: {left}", stop.status),
     ))
-}
-
-fn seconds(value: Option<f64>) -> String {
-    value.map_or_else(|| "never".to_owned(), |value| format!("{value:.1} s"))
 }
 
 #[cfg(test)]
