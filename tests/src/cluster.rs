@@ -163,14 +163,16 @@ impl Drop for SilentVip {
     }
 }
 
-/// A `vrrp_instance` for [`VIP`], as the file of seed 004 has it, in `state`.
+/// A `vrrp_instance` for [`VIP`], as the file of seed 004 has it, in `state`. As MASTER it is the owner
+/// of the VIP, so that nobody waits for an election.
 pub fn vrrp_instance(state: &str) -> String {
+    let priority = if state == "MASTER" { 255 } else { 100 };
     format!(
         "vrrp_instance VI_1 {{
             state {state}
             interface {INTERFACE}
             virtual_router_id 51
-            priority 100
+            priority {priority}
             advert_int 1
             virtual_ipaddress {{
                 {VIP}/24

@@ -41,6 +41,7 @@ pub mod traffic;
 
 pub mod cluster;
 pub mod director;
+pub mod keepalived;
 
 pub mod adverts;
 pub mod machine;

@@ -26,6 +26,9 @@ use super::reconciler::{Inspection, View};
 use super::run::{self, Ending, Parts, Phase, Surroundings};
 use super::seams::PacketPath;
 use super::signals::{self, Signal};
+use super::vrrp::Elections;
+use super::vrrp::alive::{Alive, last_seen};
+use super::vrrp::predecessor::{Found, predecessors};
 use crate::config::model::Config;
 use crate::control::snapshot::SnapshotInputs;
 use crate::control::{self, Snapshot, Snapshots};
@@ -68,6 +71,12 @@ pub enum Error {
     /// The metrics cannot be served.
     #[error(transparent)]
     Metrics(#[from] http::Error),
+    /// No thread for VRRP.
+    #[error("cannot start the VRRP thread: {0}")]
+    Thread(#[source] io::Error),
+    /// The file that successors read cannot be written.
+    #[error("cannot write 'alive' in the folder of this instance: {0}")]
+    Alive(#[source] io::Error),
     /// The packet path refused.
     #[error(transparent)]
     PacketPath(#[from] dataplane::Error),
@@ -120,6 +129,19 @@ async fn direct_as<P: PacketPath>(
     if packet_path.took_over() {
         info!("took over the program, tables and connections of a predecessor");
     }
+    let alive = instance.folder().join("alive");
+    let predecessors = predecessors(
+        &config,
+        &Found {
+            gates: &packet_path.inherited().services,
+            leftovers: &leftovers,
+            network: &network.borrow(),
+            last_seen: last_seen(&alive),
+        },
+    );
+    let (elections, _notifications) =
+        Elections::start(network.clone(), predecessors).map_err(Error::Thread)?;
+    let alive = Alive::start(&alive).map_err(Error::Alive)?;
     let health = HealthMetrics::new();
     let inherited = &packet_path.inherited().servers;
     let checks = Checks::start(&config, inherited, seed(), observer(&health));
@@ -132,6 +154,7 @@ async fn direct_as<P: PacketPath>(
         leftovers,
         network,
         checks,
+        elections,
         inspections,
     };
     let agent = run::start(parts).await?;
@@ -145,6 +168,9 @@ async fn direct_as<P: PacketPath>(
     let _reporter = Abort(tokio::spawn(report(name.clone(), asked, inspect)));
     let mut host = Host { watcher, read };
     let ending = agent.run(signals, &mut host).await;
+    if matches!(ending, Ok(Ending::Left)) {
+        alive.leave();
+    }
     servers.stop().await;
     Ok(ending?)
 }

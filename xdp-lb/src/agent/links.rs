@@ -1,6 +1,6 @@
 //! VIPs on this host's interfaces.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use xdp_lb_common::addr::Mac;
 
@@ -10,9 +10,6 @@ use crate::net;
 use crate::net::addresses::{self, Addresses};
 use crate::net::announce::Announcer;
 use crate::plan::desired::OwnedAddress;
-
-/// Frames in a burst of gratuitous ARP, keepalived's `vrrp_garp_master_repeat`.
-const BURST: u32 = 5;
 
 /// The interfaces of this host, and a memory of the VIPs that were put on them.
 #[derive(Debug)]
@@ -52,7 +49,7 @@ impl Links for KernelLinks {
         Ok(())
     }
 
-    fn announce(&mut self, ifindex: u32, mac: Mac, vip: Ipv4Addr) -> Result<(), net::Error> {
-        self.announcer.send(ifindex, mac, vip, BURST)
+    fn announce(&mut self, ifindex: u32, mac: Mac, vip: IpAddr) -> Result<(), net::Error> {
+        self.announcer.announce(ifindex, mac, vip)
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! [`host`] opens what an agent is made of on this host; [`run`] is its life from there to the last of
 //! its [`signals`], with [`reload`] to say what a new file changes. In between, [`health`] drives the
-//! health checks and [`vrrp`] says which VIPs are owned; [`reconciler`] waits for any of them, or the
+//! health checks and [`vrrp`], on a thread of its own, the elections of who owns which VIPs; [`reconciler`] waits for any of them, or the
 //! network, to change, works out what the tables should hold and lets its [`writer`] take the steps
-//! there, on the interfaces that [`placement`] names. [`announce`] knows when gratuitous ARP is due,
+//! there, on the interfaces that [`placement`] names. [`announce`] paces gratuitous ARP,
 //! [`journal`] which VIPs were added; [`links`] adds them. [`drive`] is the one loop that runs any
 //! machine. [`seams`] names what the agent needs of the kernel, so that all of this is tested without
 //! one.

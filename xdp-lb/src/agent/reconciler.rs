@@ -12,18 +12,18 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::announce::Announcements;
+use super::announce::{Announcements, Pace};
 use super::drive::Clock;
 use super::placement::Placement;
 use super::seams::{Links, PacketPath};
-use super::vrrp;
+use super::vrrp::Claims;
 use super::writer::Writer;
 use crate::config::model::{Config, XdpMode};
 use crate::dataplane::{AttachedMode, Counters, Error};
 use crate::machine::Now;
-use crate::plan::desired::Desired;
+use crate::plan::desired::{Desired, OwnedAddress};
 use crate::plan::installed::Installed;
-use crate::plan::table::{Health, Inputs, Network, Ownership, desired};
+use crate::plan::table::{Health, Inputs, Network, Ownership, addresses_of, desired};
 
 /// Until something that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -31,6 +31,12 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often tables and VIPs are looked after: somebody else (a network manager) may have removed the
 /// latter.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
+
+/// The announcement of a VIP that came back, or late: keepalived's `vrrp_garp_master_repeat`.
+const BURST: Pace = Pace {
+    repeat: 5,
+    gap: Duration::ZERO,
+};
 
 /// Inspections answered from one reading of the counters.
 const INSPECTIONS: usize = 16;
@@ -66,6 +72,8 @@ pub struct Sources {
     pub health: watch::Receiver<Health>,
     /// Links and the way to each real server.
     pub network: watch::Receiver<Network>,
+    /// Who owns which VIPs, and announces them.
+    pub claims: watch::Receiver<Claims>,
     /// Questions.
     pub inspections: mpsc::Receiver<Inspection>,
 }
@@ -89,6 +97,8 @@ pub struct Reconciler<D, L> {
     refused: BTreeMap<String, String>,
     desired: Desired,
     announcements: Announcements,
+    /// The last burst of each instance that was begun.
+    announced: BTreeMap<String, u64>,
     clock: Clock,
     retry: Option<Now>,
     look_after: Now,
@@ -112,6 +122,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             refused: BTreeMap::new(),
             desired: Desired::default(),
             announcements: Announcements::default(),
+            announced: BTreeMap::new(),
             clock: Clock::start(),
             retry: None,
             look_after: Now::ZERO.after(LOOK_AFTER),
@@ -180,9 +191,10 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let config = self.sources.config.borrow_and_update().clone();
         let health = self.sources.health.borrow_and_update().clone();
         let network = self.sources.network.borrow_and_update().clone();
+        let claims = self.sources.claims.borrow_and_update().clone();
         self.desired = desired(&Inputs {
             config: &config,
-            ownership: &vrrp::ownership(&config),
+            ownership: &claims.ownership,
             health: &health,
             network: &network,
             attached: &self.attached.keys().cloned().collect(),
@@ -191,10 +203,39 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let now = self.clock.now();
         let unfinished = written.incomplete || !self.refused.is_empty();
         self.retry = unfinished.then(|| now.after(RETRY));
-        for address in written.added {
-            self.announcements.start(now, address);
-        }
+        self.begin_bursts(now, &config, &network, &claims, written.added);
         self.announce();
+    }
+
+    /// Begins the announcements that the elections want, and those of VIPs that came for another
+    /// reason.
+    fn begin_bursts(
+        &mut self,
+        now: Now,
+        config: &Config,
+        network: &Network,
+        claims: &Claims,
+        added: Vec<OwnedAddress>,
+    ) {
+        let standing = &self.writer.installed().addresses;
+        let mut told: Vec<OwnedAddress> = Vec::new();
+        for instance in &config.vrrp_instances {
+            let Some(burst) = claims.bursts.get(&instance.name) else {
+                continue;
+            };
+            let mut addresses = addresses_of(instance, network);
+            addresses.retain(|address| standing.contains(address));
+            let last = self.announced.insert(instance.name.clone(), burst.number);
+            if last == Some(burst.number) {
+                addresses.retain(|address| added.contains(address));
+            }
+            told.extend(addresses.iter().cloned());
+            let (repeat, gap) = (burst.repeat, burst.gap);
+            self.announcements
+                .start(now, addresses, Pace { repeat, gap });
+        }
+        let others = added.into_iter().filter(|address| !told.contains(address));
+        self.announcements.start(now, others.collect(), BURST);
     }
 
     /// Reconciles whenever anything changes, until `stop`.
@@ -206,7 +247,11 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
                 () = stop.cancelled() => return,
                 () = changed(&mut self.sources.config) => self.reconcile().await,
                 () = changed(&mut self.sources.health) => self.reconcile().await,
-                () = changed(&mut self.sources.network) => self.reconcile().await,
+                () = changed(&mut self.sources.claims) => self.reconcile().await,
+                () = changed(&mut self.sources.network) => {
+                    self.reconcile().await;
+                    self.restore_missing().await;
+                }
                 () = self.clock.reach(Some(alarm)) => self.ring().await,
                 asked = self.sources.inspections.recv_many(&mut inspections, INSPECTIONS),
                     if !self.sources.inspections.is_closed() || !self.sources.inspections.is_empty() =>
@@ -252,13 +297,28 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             if let Err(reason) = self.writer.dataplane().tend() {
                 warn!("the tables cannot be looked after: {reason}");
             }
-            for address in self.writer.restore().await {
-                let vip = address.address.addr();
-                warn!("somebody removed {vip}, which this director owns; it is back");
-                self.announcements.start(now, address);
-            }
+            self.restore(|_| true).await;
         }
         self.announce();
+    }
+
+    /// Puts back VIPs that the network shows to be missing. It may only not show them yet: whether
+    /// they are is for the kernel to say.
+    async fn restore_missing(&mut self) {
+        let network = self.sources.network.borrow().clone();
+        self.restore(|vip| network.link(vip.ifindex).is_some() && !network.has(vip))
+            .await;
+        self.announce();
+    }
+
+    async fn restore(&mut self, is_missing: impl Fn(&OwnedAddress) -> bool) {
+        let restored = self.writer.restore(is_missing).await;
+        for address in &restored {
+            let vip = address.address.addr();
+            warn!("somebody removed {vip}, which this director owns; it is back");
+        }
+        let now = self.clock.now();
+        self.announcements.start(now, restored, BURST);
     }
 
     /// Sends the gratuitous ARP that is due.
@@ -266,8 +326,8 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let network = self.sources.network.borrow();
         let has_carrier = |ifindex| network.link(ifindex).is_some_and(|(_, link)| link.up);
         self.announcements.keep(&self.writer.installed().addresses);
-        for address in self.announcements.take(self.clock.now(), has_carrier) {
-            self.writer.announce(&address, &network);
+        for (address, frames) in self.announcements.take(self.clock.now(), has_carrier) {
+            self.writer.announce(&address, frames, &network);
         }
     }
 
@@ -345,7 +405,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             config: &config,
             desired: &self.desired,
             health: &self.sources.health.borrow(),
-            ownership: &vrrp::ownership(&config),
+            ownership: &self.sources.claims.borrow().ownership,
             network: &self.sources.network.borrow(),
             counters: &counters,
             attached: &self.attached,
@@ -380,6 +440,7 @@ mod tests {
 
     use super::*;
     use crate::agent::testing::{FakeDataplane, FakeLinks, Kernel};
+    use crate::agent::vrrp::Burst;
     use crate::dataplane::Inherited;
     use crate::plan::diff::Change;
     use crate::plan::table::ServerHealth;
@@ -391,6 +452,7 @@ mod tests {
         config: watch::Sender<Arc<Config>>,
         health: watch::Sender<Health>,
         network: watch::Sender<Network>,
+        claims: watch::Sender<Claims>,
         inspections: mpsc::Sender<Inspection>,
     }
 
@@ -401,11 +463,13 @@ mod tests {
         let (config, config_seen) = watch::channel(Arc::new(websocket()));
         let (health, health_seen) = watch::channel(judged(true, true));
         let (network, network_seen) = watch::channel(network());
+        let (claims, claims_seen) = watch::channel(claims(true, 1));
         let (inspections, asked) = mpsc::channel(4);
         let sources = Sources {
             config: config_seen,
             health: health_seen,
             network: network_seen,
+            claims: claims_seen,
             inspections: asked,
         };
         let placement = Placement {
@@ -423,9 +487,26 @@ mod tests {
             config,
             health,
             network,
+            claims,
             inspections,
         };
         (bench, under)
+    }
+
+    /// VI_1 owns its VIP or does not, and wants its announcement of that number, three frames.
+    fn claims(owned: bool, number: u64) -> Claims {
+        let burst = Burst {
+            number,
+            repeat: 3,
+            gap: Duration::ZERO,
+        };
+        Claims {
+            ownership: [("VI_1".to_owned(), owned)].into(),
+            bursts: owned
+                .then(|| ("VI_1".to_owned(), burst))
+                .into_iter()
+                .collect(),
+        }
     }
 
     fn judged(first: bool, second: bool) -> Health {
@@ -474,17 +555,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_vip_is_announced_and_again_after_five_seconds() {
+    async fn a_vip_is_announced_when_the_elections_say_so_and_not_otherwise() {
         let (bench, mut under) = bench();
         under.reconcile().await;
         let told = (xdp_lb_common::addr::Mac(2), VIP.parse().unwrap());
-        assert_eq!(bench.kernel.state().announced, [told]);
-        run_for(&mut under, 4).await;
-        assert_eq!(bench.kernel.state().announced, [told]);
-        run_for(&mut under, 2).await;
-        assert_eq!(bench.kernel.state().announced, [told, told]);
+        assert_eq!(bench.kernel.state().announced, [told; 3]);
         run_for(&mut under, 60).await;
-        assert_eq!(bench.kernel.state().announced, [told, told]);
+        assert_eq!(bench.kernel.state().announced, [told; 3]);
+        bench.claims.send_replace(claims(true, 2));
+        run_for(&mut under, 1).await;
+        assert_eq!(bench.kernel.state().announced, [told; 6]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn vips_and_gates_follow_the_elections_in_order() {
+        let (bench, mut under) = bench();
+        bench.claims.send_replace(Claims::default());
+        under.reconcile().await;
+        assert_eq!(bench.kernel.vips().len(), 0);
+        bench.kernel.changes();
+        bench.claims.send_replace(claims(true, 1));
+        run_for(&mut under, 0).await;
+        let took = bench.kernel.changes();
+        assert_eq!(took[0], Change::SetActive(service_key(0), true));
+        assert!(matches!(took[1..], [Change::AddAddress(_)]), "{took:#?}");
+        bench.claims.send_replace(claims(false, 1));
+        run_for(&mut under, 0).await;
+        let gave = bench.kernel.changes();
+        assert!(matches!(gave[0], Change::RemoveAddress(_)), "{gave:#?}");
+        assert_eq!(gave[1..], [Change::SetActive(service_key(0), false)]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -517,7 +616,7 @@ mod tests {
             bench.kernel.vips(),
             [VIP.parse::<std::net::IpAddr>().unwrap()]
         );
-        assert_eq!(bench.kernel.state().announced.len(), 1);
+        assert_eq!(bench.kernel.state().announced.len(), 3);
     }
 
     #[tokio::test(start_paused = true)]
@@ -550,11 +649,19 @@ mod tests {
         let (bench, mut under) = bench();
         under.reconcile().await;
         run_for(&mut under, 6).await;
-        bench.kernel.state().addresses.clear();
-        bench.kernel.state().announced.clear();
-        run_for(&mut under, 6).await;
-        assert_eq!(bench.kernel.vips().len(), 1);
-        assert_eq!(bench.kernel.state().announced.len(), 1);
+        for seconds in [6, 0] {
+            bench.kernel.state().addresses.clear();
+            bench.kernel.state().announced.clear();
+            if seconds == 0 {
+                // The kernel says so: nobody waits for the next look.
+                bench
+                    .network
+                    .send_modify(|network| network.addresses.clear());
+            }
+            run_for(&mut under, seconds).await;
+            assert_eq!(bench.kernel.vips().len(), 1);
+            assert_eq!(bench.kernel.state().announced.len(), 5);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,12 +18,12 @@ use super::reconciler::{Inspection, Reconciler, Sources};
 use super::reload::{differences, needs_restart};
 use super::seams::{Links, PacketPath};
 use super::signals::Signal;
-use super::vrrp;
+use super::vrrp::Elections;
 use crate::config::model::Config;
 use crate::dataplane;
 use crate::plan::desired::OwnedAddress;
 use crate::plan::installed::Installed;
-use crate::plan::table::{Network, owned_addresses, real_server_addresses};
+use crate::plan::table::{Network, Ownership, owned_addresses, real_server_addresses};
 
 /// How long a start waits for the real servers' MACs. Those that live have answered by then, and
 /// tables that were taken over are not emptied for want of an answer.
@@ -43,6 +43,8 @@ pub struct Parts<P, L> {
     pub network: watch::Receiver<Network>,
     /// The running health checks.
     pub checks: Checks,
+    /// The elections, without a configuration yet.
+    pub elections: Elections,
     /// Questions about the agent's state.
     pub inspections: mpsc::Receiver<Inspection>,
 }
@@ -94,6 +96,9 @@ pub enum Error {
     /// A defect of this program.
     #[error("the agent failed, and left program, tables and VIPs as they are: {0}")]
     Defect(#[from] JoinError),
+    /// A defect of this program.
+    #[error("the VRRP thread failed; program, tables and VIPs are left as they are")]
+    Elections,
 }
 
 /// A running agent.
@@ -104,6 +109,7 @@ pub struct Agent<P, L> {
     config: watch::Sender<Arc<Config>>,
     network: watch::Receiver<Network>,
     checks: Checks,
+    elections: Elections,
 }
 
 /// Puts the program on its interfaces and fills the tables, and goes on from there. If that fails,
@@ -116,18 +122,32 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         leftovers,
         mut network,
         checks,
+        mut elections,
         inspections,
     } = parts;
+    let config = Arc::new(config);
     let took_over = packet_path.took_over();
-    let installed = found(&packet_path, &config, leftovers, &network.borrow());
     let placement = Placement::of(&config);
-    warn_about(&config, absent_devices(&config, &network.borrow()));
+    warn_about(absent_devices(&config, &network.borrow()));
+    // What a predecessor was master of is forwarded already; only its adverts are missing.
+    let is_urgent = elections.is_urgent();
+    if is_urgent {
+        elections.configure(config.clone());
+    }
     resolved(&config, &mut network).await;
-    let (config, config_seen) = watch::channel(Arc::new(config));
+    let owned = elections.claims().borrow().ownership.clone();
+    let installed = found(
+        &packet_path,
+        &config,
+        leftovers,
+        (&owned, &network.borrow()),
+    );
+    let (config, config_seen) = watch::channel(config);
     let sources = Sources {
         config: config_seen,
         health: checks.verdicts(),
         network: network.clone(),
+        claims: elections.claims(),
         inspections,
     };
     let mut reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
@@ -141,6 +161,13 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     reconciler.detach_others();
     reconciler.reconcile().await;
     info!("{}", reconciler.summary());
+    if !is_urgent {
+        elections.configure(config.borrow().clone());
+        // An owner is ready when its VIPs stand.
+        if elections.judged().await {
+            reconciler.reconcile().await;
+        }
+    }
     let stop = CancellationToken::new();
     let reconciler = tokio::spawn({
         let stop = stop.clone();
@@ -155,6 +182,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         config,
         network,
         checks,
+        elections,
     })
 }
 
@@ -164,12 +192,12 @@ fn found<P: PacketPath>(
     packet_path: &P,
     config: &Config,
     mut leftovers: BTreeSet<OwnedAddress>,
-    network: &Network,
+    (ownership, network): (&Ownership, &Network),
 ) -> Installed {
     let inherited = packet_path.inherited();
     let mut installed =
         Installed::inherited(&inherited.services, inherited.servers.keys().copied());
-    let wanted = owned_addresses(config, &vrrp::ownership(config), network);
+    let wanted = owned_addresses(config, ownership, network);
     let is_wanted = |old: &OwnedAddress| {
         let mut wanted = wanted.iter();
         wanted.any(|new| new.ifindex == old.ifindex && new.address == old.address)
@@ -179,13 +207,10 @@ fn found<P: PacketPath>(
     installed
 }
 
-/// Says what of a valid configuration has no effect, now or in this version.
-fn warn_about(config: &Config, absent: impl IntoIterator<Item = NoInterface>) {
+/// Says what of a valid configuration has no effect now.
+fn warn_about(absent: impl IntoIterator<Item = NoInterface>) {
     for absent in absent {
         warn!("{absent}; it is used as soon as it exists");
-    }
-    for limit in vrrp::limits(config) {
-        warn!("{limit}");
     }
 }
 
@@ -213,6 +238,7 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
                     ended?;
                     return Ok(Ending::Left);
                 }
+                _ = agent.elections.ended() => return Err(Error::Elections),
                 signal = signals.recv() => signal,
             };
             let phase = match signal {
@@ -223,7 +249,7 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
             match signal {
                 Some(Signal::Reload) => agent.reload(surroundings).await,
                 Some(Signal::Leave) => return agent.leave().await,
-                Some(Signal::Stop) | None => return agent.stop().await,
+                Some(Signal::Stop) | None => return agent.stop(signals).await,
             }
         }
     }
@@ -249,14 +275,25 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         let network = self.network.borrow().clone();
         let missing = check_interfaces(&new, &network).err();
         let absent = absent_devices(&new, &network);
-        warn_about(&new, missing.into_iter().chain(absent));
+        warn_about(missing.into_iter().chain(absent));
         surroundings.resolve(real_server_addresses(&new));
         self.checks.reload(&new).await;
-        self.config.send_replace(Arc::new(new));
+        let new = Arc::new(new);
+        self.config.send_replace(new.clone());
+        self.elections.configure(new);
     }
 
-    async fn stop(self) -> Result<Ending, Error> {
+    /// Goes on forwarding while successors are waited for; a second signal ends that wait.
+    async fn stop(mut self, mut signals: mpsc::Receiver<Signal>) -> Result<Ending, Error> {
         info!("stopping");
+        self.elections.stop();
+        loop {
+            tokio::select! {
+                // However it ended: everything is given up now.
+                _ = self.elections.ended() => break,
+                Some(_) = signals.recv() => self.elections.stop(),
+            }
+        }
         self.stop.cancel();
         let mut reconciler = self.reconciler.await?;
         reconciler.release().await;
@@ -266,7 +303,9 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         Ok(Ending::Stopped)
     }
 
-    async fn leave(self) -> Result<Ending, Error> {
+    async fn leave(mut self) -> Result<Ending, Error> {
+        self.elections.leave();
+        self.elections.ended().await;
         self.stop.cancel();
         // Between two steps, not in the middle of one.
         drop(self.reconciler.await?);
@@ -309,6 +348,7 @@ mod tests {
             leftovers: BTreeSet::new(),
             network,
             checks,
+            elections: Elections::fake(&["VI_1"]),
             inspections,
         };
         let bench = Bench {
@@ -425,13 +465,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn vips_of_a_predecessor_go_unless_they_are_wanted() {
         let (bench, mut parts) = bench(Inherited::default());
-        let wanted = owned_addresses(&parts.config, &vrrp::ownership(&parts.config), &network());
+        let wanted = owned_addresses(
+            &parts.config,
+            &[("VI_1".to_owned(), true)].into(),
+            &network(),
+        );
         parts.leftovers = wanted.clone();
         parts.leftovers.insert(leftover());
         bench.kernel.state().addresses = parts.leftovers.clone();
         let _agent = start(parts).await.unwrap();
         assert_eq!(bench.kernel.state().addresses, wanted);
-        assert_eq!(bench.kernel.state().announced.len(), 1, "it is here, again");
+        assert_eq!(bench.kernel.state().announced.len(), 5, "it is here, again");
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error as StdError;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use xdp_lb_common::addr::Mac;
 
@@ -36,8 +36,8 @@ pub trait Links: Send + 'static {
         address: &OwnedAddress,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Sends one burst of gratuitous ARP: `vip` is at `mac`.
-    fn announce(&mut self, ifindex: u32, mac: Mac, vip: Ipv4Addr) -> Result<(), Self::Error>;
+    /// Says once, by gratuitous ARP or a neighbour advertisement, that `vip` is at `mac`.
+    fn announce(&mut self, ifindex: u32, mac: Mac, vip: IpAddr) -> Result<(), Self::Error>;
 }
 
 /// A packet path that can be put on interfaces and taken off again. Dropping it leaves everything

@@ -1,7 +1,7 @@
 //! A kernel made of sets: what was written, and whether it was sound at every moment.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use xdp_lb_common::addr::Mac;
@@ -29,7 +29,7 @@ pub(crate) struct State {
     pub(crate) without_xdp: BTreeSet<String>,
     pub(crate) attached: Vec<(String, u32)>,
     pub(crate) addresses: BTreeSet<OwnedAddress>,
-    pub(crate) announced: Vec<(Mac, Ipv4Addr)>,
+    pub(crate) announced: Vec<(Mac, IpAddr)>,
     pub(crate) counters_fail: bool,
     /// The packet path was taken away.
     pub(crate) removed: bool,
@@ -135,7 +135,7 @@ impl Links for FakeLinks {
         Ok(())
     }
 
-    fn announce(&mut self, _: u32, mac: Mac, vip: Ipv4Addr) -> Result<(), Error> {
+    fn announce(&mut self, _: u32, mac: Mac, vip: IpAddr) -> Result<(), Error> {
         self.0.state().announced.push((mac, vip));
         Ok(())
     }

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::seams::{Added, Links};
 use crate::config::model::ServiceKey;
@@ -119,11 +119,17 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
         }
     }
 
-    /// Puts back VIPs that somebody else removed, and returns those.
-    pub async fn restore(&mut self) -> Vec<OwnedAddress> {
+    /// Puts back those of the VIPs that somebody else removed, and returns them.
+    pub async fn restore(
+        &mut self,
+        is_missing: impl Fn(&OwnedAddress) -> bool,
+    ) -> Vec<OwnedAddress> {
         let mut restored = Vec::new();
         let mut lost = BTreeSet::new();
         for address in &self.installed.addresses {
+            if !is_missing(address) {
+                continue;
+            }
             match self.links.add(address).await {
                 Ok(Added::Existed) => {}
                 Ok(Added::New) => restored.push(address.clone()),
@@ -137,21 +143,22 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
         restored
     }
 
-    /// Tells the segment by gratuitous ARP where a VIP is now. (IPv6 has another way.)
-    pub fn announce(&mut self, address: &OwnedAddress, network: &Network) {
-        let IpAddr::V4(vip) = address.address.addr() else {
-            return;
-        };
+    /// Tells the segment where a VIP is now, by that many frames.
+    pub fn announce(&mut self, address: &OwnedAddress, frames: u32, network: &Network) {
+        let vip = address.address.addr();
         let Some((name, link)) = network.link(address.ifindex) else {
             return;
         };
-        match self.links.announce(link.ifindex, link.mac, vip) {
-            Ok(()) => info!("announced {vip} on {name}"),
-            Err(reason) => warn!(
-                "neighbours were not told that {vip} is here now, and may send to where it was \
-                 before: {reason}"
-            ),
+        for _ in 0..frames {
+            if let Err(reason) = self.links.announce(link.ifindex, link.mac, vip) {
+                warn!(
+                    "neighbours were not told that {vip} is here now, and may send to where it was \
+                     before: {reason}"
+                );
+                return;
+            }
         }
+        debug!("announced {vip} on {name}");
     }
 
     /// What stands by now.

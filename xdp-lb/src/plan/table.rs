@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use xdp_lb_common::addr::Mac;
 
 use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
-use crate::config::model::{Config, RealServer, ServiceKey, VirtualServer, VrrpInstance};
+use crate::config::model::{
+    Config, RealServer, ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
+};
 
 /// All that decides what the tables hold.
 #[derive(Clone, Copy, Debug)]
@@ -81,8 +84,14 @@ fn is_active(vip: IpAddr, inputs: &Inputs<'_>) -> bool {
 }
 
 fn carries(instance: &VrrpInstance, vip: IpAddr) -> bool {
-    let mut addresses = instance.virtual_addresses.iter();
+    let mut addresses = moving(instance);
     addresses.any(|virtual_address| virtual_address.address.addr() == vip)
+}
+
+/// The addresses that move with an instance, those it advertises first.
+fn moving(instance: &VrrpInstance) -> impl Iterator<Item = &VirtualAddress> {
+    let advertised = instance.virtual_addresses.iter();
+    advertised.chain(&instance.excluded_addresses)
 }
 
 fn is_owned(instance: &VrrpInstance, ownership: &Ownership) -> bool {
@@ -153,22 +162,24 @@ pub fn owned_addresses(
     let instances = config.vrrp_instances.iter();
     let owned = instances.filter(|instance| is_owned(instance, ownership));
     owned
-        .flat_map(|instance| {
-            // The packet path knows IPv4 only.
-            let addresses = instance.virtual_addresses.iter();
-            let addresses = addresses.filter(|vip| vip.address.addr().is_ipv4());
-            addresses.filter_map(|vip| {
-                let device = vip.device.as_ref().unwrap_or(&instance.interface);
-                Some(OwnedAddress {
-                    ifindex: network.links.get(device)?.ifindex,
-                    address: vip.address,
-                    label: vip.label.clone(),
-                    broadcast: vip.broadcast,
-                    scope: vip.scope,
-                })
-            })
-        })
+        .flat_map(|instance| addresses_of(instance, network))
         .collect()
+}
+
+/// What moves with an instance, whoever owns it now, as far as its interfaces exist; in the order of
+/// the file.
+pub fn addresses_of(instance: &VrrpInstance, network: &Network) -> Vec<OwnedAddress> {
+    let placed = |vip: &VirtualAddress| {
+        let device = vip.device.as_ref().unwrap_or(&instance.interface);
+        Some(OwnedAddress {
+            ifindex: network.links.get(device)?.ifindex,
+            address: vip.address,
+            label: vip.label.clone(),
+            broadcast: vip.broadcast,
+            scope: vip.scope,
+        })
+    };
+    moving(instance).filter_map(placed).collect()
 }
 
 /// An interface as the kernel has it now.
@@ -189,6 +200,9 @@ pub struct Network {
     pub links: BTreeMap<String, Link>,
     /// How each real server's address is reached; missing while it is not known.
     pub reach: BTreeMap<IpAddr, Reach>,
+    /// The addresses of each interface, by its index, in the kernel's order: the first one is where
+    /// packets leave from.
+    pub addresses: BTreeMap<u32, Vec<IpNet>>,
 }
 
 impl Network {
@@ -197,6 +211,12 @@ impl Network {
         let mut links = self.links.iter();
         let (name, link) = links.find(|(_, link)| link.ifindex == ifindex)?;
         Some((name, link))
+    }
+
+    /// Whether a VIP stands on its interface.
+    pub fn has(&self, vip: &OwnedAddress) -> bool {
+        let there = self.addresses.get(&vip.ifindex);
+        there.is_some_and(|addresses| addresses.contains(&vip.address))
     }
 }
 

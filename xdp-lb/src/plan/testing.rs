@@ -119,6 +119,7 @@ pub(crate) fn network() -> Network {
     Network {
         links: links.into(),
         reach: reach.into(),
+        addresses: [(2, vec!["192.168.1.100/24".parse().unwrap()])].into(),
     }
 }
 

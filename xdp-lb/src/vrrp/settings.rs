@@ -30,7 +30,7 @@ pub struct Settings {
     /// `priority`: 1 to 255, before trackers.
     pub priority: Priority,
     /// Where adverts leave from, which breaks ties: `unicast_src_ip`, `mcast_src_ip` or the first
-    /// address of the interface. Its family is the router's.
+    /// address of the interface. Its family is the router's. Unspecified: there is none, a fault.
     pub source: IpAddr,
     /// `advert_int`.
     pub interval: Interval,

@@ -11,8 +11,8 @@ pub struct Garp {
     pub delay: Duration,
     /// `garp_master_repeat`: frames per address in a burst, at least 1; 5 by default.
     pub repeat: u32,
-    /// `garp_master_refresh`: time between refreshes; 0, the default, is none.
-    pub refresh: Duration,
+    /// `garp_master_refresh`: time between refreshes, 0 for none; `None` when the file does not say.
+    pub refresh: Option<Duration>,
     /// `garp_master_refresh_repeat`: frames per address in a refresh; 1 by default.
     pub refresh_repeat: u32,
     /// `garp_lower_prio_delay`: time to the second burst after a lower priority was heard, by default
@@ -29,7 +29,7 @@ impl Default for Garp {
         Self {
             delay: Duration::from_secs(5),
             repeat: 5,
-            refresh: Duration::ZERO,
+            refresh: None,
             refresh_repeat: 1,
             lower_prio_delay: Duration::from_secs(5),
             lower_prio_repeat: 5,

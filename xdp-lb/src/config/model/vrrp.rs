@@ -54,8 +54,9 @@ pub struct VrrpInstance {
     pub garp: Garp,
     /// `lower_prio_no_advert`: a master does not answer adverts of a lower priority.
     pub lower_prio_no_advert: bool,
-    /// `higher_prio_send_advert`: a master sends a last advert when it hears a higher priority.
-    pub higher_prio_send_advert: bool,
+    /// `higher_prio_send_advert`: a master sends a last advert when it hears a higher priority; `None`
+    /// when the file does not say.
+    pub higher_prio_send_advert: Option<bool>,
     /// `owner_ignore_adverts`: with priority 255 it does not listen to adverts.
     pub owner_ignore_adverts: bool,
     /// `timer_expired_backup`: a master that was scheduled too late yields.
@@ -110,7 +111,7 @@ impl VrrpInstance {
             down_timer_adverts: 3,
             garp: Garp::default(),
             lower_prio_no_advert: false,
-            higher_prio_send_advert: false,
+            higher_prio_send_advert: None,
             owner_ignore_adverts: false,
             timer_expired_backup: false,
             strict: false,

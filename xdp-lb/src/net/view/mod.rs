@@ -94,7 +94,8 @@ impl Unreached {
 #[derive(Clone, Debug, Default)]
 pub struct View {
     links: BTreeMap<u32, Interface>,
-    addresses: BTreeSet<(u32, IpNet)>,
+    /// In the order of the kernel's dump, newcomers last.
+    addresses: Vec<(u32, IpNet)>,
     /// The kernel's whole table, and next hops in use that are not in it.
     neighbours: BTreeMap<Hop, Neighbour>,
     /// `None` until the first look-up is answered.
@@ -127,11 +128,13 @@ impl View {
                 self.look_up_soon(now);
             }
             Input::Address(ifindex, address) => {
-                self.addresses.insert((ifindex, address));
+                if !self.addresses.contains(&(ifindex, address)) {
+                    self.addresses.push((ifindex, address));
+                }
                 self.look_up_soon(now);
             }
             Input::AddressGone(ifindex, address) => {
-                self.addresses.remove(&(ifindex, address));
+                self.addresses.retain(|known| *known != (ifindex, address));
                 self.look_up_soon(now);
             }
             Input::Neighbour(hop, neighbour) => self.learn(hop, neighbour),
@@ -187,7 +190,16 @@ impl View {
         Network {
             links: links.collect(),
             reach: reach.collect(),
+            addresses: self.addresses_by_link(),
         }
+    }
+
+    fn addresses_by_link(&self) -> BTreeMap<u32, Vec<IpNet>> {
+        let mut addresses: BTreeMap<u32, Vec<IpNet>> = BTreeMap::new();
+        for (ifindex, address) in &self.addresses {
+            addresses.entry(*ifindex).or_default().push(*address);
+        }
+        addresses
     }
 
     /// The targets.
@@ -265,7 +277,7 @@ impl View {
             .into_iter()
             .map(|link| (link.ifindex, link))
             .collect();
-        self.addresses = snapshot.addresses.into_iter().collect();
+        self.addresses = snapshot.addresses;
         self.neighbours = before
             .into_iter()
             .filter(|(hop, _)| in_use.contains(hop))

@@ -56,7 +56,8 @@ pub enum Input {
     },
     /// A packet for a router that could not be read.
     Refused(RouterId, Refused),
-    /// All give up in good order; done when [`Routers::is_idle`].
+    /// All give up in good order; done when [`Routers::is_idle`]. The second time they do not wait for
+    /// successors.
     Stop,
 }
 

@@ -84,6 +84,15 @@ impl Routers {
         found.map(|(id, _)| *id).collect()
     }
 
+    /// All routers of an interface and a family.
+    pub fn find_all(&self, interface: &str, is_ipv6: bool) -> Vec<RouterId> {
+        let is_it = |settings: &Settings| {
+            settings.interface == interface && settings.source.is_ipv6() == is_ipv6
+        };
+        let found = self.all.iter().filter(|(_, m)| is_it(m.router.settings()));
+        found.map(|(id, _)| *id).collect()
+    }
+
     /// Has every router stopped?
     pub fn is_idle(&self) -> bool {
         self.all.is_empty()
@@ -170,6 +179,15 @@ impl Routers {
         }
     }
 
+    /// As [`Self::retire`]; one that is on its way out already waits for nobody any more.
+    fn stop(&mut self, now: Now, id: RouterId, actions: &mut Vec<Action>) {
+        if self.all.get(&id).is_some_and(|member| member.is_retired) {
+            self.pass(now, id, router::Input::Stop, actions);
+        } else {
+            self.retire(now, id, actions);
+        }
+    }
+
     /// A router that knows what is known, and has not started.
     fn add(&mut self, now: Now, settings: Settings) -> RouterId {
         let id = RouterId(self.next_id);
@@ -249,7 +267,7 @@ impl Machine for Routers {
             }
             Input::Stop => {
                 for id in self.ids() {
-                    self.retire(now, id, actions);
+                    self.stop(now, id, actions);
                 }
             }
         }

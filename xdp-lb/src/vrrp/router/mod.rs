@@ -98,7 +98,7 @@ impl Router {
             trackers: Trackers::new(settings.trackers.clone()),
             priority: settings.priority,
             is_interface_up: true,
-            has_source: true,
+            has_source: !settings.source.is_unspecified(),
             membership: None,
             stats: Stats::default(),
             since: now,
@@ -250,6 +250,9 @@ impl Router {
             return;
         }
         let old = std::mem::replace(&mut self.settings, settings);
+        if old.source != self.settings.source {
+            self.has_source = !self.settings.source.is_unspecified();
+        }
         self.receiver.reconfigure(&self.settings);
         self.trackers.replace(self.settings.trackers.clone());
         self.reassess(now, None, actions);

@@ -71,6 +71,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Interface(name) => write!(f, "interface {name} is down"),
+            Self::Source(address) if address.is_unspecified() => {
+                f.write_str("there is no source address for its adverts on this host")
+            }
             Self::Source(address) => write!(f, "source address {address} is not on this host"),
             Self::Tracker(cause) => cause.fmt(f),
             Self::Group { group, member } => {

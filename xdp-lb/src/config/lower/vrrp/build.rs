@@ -93,10 +93,9 @@ impl Draft {
             down_timer_adverts: adverts.unwrap_or(decided.down_timer_adverts),
             garp: self.garp.of_instance(&defaults.garp()),
             lower_prio_no_advert: or(self.lower_prio_no_advert, defaults.lower_prio_no_advert),
-            higher_prio_send_advert: or(
-                self.higher_prio_send_advert,
-                defaults.higher_prio_send_advert,
-            ),
+            higher_prio_send_advert: self
+                .higher_prio_send_advert
+                .or(defaults.higher_prio_send_advert),
             owner_ignore_adverts: or(self.owner_ignore_adverts, defaults.owner_ignore_adverts),
             timer_expired_backup: self.timer_expired_backup,
             skip_check_adv_addr: or(self.skip_check_adv_addr, defaults.skip_check_adv_addr),

@@ -27,7 +27,7 @@ pub(in crate::config::lower) struct Defaults {
     /// `vrrp_lower_prio_no_advert`.
     pub(super) lower_prio_no_advert: bool,
     /// `vrrp_higher_prio_send_advert`.
-    pub(super) higher_prio_send_advert: bool,
+    pub(super) higher_prio_send_advert: Option<bool>,
     /// `vrrp_owner_ignore_adverts`.
     pub(super) owner_ignore_adverts: bool,
     /// `vrrp_notify_priority_changes`.
@@ -72,12 +72,16 @@ impl Defaults {
         keyword: &Keyword,
         statement: &Statement,
     ) -> bool {
+        if keyword.name == "vrrp_higher_prio_send_advert" {
+            let said = switch(context, keyword, statement);
+            self.higher_prio_send_advert = said.or(self.higher_prio_send_advert);
+            return true;
+        }
         let switch = match keyword.name {
             "vrrp_strict" => &mut self.strict,
             "vrrp_skip_check_adv_addr" => &mut self.skip_check_adv_addr,
             "vrrp_check_unicast_src" => &mut self.check_unicast_src,
             "vrrp_lower_prio_no_advert" => &mut self.lower_prio_no_advert,
-            "vrrp_higher_prio_send_advert" => &mut self.higher_prio_send_advert,
             "vrrp_owner_ignore_adverts" => &mut self.owner_ignore_adverts,
             "vrrp_notify_priority_changes" => &mut self.priority_changes,
             "vrrp_min_garp" => &mut self.min_garp,

@@ -61,7 +61,7 @@ impl GarpDraft {
         Garp {
             delay: self.delay.unwrap_or(defaults.delay),
             repeat: self.repeat.unwrap_or(defaults.repeat),
-            refresh: self.refresh.unwrap_or(defaults.refresh),
+            refresh: self.refresh.or(defaults.refresh),
             refresh_repeat: self.refresh_repeat.unwrap_or(defaults.refresh_repeat),
             lower_prio_delay: self.lower_prio_delay.unwrap_or(defaults.lower_prio_delay),
             lower_prio_repeat: self.lower_prio_repeat.unwrap_or(defaults.lower_prio_repeat),

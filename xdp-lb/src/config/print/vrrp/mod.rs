@@ -87,7 +87,7 @@ fn signed(writer: &mut Writer, hmac: &HmacKeys) {
 fn settings(writer: &mut Writer, instance: &VrrpInstance) {
     garp(writer, &instance.garp);
     writer.flag("lower_prio_no_advert", instance.lower_prio_no_advert);
-    writer.flag("higher_prio_send_advert", instance.higher_prio_send_advert);
+    writer.optional("higher_prio_send_advert", instance.higher_prio_send_advert);
     writer.flag("owner_ignore_adverts", instance.owner_ignore_adverts);
     writer.flag("timer_expired_backup", instance.timer_expired_backup);
     writer.flag("strict_mode", instance.strict);
@@ -132,7 +132,7 @@ fn garp(writer: &mut Writer, garp: &Garp) {
     } = garp;
     writer.line(format_args!("garp_master_delay {}", seconds(*delay)));
     writer.line(format_args!("garp_master_repeat {repeat}"));
-    writer.line(format_args!("garp_master_refresh {}", seconds(*refresh)));
+    writer.optional("garp_master_refresh", refresh.map(seconds));
     writer.line(format_args!("garp_master_refresh_repeat {refresh_repeat}"));
     let delay = seconds(*lower_prio_delay);
     writer.line(format_args!("garp_lower_prio_delay {delay}"));

@@ -1,0 +1,353 @@
+//! Elections between `xdp-lb up` and real keepalived, in both roles.
+
+use std::net::Ipv4Addr;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use xdp_lb_tests::cluster::{Cluster, DIRECTOR, VIP};
+use xdp_lb_tests::keepalived::Keepalived;
+use xdp_lb_tests::lan::{Host, INTERFACE};
+use xdp_lb_tests::process::Process;
+use xdp_lb_tests::{needs, wait};
+
+/// The other director's address.
+const OTHER: Ipv4Addr = Ipv4Addr::new(10, 80, 0, 2);
+
+/// What a change of masters may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Version 2 with a password, an advert a second.
+const PASS: &str = "advert_int 1\nauthentication {\nauth_type PASS\nauth_pass 1111\n}";
+
+/// An xdp-lb and a keepalived on one switch; neither runs yet.
+struct Pair {
+    keepalived: Keepalived,
+    other: Host,
+    cluster: Cluster,
+}
+
+impl Pair {
+    fn create(tag: &str) -> Option<Self> {
+        if !needs::root().unwrap() {
+            return None;
+        }
+        let cluster = Cluster::create(tag, 0, &[]).unwrap();
+        let other = cluster.lan.add_host("other", [&*format!("{OTHER}/24")]);
+        let other = other.unwrap();
+        let keepalived = Keepalived::new("keepalived", &other.netns, cluster.folder());
+        Some(Self {
+            keepalived,
+            other,
+            cluster,
+        })
+    }
+
+    /// Starts xdp-lb; `lines` are the rest of its instance.
+    fn start(&mut self, priority: u8, lines: &str) {
+        let text = instance(priority, lines);
+        self.cluster.director.configure(&text).unwrap();
+        self.cluster.director.start().unwrap();
+    }
+
+    fn start_keepalived(&mut self, priority: u8, lines: &str) {
+        let text = instance(priority, lines);
+        self.keepalived.start(&text).unwrap();
+    }
+
+    /// Waits until xdp-lb has the VIP and keepalived does not, and nothing changes for a while.
+    fn xdp_lb_is_master(&self) {
+        self.settles("xdp-lb", true, false);
+        let entered = self
+            .keepalived
+            .log()
+            .matches("Entering MASTER STATE")
+            .count();
+        self.hear_adverts_of(DIRECTOR, 4);
+        let again = self
+            .keepalived
+            .log()
+            .matches("Entering MASTER STATE")
+            .count();
+        assert_eq!(entered, again, "{}", self.keepalived.log());
+        assert!(has_vip(&self.cluster.host) && !has_vip(&self.other));
+        let state = &self.cluster.director.status().unwrap().vrrp_instances[0].state;
+        assert_eq!(state, "MASTER");
+    }
+
+    /// Waits until keepalived has the VIP and xdp-lb does not, and nothing changes for a while.
+    fn keepalived_is_master(&self) {
+        self.settles("keepalived", false, true);
+        self.hear_adverts_of(OTHER, 4);
+        assert!(!has_vip(&self.cluster.host) && has_vip(&self.other));
+    }
+
+    fn settles(&self, who: &str, here: bool, there: bool) {
+        let what = format!("{who} alone has the VIP");
+        let waited = wait::until(&what, LIMIT, || {
+            let owners = (has_vip(&self.cluster.host), has_vip(&self.other));
+            Ok((owners == (here, there)).then_some(()))
+        });
+        if let Err(late) = waited {
+            panic!("{late}; keepalived:\n{}", self.keepalived.log());
+        }
+    }
+
+    /// Waits until that many adverts of one director have crossed the switch.
+    fn hear_adverts_of(&self, director: Ipv4Addr, count: u32) {
+        let port = if director == OTHER {
+            &self.other.name
+        } else {
+            &self.cluster.host.name
+        };
+        let mut command = Command::new("tcpdump");
+        command.args([
+            "-Z",
+            "root",
+            "-n",
+            "-p",
+            "-i",
+            port,
+            "-c",
+            &count.to_string(),
+        ]);
+        command.arg(format!("ip proto 112 and src {director}"));
+        let switch = self.cluster.lan.switch();
+        let folder = self.cluster.folder();
+        let heard = Process::start("adverts", switch, &mut command, folder).unwrap();
+        heard.finish(LIMIT).unwrap();
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("keepalived's log:\n{}", self.keepalived.log());
+        }
+    }
+}
+
+fn instance(priority: u8, lines: &str) -> String {
+    format!(
+        "vrrp_instance VI_1 {{
+            state BACKUP
+            interface {INTERFACE}
+            virtual_router_id 51
+            priority {priority}
+            virtual_ipaddress {{
+                {VIP}/24
+            }}
+            {lines}
+        }}\n"
+    )
+}
+
+/// Version 3 by unicast, five adverts a second.
+fn unicast(to: Ipv4Addr) -> String {
+    format!("version 3\nadvert_int 0.2\nunicast_peer {{\n{to}\n}}")
+}
+
+fn has_vip(host: &Host) -> bool {
+    let mut command = Command::new("ip");
+    command.args(["-o", "-4", "address", "show", "dev", INTERFACE]);
+    let addresses = host.netns.output(&mut command).unwrap();
+    addresses.contains(&format!(" {VIP}/24 "))
+}
+
+#[test]
+fn keepalived_yields_to_a_better_xdp_lb_and_takes_over_when_that_stops_or_dies() {
+    let Some(mut pair) = Pair::create("vb") else {
+        return;
+    };
+    pair.start_keepalived(100, PASS);
+    pair.keepalived
+        .wait_log("Entering MASTER STATE", 1)
+        .unwrap();
+    pair.start(150, PASS);
+    pair.xdp_lb_is_master();
+    let log = pair.cluster.director.log();
+    assert!(
+        log.contains("VI_1: BACKUP → MASTER: priority 150 > 100 from 10.80.0.2"),
+        "{log}"
+    );
+
+    let ended = pair.cluster.director.end_by(Signal::SIGTERM).unwrap();
+    assert!(ended.success(), "{ended}");
+    let log = pair.cluster.director.log();
+    assert!(log.contains("stopped, 10.80.0.2 took over"), "{log}");
+    pair.keepalived_is_master();
+
+    pair.cluster.director.start().unwrap();
+    pair.xdp_lb_is_master();
+    pair.cluster.director.end_by(Signal::SIGKILL).unwrap();
+    pair.keepalived
+        .wait_log("Entering MASTER STATE", 3)
+        .unwrap();
+    assert!(has_vip(&pair.cluster.host), "nobody took it away");
+
+    // Another took over meanwhile: what was left goes before the agent listens.
+    pair.cluster.director.start().unwrap();
+    assert!(!has_vip(&pair.cluster.host));
+    let log = pair.cluster.director.log();
+    assert!(log.contains("its addresses are dropped"), "{log}");
+    pair.xdp_lb_is_master();
+}
+
+#[test]
+fn xdp_lb_yields_to_a_better_keepalived_and_takes_over_when_that_stops_or_dies() {
+    let Some(mut pair) = Pair::create("vw") else {
+        return;
+    };
+    pair.start(100, PASS);
+    pair.cluster
+        .director
+        .wait_log("BACKUP → MASTER: no advert for 3.6")
+        .unwrap();
+    pair.start_keepalived(150, PASS);
+    pair.keepalived_is_master();
+    let log = pair.cluster.director.log();
+    assert!(
+        log.contains("MASTER → BACKUP: priority 100 < 150 from 10.80.0.2"),
+        "{log}"
+    );
+
+    pair.keepalived.end_by(Signal::SIGTERM).unwrap();
+    pair.cluster
+        .director
+        .wait_log("BACKUP → MASTER: 10.80.0.2 gave up (priority 0)")
+        .unwrap();
+    pair.settles("xdp-lb", true, false);
+
+    pair.start_keepalived(150, PASS);
+    pair.keepalived_is_master();
+    pair.keepalived.end_by(Signal::SIGKILL).unwrap();
+    pair.cluster
+        .director
+        .wait_log("BACKUP → MASTER: no advert from 10.80.0.2")
+        .unwrap();
+    wait::until("xdp-lb has the VIP", LIMIT, || {
+        Ok(has_vip(&pair.cluster.host).then_some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn version_3_by_unicast_is_understood_both_ways() {
+    let Some(mut pair) = Pair::create("vu") else {
+        return;
+    };
+    let (here, there) = (unicast(OTHER), unicast(DIRECTOR));
+    pair.start_keepalived(100, &there);
+    pair.start(150, &here);
+    pair.xdp_lb_is_master();
+    pair.cluster.director.end_by(Signal::SIGTERM).unwrap();
+    pair.keepalived_is_master();
+    pair.start(50, &here);
+    pair.keepalived_is_master();
+    pair.keepalived.end_by(Signal::SIGTERM).unwrap();
+    pair.settles("xdp-lb", true, false);
+}
+
+#[test]
+fn an_agent_that_restarts_in_time_stays_master() {
+    let Some(mut pair) = Pair::create("vr") else {
+        return;
+    };
+    pair.start(150, "advert_int 2");
+    pair.cluster.director.wait_log("BACKUP → MASTER").unwrap();
+    pair.start_keepalived(100, "advert_int 2");
+    pair.xdp_lb_is_master();
+    for signal in [Signal::SIGQUIT, Signal::SIGKILL] {
+        pair.cluster.director.end_by(signal).unwrap();
+        pair.cluster.director.start().unwrap();
+        let log = pair.cluster.director.log();
+        assert!(
+            log.contains("INIT → MASTER: goes on for the agent"),
+            "{log}"
+        );
+        pair.xdp_lb_is_master();
+    }
+    let log = pair.keepalived.log();
+    assert!(!log.contains("Entering MASTER STATE"), "{log}");
+}
+
+#[test]
+fn another_password_is_refused_and_named() {
+    let Some(mut pair) = Pair::create("vp") else {
+        return;
+    };
+    pair.start(150, PASS);
+    pair.start_keepalived(100, &PASS.replace("1111", "2222"));
+    pair.cluster
+        .director
+        .wait_log("refused an advert from 10.80.0.2")
+        .unwrap();
+    pair.settles("each", true, true);
+}
+
+#[test]
+fn a_nopreempt_instance_leaves_a_worse_master_alone() {
+    let Some(mut pair) = Pair::create("vn") else {
+        return;
+    };
+    pair.start_keepalived(100, PASS);
+    pair.keepalived
+        .wait_log("Entering MASTER STATE", 1)
+        .unwrap();
+    pair.start(150, &format!("{PASS}\nnopreempt"));
+    pair.keepalived_is_master();
+    let log = pair.cluster.director.log();
+    assert!(!log.contains("→ MASTER"), "{log}");
+}
+
+#[test]
+fn a_vip_that_somebody_removes_is_back_at_once() {
+    let Some(mut pair) = Pair::create("vd") else {
+        return;
+    };
+    pair.start(255, PASS);
+    assert!(
+        has_vip(&pair.cluster.host),
+        "an owner is ready with its VIP"
+    );
+    let netns = &pair.cluster.host.netns;
+    netns
+        .ip(&format!("address delete {VIP}/24 dev {INTERFACE}"))
+        .unwrap();
+    let (_, back) = wait::until("the VIP is back", LIMIT, || {
+        Ok(has_vip(&pair.cluster.host).then_some(()))
+    })
+    .unwrap();
+    assert!(
+        back < Duration::from_secs(3),
+        "not by the look every five seconds: {back:?}"
+    );
+    pair.cluster
+        .director
+        .wait_log("somebody removed 10.80.0.200")
+        .unwrap();
+}
+
+#[test]
+fn a_cut_cable_is_a_fault_and_its_repair_the_end_of_it() {
+    let Some(mut pair) = Pair::create("vl") else {
+        return;
+    };
+    pair.start(150, PASS);
+    pair.cluster.director.wait_log("BACKUP → MASTER").unwrap();
+    pair.start_keepalived(100, PASS);
+    let (switch, port) = (pair.cluster.lan.switch(), &pair.cluster.host.name);
+    switch.ip(&format!("link set dev {port} down")).unwrap();
+    pair.cluster
+        .director
+        .wait_log("MASTER → FAULT: interface eth0 is down")
+        .unwrap();
+    pair.settles("keepalived", false, true);
+    switch.ip(&format!("link set dev {port} up")).unwrap();
+    pair.cluster
+        .director
+        .wait_log("FAULT → BACKUP: no fault is left")
+        .unwrap();
+    pair.xdp_lb_is_master();
+}

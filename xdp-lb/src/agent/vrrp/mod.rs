@@ -1,0 +1,329 @@
+//! Elections: drives the virtual routers of [`crate::vrrp`] on a thread of its own, so that nothing
+//! else of the agent delays an advert.
+//!
+//! In: the configuration ([`settings`]), links and addresses, what trackers see ([`Inputs`]), adverts.
+//! Out: adverts; [`Claims`] for the reconciler, which opens gates, adds addresses and announces them;
+//! [`Notification`]s for scripts; [`Report`]s for operators. `driver` is the loop, `sockets` what it
+//! listens to and speaks by, `outlet` what it tells the rest of the agent. [`alive`] and
+//! [`predecessor`] let an agent that restarts in time go on as master.
+
+pub mod alive;
+pub mod predecessor;
+pub mod settings;
+
+mod driver;
+mod outlet;
+mod sockets;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thread_priority::{
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use super::drive::Clock;
+use crate::config::model::Config;
+use crate::machine::Now;
+use crate::plan::table::{Network, Ownership};
+use crate::vrrp::Priority;
+use crate::vrrp::group::Input;
+use crate::vrrp::priority::{Condition, Kind};
+use crate::vrrp::router::{Notice, Predecessor, Snapshot};
+
+use driver::Driver;
+use outlet::Outlet;
+
+/// Real-time priority of the thread, of 1 to 99: before everything that is not real-time.
+const REAL_TIME: u8 = 1;
+
+/// How long a start waits to hear who owns what at once. It takes milliseconds.
+const JUDGEMENT: Duration = Duration::from_secs(1);
+
+/// What the elections want of the reconciler.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Who owns its addresses: they stand and its gates are open.
+    pub ownership: Ownership,
+    /// The last announcement that each owner wanted.
+    pub bursts: BTreeMap<String, Burst>,
+}
+
+/// Announcements of all addresses of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Burst {
+    /// Grows with each.
+    pub number: u64,
+    /// Frames for each address.
+    pub repeat: u8,
+    /// Time between two frames.
+    pub gap: Duration,
+}
+
+/// What scripts, FIFOs and mail are to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// Who changed.
+    pub subject: Subject,
+    /// How.
+    pub notice: Notice,
+    /// The effective priority; 0 for a group, which has none.
+    pub priority: Priority,
+}
+
+/// Who changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A `vrrp_instance`, by its name.
+    Instance(String),
+    /// A `vrrp_sync_group`, by its name.
+    Group(String),
+}
+
+/// All routers at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The moment, on the clock that the snapshots' own times are of.
+    pub now: Now,
+    /// The routers.
+    pub routers: Vec<Snapshot>,
+}
+
+/// What the thread is told.
+#[derive(Debug)]
+enum Command {
+    Configure(Arc<Config>, BTreeMap<String, Predecessor>),
+    /// Links and addresses.
+    Network(Network),
+    Input(Input),
+    Report(oneshot::Sender<Report>),
+    Stop,
+    Leave,
+}
+
+/// Speaks to the thread.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    commands: mpsc::UnboundedSender<Command>,
+    wake: Arc<UnixStream>,
+}
+
+impl Inputs {
+    /// A script, file or process changed.
+    pub fn tracked(&self, kind: Kind, name: &str, condition: Condition) {
+        self.send(Command::Input(Input::Tracked {
+            kind,
+            name: name.to_owned(),
+            condition,
+        }));
+    }
+
+    /// All routers as they are now; `None` when the thread has ended.
+    pub async fn report(&self) -> Option<Report> {
+        let (reply, report) = oneshot::channel();
+        self.send(Command::Report(reply));
+        report.await.ok()
+    }
+
+    fn send(&self, command: Command) {
+        // A thread that has ended needs to know nothing.
+        if self.commands.send(command).is_err() {
+            return;
+        }
+        match (&*self.wake).write(&[1]) {
+            Ok(_) => {}
+            // It is full of calls already.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => warn!("the VRRP thread cannot be woken up: {error}"),
+        }
+    }
+}
+
+/// The running elections. Dropping them ends the thread as [`Elections::leave`] does.
+pub struct Elections {
+    inputs: Inputs,
+    claims: watch::Receiver<Claims>,
+    /// For the first configuration.
+    predecessors: BTreeMap<String, Predecessor>,
+    ended: oneshot::Receiver<()>,
+    follower: JoinHandle<()>,
+}
+
+impl fmt::Debug for Elections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Elections").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Elections {
+    fn drop(&mut self) {
+        self.follower.abort();
+        self.inputs.send(Command::Leave);
+    }
+}
+
+impl Elections {
+    /// Starts the thread, in the network namespace of the calling one, without routers. Until there
+    /// are some, what predecessors owned is owned. Must be called inside a tokio runtime.
+    pub fn start(
+        network: watch::Receiver<Network>,
+        predecessors: BTreeMap<String, Predecessor>,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Notification>)> {
+        let owned = predecessors.keys().map(|name| (name.clone(), true));
+        let (publish, claims) = watch::channel(Claims {
+            ownership: owned.collect(),
+            bursts: BTreeMap::new(),
+        });
+        let (notify, notifications) = mpsc::unbounded_channel();
+        let (commands, received) = mpsc::unbounded_channel();
+        let (wake, woken) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        let outlet = Outlet::new(publish, notify);
+        let driver = Driver::new(Clock::start(), received, woken, outlet);
+        let (ending, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("vrrp".to_owned())
+            .spawn(move || {
+                hurry();
+                driver.run();
+                // Whoever waited may have gone.
+                ending.send(()).ok();
+            })?;
+        let wake = Arc::new(wake);
+        let inputs = Inputs { commands, wake };
+        // Before any configuration: routers begin with what is known.
+        let known = links_and_addresses(&network.borrow());
+        inputs.send(Command::Network(known.clone()));
+        let follower = tokio::spawn(follow(network, known, inputs.clone()));
+        let elections = Self {
+            inputs,
+            claims,
+            predecessors,
+            ended,
+            follower,
+        };
+        Ok((elections, notifications))
+    }
+
+    /// For trackers, and for whoever asks.
+    pub fn inputs(&self) -> Inputs {
+        self.inputs.clone()
+    }
+
+    /// What is owned.
+    pub fn claims(&self) -> watch::Receiver<Claims> {
+        self.claims.clone()
+    }
+
+    /// Whether there is a mastership to go on with, which must not wait.
+    pub fn is_urgent(&self) -> bool {
+        !self.predecessors.is_empty()
+    }
+
+    /// Begins with a configuration, or changes to it.
+    pub fn configure(&mut self, config: Arc<Config>) {
+        let predecessors = std::mem::take(&mut self.predecessors);
+        self.inputs.send(Command::Configure(config, predecessors));
+    }
+
+    /// Waits for the word on the first configuration; `false` if there is none.
+    pub async fn judged(&mut self) -> bool {
+        matches!(timeout(JUDGEMENT, self.claims.changed()).await, Ok(Ok(())))
+    }
+
+    /// All routers give up; [`Elections::ended`] when they have. The second time they wait for
+    /// nobody.
+    pub fn stop(&self) {
+        self.inputs.send(Command::Stop);
+    }
+
+    /// Ends the thread without a word to anybody; [`Elections::ended`] when it has.
+    pub fn leave(&self) {
+        self.inputs.send(Command::Leave);
+    }
+
+    /// Waits for the end of the thread; `false` if that was no regular one.
+    pub async fn ended(&mut self) -> bool {
+        (&mut self.ended).await.is_ok()
+    }
+}
+
+/// Tells the thread about links and addresses.
+async fn follow(mut network: watch::Receiver<Network>, mut told: Network, inputs: Inputs) {
+    loop {
+        let known = links_and_addresses(&network.borrow_and_update());
+        if told != known {
+            inputs.send(Command::Network(known.clone()));
+            told = known;
+        }
+        if network.changed().await.is_err() {
+            error!("changes of links and addresses are not seen any more");
+            return;
+        }
+    }
+}
+
+fn links_and_addresses(network: &Network) -> Network {
+    Network {
+        links: network.links.clone(),
+        addresses: network.addresses.clone(),
+        reach: BTreeMap::new(),
+    }
+}
+
+/// Makes the thread a real-time one: a busy host must not delay adverts.
+fn hurry() {
+    let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::RoundRobin);
+    let set = REAL_TIME.try_into().map(|priority| {
+        let priority = ThreadPriority::Crossplatform(priority);
+        set_thread_priority_and_policy(thread_native_id(), priority, policy)
+    });
+    if let Ok(Err(reason)) = set {
+        warn!(
+            "adverts may be late on a busy host: no real-time priority ({reason:?}); allow it by \
+             CAP_SYS_NICE or LimitRTPRIO="
+        );
+    }
+}
+
+#[cfg(test)]
+impl Elections {
+    /// Elections without a thread: these instances own their addresses until they are told to stop.
+    pub(crate) fn fake(owned: &[&str]) -> Self {
+        let owned = owned.iter().map(|name| ((*name).to_owned(), true));
+        let (publish, claims) = watch::channel(Claims {
+            ownership: owned.collect(),
+            bursts: BTreeMap::new(),
+        });
+        let (commands, mut received) = mpsc::unbounded_channel();
+        let (wake, woken) = UnixStream::pair().unwrap();
+        let (ending, ended) = oneshot::channel();
+        let follower = tokio::spawn(async move {
+            let _held = (publish, woken);
+            while let Some(command) = received.recv().await {
+                if matches!(command, Command::Stop | Command::Leave) {
+                    break;
+                }
+            }
+            ending.send(()).ok();
+        });
+        let wake = Arc::new(wake);
+        Self {
+            inputs: Inputs { commands, wake },
+            claims,
+            predecessors: BTreeMap::new(),
+            ended,
+            follower,
+        }
+    }
+}
