@@ -15,8 +15,10 @@ mod cluster;
 mod down;
 mod findings;
 mod frames;
+mod handover;
 mod judge;
 mod ledger;
+mod localnode;
 mod masters;
 mod needs;
 mod nginx_ha;
@@ -48,7 +50,7 @@ pub(crate) struct LabArgs {
     /// The scenario to run, or `down` to remove what --keep or a killed run left.
     #[arg(value_enum, default_value = "websocket")]
     what: What,
-    /// What the directors of nginx-ha run.
+    /// What the directors of nginx-ha and localnode run.
     #[arg(long, value_enum, default_value = "xdp-lb")]
     director: Director,
     /// Leave the cluster up at the end and say how to enter it.
@@ -65,6 +67,8 @@ enum What {
     Websocket,
     /// Seed 003: two hosts with nginx and a director; what moves the VIP between them.
     NginxHa,
+    /// Seed 001: two hosts, each director and real server; the master powered off and on.
+    Localnode,
     /// Remove every cluster that no running lab owns.
     Down,
 }
@@ -106,6 +110,7 @@ pub(crate) fn run(args: &LabArgs) -> Result<()> {
         What::Down => down::run(),
         What::Websocket => scenario(args, websocket::run),
         What::NginxHa => scenario(args, nginx_ha::run),
+        What::Localnode => scenario(args, localnode::run),
     }
 }
 

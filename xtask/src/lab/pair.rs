@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -49,7 +48,7 @@ pub(crate) struct Plan {
     /// The directors.
     pub(crate) directors: [Ipv4Addr; 2],
     /// Last octets of the clients, in the network of the VIP.
-    pub(crate) clients: RangeInclusive<u8>,
+    pub(crate) clients: Vec<u8>,
     /// The VIP.
     pub(crate) vip: Ipv4Addr,
     /// The directors' files.
@@ -117,11 +116,8 @@ impl Pair {
         }
         let lan = Lan::create(&prefix)?;
         let within = |address: Ipv4Addr| format!("{address}/{}", plan.prefix);
-        let clients: Vec<_> = plan
-            .clients
-            .clone()
-            .map(|octet| within(plan.client(octet)))
-            .collect();
+        let clients = plan.clients.iter().map(|octet| within(plan.client(*octet)));
+        let clients: Vec<_> = clients.collect();
         let client = lan.add_host("client", clients.iter().map(String::as_str))?;
         let host = |number: usize| {
             let address = within(plan.directors[number]);
@@ -129,7 +125,8 @@ impl Pair {
         };
         let hosts = [host(0)?, host(1)?];
         let vip = SocketAddrV4::new(plan.vip, ECHO_PORT);
-        let first = plan.client(*plan.clients.start());
+        let first = plan.clients.first().context("a plan without clients")?;
+        let first = plan.client(*first);
         let echo = |number: usize| Echo::start(&hosts[number].netns, vip, number as u8 + 1);
         let echoes = [echo(0)?, echo(1)?];
         let pass = |number: usize| Pass::attach(&built.rig, lan.switch(), NAMES[number]);
@@ -211,6 +208,28 @@ impl Pair {
         self.lan.set_cable(NAMES[number], true)?;
         self.start_nginx(number)?;
         self.start_director(number)
+    }
+
+    /// Ends both directors and returns what is left of them.
+    pub(crate) fn stop_directors(&mut self) -> Result<Vec<String>> {
+        let mut left = Vec::new();
+        for (number, name) in NAMES.iter().enumerate() {
+            let peer = &mut self.nodes[number].peer;
+            peer.terminate()?;
+            let status = peer.wait()?;
+            if !status.success() {
+                left.push(format!("{name}: {status}"));
+            }
+            if self.vip_on(number)?.is_some() {
+                left.push(format!("the VIP on {name}"));
+            }
+        }
+        Ok(left)
+    }
+
+    /// The configuration of a machine's nginx.
+    pub(crate) fn nginx_conf(&self, number: usize) -> PathBuf {
+        self.nodes[number].folder.join("nginx.conf")
     }
 
     /// Where a file of a machine really lies.

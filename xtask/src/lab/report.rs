@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::check::Check;
+use super::check::{Check, seconds};
 use super::clients::HttpRun;
 use super::findings::Findings;
+use super::masters;
 use super::page::{self, Page, indented, table};
 
 /// For machines: the findings, the verdicts and the verdict.
@@ -19,6 +20,11 @@ pub(crate) fn text(found: &Findings, checks: &[Check]) -> String {
         ("Who got what", who_got_what(found)),
         ("WebSockets", websockets(found)),
         ("Packets", packets(found)),
+        (
+            "Who was master",
+            table("lrrll", masters::rows(&found.reigns)),
+        ),
+        ("How the VIP moved", moves(found)),
         ("xdp-lb list", indented(&found.list)),
     ];
     let intro = format!("Seed 004, {}, used unchanged.", found.configuration);
@@ -117,6 +123,16 @@ fn websockets(found: &Findings) -> String {
         ]
     }));
     table("llrrrrrr", rows)
+}
+
+fn moves(found: &Findings) -> String {
+    let header = ["cause", "after", "VIP dark"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(found.moves.iter().map(|seen| {
+        let dark = format!("{:.0} ms", seen.dark * 1000.0);
+        vec![seen.cause.clone(), seconds(seen.moved), dark]
+    }));
+    table("lrr", rows)
 }
 
 fn packets(found: &Findings) -> String {

@@ -18,11 +18,11 @@ use super::frames::Captures;
 use super::needs;
 use super::seed::Seed;
 use super::steps::Steps;
-use super::{LabArgs, Outcome, judge, report};
+use super::{LabArgs, Outcome, handover, judge, report};
 
 /// The folder of the scenario, and the configuration in it.
 const SCENARIO: &str = "websocket";
-const CONFIGURATION: &str = "004-master.conf";
+const CONFIGURATIONS: [&str; 2] = ["004-master.conf", "004-backup.conf"];
 
 /// Last octets of clients: HTTP, WebSockets, and those that come after the failure.
 const HTTP: std::ops::Range<u8> = 10..60;
@@ -51,12 +51,14 @@ fn find(keep: bool) -> Result<Findings> {
     let mut steps = Steps::default();
     steps.run_loud("packages", needs::install)?;
     let built = steps.run_loud("build", || needs::build(SCENARIO))?;
-    let seed = Seed::read(&built.scenario.join(CONFIGURATION))?;
+    let read = |file: &str| Seed::read(&built.scenario.join(file));
+    let seeds = [read(CONFIGURATIONS[0])?, read(CONFIGURATIONS[1])?];
+    let seed = &seeds[0];
 
-    let mut cluster = Cluster::start(&built, &seed, &mut steps)?;
+    let mut cluster = Cluster::start(&built, &seeds, &mut steps)?;
     let mut run = Run {
         cluster: &mut cluster,
-        seed: &seed,
+        seed,
         scenarios: built.scenarios,
         scenario: built.scenario,
         next_port: 10_000,
@@ -71,9 +73,6 @@ fn find(keep: bool) -> Result<Findings> {
     if keep {
         findings.doors = Some(cluster.keep()?);
     } else {
-        let agent = &mut cluster.agent;
-        findings.stop = Some(steps.run("SIGTERM to xdp-lb", || agent.stop(seed.vip))?);
-        findings.log = cluster.agent.log_tail();
         steps.run("clean up", || {
             drop(cluster);
             Ok(())
@@ -120,7 +119,11 @@ impl Run<'_> {
         self.findings.scrape = self.count()?;
         let agent = &self.cluster.agent;
         self.findings.list = agent.ask(&["list"])?;
-        self.findings.log = agent.log_tail();
+        let found = handover::run(self.cluster, self.seed, steps)?;
+        self.findings.moves = found.moves;
+        self.findings.reigns = found.reigns;
+        self.findings.stop = found.stop;
+        self.findings.log = self.cluster.agent.log_tail();
         Ok(())
     }
 
@@ -130,7 +133,9 @@ impl Run<'_> {
             director, servers, ..
         } = &*self.cluster;
         let found = &mut self.findings;
-        found.configuration = format!("tests/scenarios/{SCENARIO}/{CONFIGURATION}");
+        found.configuration = CONFIGURATIONS
+            .map(|file| format!("tests/scenarios/{SCENARIO}/{file}"))
+            .join(" and ");
         found.service = format!("{}:{}", self.seed.vip, self.seed.port);
         let director_link = link::show(&director.netns, INTERFACE)?;
         found.xdp_mode = director_link.xdp.map(|xdp| xdp.name().to_owned());
@@ -159,6 +164,7 @@ impl Run<'_> {
             .collect();
         let (first, last) = (*CLIENTS.start(), *CLIENTS.end());
         let first = self.seed.address(first);
+        let [_, standby] = Cluster::directors(self.seed);
         let mut rows = vec![
             row(
                 "client",
@@ -166,6 +172,7 @@ impl Run<'_> {
                 "80 clients, each with an address of its own",
             ),
             row("director1", own.join(", "), "xdp-lb"),
+            row("director2", standby.to_string(), "xdp-lb, in reserve"),
         ];
         rows.extend(self.cluster.servers.iter().map(|server| {
             row(

@@ -2,7 +2,7 @@
 
 use crate::lab::check::{Check, check, seconds};
 use crate::lab::clients::WebSocket;
-use crate::lab::findings::Findings;
+use crate::lab::findings::{Findings, Move};
 
 /// All verdicts on a run.
 pub(crate) fn judge(found: &Findings) -> Vec<Check> {
@@ -14,6 +14,7 @@ pub(crate) fn judge(found: &Findings) -> Vec<Check> {
     checks.extend(comeback(found));
     checks.push(direct_reply(found));
     checks.extend(metrics(found));
+    checks.extend(found.moves.iter().flat_map(of_move));
     checks.extend(stop(found));
     checks
 }
@@ -255,6 +256,22 @@ fn agreement(what: impl Into<String>, counted: Option<f64>, seen: u64) -> Check 
         equal && seen > 0,
         format!("{counted} counted, {seen} seen"),
     )
+}
+
+fn of_move(seen: &Move) -> [Check; 2] {
+    let (cause, bound) = (&seen.cause, seen.bound * 1000.0);
+    [
+        check(
+            format!("{cause}: one is master"),
+            seen.settled,
+            format!("after {}", seconds(seen.moved)),
+        ),
+        check(
+            format!("{cause}: the VIP is dark for {bound:.0} ms at most"),
+            seen.dark <= seen.bound,
+            format!("{:.0} ms", seen.dark * 1000.0),
+        ),
+    ]
 }
 
 fn stop(found: &Findings) -> Option<Check> {

@@ -7,6 +7,7 @@ mod report;
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -87,7 +88,7 @@ pub(crate) fn run(args: &LabArgs) -> Result<Outcome> {
         interface: "eth0",
         prefix: 16,
         directors: DIRECTORS,
-        clients: 10..=29,
+        clients: (10..30).collect(),
         vip: VIP,
         texts: [text(FILES[0])?, text(FILES[1])?],
         folders: &[(ETC, &["notify.sh"])],
@@ -113,7 +114,7 @@ pub(crate) fn run(args: &LabArgs) -> Result<Outcome> {
     let doors = if args.keep {
         Some(pair.keep()?)
     } else {
-        findings.left = steps.run("SIGTERM to both", || stop(&mut pair))?;
+        findings.left = steps.run("SIGTERM to both", || pair.stop_directors())?;
         steps.run("clean up", || {
             drop(pair);
             Ok(())
@@ -133,7 +134,7 @@ pub(crate) fn run(args: &LabArgs) -> Result<Outcome> {
 /// A run in progress.
 struct Run {
     pair: Pair,
-    scenarios: std::path::PathBuf,
+    scenarios: PathBuf,
     next_port: u16,
     findings: Findings,
 }
@@ -223,21 +224,4 @@ impl Run {
         }
         Ok(holders)
     }
-}
-
-/// Ends both directors and returns what is left of them.
-fn stop(pair: &mut Pair) -> Result<Vec<String>> {
-    let mut left = Vec::new();
-    for (number, name) in NAMES.iter().enumerate() {
-        let peer = &mut pair.nodes[number].peer;
-        peer.terminate()?;
-        let status = peer.wait()?;
-        if !status.success() {
-            left.push(format!("{name}: {status}"));
-        }
-        if pair.vip_on(number)?.is_some() {
-            left.push(format!("the VIP on {name}"));
-        }
-    }
-    Ok(left)
 }
