@@ -217,7 +217,7 @@ fn every_error_of_a_file_is_shown_at_once() {
         return;
     }
     let site = Site::new("ed");
-    let other = virtual_server("")
+    let other = virtual_server(&real_server(1, 1))
         .replace("lb_kind DR\n", "")
         .replace(" 80 {", " 81 {");
     // NAT in the first; neither scheduler nor forwarding in the second.

@@ -138,7 +138,10 @@ impl Peer {
         let echo = EchoServer::start(&host.name, &host.netns, any).unwrap();
         let instance = format!("{prefix}{number}");
         let director = Director::new(&host.netns, &instance, folder, &[]).unwrap();
-        director.configure(&configuration("MASTER")).unwrap();
+        // Two VRIDs: neither hears the other, as in two halves of a network.
+        let apart = format!("virtual_router_id {number}");
+        let text = configuration("MASTER").replace("virtual_router_id 51", &apart);
+        director.configure(&text).unwrap();
         Self {
             director,
             _echo: echo,
@@ -288,17 +291,16 @@ fn a_backup_leaves_every_packet_to_its_stack() {
         return;
     }
     let mut cluster = Cluster::create("pe", 2, &[]).unwrap();
-    cluster
-        .director
-        .configure(&configuration("BACKUP"))
-        .unwrap();
+    // It waits three intervals for a master.
+    let text = configuration("BACKUP").replace("advert_int 1", "advert_int 255");
+    cluster.director.configure(&text).unwrap();
     cluster.director.start_whole().unwrap();
     assert_eq!(
         cluster.director.status().unwrap().vrrp_instances[0].state,
         "BACKUP"
     );
     assert!(!cluster.director.list().unwrap().services[0].active);
-    assert!(cluster.director.log().contains("VI_1 stays BACKUP"));
+    assert!(cluster.director.log().contains("VI_1: INIT → BACKUP: started"));
     let addresses = cluster
         .host
         .netns

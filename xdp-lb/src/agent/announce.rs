@@ -25,12 +25,16 @@ pub struct Pace {
 #[derive(Clone, Debug, Default)]
 pub struct Announcements {
     pending: BTreeMap<OwnedAddress, Pending>,
+    /// When the next frame may follow on an interface, by its index.
+    free: BTreeMap<u32, Now>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     due: Now,
     left: u32,
+    /// To the next frame on the interface.
+    gap: Duration,
     /// To the next frame for the same VIP.
     pause: Duration,
 }
@@ -45,6 +49,7 @@ impl Announcements {
             let pending = Pending {
                 due,
                 left: pace.repeat.into(),
+                gap: pace.gap,
                 pause,
             };
             self.pending.insert(address, pending);
@@ -78,15 +83,21 @@ impl Announcements {
                 pending.due = now.after(NO_CARRIER);
                 continue;
             }
-            let frames = if pending.pause.is_zero() {
-                pending.left
-            } else {
-                1
-            };
-            due.push((address.clone(), frames));
-            pending.left -= frames;
+            if pending.gap.is_zero() {
+                due.push((address.clone(), std::mem::take(&mut pending.left)));
+                continue;
+            }
+            let free = self.free.entry(address.ifindex).or_insert(now);
+            if *free > now {
+                pending.due = *free;
+                continue;
+            }
+            *free = now.after(pending.gap);
+            due.push((address.clone(), 1));
+            pending.left -= 1;
             pending.due = now.after(pending.pause);
         }
+        self.free.retain(|_, free| *free > now);
         self.pending.retain(|_, pending| pending.left > 0);
         due
     }
@@ -141,6 +152,22 @@ mod tests {
             sent,
             expected.map(|(due, last)| (at(due), vec![(vip(last), 1)]))
         );
+    }
+
+    #[test]
+    fn bursts_that_meet_on_an_interface_keep_the_gap_too() {
+        let mut announcements = Announcements::default();
+        let pace = Pace {
+            repeat: 2,
+            gap: Duration::from_millis(10),
+        };
+        announcements.start(at(0), vec![vip(1)], pace);
+        announcements.start(at(0), vec![vip(2)], pace);
+        let mut sent = Vec::new();
+        while let Some(due) = announcements.deadline() {
+            sent.extend(announcements.take(due, |_| true).iter().map(|_| due));
+        }
+        assert_eq!(sent, [0, 10, 20, 30].map(at));
     }
 
     #[test]

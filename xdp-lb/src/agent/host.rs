@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,8 @@ use crate::control::{self, Snapshot, Snapshots};
 use crate::dataplane;
 use crate::health::{Failure, Outcome};
 use crate::net::{self, watch::Watcher};
-use crate::plan::table::real_server_addresses;
+use crate::plan::desired::OwnedAddress;
+use crate::plan::table::{Network, real_server_addresses};
 use crate::sys::instance::{self, Instance, Name};
 use crate::sys::{bpffs, clock, systemd};
 use crate::telemetry::http;
@@ -129,19 +130,7 @@ async fn direct_as<P: PacketPath>(
     if packet_path.took_over() {
         info!("took over the program, tables and connections of a predecessor");
     }
-    let alive = instance.folder().join("alive");
-    let predecessors = predecessors(
-        &config,
-        &Found {
-            gates: &packet_path.inherited().services,
-            leftovers: &leftovers,
-            network: &network.borrow(),
-            last_seen: last_seen(&alive),
-        },
-    );
-    let (elections, _notifications) =
-        Elections::start(network.clone(), predecessors).map_err(Error::Thread)?;
-    let alive = Alive::start(&alive).map_err(Error::Alive)?;
+    let (elections, alive) = elect(instance, &config, &packet_path, &leftovers, &network)?;
     let health = HealthMetrics::new();
     let inherited = &packet_path.inherited().servers;
     let checks = Checks::start(&config, inherited, seed(), observer(&health));
@@ -173,6 +162,30 @@ async fn direct_as<P: PacketPath>(
     }
     servers.stop().await;
     Ok(ending?)
+}
+
+/// Starts the elections, with what a predecessor was master of.
+fn elect(
+    instance: &Instance,
+    config: &Config,
+    packet_path: &impl PacketPath,
+    leftovers: &BTreeSet<OwnedAddress>,
+    network: &watch::Receiver<Network>,
+) -> Result<(Elections, Alive), Error> {
+    let path = instance.folder().join("alive");
+    let predecessors = predecessors(
+        config,
+        &Found {
+            gates: &packet_path.inherited().services,
+            leftovers,
+            network: &network.borrow(),
+            last_seen: last_seen(&path),
+        },
+    );
+    let started = Elections::start(network.clone(), predecessors);
+    let (elections, _notifications) = started.map_err(Error::Thread)?;
+    let alive = Alive::start(&path).map_err(Error::Alive)?;
+    Ok((elections, alive))
 }
 
 /// The file of the journal; there is none when no VIP of ours stands.

@@ -45,11 +45,13 @@ impl Placement {
     }
 }
 
-/// Checks that every interface the configuration names exists.
+/// Checks that every interface the configuration names exists, but with `dynamic_interfaces` those of
+/// instances: they are in FAULT until theirs comes.
 pub fn check_interfaces(config: &Config, network: &Network) -> Result<(), NoInterface> {
     let named = config.xdp_lb.interfaces.iter();
     let named = named.map(|name| (name, "`--interface` or the xdp_lb block".to_owned()));
     let carrying = config.vrrp_instances.iter();
+    let carrying = carrying.filter(|_| !config.global.dynamic_interfaces);
     let carrying = carrying.map(|i| (&i.interface, format!("vrrp_instance {}", i.name)));
     let missing = named
         .chain(carrying)
@@ -107,6 +109,16 @@ mod tests {
         config.xdp_lb.interfaces = vec!["eth8".to_owned()];
         let error = check_interfaces(&config, &network()).unwrap_err();
         assert_eq!(error.name, "eth8");
+    }
+
+    #[test]
+    fn a_missing_interface_of_an_instance_may_come_later_if_the_file_says_so() {
+        let mut config = websocket();
+        config.vrrp_instances[0].interface = "eth9".to_owned();
+        config.global.dynamic_interfaces = true;
+        assert_eq!(check_interfaces(&config, &network()), Ok(()));
+        config.xdp_lb.interfaces = vec!["eth8".to_owned()];
+        assert!(check_interfaces(&config, &network()).is_err());
     }
 
     #[test]

@@ -493,7 +493,7 @@ mod tests {
         (bench, under)
     }
 
-    /// VI_1 owns its VIP or does not, and wants its announcement of that number, three frames.
+    /// `VI_1` owns its VIP or does not, and wants its announcement of that number, three frames.
     fn claims(owned: bool, number: u64) -> Claims {
         let burst = Burst {
             number,

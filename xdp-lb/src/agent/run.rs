@@ -150,23 +150,13 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         claims: elections.claims(),
         inspections,
     };
-    let mut reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
-    if let Err(reason) = reconciler.attach() {
-        let (packet_path, _) = reconciler.into_parts();
-        if !took_over && let Err(left) = packet_path.remove() {
-            error!("something is left behind: {left}");
-        }
-        return Err(reason.into());
-    }
-    reconciler.detach_others();
+    let reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
+    let mut reconciler = attached(reconciler, took_over)?;
     reconciler.reconcile().await;
     info!("{}", reconciler.summary());
     if !is_urgent {
-        elections.configure(config.borrow().clone());
-        // An owner is ready when its VIPs stand.
-        if elections.judged().await {
-            reconciler.reconcile().await;
-        }
+        let config = config.borrow().clone();
+        elect(&mut reconciler, &mut elections, config).await;
     }
     let stop = CancellationToken::new();
     let reconciler = tokio::spawn({
@@ -184,6 +174,35 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         checks,
         elections,
     })
+}
+
+/// On its interfaces, or as if there had been no start.
+fn attached<P: PacketPath, L: Links>(
+    mut reconciler: Reconciler<P, L>,
+    took_over: bool,
+) -> Result<Reconciler<P, L>, Error> {
+    if let Err(reason) = reconciler.attach() {
+        let (packet_path, _) = reconciler.into_parts();
+        if !took_over && let Err(left) = packet_path.remove() {
+            error!("something is left behind: {left}");
+        }
+        return Err(reason.into());
+    }
+    reconciler.detach_others();
+    Ok(reconciler)
+}
+
+/// Begins the elections, now that the packet path is ready.
+async fn elect<P: PacketPath, L: Links>(
+    reconciler: &mut Reconciler<P, L>,
+    elections: &mut Elections,
+    config: Arc<Config>,
+) {
+    elections.configure(config);
+    // An owner is ready when its VIPs stand.
+    if elections.judged().await {
+        reconciler.reconcile().await;
+    }
 }
 
 /// What stands before the first step. VIPs that are wanted are added all the same: somebody may have

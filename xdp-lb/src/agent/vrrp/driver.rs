@@ -118,7 +118,7 @@ impl Driver {
         let mut arrivals = Vec::new();
         let more = self.sockets.receive(now, &mut arrivals);
         for arrival in arrivals {
-            self.take(now, arrival);
+            self.take(now, &arrival);
         }
         let mut waiting = true;
         for _ in 0..COMMANDS {
@@ -175,7 +175,7 @@ impl Driver {
         self.routers.handle(now, input, &mut self.actions);
     }
 
-    fn take(&mut self, now: Now, arrival: Arrival) {
+    fn take(&mut self, now: Now, arrival: &Arrival) {
         let (interface, is_ipv6) = (&*arrival.interface, arrival.is_ipv6);
         let vrid = match &arrival.packet {
             Ok(datagram) => datagram.vrid(),
@@ -294,9 +294,10 @@ impl Driver {
         let known = self.told.keys();
         let condition = |name: &String| {
             let link = self.network.links.get(name);
-            let condition = match link.is_some_and(|link| link.up) {
-                true => Condition::Up,
-                false => Condition::Down { failures: 1 },
+            let condition = if link.is_some_and(|link| link.up) {
+                Condition::Up
+            } else {
+                Condition::Down { failures: 1 }
             };
             (name.clone(), condition)
         };

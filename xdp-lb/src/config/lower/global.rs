@@ -184,7 +184,15 @@ impl Globals {
             "checker_log_all_failures" => {
                 model.log_all_failures = context.boolean(statement).unwrap_or(false);
             }
-            "dynamic_interfaces" => model.dynamic_interfaces = true,
+            "dynamic_interfaces" => {
+                model.dynamic_interfaces = true;
+                if let Some(word) = statement.values.first()
+                    && word.text != "allow_if_changes"
+                {
+                    let instead = "not used; interfaces may appear later all the same";
+                    context.refuse::<()>(statement, word, "allow_if_changes or nothing", instead);
+                }
+            }
             "vrrp_startup_delay" => {
                 let range = Duration::ZERO..=LONGEST;
                 let delay = context.seconds(statement, range, Tail::Dropped, IGNORED);

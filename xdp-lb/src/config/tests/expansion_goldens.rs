@@ -126,10 +126,6 @@ warning[bad-value]: '$NET.1/24' is not an IP address
   |
   = help: write ADDRESS or ADDRESS/LENGTH, one per line
 
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
-
 ",
     ),
     (
@@ -242,10 +238,6 @@ warning[unknown-keyword]: unknown keyword 'priorty'; did you mean 'priority'?
 ...
 8 |     $EXTRA
   |     ^^^^^^ ignored, as keepalived does
-
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
 
 ",
     ),

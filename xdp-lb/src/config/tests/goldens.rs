@@ -150,10 +150,6 @@ help: add the missing '}' where the block ends
 4 + }
   |
 
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
-
 ",
     ),
     (
@@ -232,10 +228,6 @@ warning[too-deep]: blocks are nested deeper than 16 levels
   |
 4 |     advert_interval 1
   |     ^^^^^^^^^^^^^^^ ignored, as keepalived does
-
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
 
 ",
     ),
@@ -376,19 +368,6 @@ note[no-effect-yet]: understood, but without effect in this version: quorum (lin
 ",
     ),
     (
-        Code::NoEffectYet,
-        "vrrp_instance VI_1 {
-    interface eth0
-    virtual_router_id 51
-}
-",
-        "note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
-
-",
-    ),
-    (
         Code::MissingValue,
         "vrrp_instance VI_1 {
     interface eth0
@@ -403,10 +382,6 @@ note[no-effect-yet]: understood, but without effect in this version: quorum (lin
   |     ^^^^^^^^ expected 1-255 here
   |
   = note: keepalived exits when it reads this
-
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
 
 ",
     ),
@@ -463,10 +438,6 @@ warning[extra-value]: 'interface' is followed by more than it takes
   |                    ^^^^ ignored, as keepalived does
   |
   = note: its form is 'interface DEVICE'
-
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
 
 ",
     ),
@@ -530,10 +501,6 @@ warning[bad-value]: '10.0.0.2' is not an option of an address
   |                                  ^^^^^^^^ ignored, as keepalived does
   |
   = help: put each address on a line of its own
-
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
 
 ",
     ),
@@ -811,10 +778,6 @@ vrrp_instance VI_2 {
   = note: keepalived exits when it reads this
   = help: give one of them another virtual_router_id
 
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
-
 ",
     ),
     (
@@ -897,12 +860,6 @@ warning[extra-value]: 'auth_pass' is ignored: it stands on the line of 'auth_typ
   |                                     ^^^^^^^^^^^^^^ keepalived reads one keyword per line, and so does xdp-lb
   |
   = help: put it on a line of its own
-
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
-
-note[no-effect-yet]: understood, but without effect in this version: authentication (line 4)
 
 ",
     ),

@@ -28,7 +28,7 @@ fn an_instance_that_says_little_is_as_keepalived_has_it_but_for_two_things() {
     let source = "192.168.1.100".parse().unwrap();
     let vip = "192.168.1.200".parse().unwrap();
     let mut expected = Settings::new("VI_1", Vrid::new(51).unwrap(), source, vec![vip]);
-    expected.garp.refresh = Duration::from_secs(60);
+    expected.garp.refresh = Duration::from_mins(1);
     assert!(expected.higher_prio_send_advert);
     assert_eq!(settings(|_| {}), expected);
 }

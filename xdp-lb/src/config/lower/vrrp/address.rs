@@ -128,10 +128,10 @@ fn ipv6_instance(context: &mut Context<'_>, addresses: &[Placed]) {
         return;
     };
     let message = if addresses.len() == 1 {
-        "this IPv6 address is not taken: IPv6 is not supported yet".to_owned()
+        "packets to this IPv6 address are not balanced: IPv6 is not supported yet".to_owned()
     } else {
         format!(
-            "the {} addresses of this IPv6 instance are not taken: IPv6 is not supported yet",
+            "packets to the {} addresses of this IPv6 instance are not balanced: IPv6 is not supported yet",
             addresses.len()
         )
     };

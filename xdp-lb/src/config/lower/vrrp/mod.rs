@@ -144,9 +144,6 @@ impl Vrrp {
                 bases.push(base);
             }
         }
-        if !config.vrrp_instances.is_empty() {
-            no_election(context);
-        }
         let instances = &mut config.vrrp_instances;
         let member = |(index, instance): (usize, &VrrpInstance)| {
             (instance.name.clone(), Member { index, group: None })
@@ -175,15 +172,4 @@ impl Vrrp {
             }
         }
     }
-}
-
-/// Until there is an election: the only place that says so.
-fn no_election(context: &mut Context<'_>) {
-    context.push(
-        Diagnostic::note(
-            Code::NoEffectYet,
-            "this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does",
-        )
-        .help("make one director of the group MASTER, and only one"),
-    );
 }

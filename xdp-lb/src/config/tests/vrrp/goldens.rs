@@ -34,10 +34,6 @@ warning[unknown-name]: no vrrp_script is called 'chk_nginx': it is not tracked, 
   |
   = help: define vrrp_script 'chk_nginx' above, or correct the name
 
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
-
 note[no-effect-yet]: understood, but without effect in this version: track_script (line 4); vrrp_script (line 9)
 
 ",
@@ -57,12 +53,6 @@ note[no-effect-yet]: understood, but without effect in this version: track_scrip
   |                ^^^ version 2 carries whole seconds
   |
   = help: write whole seconds, or 'version 3' on every director of the group
-
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
-
-note[no-effect-yet]: understood, but without effect in this version: advert_int (line 4)
 
 ",
     ),
@@ -93,12 +83,6 @@ warning[overruled-setting]: unicast without a peer: adverts go out by multicast,
   |     ^^^^^^^^^^^^^^ asks for unicast
   |
   = help: list the other directors in 'unicast_peer { … }', or use 'mcast_src_ip'
-
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
-
-note[no-effect-yet]: understood, but without effect in this version: nopreempt (line 6); unicast_src_ip (line 7)
 
 ",
     ),
@@ -137,11 +121,7 @@ warning[overruled-setting]: weights of what 'VI_1' tracks do not count in the gr
    |
    = help: track them in the group, or add 'sync_group_tracking_weight' to it
 
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
-
-note[no-effect-yet]: understood, but without effect in this version: track_script (line 8); vrrp_script (line 1); vrrp_sync_group (line 12)
+note[no-effect-yet]: understood, but without effect in this version: track_script (line 8); vrrp_script (line 1)
 
 ",
     ),
@@ -172,11 +152,7 @@ vrrp_instance VI_1 {
   |
   = help: remove 'vrrp_strict' from global_defs, or write 'strict_mode off' here
 
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
-
-note[no-effect-yet]: understood, but without effect in this version: authentication (line 9); vrrp_strict (line 2)
+note[no-effect-yet]: understood, but without effect in this version: vrrp_strict (line 2)
 
 ",
     ),
@@ -225,10 +201,6 @@ note[default-used]: 10.0.0.2 has no prefix length: /32 is used, as keepalived do
    |
    = help: write 10.0.0.2/24 if it lives in that network
 
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
-
 ",
     ),
     (
@@ -250,12 +222,6 @@ note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance w
   |
   = help: use 'auth_type PASS' on every director of the group; adverts of the one kind do not count for the other
 
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
-
-note[no-effect-yet]: understood, but without effect in this version: authentication (line 4)
-
 ",
     ),
     (
@@ -268,15 +234,11 @@ note[no-effect-yet]: understood, but without effect in this version: authenticat
     }
 }
 ",
-        "warning[no-effect-yet]: this IPv6 address is not taken: IPv6 is not supported yet
+        "warning[no-effect-yet]: packets to this IPv6 address are not balanced: IPv6 is not supported yet
  --> test.conf:5:9
   |
 5 |         2001:db8::1/64
   |         ^^^^^^^^^^^^^^ makes this an IPv6 instance
-
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
 
 ",
     ),
@@ -301,12 +263,6 @@ note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance w
   |
   = help: remove the block; 'auth_hmac' signs adverts where every director knows it
 
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
-
-note[no-effect-yet]: understood, but without effect in this version: authentication (line 6); no_virtual_ipaddress (line 5); version (line 4)
-
 ",
     ),
     (
@@ -326,12 +282,6 @@ note[no-effect-yet]: understood, but without effect in this version: authenticat
   |         ^^^^^^^^^^^^ expected 'mode receive-only|permissive|enforce', 'send_key 0-255' or 'key 0-255 SECRET'
   |
   = help: a SECRET is 64 to 128 hexadecimal digits, as 'openssl rand -hex 32' makes them
-
-note[no-effect-yet]: this version sends and hears no VRRP adverts: an instance with 'state MASTER' owns its addresses, one with 'state BACKUP' never does
- |
- = help: make one director of the group MASTER, and only one
-
-note[no-effect-yet]: understood, but without effect in this version: auth_hmac (line 4)
 
 ",
     ),
