@@ -1,7 +1,7 @@
 //! A VRRP director as a user would have it: a program, a configuration file, a host.
 //!
 //! Either program runs: xdp-lb, called by keepalived's name as scripts expect it, or keepalived with its
-//! VRRP part alone, which is what it does without the kernel's ip_vs.
+//! VRRP part alone, which is what it does without the kernel's `ip_vs`.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -152,11 +152,21 @@ impl Peer {
         Ok(at)
     }
 
-    /// Takes note that its host was switched off, and it with it.
+    /// Takes note that its host was switched off, and it with all that it kept in the kernel.
     pub fn forget(&mut self) -> Result<()> {
-        match self.process.take() {
-            Some(mut process) => process.kill().map(drop),
-            None => Ok(()),
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
+        }
+        self.remove_traces();
+        Ok(())
+    }
+
+    fn remove_traces(&self) {
+        if let Program::XdpLb(_) = self.program {
+            for trace in traces(&self.instance) {
+                // Nothing there is well, too.
+                fs::remove_dir_all(trace).ok();
+            }
         }
     }
 
@@ -194,10 +204,6 @@ impl Drop for Peer {
         }
         // Nobody is left to tell, and the next step of cleaning up must run all the same.
         drop(self.process.take().map(|mut process| process.stop(LIMIT)));
-        if let Program::XdpLb(_) = self.program {
-            for trace in traces(&self.instance) {
-                fs::remove_dir_all(trace).ok();
-            }
-        }
+        self.remove_traces();
     }
 }

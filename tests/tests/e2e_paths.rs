@@ -300,7 +300,12 @@ fn a_backup_leaves_every_packet_to_its_stack() {
         "BACKUP"
     );
     assert!(!cluster.director.list().unwrap().services[0].active);
-    assert!(cluster.director.log().contains("VI_1: INIT → BACKUP: started"));
+    assert!(
+        cluster
+            .director
+            .log()
+            .contains("VI_1: INIT → BACKUP: started")
+    );
     let addresses = cluster
         .host
         .netns

@@ -116,7 +116,7 @@ fn kill(site: &mut Site) -> Result<Outcome> {
     pause(phase)?;
     let start = site.peers[0].kill()?;
     let outcome = settle(site, start)?;
-    site.clean_first()?;
+    site.clean_first();
     site.restart_first()?;
     Ok(outcome)
 }

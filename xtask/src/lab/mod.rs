@@ -78,7 +78,7 @@ enum What {
 enum Director {
     /// The built agent.
     XdpLb,
-    /// The installed keepalived, its VRRP part alone: what it does without the kernel's ip_vs.
+    /// The installed keepalived, its VRRP part alone: what it does without the kernel's `ip_vs`.
     Keepalived,
 }
 

@@ -127,8 +127,11 @@ impl Pair {
         let vip = SocketAddrV4::new(plan.vip, ECHO_PORT);
         let first = plan.clients.first().context("a plan without clients")?;
         let first = plan.client(*first);
-        let echo = |number: usize| Echo::start(&hosts[number].netns, vip, number as u8 + 1);
-        let echoes = [echo(0)?, echo(1)?];
+        let [one, two] = &hosts;
+        let echoes = [
+            Echo::start(&one.netns, vip, 1)?,
+            Echo::start(&two.netns, vip, 2)?,
+        ];
         let pass = |number: usize| Pass::attach(&built.rig, lan.switch(), NAMES[number]);
         let passes = [pass(0)?, pass(1)?];
         let mut node = |host, number| {

@@ -173,11 +173,12 @@ mod tests {
             |found| found.moves[0].outage = None,
             |found| found.moves[0].notified[1].push("master".to_owned()),
             |found| {
-                found.reigns.push(Reign {
+                let reign = Reign {
                     host: "director2".to_owned(),
                     from: 5.0,
                     ..found.reigns[0].clone()
-                })
+                };
+                found.reigns.push(reign);
             },
             |found| found.left.push("the VIP on director1".to_owned()),
         ];
