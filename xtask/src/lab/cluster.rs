@@ -104,14 +104,15 @@ impl Cluster {
         let first = seed.address(*CLIENTS.start());
         let adverts = Adverts::start(&client.netns, first)?;
         let begin = Instant::now();
-        let [agent, backup] = steps.run("xdp-lb up on both, until they are ready", || {
+        let [mut agent, backup] = steps.run("xdp-lb up on both, until they are ready", || {
             let mut start =
                 |host: &Host, seed| Agent::start(host, (built, seed), scratch.path(), &mut ledger);
             Ok([start(&director, seed)?, start(&standby, &seeds[1])?])
         })?;
         let master = seed.address(DIRECTORS[0]);
         steps.run("first election", || {
-            adverts.wait_master(master, begin, ELECTION)
+            adverts.wait_master(master, begin, ELECTION)?;
+            agent.wait_active()
         })?;
         Ok(Self {
             stream: Stream::start(&client.netns, first, vip)?,
