@@ -402,7 +402,7 @@ fn a_question_to_nobody_fails() {
         return;
     }
     let site = Site::new("em");
-    for verb in ["list", "status"] {
+    for verb in ["list", "vrrp", "status"] {
         let mut command = Command::new(program().unwrap());
         command.args([verb, "--instance", &site.instance]);
         site.fails(&mut command, &[&site.instance, "xdp-lb up"]);

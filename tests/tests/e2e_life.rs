@@ -363,6 +363,8 @@ fn it_answers_operators_meanwhile() {
     );
     let screen = director.ask(&["status"]).unwrap();
     assert!(screen.contains("1 up, 0 degraded, 0 down"), "{screen}");
+    let screen = director.ask(&["vrrp"]).unwrap();
+    assert!(screen.contains(": MASTER"), "{screen}");
     let scrape = director.scrape().unwrap();
     let service = format!("tcp/{SERVICE}");
     let connections = scrape.one("xdp_lb_service_connections_total", &[("service", &service)]);

@@ -28,6 +28,7 @@ struct Pair {
     cluster: Cluster,
 }
 
+#[expect(clippy::unwrap_used, clippy::panic, reason = "part of a test")]
 impl Pair {
     fn create(tag: &str) -> Option<Self> {
         if !needs::root().unwrap() {
@@ -121,6 +122,10 @@ impl Pair {
 }
 
 impl Drop for Pair {
+    #[expect(
+        clippy::print_stderr,
+        reason = "the test harness shows it of tests that fail"
+    )]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("keepalived's log:\n{}", self.keepalived.log());
@@ -148,6 +153,7 @@ fn unicast(to: Ipv4Addr) -> String {
     format!("version 3\nadvert_int 0.2\nunicast_peer {{\n{to}\n}}")
 }
 
+#[expect(clippy::unwrap_used, reason = "part of a test")]
 fn has_vip(host: &Host) -> bool {
     let mut command = Command::new("ip");
     command.args(["-o", "-4", "address", "show", "dev", INTERFACE]);
@@ -188,9 +194,9 @@ fn keepalived_yields_to_a_better_xdp_lb_and_takes_over_when_that_stops_or_dies()
 
     // Another took over meanwhile: what was left goes before the agent listens.
     pair.cluster.director.start().unwrap();
-    assert!(!has_vip(&pair.cluster.host));
     let log = pair.cluster.director.log();
     assert!(log.contains("its addresses are dropped"), "{log}");
+    assert!(log.contains("VIPs here: none"), "{log}");
     pair.xdp_lb_is_master();
 }
 
@@ -315,7 +321,7 @@ fn a_vip_that_somebody_removes_is_back_at_once() {
     netns
         .ip(&format!("address delete {VIP}/24 dev {INTERFACE}"))
         .unwrap();
-    let (_, back) = wait::until("the VIP is back", LIMIT, || {
+    let ((), back) = wait::until("the VIP is back", LIMIT, || {
         Ok(has_vip(&pair.cluster.host).then_some(()))
     })
     .unwrap();
@@ -349,5 +355,101 @@ fn a_cut_cable_is_a_fault_and_its_repair_the_end_of_it() {
         .director
         .wait_log("FAULT → BACKUP: no fault is left")
         .unwrap();
+    pair.xdp_lb_is_master();
+}
+
+#[test]
+fn ipv6_routers_are_elected_and_take_their_addresses() {
+    let Some(mut pair) = Pair::create("v6") else {
+        return;
+    };
+    let text = |priority: u8| {
+        instance(priority, "version 3\nadvert_int 0.5")
+            .replace(&format!("{VIP}/24"), "2001:db8::200/64")
+    };
+    let has = |host: &Host| {
+        let mut command = Command::new("ip");
+        command.args(["-o", "-6", "address", "show", "dev", INTERFACE]);
+        let addresses = host.netns.output(&mut command).unwrap();
+        addresses.contains(" 2001:db8::200/64 ")
+    };
+    let settles = |pair: &Pair, owners: (bool, bool)| {
+        let waited = wait::until("one has the address", LIMIT, || {
+            let now = (has(&pair.cluster.host), has(&pair.other));
+            Ok((now == owners).then_some(()))
+        });
+        waited
+            .map_err(|late| late.context(pair.cluster.director.log()))
+            .unwrap();
+    };
+    pair.keepalived.start(&text(100)).unwrap();
+    settles(&pair, (false, true));
+    pair.cluster.director.configure(&text(150)).unwrap();
+    pair.cluster.director.start().unwrap();
+    settles(&pair, (true, false));
+    pair.cluster.director.end_by(Signal::SIGTERM).unwrap();
+    settles(&pair, (false, true));
+    assert!(pair.cluster.director.log().contains("took over"));
+}
+
+#[test]
+fn a_reload_keeps_the_master_and_tells_others_its_new_priority() {
+    let Some(mut pair) = Pair::create("vc") else {
+        return;
+    };
+    pair.start(150, PASS);
+    pair.cluster.director.wait_log("BACKUP → MASTER").unwrap();
+    pair.start_keepalived(100, PASS);
+    pair.xdp_lb_is_master();
+    let director = &mut pair.cluster.director;
+    director.configure(&instance(120, PASS)).unwrap();
+    director.signal(Signal::SIGHUP).unwrap();
+    director
+        .wait_log("new configuration: priority 150 → 120")
+        .unwrap();
+    pair.xdp_lb_is_master();
+    let director = &mut pair.cluster.director;
+    assert!(!director.log().contains("MASTER →"), "{}", director.log());
+    director.configure(&instance(50, PASS)).unwrap();
+    director.signal(Signal::SIGHUP).unwrap();
+    pair.keepalived_is_master();
+}
+
+#[test]
+fn members_of_a_sync_group_move_together() {
+    let Some(mut pair) = Pair::create("vg") else {
+        return;
+    };
+    let text = |priority: u8, track: &str| {
+        let other = instance(priority, &format!("{PASS}\n{track}"))
+            .replace("VI_1", "VI_2")
+            .replace("virtual_router_id 51", "virtual_router_id 52")
+            .replace(&format!("{VIP}/24"), "10.80.0.201/24");
+        let group = "vrrp_sync_group G {\ngroup {\nVI_1\nVI_2\n}\n}\n";
+        format!("{}{other}{group}", instance(priority, PASS))
+    };
+    let netns = pair.cluster.host.netns.handle();
+    netns
+        .ip("link add name tracked type veth peer name peer0\nlink set dev peer0 up\nlink set dev tracked up")
+        .unwrap();
+    let track = "track_interface {\ntracked\n}";
+    pair.keepalived.start(&text(100, "")).unwrap();
+    pair.keepalived
+        .wait_log("Entering MASTER STATE", 2)
+        .unwrap();
+    pair.cluster.director.configure(&text(150, track)).unwrap();
+    pair.cluster.director.start().unwrap();
+    pair.xdp_lb_is_master();
+    netns.ip("link set dev tracked down").unwrap();
+    pair.cluster
+        .director
+        .wait_log("VI_2: MASTER → FAULT: interface tracked is down")
+        .unwrap();
+    pair.cluster
+        .director
+        .wait_log("VI_1: MASTER → FAULT: VI_2 of sync group G has a fault")
+        .unwrap();
+    pair.keepalived_is_master();
+    netns.ip("link set dev tracked up").unwrap();
     pair.xdp_lb_is_master();
 }

@@ -26,14 +26,15 @@ use super::reconciler::{Inspection, View};
 use super::run::{self, Ending, Parts, Phase, Surroundings};
 use super::seams::PacketPath;
 use super::signals::{self, Signal};
-use super::vrrp::Elections;
 use super::vrrp::alive::{Alive, last_seen};
 use super::vrrp::predecessor::{Found, predecessors};
+use super::vrrp::{Elections, Inputs, Report};
 use crate::config::model::Config;
 use crate::control::snapshot::SnapshotInputs;
 use crate::control::{self, Snapshot, Snapshots};
 use crate::dataplane;
 use crate::health::{Failure, Outcome};
+use crate::machine::Now;
 use crate::net::{self, watch::Watcher};
 use crate::plan::desired::OwnedAddress;
 use crate::plan::table::{Network, real_server_addresses};
@@ -131,6 +132,7 @@ async fn direct_as<P: PacketPath>(
         info!("took over the program, tables and connections of a predecessor");
     }
     let (elections, alive) = elect(instance, &config, &packet_path, &leftovers, &network)?;
+    let routers = elections.inputs();
     let health = HealthMetrics::new();
     let inherited = &packet_path.inherited().servers;
     let checks = Checks::start(&config, inherited, seed(), observer(&health));
@@ -154,7 +156,7 @@ async fn direct_as<P: PacketPath>(
         control.serve(snapshots.clone(), stop.clone()),
     );
     servers.add("metrics", http::serve(metrics, snapshots, health, stop));
-    let _reporter = Abort(tokio::spawn(report(name.clone(), asked, inspect)));
+    let _reporter = Abort(tokio::spawn(report(name.clone(), asked, inspect, routers)));
     let mut host = Host { watcher, read };
     let ending = agent.run(signals, &mut host).await;
     if matches!(ending, Ok(Ending::Left)) {
@@ -217,12 +219,14 @@ async fn report(
     name: Name,
     mut asked: mpsc::Receiver<oneshot::Sender<Arc<Snapshot>>>,
     inspect: mpsc::Sender<Inspection>,
+    routers: Inputs,
 ) {
     let started = Instant::now();
     while let Some(reply) = asked.recv().await {
         let name = name.clone();
+        let routers = routers.report().await;
         let inspection: Inspection = Box::new(move |view: &View<'_>| {
-            let snapshot = snapshot(&name, started.elapsed(), view);
+            let snapshot = snapshot(&name, started.elapsed(), routers.as_ref(), view);
             // Whoever asked may have gone.
             drop(reply.send(Arc::new(snapshot)));
         });
@@ -232,7 +236,8 @@ async fn report(
     }
 }
 
-fn snapshot(name: &Name, uptime: Duration, view: &View<'_>) -> Snapshot {
+/// Without `routers` no election is held any more: states follow who owns what.
+fn snapshot(name: &Name, uptime: Duration, routers: Option<&Report>, view: &View<'_>) -> Snapshot {
     Snapshot::build(&SnapshotInputs {
         instance: name.as_str(),
         version: env!("CARGO_PKG_VERSION"),
@@ -241,6 +246,8 @@ fn snapshot(name: &Name, uptime: Duration, view: &View<'_>) -> Snapshot {
         desired: view.desired,
         health: view.health,
         ownership: view.ownership,
+        vrrp: routers.map_or(&[], |report| &report.routers),
+        vrrp_now: routers.map_or(Now::ZERO, |report| report.now),
         network: view.network,
         counters: view.counters,
         attached: view.attached,

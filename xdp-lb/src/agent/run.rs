@@ -133,6 +133,8 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     let is_urgent = elections.is_urgent();
     if is_urgent {
         elections.configure(config.clone());
+        // What was master too long ago must not be announced once more.
+        elections.judged().await;
     }
     resolved(&config, &mut network).await;
     let owned = elections.claims().borrow().ownership.clone();

@@ -7,6 +7,7 @@ use super::list::ListArgs;
 use super::realserver::RealServerArgs;
 use super::status::StatusArgs;
 use super::up::UpArgs;
+use super::vrrp::VrrpArgs;
 use crate::sys::instance::Name;
 
 /// Layer-4 load balancer: keepalived.conf in, XDP out.
@@ -34,6 +35,15 @@ pub enum Command {
     Check(CheckArgs),
     /// Show virtual services and real servers, as ipvsadm does
     List(ListArgs),
+    /// Show VRRP instances: who is master, since when and why
+    ///
+    /// The first line of each says what it is, since when, and what brought that about. The facts stand
+    /// below, some only where there are any: adverts that were refused, by reason, with the last sender;
+    /// adverts that were accepted although they differ from this director's; other masters that were
+    /// heard while this director was MASTER.
+    ///
+    /// One line each: xdp-lb vrrp | grep '^[^ ]'
+    Vrrp(VrrpArgs),
     /// Show the state of a director on one screen
     Status(StatusArgs),
     /// Make this host a real server of direct routing, or look whether it is one

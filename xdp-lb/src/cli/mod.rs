@@ -9,11 +9,13 @@ pub mod list;
 pub mod realserver;
 pub mod status;
 pub mod up;
+pub mod vrrp;
 
 mod keepalived;
 
 mod output;
 pub mod reading;
+mod time;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -79,6 +81,7 @@ fn dispatch(args: &Args) -> ExitCode {
         Command::Up(args) => up::run(instance, args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => Ok(check::run(args)),
         Command::List(args) => list::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
+        Command::Vrrp(args) => vrrp::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Status(args) => status::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Realserver(args) => real_server(args),
     };

@@ -8,12 +8,19 @@ use xdp_lb_common::reason::Reason;
 
 use super::list::service_name;
 use super::output;
+use super::time::{self, Moment, age};
+use super::vrrp::{self, InstanceView};
 use crate::control::client;
 use crate::control::protocol::Verb;
 use crate::control::snapshot::{
     Condition, Count, Exit, Interface, ServerState, Service, Snapshot, Table, VrrpInstance,
+    VrrpState, vrrp::Election,
 };
 use crate::dataplane::AttachedMode;
+
+/// For how long another master is news, milliseconds: longer than it is silent between two adverts,
+/// unless its interval is unusual.
+const RECENT_MS: u64 = 10_000;
 
 /// Reasons that the screen has room for.
 const TOP_REASONS: usize = 5;
@@ -23,8 +30,7 @@ const JSON_HELP: &str = r#"Print JSON: the whole state, with all reasons and eve
 
 {"instance", "version", "uptime_s",
  "interfaces": [{"name", "mode": "native|generic", "up", "mac"}],
- "vrrp_instances": [{"name", "state": "INIT|BACKUP|MASTER|FAULT", "interface", "vrid",
-   "base_priority", "vips"}],
+ "vrrp_instances": [what `xdp-lb vrrp --json` has in "instances"],
  "services": {"up", "degraded", "down", "list": [{"service",
    "condition": "up|degraded|down", "active", "servers_up", "servers", "active_conns"}]},
  "tables": [{"name", "entries", "capacity"}],
@@ -43,7 +49,7 @@ pub struct StatusArgs {
 pub fn run(instance: &str, args: &StatusArgs) -> anyhow::Result<()> {
     let snapshot = client::ask(instance, Verb::Status)?;
     let text = if args.json {
-        serde_json::to_string_pretty(&StatusView::of(&snapshot))? + "\n"
+        serde_json::to_string_pretty(&StatusView::of(&snapshot, Moment::now()))? + "\n"
     } else {
         screen(&snapshot)?
     };
@@ -90,18 +96,45 @@ fn vrrp_instances(out: &mut String, instances: &[VrrpInstance]) -> Result<(), Er
     }
     writeln!(out, "\nVRRP instances")?;
     for instance in instances {
-        writeln!(
+        let election = instance.election.as_ref();
+        let elsewhere = election
+            .filter(|_| instance.state != VrrpState::Master)
+            .and_then(|election| election.master);
+        write!(
             out,
-            "  {:<15} {:<7} {} vrid {} priority {}  {}",
+            "  {:<15} {:<7} {:<15} {} vrid {} priority {}",
             instance.name,
             instance.state.name(),
+            vrrp::state_age(instance),
             instance.interface,
             instance.vrid,
-            instance.base_priority,
-            instance.vips.join(" ")
+            vrrp::priority(instance),
         )?;
+        if let Some(master) = elsewhere {
+            write!(out, ", master {master}")?;
+        }
+        writeln!(out, "  {}", instance.vips.join(" "))?;
+        if let Some(concern) = election.and_then(|e| concern(instance.state, e)) {
+            writeln!(out, "    {concern}")?;
+        }
     }
     Ok(())
+}
+
+/// What somebody should look after now.
+fn concern(state: VrrpState, election: &Election) -> Option<String> {
+    match state {
+        VrrpState::Fault => election.reason.clone(),
+        VrrpState::Master if election.leaving => Some("is handing over".to_owned()),
+        VrrpState::Master => {
+            let heard = election.other_master?;
+            (heard.age_ms < RECENT_MS).then(|| {
+                let (address, ago) = (heard.address, time::ago(heard.age_ms));
+                format!("{address} was MASTER, too, {ago}: see `xdp-lb vrrp`")
+            })
+        }
+        VrrpState::Init | VrrpState::Backup => None,
+    }
 }
 
 fn services(out: &mut String, services: &[Service]) -> Result<(), Error> {
@@ -207,18 +240,6 @@ fn percent(part: u64, whole: u64) -> String {
     format!("{}.{}", permille / 10, permille % 10)
 }
 
-/// A time span in its two largest units.
-fn age(span: Duration) -> String {
-    let seconds = span.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
-        (0, ..) => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
-    }
-}
-
 /// The stable form for programs.
 #[derive(Serialize)]
 struct StatusView<'a> {
@@ -226,7 +247,7 @@ struct StatusView<'a> {
     version: &'a str,
     uptime_s: u64,
     interfaces: &'a [Interface],
-    vrrp_instances: &'a [VrrpInstance],
+    vrrp_instances: Vec<InstanceView<'a>>,
     services: ServicesView,
     tables: &'a [Table],
     packets: &'a [Exit],
@@ -252,7 +273,8 @@ struct ServiceLine {
 }
 
 impl<'a> StatusView<'a> {
-    fn of(snapshot: &'a Snapshot) -> Self {
+    fn of(snapshot: &'a Snapshot, now: Moment) -> Self {
+        let instances = snapshot.vrrp_instances.iter();
         let list: Vec<ServiceLine> = snapshot.services.iter().map(ServiceLine::of).collect();
         let count = |condition| {
             list.iter()
@@ -264,7 +286,7 @@ impl<'a> StatusView<'a> {
             version: &snapshot.version,
             uptime_s: snapshot.uptime_ms / 1000,
             interfaces: &snapshot.interfaces,
-            vrrp_instances: &snapshot.vrrp_instances,
+            vrrp_instances: instances.map(|i| InstanceView::of(i, now)).collect(),
             services: ServicesView {
                 up: count(Condition::Up),
                 degraded: count(Condition::Degraded),
@@ -314,9 +336,10 @@ Interfaces
   eth1            no MAC             generic XDP (in the stack, slower)  link down
 
 VRRP instances
-  VI_1            MASTER  eth0 vrid 51 priority 100  10.1.0.100/24
-  VI_2            BACKUP  eth0 vrid 51 priority 100  10.1.0.100/24
-  VI_3            INIT    eth0 vrid 51 priority 100  10.1.0.100/24
+  VI_1            MASTER  for 3 h 11 min  eth0 vrid 51 priority 99 (base 101)  10.1.0.100/24
+  VI_2            BACKUP  for 5 min 2 s   eth0 vrid 52 priority 100, master 10.1.0.3  10.1.0.101/24
+  VI_3            FAULT   for 10 s        eth1 vrid 53 priority 100  10.1.0.102/24
+    interface eth1 is down
 
 Virtual services: 3 up, 1 degraded, 1 down
   TCP 10.1.0.100:80       degraded  2 of 5 real servers up, active connections: 1
@@ -352,7 +375,7 @@ Packets: 18 balanced, 30 passed, 1 dropped
     #[test]
     fn json_counts_what_it_lists() {
         let snapshot = sample::snapshot();
-        let view = serde_json::to_value(StatusView::of(&snapshot)).unwrap();
+        let view = serde_json::to_value(StatusView::of(&snapshot, Moment::at(0))).unwrap();
         assert_eq!(view["uptime_s"], 11_520);
         assert_eq!(view["interfaces"][1]["mode"], "generic");
         assert_eq!(view["vrrp_instances"][0]["state"], "MASTER");
@@ -367,16 +390,7 @@ Packets: 18 balanced, 30 passed, 1 dropped
     }
 
     #[test]
-    fn ages_and_shares_are_short() {
-        for (seconds, wanted) in [
-            (0, "0 s"),
-            (59, "59 s"),
-            (61, "1 min 1 s"),
-            (3600, "1 h 0 min"),
-            (90_000, "1 d 1 h"),
-        ] {
-            assert_eq!(age(Duration::from_secs(seconds)), wanted);
-        }
+    fn shares_have_one_decimal() {
         assert_eq!(percent(1, 3), "33.3");
         assert_eq!(percent(u64::MAX, u64::MAX), "100.0");
         assert_eq!(percent(1, 0), "0.0");

@@ -20,23 +20,26 @@ pub const MAX_ANSWER: u64 = 256 << 20;
 
 /// What a client can ask for.
 ///
-/// Both are answered by a whole snapshot: what of it is shown is the command's own business.
+/// All are answered by a whole snapshot: what of it is shown is the command's own business.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// Virtual services and real servers.
     List,
+    /// VRRP instances.
+    Vrrp,
     /// The state of the director.
     Status,
 }
 
 impl Verb {
     /// All verbs.
-    pub const ALL: [Self; 2] = [Self::List, Self::Status];
+    pub const ALL: [Self; 3] = [Self::List, Self::Vrrp, Self::Status];
 
     /// As a request has it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::List => "list",
+            Self::Vrrp => "vrrp",
             Self::Status => "status",
         }
     }
@@ -252,7 +255,7 @@ mod tests {
         assert_eq!(refusal.kind, RefusalKind::UnknownVerb);
         assert_eq!(
             refusal.message,
-            "unknown verb 'lst'; known are: list, status"
+            "unknown verb 'lst'; known are: list, vrrp, status"
         );
     }
 

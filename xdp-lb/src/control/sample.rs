@@ -14,8 +14,15 @@ use crate::config::model::{
     VirtualAddress, VirtualServer, VrrpInstance,
 };
 use crate::dataplane::{AttachedMode, Counters, Fill, ServerCounters};
+use crate::machine::Now;
 use crate::plan::desired::{Desired, Reach, Server, Service};
 use crate::plan::table::{Health, Link, Network, Ownership, ServerHealth};
+use crate::vrrp::router;
+
+mod vrrp;
+
+/// The moment of the snapshot.
+pub(crate) const NOW: Now = Now(Duration::from_millis(11_520_500));
 
 /// What a snapshot is built from, owned.
 #[derive(Default)]
@@ -24,6 +31,7 @@ pub(crate) struct Parts {
     pub(crate) desired: Desired,
     pub(crate) health: Health,
     pub(crate) ownership: Ownership,
+    pub(crate) vrrp: Vec<router::Snapshot>,
     pub(crate) network: Network,
     pub(crate) counters: Counters,
     pub(crate) attached: BTreeMap<String, AttachedMode>,
@@ -34,11 +42,13 @@ impl Parts {
         SnapshotInputs {
             instance: "default",
             version: "0.1.0",
-            uptime: Duration::from_millis(11_520_500),
+            uptime: NOW.0,
             config: &self.config,
             desired: &self.desired,
             health: &self.health,
             ownership: &self.ownership,
+            vrrp: &self.vrrp,
+            vrrp_now: NOW,
             network: &self.network,
             counters: &self.counters,
             attached: &self.attached,
@@ -46,7 +56,7 @@ impl Parts {
     }
 }
 
-/// Two interfaces, three VRRP instances, five services, servers in every state.
+/// Two interfaces, three VRRP instances in three states, five services, servers in every state.
 pub(crate) fn snapshot() -> Snapshot {
     Snapshot::build(&parts().inputs())
 }
@@ -113,9 +123,10 @@ pub(crate) fn parts() -> Parts {
         up: true,
     };
     parts.network.links.insert("eth0".to_owned(), link);
-    for (name, owned) in [("VI_1", Some(true)), ("VI_2", Some(false)), ("VI_3", None)] {
-        add_vrrp(&mut parts, name, owned);
-    }
+    add_vrrp(&mut parts, "VI_1", "eth0", 51, Some(true));
+    add_vrrp(&mut parts, "VI_2", "eth0", 52, Some(false));
+    add_vrrp(&mut parts, "VI_3", "eth1", 53, None);
+    parts.vrrp = vec![vrrp::master(), vrrp::backup(), vrrp::faulty()];
     for (name, scheduler, persistence, servers) in SERVICES {
         let key = key(name);
         add_service(&mut parts, key, scheduler, persistence);
@@ -206,11 +217,11 @@ fn count(parts: &mut Parts) {
     );
 }
 
-fn add_vrrp(parts: &mut Parts, name: &str, owned: Option<bool>) {
-    let address = "10.1.0.100/24".parse().unwrap();
+fn add_vrrp(parts: &mut Parts, name: &str, interface: &str, vrid: u8, owned: Option<bool>) {
+    let address = format!("10.1.0.{}/24", vrid + 49).parse().unwrap();
     parts.config.vrrp_instances.push(VrrpInstance {
         virtual_addresses: vec![VirtualAddress::new(address)],
-        ..VrrpInstance::new(name, "eth0", 51.try_into().unwrap())
+        ..VrrpInstance::new(name, interface, vrid.try_into().unwrap())
     });
     if let Some(owned) = owned {
         parts.ownership.insert(name.to_owned(), owned);

@@ -4,16 +4,16 @@
 
 mod config;
 mod diagnostics;
+mod vrrp;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use xdp_lb::config::{self as configuration, Severity};
+use xdp_lb::telemetry::metrics::table::{self as metrics, Metric};
 use xdp_lb_common::limits;
 use xdp_lb_common::reason::{Reason, Verdict};
-
-const START: &str = "<!-- reasons -->\n";
-const END: &str = "<!-- /reasons -->";
 
 /// A file of the repository.
 fn file(path: &str) -> PathBuf {
@@ -37,20 +37,28 @@ fn table() -> String {
 
 #[test]
 fn the_table_of_reasons_is_the_programs() {
-    let path = file("docs/dataplane.md");
+    part_is_up_to_date("docs/dataplane.md", "reasons", &table());
+}
+
+#[test]
+fn the_take_over_times_in_vrrp_md_are_the_programs() {
+    part_is_up_to_date("docs/vrrp.md", "take-over", &vrrp::take_over_times());
+}
+
+/// Compares what stands between two marks of a document, or writes it anew.
+fn part_is_up_to_date(document: &str, mark: &str, wanted: &str) {
+    let path = file(document);
     let text = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = text
-        .split_once(START)
-        .expect("a mark where the table starts");
-    let (shown, after) = rest.split_once(END).expect("a mark where it ends");
+    let (start, end) = (format!("<!-- {mark} -->\n"), format!("<!-- /{mark} -->"));
+    let (before, rest) = text.split_once(&start).unwrap();
+    let (shown, after) = rest.split_once(&end).unwrap();
     if std::env::var_os("XDP_LB_BLESS").is_some() {
-        std::fs::write(&path, format!("{before}{START}{}{END}{after}", table())).unwrap();
+        std::fs::write(&path, format!("{before}{start}{wanted}{end}{after}")).unwrap();
         return;
     }
     assert_eq!(
-        shown,
-        table(),
-        "docs/dataplane.md is stale: see the head of this file"
+        shown, wanted,
+        "{document} is stale: see the head of this file"
     );
 }
 
@@ -120,6 +128,22 @@ fn the_sample_configuration_has_nothing_to_complain_about() {
     assert_eq!(loaded.config.virtual_servers.len(), 1);
 }
 
+#[test]
+fn metrics_that_are_named_are_served() {
+    let known: BTreeSet<String> = metrics::ALL.iter().map(Metric::sample_name).collect();
+    for document in ["docs/vrrp.md", "docs/operations.md"] {
+        let text = std::fs::read_to_string(file(document)).unwrap();
+        let is_other = |c: char| !c.is_ascii_lowercase() && c != '_';
+        let words = text.split(is_other);
+        for name in words.filter(|word| word.starts_with("xdp_lb_")) {
+            assert!(
+                known.contains(name),
+                "{document}: no metric is called {name}"
+            );
+        }
+    }
+}
+
 /// The targets of `[text](target)` in Markdown.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     let after = text.split("](").skip(1);
@@ -141,6 +165,7 @@ fn links_lead_to_files_and_headings_that_exist() {
         "CONTRIBUTING.md",
         "CHANGELOG.md",
         "docs/dataplane.md",
+        "docs/vrrp.md",
         "docs/operations.md",
         "docs/metrics.md",
         "docs/config.md",

@@ -376,6 +376,30 @@ fn all_stop_in_good_order() {
     assert!(!director.states().contains(&Init));
 }
 
+#[test]
+fn told_to_stop_twice_they_wait_for_nobody() {
+    let mut director = Director::new(11, settings(11, 100), group(false));
+    director.run(4.0);
+    director.input(Input::Stop);
+    assert!(!director.routers.is_idle(), "they wait for a successor");
+    director.input(Input::Stop);
+    assert!(director.routers.is_idle());
+    assert!(director.holds.values().all(|holds| !*holds));
+}
+
+#[test]
+fn without_a_source_address_not_even_an_owner_sends_before_it_has_one() {
+    let mut lonely = settings(11, 255)[..1].to_vec();
+    let address = std::mem::replace(&mut lonely[0].source, IpAddr::from([0; 4]));
+    let mut director = Director::new(11, lonely, Vec::new());
+    director.run(1.0);
+    assert_eq!(director.states(), [Fault]);
+    assert!(director.sent.is_empty());
+    let id = director.routers.snapshots()[0].0;
+    director.input(Input::Source(id, Some(address)));
+    assert_eq!(director.states(), [Master]);
+}
+
 /// Two directors with a group each, on two links that are cut and healed together or apart.
 #[test]
 fn groups_of_two_directors_never_come_to_rest_torn() {

@@ -177,10 +177,11 @@ fn what_cannot_be_read_is_counted_and_told_with_its_sender() {
         "refused an advert from 172.16.12.61: it carries an IPsec authentication header: AH \
          authentication is not supported, use PASS or auth_hmac on all routers"
     );
-    assert_eq!(
-        router.snapshot().stats.refused,
-        [(Kind::AuthHeader, 1)].into()
-    );
+    let stats = router.snapshot().stats;
+    assert_eq!(stats.refused, [(Kind::AuthHeader, 1)].into());
+    let last = &stats.last_refused[&Kind::AuthHeader];
+    let sender = Some(IpAddr::from([172, 16, 12, 61]));
+    assert_eq!((last.refused.sender, last.at), (sender, Now::ZERO));
 }
 
 #[test]
@@ -255,4 +256,28 @@ fn a_snapshot_says_who_is_master_and_why() {
         (snapshot.stats.became_master, snapshot.stats.adverts_sent),
         (1, 1)
     );
+    assert_eq!(snapshot.stats.last_other_master, None, "it was backup");
+}
+
+#[test]
+fn a_snapshot_names_the_master_that_was_heard_while_it_was_master_itself() {
+    let mut router = started(settings(12, 100));
+    let deadline = router.deadline().unwrap();
+    router.expire(deadline, &mut Vec::new());
+    let datagram = advert(&mut started(settings(11, 90)), WALL);
+    let input = Input::Received {
+        datagram,
+        wall: WALL,
+    };
+    let at = deadline.after(Duration::from_secs(2));
+    router.handle(at, input, &mut Vec::new());
+    let stats = router.snapshot().stats;
+    let other = stats.last_other_master.unwrap();
+    let seen = (
+        stats.other_masters,
+        other.from,
+        other.priority.get(),
+        other.at,
+    );
+    assert_eq!(seen, (1, IpAddr::from([10, 9, 0, 11]), 90, at));
 }

@@ -101,3 +101,112 @@ impl Outlet {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Machine as _, Now};
+    use crate::plan::testing::{network, websocket};
+    use crate::vrrp::group::{Input, Routers};
+
+    /// An outlet whose predecessor owned these, a router `VI_1`, and what the reconciler sees.
+    struct Bench {
+        outlet: Outlet,
+        routers: BTreeMap<RouterId, router::Snapshot>,
+        id: RouterId,
+        seen: watch::Receiver<Claims>,
+        told: mpsc::UnboundedReceiver<Notification>,
+    }
+
+    fn bench(inherited: &[&str]) -> Bench {
+        let owned = inherited.iter().map(|name| ((*name).to_owned(), true));
+        let (claims, seen) = watch::channel(Claims {
+            ownership: owned.collect(),
+            bursts: BTreeMap::new(),
+        });
+        let (notifications, told) = mpsc::unbounded_channel();
+        let mut machine = Routers::new();
+        let all = super::super::settings::instances(&websocket(), &network());
+        let routers = all.into_iter().map(|each| each.settings).collect();
+        let configure = Input::Configure {
+            routers,
+            groups: vec![],
+            predecessors: BTreeMap::new(),
+        };
+        machine.handle(Now::ZERO, configure, &mut Vec::new());
+        let routers: BTreeMap<_, _> = machine.snapshots().into_iter().collect();
+        Bench {
+            outlet: Outlet::new(claims, notifications),
+            id: *routers.keys().next().unwrap(),
+            routers,
+            seen,
+            told,
+        }
+    }
+
+    impl Bench {
+        fn publish(&mut self) -> Claims {
+            let names = ["VI_1", "VI_2"].map(str::to_owned).into_iter();
+            self.outlet.publish(names, &self.routers);
+            self.seen.borrow_and_update().clone()
+        }
+    }
+
+    #[test]
+    fn what_is_owned_is_what_the_routers_say() {
+        let mut bench = bench(&[]);
+        let owned = |claims: &Claims| (claims.ownership["VI_1"], claims.ownership["VI_2"]);
+        assert_eq!(owned(&bench.publish()), (false, false));
+        bench.outlet.own(bench.id, true);
+        bench.outlet.announce("VI_1", 5, Duration::ZERO);
+        let claims = bench.publish();
+        assert_eq!(owned(&claims), (true, false));
+        assert_eq!(claims.bursts["VI_1"].repeat, 5);
+        bench.outlet.own(bench.id, false);
+        let claims = bench.publish();
+        assert_eq!(owned(&claims), (false, false));
+        assert!(
+            claims.bursts.is_empty(),
+            "nothing of it is announced any more"
+        );
+    }
+
+    #[test]
+    fn a_router_that_is_gone_owns_nothing() {
+        let mut bench = bench(&[]);
+        bench.outlet.own(bench.id, true);
+        bench.routers.clear();
+        assert!(!bench.publish().ownership["VI_1"]);
+    }
+
+    #[test]
+    fn what_a_predecessor_owned_is_owned_until_the_routers_have_judged() {
+        let mut bench = bench(&["VI_1"]);
+        assert!(bench.publish().ownership["VI_1"]);
+        bench.outlet.forget_inherited();
+        assert!(!bench.publish().ownership["VI_1"]);
+    }
+
+    #[test]
+    fn each_announcement_has_a_number_of_its_own() {
+        let mut bench = bench(&[]);
+        bench.outlet.own(bench.id, true);
+        bench.outlet.announce("VI_1", 5, Duration::ZERO);
+        let first = bench.publish().bursts["VI_1"];
+        bench.outlet.announce("VI_1", 5, Duration::ZERO);
+        let second = bench.publish().bursts["VI_1"];
+        assert!(first.number < second.number);
+    }
+
+    #[test]
+    fn notifications_are_passed_on_in_order() {
+        let mut bench = bench(&[]);
+        let subject = Subject::Group("G".to_owned());
+        for notice in [Notice::Backup, Notice::Master] {
+            let priority = Priority::RELEASE;
+            bench.outlet.notify(subject.clone(), notice, priority);
+        }
+        assert_eq!(bench.told.try_recv().unwrap().notice, Notice::Backup);
+        assert_eq!(bench.told.try_recv().unwrap().notice, Notice::Master);
+    }
+}

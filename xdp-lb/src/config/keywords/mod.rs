@@ -19,7 +19,7 @@ pub use deviations::{DEVIATIONS, Deviation};
 pub use kind::Kind;
 pub use lines::Line;
 pub use row::{Bare, Keyword, Status, Values};
-pub use suggest::{edit_distance, near, right_name, scopes_of};
+pub use suggest::{edit_distance, effect_without, near, right_name, scopes_of};
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

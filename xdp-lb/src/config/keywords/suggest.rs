@@ -22,6 +22,32 @@ const WRONG_NAMES: &[(Scope, &str, &str)] = &[
     (Scope::XdpLb, "mode", "xdp_mode"),
 ];
 
+/// What holds in keepalived, and so here, where a well-known wrong name stood for the right one.
+const EFFECTS: &[(Scope, &str, &str)] = &[
+    (
+        Scope::VrrpInstance,
+        "advert_interval",
+        "adverts go out every second, the default of 'advert_int'",
+    ),
+    (
+        Scope::TcpCheck,
+        "interval",
+        "checks follow 'delay_loop' of the real server or the virtual server",
+    ),
+    (
+        Scope::TcpCheck,
+        "timeout",
+        "'connect_timeout' of the real server or the virtual server holds",
+    ),
+];
+
+/// What holds without the well-known wrong name `name`, where that is not plain.
+pub fn effect_without(scope: Scope, name: &str) -> Option<&'static str> {
+    let mut effects = EFFECTS.iter();
+    let found = effects.find(|(where_, wrong, _)| *where_ == scope && *wrong == name);
+    found.map(|(_, _, effect)| *effect)
+}
+
 /// The keyword of `scope` that `name` most likely stands for.
 pub fn near(scope: Scope, name: &str) -> Option<&'static str> {
     right_name(scope, name).or_else(|| nearest(scope, name))
@@ -141,6 +167,9 @@ mod tests {
         for (scope, wrong, right) in WRONG_NAMES {
             assert!(super::super::find(*scope, right).is_some(), "{right}");
             assert!(super::super::find(*scope, wrong).is_none(), "{wrong}");
+        }
+        for (scope, wrong, _) in EFFECTS {
+            assert!(right_name(*scope, wrong).is_some(), "{wrong}");
         }
     }
 }

@@ -269,12 +269,16 @@ fn unknown(scope: Scope, statement: &Statement) -> Diagnostic {
         let near = keywords::near(scope, name);
         near.filter(|_| elsewhere.is_empty())
     }) {
-        return Diagnostic::warning(
+        let diagnostic = Diagnostic::warning(
             Code::UnknownKeyword,
             format!("unknown keyword {}; did you mean '{right}'?", quote(name)),
         )
         .at(statement.keyword.span, effect)
         .suggest(statement.keyword.span, right);
+        return match keywords::effect_without(scope, name) {
+            Some(effect) => diagnostic.because(effect),
+            None => diagnostic,
+        };
     }
     if elsewhere.is_empty() {
         return Diagnostic::warning(

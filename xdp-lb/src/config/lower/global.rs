@@ -118,12 +118,16 @@ impl Globals {
                 mail.connect_timeout = timeout.unwrap_or(mail.connect_timeout);
             }
             "no_email_faults" => mail.faults = false,
-            "smtp_alert" => self.smtp_alert = context.boolean(statement).or(self.smtp_alert),
+            "smtp_alert" => {
+                self.smtp_alert = context.boolean(keyword, statement).or(self.smtp_alert);
+            }
             "smtp_alert_vrrp" => {
-                self.smtp_alert_vrrp = context.boolean(statement).or(self.smtp_alert_vrrp);
+                self.smtp_alert_vrrp = context.boolean(keyword, statement).or(self.smtp_alert_vrrp);
             }
             "smtp_alert_checker" => {
-                self.smtp_alert_checker = context.boolean(statement).or(self.smtp_alert_checker);
+                self.smtp_alert_checker = context
+                    .boolean(keyword, statement)
+                    .or(self.smtp_alert_checker);
             }
             "no_checker_emails" => self.smtp_alert_checker = Some(false),
             _ => return false,
@@ -182,7 +186,7 @@ impl Globals {
                 ),
             },
             "checker_log_all_failures" => {
-                model.log_all_failures = context.boolean(statement).unwrap_or(false);
+                model.log_all_failures = context.boolean(keyword, statement).unwrap_or(false);
             }
             "dynamic_interfaces" => {
                 model.dynamic_interfaces = true;

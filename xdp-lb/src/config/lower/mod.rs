@@ -8,6 +8,7 @@
 mod checker;
 mod command;
 mod context;
+mod cross;
 mod global;
 mod ours;
 mod service;
@@ -57,6 +58,7 @@ pub fn lower(
     }
     vrrp.finish(&mut context, &globals, &mut config, &mut places);
     services.finish(&mut context, &globals, &mut config, &mut places);
+    cross::check(&mut context, &config, &places);
     config.global = globals.model;
     places.commands = context.finish();
     (config, places)

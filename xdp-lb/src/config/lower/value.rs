@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::context::Context;
 use crate::config::ast::{Statement, Word};
 use crate::config::diagnostic::{Code, Diagnostic, quote};
+use crate::config::keywords::{Keyword, Kind};
 
 /// Longest interface name, the kernel's IFNAMSIZ without the terminating NUL.
 const LONGEST_DEVICE: usize = 15;
@@ -92,9 +93,11 @@ impl Context<'_> {
         }
     }
 
-    /// Whether a switch is on: bare it is. `None` for any other word, which is said.
-    pub(super) fn boolean(&mut self, statement: &Statement) -> Option<bool> {
-        let Some(word) = statement.values.first() else {
+    /// Whether a switch is on: bare it is, and one that takes no value is on whatever stands behind it.
+    /// `None` for any other word, which is said.
+    pub(super) fn boolean(&mut self, keyword: &Keyword, statement: &Statement) -> Option<bool> {
+        let value = statement.values.first();
+        let Some(word) = value.filter(|_| keyword.values.kind == Kind::Boolean) else {
             return Some(true);
         };
         match word.text.to_ascii_lowercase().as_str() {

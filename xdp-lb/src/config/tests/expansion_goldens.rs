@@ -229,6 +229,8 @@ warning[unknown-keyword]: unknown keyword 'advert_interval'; did you mean 'adver
 ...
 8 |     $EXTRA
   |     ^^^^^^ ignored, as keepalived does
+  |
+  = note: adverts go out every second, the default of 'advert_int'
 
 warning[unknown-keyword]: unknown keyword 'priorty'; did you mean 'priority'?
  --> test.conf:8:5

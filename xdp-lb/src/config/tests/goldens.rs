@@ -228,6 +228,8 @@ warning[too-deep]: blocks are nested deeper than 16 levels
   |
 4 |     advert_interval 1
   |     ^^^^^^^^^^^^^^^ ignored, as keepalived does
+  |
+  = note: adverts go out every second, the default of 'advert_int'
 
 ",
     ),
@@ -485,7 +487,7 @@ warning[extra-value]: 'interface' is followed by more than it takes
     interface eth0
     virtual_router_id 51
     priority 300
-    virtual_ipaddress { 10.0.0.1 10.0.0.2 }
+    virtual_ipaddress { 10.0.0.1/32 10.0.0.2 }
 }
 ",
         "warning[bad-value]: '300' is not a value of 'priority': 100 is used, as keepalived does
@@ -495,10 +497,10 @@ warning[extra-value]: 'interface' is followed by more than it takes
   |              ^^^ expected a whole number from 1 to 255
 
 warning[bad-value]: '10.0.0.2' is not an option of an address
- --> test.conf:5:34
+ --> test.conf:5:37
   |
-5 |     virtual_ipaddress { 10.0.0.1 10.0.0.2 }
-  |                                  ^^^^^^^^ ignored, as keepalived does
+5 |     virtual_ipaddress { 10.0.0.1/32 10.0.0.2 }
+  |                                     ^^^^^^^^ ignored, as keepalived does
   |
   = help: put each address on a line of its own
 

@@ -598,6 +598,39 @@ fn what_is_hardly_meant_is_said() {
 }
 
 #[test]
+fn a_virtual_ip_that_no_instance_carries_is_said_once() {
+    let file = |addresses: &str, services: &[&str]| {
+        let instance = if addresses.is_empty() {
+            String::new()
+        } else {
+            format!(
+                "vrrp_instance A {{\ninterface eth0\nvirtual_router_id 51\nvirtual_ipaddress {{\n10.0.0.1/24\n}}\n{addresses}\n}}\n"
+            )
+        };
+        let services = services.iter().map(|head| {
+            format!(
+                "virtual_server {head} {{\nlb_algo rr\nlb_kind DR\nprotocol TCP\nreal_server 10.0.0.2 80 {{\n}}\n}}\n"
+            )
+        });
+        services.collect::<String>() + &instance
+    };
+    let excluded = "virtual_ipaddress_excluded {\n10.0.0.9/24\n}";
+    let cases: [(String, usize); 5] = [
+        (file("", &["10.0.0.9 80"]), 0),
+        (file("nopreempt", &["10.0.0.1 80", "10.0.0.1 81"]), 0),
+        (file("nopreempt", &["10.0.0.9 80", "10.0.0.9 81"]), 1),
+        (file(excluded, &["10.0.0.9 80"]), 0),
+        (file("nopreempt", &["fwmark 3"]), 0),
+    ];
+    for (text, expected) in cases {
+        let loaded = understood(&text);
+        let uncarried = |item: &&crate::config::Diagnostic| item.message().contains("carries it");
+        let said = loaded.diagnostics.iter().filter(uncarried).count();
+        assert_eq!(said, expected, "{text}{}", loaded.diagnostics.render(false));
+    }
+}
+
+#[test]
 fn a_real_server_of_a_group_keeps_its_port_for_its_checks() {
     let text = |server: &str| {
         format!(

@@ -13,12 +13,14 @@ use xdp_lb_common::service::Stats;
 
 use super::{
     Count, Exit, Interface, Persistence, RealServer, SCHEMA, ServerState, Service, Snapshot, Table,
-    Traffic, VrrpInstance, VrrpState,
+    Traffic,
 };
 use crate::config::model::{self, Config, Forwarding, ServiceKey, VirtualServer};
 use crate::dataplane::{AttachedMode, Counters, Fill};
+use crate::machine::Now;
 use crate::plan::desired::{Desired, Reach, Server};
 use crate::plan::table::{Health, Network, Ownership};
+use crate::vrrp::router;
 
 /// What a snapshot is made from.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,10 @@ pub struct SnapshotInputs<'a> {
     pub health: &'a Health,
     /// VRRP instances this director is MASTER for.
     pub ownership: &'a Ownership,
+    /// VRRP as it runs. Empty while no election is held: then `ownership` says who is MASTER.
+    pub vrrp: &'a [router::Snapshot],
+    /// What the clock reads that the moments in `vrrp` are of.
+    pub vrrp_now: Now,
     /// Links and neighbours.
     pub network: &'a Network,
     /// Counters of the data plane.
@@ -58,7 +64,7 @@ impl Snapshot {
             uptime_ms: u64::try_from(inputs.uptime.as_millis()).unwrap_or(u64::MAX),
             connection_limit: inputs.config.xdp_lb.connections,
             interfaces: interfaces(inputs),
-            vrrp_instances: vrrp_instances(inputs),
+            vrrp_instances: super::vrrp::instances(inputs),
             services: virtual_servers
                 .into_iter()
                 .map(|(key, virtual_server)| service(inputs, key, virtual_server))
@@ -86,26 +92,6 @@ fn interfaces(inputs: &SnapshotInputs<'_>) -> Vec<Interface> {
         }
     };
     inputs.attached.iter().map(interface).collect()
-}
-
-fn vrrp_instances(inputs: &SnapshotInputs<'_>) -> Vec<VrrpInstance> {
-    let instance = |instance: &model::VrrpInstance| VrrpInstance {
-        name: instance.name.clone(),
-        state: match inputs.ownership.get(&instance.name) {
-            Some(true) => VrrpState::Master,
-            Some(false) => VrrpState::Backup,
-            None => VrrpState::Init,
-        },
-        interface: instance.interface.clone(),
-        vrid: instance.virtual_router_id,
-        base_priority: instance.priority,
-        vips: instance
-            .virtual_addresses
-            .iter()
-            .map(|vip| vip.address.to_string())
-            .collect(),
-    };
-    inputs.config.vrrp_instances.iter().map(instance).collect()
 }
 
 fn service(
@@ -350,19 +336,6 @@ mod tests {
         assert_eq!(snapshot.packets.len(), Reason::ALL.len());
         assert_eq!(snapshot.events.len(), Event::ALL.len());
         assert!(snapshot.packets.iter().all(|exit| exit.packets == 0));
-    }
-
-    #[test]
-    fn vrrp_states_follow_ownership() {
-        let states: Vec<VrrpState> = sample::snapshot()
-            .vrrp_instances
-            .iter()
-            .map(|i| i.state)
-            .collect();
-        assert_eq!(
-            states,
-            [VrrpState::Master, VrrpState::Backup, VrrpState::Init]
-        );
     }
 
     #[test]

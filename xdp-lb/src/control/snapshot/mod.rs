@@ -1,7 +1,7 @@
-//! Everything that `list`, `status` and `/metrics` show, at one moment.
+//! Everything that `list`, `vrrp`, `status` and `/metrics` show, at one moment.
 //!
 //! The types here are what goes over the wire, and hold nothing but what is shown; [`build`] makes them
-//! from what the agent knows.
+//! from what the agent knows, [`vrrp`] what they say of VRRP.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::dataplane::AttachedMode;
 
 pub mod build;
+pub mod vrrp;
 
 pub use build::{SnapshotInputs, verdict_name};
+pub use vrrp::{VrrpInstance, VrrpState};
 
 /// Version of the form of [`Snapshot`]; raised when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;
@@ -57,52 +59,6 @@ pub struct Interface {
     pub up: bool,
     /// Its MAC; `None` while the link is not known.
     pub mac: Option<String>,
-}
-
-/// A VRRP instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VrrpInstance {
-    /// Its name.
-    pub name: String,
-    /// Its state.
-    pub state: VrrpState,
-    /// Interface it speaks on.
-    pub interface: String,
-    /// `virtual_router_id`.
-    pub vrid: u8,
-    /// `priority` of the file.
-    pub base_priority: u8,
-    /// Its VIPs with prefix length, in the order of the file.
-    pub vips: Vec<String>,
-}
-
-/// State of a VRRP instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum VrrpState {
-    /// Not decided yet.
-    Init,
-    /// Another director owns the VIPs, or may.
-    Backup,
-    /// This director owns the VIPs.
-    Master,
-    /// It cannot take part: an interface or a tracked object is down.
-    Fault,
-}
-
-impl VrrpState {
-    /// All states.
-    pub const ALL: [Self; 4] = [Self::Init, Self::Backup, Self::Master, Self::Fault];
-
-    /// As keepalived writes it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Init => "INIT",
-            Self::Backup => "BACKUP",
-            Self::Master => "MASTER",
-            Self::Fault => "FAULT",
-        }
-    }
 }
 
 /// A virtual service.

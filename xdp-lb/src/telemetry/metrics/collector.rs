@@ -2,6 +2,7 @@
 
 use std::fmt::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder};
@@ -10,8 +11,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::table::{self, Kind, Metric};
+use super::vrrp;
 use crate::control::Snapshot;
-use crate::control::snapshot::{RealServer, ServerState, Service, VrrpState};
+use crate::control::snapshot::{RealServer, ServerState, Service};
 
 /// A snapshot as a source of metrics.
 #[derive(Debug)]
@@ -21,6 +23,7 @@ impl Collector for SnapshotCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let snapshot = &*self.0;
         encode_agent(&mut encoder, snapshot)?;
+        vrrp::encode(&mut encoder, &snapshot.vrrp_instances)?;
         encode_services(&mut encoder, &snapshot.services)?;
         encode_real_servers(&mut encoder, &snapshot.services)?;
         encode_program(&mut encoder, snapshot)
@@ -41,17 +44,6 @@ fn encode_agent(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> Res
             ("mode", interface.mode.name()),
         ];
         family.gauge(&labels, 1)?;
-    }
-
-    let mut family = Family::begin(encoder, &table::VRRP_STATE)?;
-    for instance in &snapshot.vrrp_instances {
-        for state in VrrpState::ALL {
-            let labels = [
-                ("instance_name", instance.name.as_str()),
-                ("state", state.name()),
-            ];
-            family.gauge(&labels, u64::from(instance.state == state))?;
-        }
     }
     Ok(())
 }
@@ -125,13 +117,16 @@ fn encode_program(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> R
 }
 
 /// A metric family that samples are added to.
-struct Family<'a> {
+pub(super) struct Family<'a> {
     encoder: MetricEncoder<'a>,
     kind: Kind,
 }
 
 impl<'a> Family<'a> {
-    fn begin(encoder: &'a mut DescriptorEncoder<'_>, metric: &'a Metric) -> Result<Self, Error> {
+    pub(super) fn begin(
+        encoder: &'a mut DescriptorEncoder<'_>,
+        metric: &'a Metric,
+    ) -> Result<Self, Error> {
         let kind = match metric.kind {
             Kind::Counter => MetricType::Counter,
             Kind::Gauge => MetricType::Gauge,
@@ -144,7 +139,7 @@ impl<'a> Family<'a> {
     }
 
     /// Adds a sample of the family's kind; histograms are not made from snapshots.
-    fn sample(&mut self, labels: &impl EncodeLabelSet, value: u64) -> Result<(), Error> {
+    pub(super) fn sample(&mut self, labels: &impl EncodeLabelSet, value: u64) -> Result<(), Error> {
         match self.kind {
             Kind::Counter => {
                 let encoder = self.encoder.encode_family(labels)?;
@@ -162,7 +157,20 @@ impl<'a> Family<'a> {
     }
 
     fn seconds(&mut self, milliseconds: u64) -> Result<(), Error> {
-        let seconds = std::time::Duration::from_millis(milliseconds).as_secs_f64();
-        self.encoder.encode_gauge(&seconds)
+        self.encoder.encode_gauge(&seconds(milliseconds))
     }
+
+    /// As [`Self::seconds`], with labels.
+    pub(super) fn seconds_of(
+        &mut self,
+        labels: &impl EncodeLabelSet,
+        milliseconds: u64,
+    ) -> Result<(), Error> {
+        let mut encoder = self.encoder.encode_family(labels)?;
+        encoder.encode_gauge(&seconds(milliseconds))
+    }
+}
+
+fn seconds(milliseconds: u64) -> f64 {
+    Duration::from_millis(milliseconds).as_secs_f64()
 }

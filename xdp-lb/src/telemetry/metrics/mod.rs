@@ -1,6 +1,6 @@
 //! Prometheus metrics: a [`Snapshot`] and what health checks reported go in, text comes out.
 //!
-//! [`table`] names every metric; `collector` fills it from a snapshot; `health` counts health
+//! [`table`] names every metric; `collector` and `vrrp` fill it from a snapshot; `health` counts health
 //! checks; [`docs`] writes docs/metrics.md from the same table. Beside those counts no value is
 //! kept between scrapes.
 
@@ -16,6 +16,7 @@ mod collector;
 pub mod docs;
 mod health;
 pub mod table;
+mod vrrp;
 
 pub use health::{CheckResult, HealthMetrics};
 

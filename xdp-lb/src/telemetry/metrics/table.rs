@@ -69,6 +69,32 @@ metrics! {
         "Interfaces that carry the XDP program, by mode: native or generic; always 1.";
     VRRP_STATE = Gauge "vrrp_state" ["instance_name", "state"]
         "State of a VRRP instance: of INIT, BACKUP, MASTER and FAULT the one it is in is 1, the others 0.";
+    VRRP_STATE_AGE = Gauge "vrrp_state_age_seconds" ["instance_name"]
+        "Time since a VRRP instance entered its state.";
+    VRRP_PRIORITY = Gauge "vrrp_priority" ["instance_name"]
+        "Effective priority of a VRRP instance: that of the file and what trackers make of it.";
+    VRRP_BASE_PRIORITY = Gauge "vrrp_base_priority" ["instance_name"]
+        "Priority of a VRRP instance in the file.";
+    VRRP_TRANSITIONS = Counter "vrrp_transitions" ["instance_name"]
+        "Changes of the state of a VRRP instance.";
+    VRRP_BECAME_MASTER = Counter "vrrp_became_master" ["instance_name"]
+        "Changes to MASTER.";
+    VRRP_ADVERTS_SENT = Counter "vrrp_adverts_sent" ["instance_name"]
+        "Adverts sent, to each unicast peer one, those of priority 0 included.";
+    VRRP_ADVERTS_RECEIVED = Counter "vrrp_adverts_received" ["instance_name"]
+        "Adverts received and accepted, those of priority 0 included.";
+    VRRP_PRIORITY_ZERO_SENT = Counter "vrrp_priority_zero_sent" ["instance_name"]
+        "Adverts of priority 0 sent: this director gave up.";
+    VRRP_PRIORITY_ZERO_RECEIVED = Counter "vrrp_priority_zero_received" ["instance_name"]
+        "Adverts of priority 0 received: a master gave up.";
+    VRRP_ADVERT_ERRORS = Counter "vrrp_advert_errors" ["instance_name", "reason"]
+        "Adverts refused, by reason.";
+    VRRP_ADVERT_DIFFERENCES = Counter "vrrp_advert_differences" ["instance_name", "difference"]
+        "Adverts accepted although they differ from this director's: in their VIPs (`address_list`) or their `interval`.";
+    VRRP_OTHER_MASTERS = Counter "vrrp_other_masters" ["instance_name"]
+        "Adverts of other masters received while this director was MASTER. A change of master brings one or two; more are two masters.";
+    VRRP_LATE = Counter "vrrp_late" ["instance_name"]
+        "Times that this director was MASTER and kept from advertising for so long that another may have taken over.";
     SERVICE_ACTIVE = Gauge "service_active" ["service"]
         "1 while this director balances the service, 0 while another owns its VIP.";
     SERVICE_CONNECTIONS = Counter "service_connections" ["service"]

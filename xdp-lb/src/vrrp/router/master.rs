@@ -131,6 +131,7 @@ impl Router {
             return;
         }
         self.stats.other_masters += 1;
+        self.stats.last_other_master = Some(heard);
         let (own, source) = (self.priority, self.settings.source);
         let theirs = (heard.priority, heard.from);
         if theirs > (own, source) {

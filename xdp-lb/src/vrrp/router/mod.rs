@@ -41,7 +41,7 @@ use crate::machine::{Machine, Now};
 
 pub use event::{Event, Fault, State, Why};
 pub use input::{Action, Input, Notice, Predecessor};
-pub use stats::{Heard, Snapshot, Stats};
+pub use stats::{Heard, LastRefused, Snapshot, Stats};
 
 use backup::Backup;
 use master::Master;
@@ -152,6 +152,9 @@ impl Router {
         Snapshot {
             name: settings.name.clone(),
             interface: settings.interface.clone(),
+            source: settings.source,
+            transport: settings.transport.clone(),
+            interval: settings.interval,
             vrid: settings.vrid,
             version: settings.version,
             state: self.state(),

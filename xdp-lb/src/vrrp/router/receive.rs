@@ -12,7 +12,7 @@ use super::super::packet::{Advert, Datagram, HOPS, Refusal, Refused, hmac::Authe
 use super::super::settings::{Auth, Settings, Transport};
 use super::super::{Priority, Version, Wall};
 use super::event::Event;
-use super::stats::Stats;
+use super::stats::{LastRefused, Stats};
 use crate::machine::Now;
 
 /// How often people read the same thing at most.
@@ -97,6 +97,11 @@ impl Receiver {
     ) -> Option<Event> {
         let kind = refused.reason.kind();
         *stats.refused.entry(kind).or_default() += 1;
+        let last = LastRefused {
+            refused: refused.clone(),
+            at: now,
+        };
+        stats.last_refused.insert(kind, last);
         let more = self.may_say(now, Topic::Refused(kind))?;
         Some(Event::Refused { refused, more })
     }

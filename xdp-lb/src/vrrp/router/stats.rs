@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::super::packet::Refused;
 use super::super::packet::refusal::Kind;
+use super::super::settings::Transport;
 use super::super::{Interval, Priority, Version, Vrid};
 use super::event::{State, Why};
 use crate::machine::Now;
@@ -21,6 +23,15 @@ pub struct Heard {
     pub at: Now,
 }
 
+/// The last datagram that was refused for a reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastRefused {
+    /// Who sent it, and what was wrong with it.
+    pub refused: Refused,
+    /// When it arrived.
+    pub at: Now,
+}
+
 /// Counters since the router came into being; a reload keeps them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -34,12 +45,16 @@ pub struct Stats {
     pub releases_sent: u64,
     /// Datagrams that were refused, by reason.
     pub refused: BTreeMap<Kind, u64>,
+    /// The last of each.
+    pub last_refused: BTreeMap<Kind, LastRefused>,
     /// Accepted adverts with other addresses.
     pub address_list_differs: u64,
     /// Accepted adverts with another interval.
     pub interval_differs: u64,
     /// Adverts of other masters that arrived while this router was master.
     pub other_masters: u64,
+    /// The last of those.
+    pub last_other_master: Option<Heard>,
     /// Transitions to MASTER.
     pub became_master: u64,
     /// Transitions from MASTER.
@@ -59,6 +74,12 @@ pub struct Snapshot {
     pub name: String,
     /// Its interface.
     pub interface: String,
+    /// Where its adverts leave from.
+    pub source: IpAddr,
+    /// How they travel.
+    pub transport: Transport,
+    /// How often it sends them.
+    pub interval: Interval,
     /// Its number.
     pub vrid: Vrid,
     /// The protocol's version.

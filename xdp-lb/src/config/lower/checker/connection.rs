@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::IGNORED;
 use crate::config::ast::Statement;
 use crate::config::diagnostic::{Code, Diagnostic};
+use crate::config::keywords::Keyword;
 use crate::config::lower::context::Context;
 use crate::config::lower::value::Tail;
 use crate::config::model::Connection;
@@ -42,10 +43,10 @@ impl ConnectionDraft {
     pub(super) fn take(
         &mut self,
         context: &mut Context<'_>,
-        name: &str,
+        keyword: &Keyword,
         statement: &Statement,
     ) -> bool {
-        match name {
+        match keyword.name {
             "connect_ip" => self.ip = context.address(statement, IGNORED).or(self.ip),
             "connect_port" => self.port = port(context, statement).or(self.port),
             "bindto" => {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::IGNORED;
 use crate::config::ast::{Statement, Word};
 use crate::config::diagnostic::{Code, Diagnostic, quote};
+use crate::config::keywords::Keyword;
 use crate::config::keywords::Scope;
 use crate::config::lower::context::Context;
 use crate::config::lower::value::Tail;
@@ -46,20 +47,24 @@ impl HttpDraft {
     pub(super) fn take(
         &mut self,
         context: &mut Context<'_>,
-        name: &str,
+        keyword: &Keyword,
         statement: &Statement,
     ) -> bool {
         let text = || statement.values.first().map(|word| word.text.clone());
-        match name {
+        match keyword.name {
             "url" => self.urls.extend(UrlDraft::read(context, statement)),
             "http_protocol" => self.version = version(context, statement).unwrap_or(self.version),
-            "enable_sni" => self.sni = context.boolean(statement).unwrap_or(self.sni),
+            "enable_sni" => self.sni = context.boolean(keyword, statement).unwrap_or(self.sni),
             "sni_name" => self.sni_name = text(),
             "tls_compliant" => {
-                self.tls_compliant = context.boolean(statement).unwrap_or(self.tls_compliant);
+                self.tls_compliant = context
+                    .boolean(keyword, statement)
+                    .unwrap_or(self.tls_compliant);
             }
             "fast_recovery" => {
-                self.fast_recovery = context.boolean(statement).unwrap_or(self.fast_recovery);
+                self.fast_recovery = context
+                    .boolean(keyword, statement)
+                    .unwrap_or(self.fast_recovery);
             }
             "virtualhost" => self.host = text(),
             _ => return false,
@@ -121,8 +126,8 @@ impl UrlDraft {
     fn read(context: &mut Context<'_>, block: &Statement) -> Option<Self> {
         let mut draft = Self::default();
         for (keyword, statement) in context.keywords(Scope::Url, block) {
-            let taken = draft.take(context, keyword.name, statement)
-                || draft.take_pattern(context, keyword.name, statement);
+            let taken = draft.take(context, keyword, statement)
+                || draft.take_pattern(context, keyword, statement);
             if !taken {
                 context.unread(keyword, statement);
             }
@@ -137,9 +142,14 @@ impl UrlDraft {
         Some(draft)
     }
 
-    fn take(&mut self, context: &mut Context<'_>, name: &str, statement: &Statement) -> bool {
+    fn take(
+        &mut self,
+        context: &mut Context<'_>,
+        keyword: &Keyword,
+        statement: &Statement,
+    ) -> bool {
         let text = || statement.values.first().map(|word| word.text.clone());
-        match name {
+        match keyword.name {
             "path" => self.path = text(),
             "status_code" => {
                 let ranges = statement.values.iter();
@@ -150,7 +160,7 @@ impl UrlDraft {
             "digest" => self.digest = digest(context, statement).or(self.digest),
             "virtualhost" => self.host = text(),
             "tls_compliant" => {
-                self.tls_compliant = context.boolean(statement).or(self.tls_compliant);
+                self.tls_compliant = context.boolean(keyword, statement).or(self.tls_compliant);
             }
             _ => return false,
         }
@@ -160,13 +170,13 @@ impl UrlDraft {
     fn take_pattern(
         &mut self,
         context: &mut Context<'_>,
-        name: &str,
+        keyword: &Keyword,
         statement: &Statement,
     ) -> bool {
-        match name {
+        match keyword.name {
             "regex" => self.pattern = regex(context, statement),
             "regex_no_match" => {
-                self.no_match = context.boolean(statement).unwrap_or(self.no_match);
+                self.no_match = context.boolean(keyword, statement).unwrap_or(self.no_match);
             }
             "regex_options" => {
                 for word in &statement.values {

@@ -74,15 +74,20 @@ impl Kind {
     }
 
     /// Takes the statement if it is one of this kind's; whether it was.
-    fn take(&mut self, context: &mut Context<'_>, name: &str, statement: &Statement) -> bool {
+    fn take(
+        &mut self,
+        context: &mut Context<'_>,
+        keyword: &Keyword,
+        statement: &Statement,
+    ) -> bool {
         match self {
             Self::Tcp | Self::Ping => false,
-            Self::Http(http) => http.take(context, name, statement),
-            Self::Smtp(smtp) => smtp.take(context, name, statement),
-            Self::Dns(dns) => dns.take(context, name, statement),
-            Self::Udp(udp) => udp.take(context, name, statement),
-            Self::Misc(misc) => misc.take(context, name, statement),
-            Self::File(file) => file.take(context, name, statement),
+            Self::Http(http) => http.take(context, keyword, statement),
+            Self::Smtp(smtp) => smtp.take(context, keyword, statement),
+            Self::Dns(dns) => dns.take(context, keyword, statement),
+            Self::Udp(udp) => udp.take(context, keyword, statement),
+            Self::Misc(misc) => misc.take(context, keyword, statement),
+            Self::File(file) => file.take(context, keyword, statement),
         }
     }
 
@@ -161,11 +166,12 @@ impl Draft {
         keyword: &'static Keyword,
         statement: &Statement,
     ) {
-        let name = keyword.name;
-        let taken = self.timers.take(context, name, statement, Level::Checker)
-            || self.connection.take(context, name, statement)
-            || self.kind.take(context, name, statement)
-            || self.renamed_retry(context, name, statement);
+        let taken = self
+            .timers
+            .take(context, keyword, statement, Level::Checker)
+            || self.connection.take(context, keyword, statement)
+            || self.kind.take(context, keyword, statement)
+            || self.renamed_retry(context, keyword, statement);
         if !taken {
             context.unread(keyword, statement);
         }
@@ -175,13 +181,13 @@ impl Draft {
     fn renamed_retry(
         &mut self,
         context: &mut Context<'_>,
-        name: &str,
+        keyword: &Keyword,
         statement: &Statement,
     ) -> bool {
-        if !matches!(name, "nb_get_retry" | "nb_get_replies") {
+        if !matches!(keyword.name, "nb_get_retry" | "nb_get_replies") {
             return false;
         }
-        let known = name == "nb_get_retry" && matches!(self.kind, Kind::Http(_));
+        let known = keyword.name == "nb_get_retry" && matches!(self.kind, Kind::Http(_));
         let keepalived = if known {
             "keepalived's old name of it"
         } else {
@@ -191,7 +197,7 @@ impl Draft {
         context.push(
             Diagnostic::warning(
                 Code::Renamed,
-                format!("{} is taken as 'retry'", quote(name)),
+                format!("{} is taken as 'retry'", quote(keyword.name)),
             )
             .at(span, keepalived)
             .help("write 'retry'")

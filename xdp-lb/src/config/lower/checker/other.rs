@@ -6,7 +6,7 @@ use super::connection::ConnectionDraft;
 use super::{IGNORED, hex};
 use crate::config::ast::Statement;
 use crate::config::diagnostic::{Code, Diagnostic, quote};
-use crate::config::keywords::Keyword;
+use crate::config::keywords::{Keyword, Scope};
 use crate::config::lower::command;
 use crate::config::lower::context::Context;
 use crate::config::lower::value::Tail;
@@ -32,16 +32,16 @@ impl SmtpDraft {
     pub(super) fn take(
         &mut self,
         context: &mut Context<'_>,
-        name: &str,
+        keyword: &Keyword,
         statement: &Statement,
     ) -> bool {
-        match name {
+        match keyword.name {
             "helo_name" => self.helo_name = first(statement),
             "host" => {
                 let mut host = ConnectionDraft::default();
-                for line in statement.body() {
-                    if line.values.is_empty() || !host.take(context, &line.keyword.text, line) {
-                        not_of_a_host(context, line);
+                for (keyword, line) in context.keywords(Scope::SmtpHost, statement) {
+                    if !host.take(context, keyword, line) {
+                        of_the_checker(context, line);
                     }
                 }
                 self.hosts.push(host);
@@ -68,15 +68,19 @@ impl SmtpDraft {
     }
 }
 
-fn not_of_a_host(context: &mut Context<'_>, line: &Statement) {
+/// keepalived takes the times of a host for those of the checker, and of several hosts the last.
+fn of_the_checker(context: &mut Context<'_>, line: &Statement) {
     let name = quote(&line.keyword.text);
     context.push(
         Diagnostic::warning(
-            Code::UnknownKeyword,
-            format!("{name} is no setting of a 'host' with its value"),
+            Code::Misplaced,
+            format!("{name} is no setting of one 'host': it is ignored"),
         )
-        .at(line.head(), IGNORED)
-        .help("a host has connect_ip, connect_port, bindto, bind_port, bind_if and fwmark"),
+        .at(
+            line.head(),
+            "all hosts of an SMTP_CHECK are checked together",
+        )
+        .help("write it into the 'SMTP_CHECK' itself"),
     );
 }
 
@@ -91,13 +95,13 @@ impl DnsDraft {
     pub(super) fn take(
         &mut self,
         context: &mut Context<'_>,
-        name: &str,
+        keyword: &Keyword,
         statement: &Statement,
     ) -> bool {
         let Some(word) = statement.values.first() else {
             return false;
         };
-        match name {
+        match keyword.name {
             "type" => {
                 let mut known = RecordType::ALL.into_iter();
                 let found = known.find(|record| record.name().eq_ignore_ascii_case(&word.text));
@@ -143,10 +147,10 @@ impl UdpDraft {
     pub(super) fn take(
         &mut self,
         context: &mut Context<'_>,
-        name: &str,
+        keyword: &Keyword,
         statement: &Statement,
     ) -> bool {
-        match name {
+        match keyword.name {
             "payload" => {
                 let bytes = bytes(context, statement, false);
                 let bytes = bytes.map(|bytes| bytes.iter().map(|byte| byte.value).collect());
@@ -234,12 +238,13 @@ impl MiscDraft {
     pub(super) fn take(
         &mut self,
         context: &mut Context<'_>,
-        name: &str,
+        keyword: &Keyword,
         statement: &Statement,
     ) -> bool {
-        match name {
+        match keyword.name {
             "misc_path" => {
-                let command = command::read_as(context, statement, name, self.user.as_ref());
+                let command =
+                    command::read_as(context, statement, keyword.name, self.user.as_ref());
                 self.command = command.or_else(|| self.command.take());
             }
             "misc_timeout" => {
@@ -279,13 +284,13 @@ impl FileDraft {
     pub(super) fn take(
         &mut self,
         context: &mut Context<'_>,
-        name: &str,
+        keyword: &Keyword,
         statement: &Statement,
     ) -> bool {
-        match name {
+        match keyword.name {
             "track_file" => self.file = first(statement),
             "weight" => self.weight = file_weight(context, statement).or(self.weight),
-            "dynamic" => self.dynamic = context.boolean(statement).unwrap_or(self.dynamic),
+            "dynamic" => self.dynamic = context.boolean(keyword, statement).unwrap_or(self.dynamic),
             _ => return false,
         }
         true

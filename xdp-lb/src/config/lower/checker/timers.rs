@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::IGNORED;
 use crate::config::ast::Statement;
+use crate::config::keywords::Keyword;
 use crate::config::lower::context::Context;
 use crate::config::lower::value::Tail;
 
@@ -94,12 +95,12 @@ impl Timers {
     pub(in crate::config::lower) fn take(
         &mut self,
         context: &mut Context<'_>,
-        name: &str,
+        keyword: &Keyword,
         statement: &Statement,
         level: Level,
     ) -> bool {
         let mut seconds = |range| context.seconds(statement, range, Tail::Dropped, IGNORED);
-        match name {
+        match keyword.name {
             "delay_loop" => self.delay_loop = seconds(ABOVE_ZERO).or(self.delay_loop),
             "connect_timeout" => self.connect_timeout = seconds(TIMEOUT).or(self.connect_timeout),
             "delay_before_retry" => {
@@ -115,9 +116,11 @@ impl Timers {
                 let number = context.number(statement, range, Tail::Refused, IGNORED);
                 self.set_retry(number);
             }
-            "alpha" => self.alpha = context.boolean(statement).or(self.alpha),
+            "alpha" => self.alpha = context.boolean(keyword, statement).or(self.alpha),
             "log_all_failures" => {
-                self.log_all_failures = context.boolean(statement).or(self.log_all_failures);
+                self.log_all_failures = context
+                    .boolean(keyword, statement)
+                    .or(self.log_all_failures);
             }
             _ => return false,
         }

@@ -71,12 +71,13 @@ impl Draft {
         let head = frontend::head(context, block);
         let mut draft = Self::new(head.clone().unwrap_or(Head::Mark(0)), block.head());
         for (keyword, statement) in context.keywords(Scope::VirtualServer, block) {
-            let name = keyword.name;
-            let taken = draft.timers.take(context, name, statement, Level::Server)
-                || draft.take_balancing(context, name, statement)
-                || draft.take_pool(context, name, statement)
-                || draft.take_switches(context, name, statement)
-                || draft.take_flags(context, name, statement);
+            let taken = draft
+                .timers
+                .take(context, keyword, statement, Level::Server)
+                || draft.take_balancing(context, keyword, statement)
+                || draft.take_pool(context, keyword, statement)
+                || draft.take_switches(context, keyword, statement)
+                || draft.take_flags(context, keyword, statement);
             if !taken {
                 context.unread(keyword, statement);
             }
@@ -130,11 +131,11 @@ impl Draft {
     fn take_balancing(
         &mut self,
         context: &mut Context<'_>,
-        name: &str,
+        keyword: &Keyword,
         statement: &Statement,
     ) -> bool {
         let place = Some(value_place(statement));
-        match name {
+        match keyword.name {
             "lb_algo" | "lvs_sched" => {
                 self.scheduler = settings::scheduler(context, statement).or(self.scheduler);
                 self.places.scheduler = place;
@@ -166,8 +167,13 @@ impl Draft {
         true
     }
 
-    fn take_pool(&mut self, context: &mut Context<'_>, name: &str, statement: &Statement) -> bool {
-        match name {
+    fn take_pool(
+        &mut self,
+        context: &mut Context<'_>,
+        keyword: &Keyword,
+        statement: &Statement,
+    ) -> bool {
+        match keyword.name {
             "real_server" => {
                 let server = real_server::Draft::read(context, statement);
                 self.real_servers.extend(server);
@@ -184,10 +190,10 @@ impl Draft {
                 self.quorum.hysteresis = margin.or(self.quorum.hysteresis);
                 self.quorum.hysteresis_place = Some(statement.head());
             }
-            "quorum_up" => self.quorum.up = command::read(context, statement, name),
-            "quorum_down" => self.quorum.down = command::read(context, statement, name),
+            "quorum_up" => self.quorum.up = command::read(context, statement, keyword.name),
+            "quorum_down" => self.quorum.down = command::read(context, statement, keyword.name),
             "sorry_server" => {
-                self.sorry.address = real_server::endpoint(context, statement, name);
+                self.sorry.address = real_server::endpoint(context, statement, keyword.name);
                 self.places.sorry_server = Some(statement.head());
             }
             "sorry_server_inhibit" => {
@@ -206,12 +212,12 @@ impl Draft {
     fn take_switches(
         &mut self,
         context: &mut Context<'_>,
-        name: &str,
+        keyword: &Keyword,
         statement: &Statement,
     ) -> bool {
-        match name {
+        match keyword.name {
             "inhibit_on_failure" => {
-                let on = context.boolean(statement);
+                let on = context.boolean(keyword, statement);
                 self.inhibit_on_failure = on.unwrap_or(self.inhibit_on_failure);
             }
             "virtualhost" => {
@@ -219,15 +225,22 @@ impl Draft {
             }
             "omega" => self.omega = true,
             "ha_suspend" => self.ha_suspend = true,
-            "smtp_alert" => self.smtp_alert = context.boolean(statement).or(self.smtp_alert),
+            "smtp_alert" => {
+                self.smtp_alert = context.boolean(keyword, statement).or(self.smtp_alert);
+            }
             _ => return false,
         }
         true
     }
 
     /// Flags of the scheduler. Those with a scheduler in their name must follow it.
-    fn take_flags(&mut self, context: &mut Context<'_>, name: &str, statement: &Statement) -> bool {
-        let (at, named) = match name {
+    fn take_flags(
+        &mut self,
+        context: &mut Context<'_>,
+        keyword: &Keyword,
+        statement: &Statement,
+    ) -> bool {
+        let (at, named) = match keyword.name {
             "flag-1" => (0, false),
             "flag-2" => (1, false),
             "flag-3" => (2, false),

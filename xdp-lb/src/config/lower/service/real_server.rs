@@ -94,8 +94,8 @@ impl Draft {
         for (keyword, statement) in context.keywords(Scope::RealServer, block) {
             let taken = draft
                 .timers
-                .take(context, keyword.name, statement, Level::Server)
-                || draft.take(context, keyword.name, statement)
+                .take(context, keyword, statement, Level::Server)
+                || draft.take(context, keyword, statement)
                 || draft.take_check(context, keyword, statement);
             if !taken {
                 context.unread(keyword, statement);
@@ -129,11 +129,16 @@ impl Draft {
         is_checker
     }
 
-    fn take(&mut self, context: &mut Context<'_>, name: &str, statement: &Statement) -> bool {
+    fn take(
+        &mut self,
+        context: &mut Context<'_>,
+        keyword: &Keyword,
+        statement: &Statement,
+    ) -> bool {
         let number = |context: &mut Context<'_>| {
             context.number(statement, 0..=u32::MAX, Tail::Refused, IGNORED)
         };
-        match name {
+        match keyword.name {
             "weight" => self.weight = weight(context, statement).or(self.weight),
             "lvs_method" => {
                 let forwarding = settings::forwarding(context, statement);
@@ -147,7 +152,7 @@ impl Draft {
                 self.lower = lower.or(self.lower);
             }
             "inhibit_on_failure" => {
-                let on = context.boolean(statement);
+                let on = context.boolean(keyword, statement);
                 self.inhibit_on_failure = on.unwrap_or(self.inhibit_on_failure);
             }
             "slow_start" => {
@@ -155,9 +160,11 @@ impl Draft {
                 let time = context.seconds(statement, range, Tail::Refused, "ignored");
                 self.slow_start = time.filter(|time| !time.is_zero());
             }
-            "notify_up" => self.notify_up = command::read(context, statement, name),
-            "notify_down" => self.notify_down = command::read(context, statement, name),
-            "smtp_alert" => self.smtp_alert = context.boolean(statement).or(self.smtp_alert),
+            "notify_up" => self.notify_up = command::read(context, statement, keyword.name),
+            "notify_down" => self.notify_down = command::read(context, statement, keyword.name),
+            "smtp_alert" => {
+                self.smtp_alert = context.boolean(keyword, statement).or(self.smtp_alert);
+            }
             "virtualhost" => {
                 self.host = host(context, statement).or_else(|| self.host.take());
             }

@@ -277,8 +277,8 @@ fn networks(config: &Config) -> Networks<'_> {
     networks
 }
 
-/// An address without a length where another address of the file shows the network it lives in. One
-/// note for each instance is enough.
+/// An address without a length, which is a host's own. Another address of the file may show the
+/// network it lives in. One note for each instance is enough.
 fn lonely_length(
     context: &mut Context<'_>,
     networks: &Networks<'_>,
@@ -288,33 +288,32 @@ fn lonely_length(
 ) {
     let addresses = instance.virtual_addresses.iter();
     let mut placed = addresses.zip(&places.addresses).zip(&base.lengths);
-    let found = placed.find_map(|((own, span), has_length)| {
-        if *has_length || own.peer.is_some() {
-            return None;
-        }
-        let device = own.device.as_deref().unwrap_or(&instance.interface);
-        let address = own.address.addr();
-        let wider = (1..own.address.prefix_len()).rev();
-        let mut wider = wider.filter_map(|length| IpNet::new(address, length).ok());
-        let network = wider.find(|network| networks.contains(&(device, network.trunc())))?;
-        Some((own.address, *span, network.trunc()))
-    });
-    let Some((own, span, network)) = found else {
+    let lonely = placed.find(|((own, _), has_length)| !**has_length && own.peer.is_none());
+    let Some(((own, span), _)) = lonely else {
         return;
     };
-    let (address, length) = (own.addr(), network.prefix_len());
+    let device = own.device.as_deref().unwrap_or(&instance.interface);
+    let (address, length) = (own.address.addr(), own.address.prefix_len());
+    let wider = (1..length).rev();
+    let mut wider = wider.filter_map(|length| IpNet::new(address, length).ok());
+    let network = wider.find(|network| networks.contains(&(device, network.trunc())));
+    let (label, help) = match network {
+        Some(network) => (
+            format!("{} is on the same interface", network.trunc()),
+            format!("write {network} if it lives in that network"),
+        ),
+        None => (
+            "an address by itself, without a network".to_owned(),
+            format!("write {address}/{length} to say so, or the length of its network"),
+        ),
+    };
     context.push(
         Diagnostic::note(
             Code::DefaultUsed,
-            format!(
-                "{address} has no prefix length: /{} is used, as keepalived does",
-                own.prefix_len()
-            ),
+            format!("{address} has no prefix length: /{length} is used, as keepalived does"),
         )
-        .at(span, format!("{network} is on the same interface"))
-        .help(format!(
-            "write {address}/{length} if it lives in that network"
-        )),
+        .at(*span, label)
+        .help(help),
     );
 }
 

@@ -154,7 +154,7 @@ pub(super) fn switch(
     if keyword.values.max == 0 {
         Some(true)
     } else {
-        context.boolean(statement)
+        context.boolean(keyword, statement)
     }
 }
 

@@ -56,7 +56,7 @@ impl GroupDraft {
             match keyword.name {
                 "group" => draft.members.extend(members(statement)),
                 "sync_group_tracking_weight" | "global_tracking" => {
-                    draft.tracking_weight = context.boolean(statement).unwrap_or(false);
+                    draft.tracking_weight = context.boolean(keyword, statement).unwrap_or(false);
                 }
                 _ => context.unread(keyword, statement),
             }

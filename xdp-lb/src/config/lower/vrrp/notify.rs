@@ -36,11 +36,13 @@ impl NotifyDraft {
                 return true;
             }
             "smtp_alert" => {
-                self.mail = context.boolean(statement).or(self.mail);
+                self.mail = context.boolean(keyword, statement).or(self.mail);
                 return true;
             }
             "notify_priority_changes" => {
-                self.priority_changes = context.boolean(statement).or(self.priority_changes);
+                self.priority_changes = context
+                    .boolean(keyword, statement)
+                    .or(self.priority_changes);
                 return true;
             }
             _ => return false,

@@ -287,7 +287,7 @@ fn track_process(
         terminate_delay: Duration::ZERO,
     };
     for (keyword, statement) in context.keywords(Scope::TrackProcess, block) {
-        take_process(context, &mut process, keyword.name, statement);
+        take_process(context, &mut process, keyword, statement);
     }
     if process.process.first().is_none_or(String::is_empty) {
         incomplete(context, name, "process", "process nginx");
@@ -312,11 +312,11 @@ fn track_process(
 fn take_process(
     context: &mut Context<'_>,
     process: &mut TrackProcess,
-    keyword: &str,
+    keyword: &Keyword,
     statement: &Statement,
 ) {
     let most = u32::from(u16::MAX);
-    match keyword {
+    match keyword.name {
         "process" => {
             let words = statement.values.iter();
             process.process = words.map(|word| word.text.clone()).collect();
@@ -343,7 +343,9 @@ fn take_process(
             process.quorum_max = number.or(process.quorum_max);
         }
         "full_command" => {
-            process.full_command = context.boolean(statement).unwrap_or(process.full_command);
+            process.full_command = context
+                .boolean(keyword, statement)
+                .unwrap_or(process.full_command);
         }
         "fork_delay" => {
             process.fork_delay = delay(context, statement).unwrap_or(process.fork_delay);

@@ -224,18 +224,22 @@ fn addresses_that_are_not_advertised_can_be_of_either_family() {
 }
 
 #[test]
-fn a_bare_address_is_noted_only_where_the_file_shows_its_network() {
+fn a_bare_address_is_noted_once_with_its_network_where_the_file_shows_that() {
     let noted = |lines: &str| {
         let diagnostics = found(&file("", "", &format!("virtual_ipaddress {{;{lines};}}")));
         let all = said(&diagnostics).into_iter();
-        all.filter(|(_, code, ..)| *code == Code::DefaultUsed)
-            .count()
+        let count = all
+            .filter(|(_, code, ..)| *code == Code::DefaultUsed)
+            .count();
+        let text = diagnostics.render(false);
+        (count, text.contains("10.0.0.0/24 is on the same interface"))
     };
-    assert_eq!(noted("10.0.0.1/24;10.0.0.2;10.0.0.3"), 1);
-    assert_eq!(noted("10.0.0.1;10.0.0.2"), 0);
-    assert_eq!(noted("10.0.0.1/24;10.0.0.2/32"), 0);
-    assert_eq!(noted("10.0.0.1/24 dev eth1;10.0.0.2"), 0);
-    assert_eq!(noted("10.0.0.1/24;10.0.1.2"), 0);
+    assert_eq!(noted("10.0.0.1/24;10.0.0.2;10.0.0.3"), (1, true));
+    assert_eq!(noted("10.0.0.1;10.0.0.2"), (1, false));
+    assert_eq!(noted("10.0.0.1/24;10.0.0.2/32"), (0, false));
+    assert_eq!(noted("10.0.0.1/24 dev eth1;10.0.0.2"), (1, false));
+    assert_eq!(noted("10.0.0.1/24;10.0.1.2"), (1, false));
+    assert_eq!(noted("10.0.0.1/32"), (0, false));
 }
 
 #[test]

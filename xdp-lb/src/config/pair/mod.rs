@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::diagnostic::{Code, Diagnostic};
-use super::model::{Config, Persistence, RealServer, VirtualServer, VrrpInstance};
+use super::model::{
+    Config, Family, Persistence, RealServer, Transport, Version, VirtualAddress, VirtualServer,
+    VrrpInstance,
+};
 use super::places::{InstancePlaces, Places, ServicePlaces};
 use super::source::{Source, Sources, Span};
 
@@ -44,21 +47,77 @@ struct Compared<T, P> {
 }
 
 /// What the two instances of a virtual router must agree on.
-const INSTANCE: &[Compared<VrrpInstance, InstancePlaces>] = &[Compared {
-    setting: "virtual_ipaddress",
-    value: |instance| list(&addresses(instance)),
-    place: |places| places.addresses.first().copied().unwrap_or(places.name),
-    consequence: "keepalived 2.2 drops adverts with other addresses than its own, so that each \
-                  director hears no other and both are MASTER",
-}];
+const INSTANCE: &[Compared<VrrpInstance, InstancePlaces>] = &[
+    Compared {
+        setting: "the version of VRRP",
+        value: |instance| format!("version {}", instance.version.number()),
+        place: |places| places.name,
+        consequence: "neither accepts the other's adverts, so that both are MASTER",
+    },
+    Compared {
+        setting: "the transport",
+        value: |instance| transport(&instance.transport),
+        place: |places| places.name,
+        consequence: "neither hears the other's adverts, so that both are MASTER",
+    },
+    Compared {
+        setting: "advert_int",
+        value: |instance| {
+            let interval = instance.version.advert_interval();
+            format!("{} s", interval.as_secs_f64())
+        },
+        place: |places| places.advert_interval.unwrap_or(places.name),
+        consequence: "keepalived drops version 2 adverts with another interval than its own, so that \
+                      both are MASTER; with version 3 the backup follows the master's",
+    },
+    Compared {
+        setting: "virtual_ipaddress",
+        value: |instance| list(&addresses(&instance.virtual_addresses)),
+        place: |places| places.addresses.first().copied().unwrap_or(places.name),
+        consequence: "keepalived 2.2 drops adverts with other addresses than its own, so that each \
+                      director hears no other and both are MASTER",
+    },
+    Compared {
+        setting: "virtual_ipaddress_excluded",
+        value: |instance| list(&addresses(&instance.excluded_addresses)),
+        place: |places| places.name,
+        consequence: "a change of director takes these addresses away or brings them",
+    },
+];
 
 /// What two directors must agree on of a service.
 const SERVICE: &[Compared<VirtualServer, ServicePlaces>] = &[
     Compared {
         setting: "lb_algo",
         value: |service| service.scheduler.name().to_owned(),
-        place: |places| places.head,
+        place: |places| places.scheduler.unwrap_or(places.head),
         consequence: "clients are spread in another way after a change of director",
+    },
+    Compared {
+        setting: "lb_kind",
+        value: |service| service.forwarding.name().to_owned(),
+        place: |places| places.forwarding.unwrap_or(places.head),
+        consequence: "real servers are set up for one of them, and get nothing from the other",
+    },
+    Compared {
+        setting: "the quorum",
+        value: |service| {
+            format!(
+                "{}, hysteresis {}",
+                service.quorum.weight, service.quorum.hysteresis
+            )
+        },
+        place: |places| places.quorum.unwrap_or(places.head),
+        consequence: "with the same servers down, one director has a quorum and the other has none",
+    },
+    Compared {
+        setting: "the sorry server",
+        value: |service| {
+            let sorry = service.sorry_server.as_ref();
+            sorry.map_or_else(|| "none".to_owned(), |sorry| sorry.address.to_string())
+        },
+        place: |places| places.sorry_server.unwrap_or(places.head),
+        consequence: "who serves without a quorum depends on the director",
     },
     Compared {
         setting: "persistence",
@@ -84,6 +143,8 @@ pub fn compare(first: Side<'_>, second: Side<'_>) -> Found {
         if let Some(&there) = others.get(&router) {
             is_cluster = true;
             found.second.extend(priority_tie(first, there, here));
+            found.second.extend(passwords(first, there, here));
+            found.second.extend(strangers(first, there, here));
             let what = format!("virtual_router_id {}", here.0.virtual_router_id);
             differences(INSTANCE, &what, (first, there), here, &mut found.second);
         }
@@ -97,15 +158,14 @@ pub fn compare(first: Side<'_>, second: Side<'_>) -> Found {
 /// A thing and where it stands.
 type Placed<'a, T, P> = (&'a T, &'a P);
 
-/// The instances by what names them on the wire: VRID and whether it is IPv6.
+/// The instances by what names them on the wire.
 fn routers(
     side: Side<'_>,
-) -> impl Iterator<Item = ((u8, bool), Placed<'_, VrrpInstance, InstancePlaces>)> {
+) -> impl Iterator<Item = ((u8, Family), Placed<'_, VrrpInstance, InstancePlaces>)> {
     let instances = side.config.vrrp_instances.iter();
-    instances.zip(&side.places.instances).map(|placed| {
-        let v6 = addresses(placed.0).iter().any(IpAddr::is_ipv6);
-        ((placed.0.virtual_router_id, v6), placed)
-    })
+    instances
+        .zip(&side.places.instances)
+        .map(|placed| ((placed.0.virtual_router_id, placed.0.family), placed))
 }
 
 /// The higher address breaks a tie: one that nobody has chosen.
@@ -132,6 +192,78 @@ fn priority_tie(
         .because("of two equal priorities the one with the higher address of its interface wins")
         .help("give the director that is to be MASTER the higher priority");
     (other.priority == priority).then_some(tie)
+}
+
+/// Authentication must be the same, and no message shows a password.
+fn passwords(
+    first: Side<'_>,
+    (other, other_places): Placed<'_, VrrpInstance, InstancePlaces>,
+    (instance, places): Placed<'_, VrrpInstance, InstancePlaces>,
+) -> Option<Diagnostic> {
+    let (
+        Version::V2 {
+            authentication: here,
+            ..
+        },
+        Version::V2 {
+            authentication: there,
+            ..
+        },
+    ) = (&instance.version, &other.version)
+    else {
+        return None;
+    };
+    let what = match (here, there) {
+        (here, there) if here == there => return None,
+        (Some(_), Some(_)) => "their passwords differ",
+        (Some(_), None) => "this one has a password and the other has none",
+        (None, _) => "this one has no password and the other has one",
+    };
+    let elsewhere = other_places.authentication.unwrap_or(other_places.name);
+    let there = place(first.sources, elsewhere);
+    let message = format!(
+        "the two directors of virtual_router_id {} refuse each other's adverts: {what}",
+        instance.virtual_router_id
+    );
+    let refused = Diagnostic::warning(Code::PeersDiffer, message)
+        .at(
+            places.authentication.unwrap_or(places.name),
+            format!("other than in {there}"),
+        )
+        .because("each hears no other, so that both are MASTER")
+        .help("write the same 'authentication' on both, 'auth_type PASS' and 'auth_pass' each on a line of its own");
+    Some(refused)
+}
+
+/// By unicast a director speaks to its peers alone: each must name the other.
+fn strangers(
+    first: Side<'_>,
+    (other, other_places): Placed<'_, VrrpInstance, InstancePlaces>,
+    (instance, places): Placed<'_, VrrpInstance, InstancePlaces>,
+) -> Option<Diagnostic> {
+    let speaks_to = |from: &VrrpInstance, to: &VrrpInstance| {
+        let Transport::Unicast { peers, .. } = &from.transport else {
+            return true;
+        };
+        to.source
+            .is_none_or(|source| peers.iter().any(|peer| peer.address == source))
+    };
+    let there = place(first.sources, other_places.name);
+    let what = match (speaks_to(instance, other), speaks_to(other, instance)) {
+        (true, true) => return None,
+        (false, true) => "this one does not send to the other",
+        (true, false) => "the other does not send to this one",
+        (false, false) => "neither sends to the other",
+    };
+    let message = format!(
+        "the two directors of virtual_router_id {} do not hear each other: {what}",
+        instance.virtual_router_id
+    );
+    let deaf = Diagnostic::warning(Code::PeersDiffer, message)
+        .at(places.name, format!("the other is in {there}"))
+        .because("both are MASTER then")
+        .help("list in each 'unicast_peer' what the other has as 'unicast_src_ip'");
+    Some(deaf)
 }
 
 /// Pushes what differs between `here` and the thing of the `first` side. `what` names both.
@@ -210,9 +342,16 @@ fn name(sources: &Sources) -> &str {
 }
 
 /// As a peer compares them: the addresses alone, in any order.
-fn addresses(instance: &VrrpInstance) -> BTreeSet<IpAddr> {
-    let vips = instance.virtual_addresses.iter();
-    vips.map(|vip| vip.address.addr()).collect()
+fn addresses(addresses: &[VirtualAddress]) -> BTreeSet<IpAddr> {
+    addresses.iter().map(|vip| vip.address.addr()).collect()
+}
+
+fn transport(transport: &Transport) -> String {
+    match transport {
+        Transport::Multicast { group } => format!("multicast to {group}"),
+        Transport::Unicast { .. } => "unicast".to_owned(),
+        Transport::NoPeer => "none".to_owned(),
+    }
 }
 
 fn persistence(persistence: Option<Persistence>) -> String {
@@ -239,136 +378,4 @@ fn list<T: ToString>(items: &BTreeSet<T>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Loaded, parse};
-
-    fn file(state: &str, priority: u8, vips: &str, services: &str) -> String {
-        format!(
-            "vrrp_instance VI_1 {{\n    state {state}\n    interface eth0\n    virtual_router_id 51\n    \
-             priority {priority}\n    virtual_ipaddress {{\n        {vips}\n    }}\n}}\n{services}"
-        )
-    }
-
-    fn service(vip: &str, algo: &str, server: &str) -> String {
-        format!(
-            "virtual_server {vip} 80 {{\n    lb_algo {algo}\n    lb_kind DR\n    protocol TCP\n    \
-             real_server {server} 80 {{\n        weight 1\n    }}\n}}\n"
-        )
-    }
-
-    fn compared(a: &str, b: &str) -> (Vec<String>, Vec<String>) {
-        let [a, b] = [("a.conf", a), ("b.conf", b)]
-            .map(|(name, text)| parse(name, text.as_bytes()).unwrap());
-        let found = compare(side(&a), side(&b));
-        let lines = |loaded: &Loaded, found: Vec<Diagnostic>| {
-            let mut diagnostics = crate::config::Diagnostics::new(
-                loaded.diagnostics.sources().clone(),
-                crate::config::diagnostic::Collector::default(),
-            );
-            diagnostics.add(found);
-            let lines = diagnostics.iter().map(|item| diagnostics.one_line(item));
-            lines.collect()
-        };
-        (lines(&a, found.first), lines(&b, found.second))
-    }
-
-    fn side(loaded: &Loaded) -> Side<'_> {
-        Side {
-            config: &loaded.config,
-            places: &loaded.places,
-            sources: loaded.diagnostics.sources(),
-        }
-    }
-
-    #[test]
-    fn a_cluster_that_agrees_is_left_alone() {
-        let services = service("10.0.0.100", "rr", "10.0.0.1");
-        let a = file("MASTER", 100, "10.0.0.100\n10.0.0.101", &services);
-        let b = file("BACKUP", 99, "10.0.0.101\n10.0.0.100", &services);
-        assert_eq!(compared(&a, &b), (vec![], vec![]));
-    }
-
-    #[test]
-    fn no_cluster_is_not_compared() {
-        let a = file(
-            "MASTER",
-            100,
-            "10.0.0.100",
-            &service("10.0.0.100", "rr", "10.0.0.1"),
-        );
-        let b = a
-            .replace("router_id 51", "router_id 52")
-            .replace("lb_algo rr", "lb_algo wrr");
-        assert_eq!(compared(&a, &b), (vec![], vec![]));
-    }
-
-    #[test]
-    fn equal_priorities_are_a_tie() {
-        let (first, second) = compared(
-            &file("MASTER", 100, "10.0.0.100", ""),
-            &file("BACKUP", 100, "10.0.0.100", ""),
-        );
-        assert_eq!(first, [""; 0]);
-        assert_eq!(second.len(), 1, "{second:?}");
-        let tail = "warning[priority-tie]: both directors of virtual_router_id 51 have priority 100: who becomes MASTER is an accident";
-        assert!(
-            second[0].starts_with("b.conf:") && second[0].ends_with(tail),
-            "{second:?}"
-        );
-    }
-
-    #[test]
-    fn other_addresses_make_two_masters() {
-        let (_, second) = compared(
-            &file("MASTER", 100, "10.0.0.100", ""),
-            &file("BACKUP", 99, "10.0.0.100\n10.0.0.101", ""),
-        );
-        assert_eq!(second.len(), 1, "{second:?}");
-        assert!(
-            second[0].contains("differ in virtual_ipaddress of virtual_router_id 51"),
-            "{second:?}"
-        );
-        assert!(second[0].contains("both are MASTER"), "{second:?}");
-    }
-
-    #[test]
-    fn the_other_file_and_line_are_named() {
-        let [a, b] = [("MASTER", 100, "10.0.0.100"), ("BACKUP", 100, "10.0.0.101")]
-            .map(|(state, priority, vip)| file(state, priority, vip, ""));
-        let [a, b] = [("a.conf", a), ("b.conf", b)]
-            .map(|(name, text)| parse(name, text.as_bytes()).unwrap());
-        let mut diagnostics = b.diagnostics.clone();
-        diagnostics.add(compare(side(&a), side(&b)).second);
-        let text = diagnostics.render(false);
-        assert!(text.contains("the same as in a.conf:"), "{text}");
-        assert!(text.contains("here: 10.0.0.101"), "{text}");
-        assert!(text.contains(": 10.0.0.100\n"), "{text}");
-    }
-
-    #[test]
-    fn services_must_be_the_same_on_both() {
-        let vips = "10.0.0.100\n10.0.0.101\n10.0.0.102";
-        let a = service("10.0.0.100", "rr", "10.0.0.1") + &service("10.0.0.101", "rr", "10.0.0.1");
-        let b = service("10.0.0.100", "wrr", "10.0.0.2") + &service("10.0.0.102", "rr", "10.0.0.1");
-        let (first, second) = compared(
-            &file("MASTER", 100, vips, &a),
-            &file("BACKUP", 99, vips, &b),
-        );
-        assert_eq!(
-            first,
-            [
-                "a.conf:20:1: warning[peers-differ]: b.conf has no virtual server tcp/10.0.0.101:80, which the other director has"
-            ]
-        );
-        let said = second.join("\n");
-        for part in [
-            "differ in lb_algo of tcp/10.0.0.100:80",
-            "differ in the real servers of tcp/10.0.0.100:80",
-            "a.conf has no virtual server tcp/10.0.0.102:80",
-        ] {
-            assert!(said.contains(part), "{part} in {said}");
-        }
-        assert_eq!(second.len(), 3, "{said}");
-    }
-}
+mod tests;
