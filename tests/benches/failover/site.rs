@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 use xdp_lb_tests::adverts::Adverts;
 use xdp_lb_tests::lan::{Host, INTERFACE, Lan};
@@ -19,6 +19,9 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 81, 0, 3);
 pub(crate) const DIRECTORS: [Ipv4Addr; 2] =
     [Ipv4Addr::new(10, 81, 0, 1), Ipv4Addr::new(10, 81, 0, 2)];
 const PRIORITIES: [u8; 2] = [150, 100];
+
+/// Who answers: the first director's host, the second's, the real server.
+const MARKS: [u8; 3] = [1, 2, 3];
 
 /// What a take-over may take, before the run is given up.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -98,8 +101,9 @@ impl Site {
             .netns
             .ip(&format!("address add {}/32 dev lo", VIP.ip()))?;
         quiet(&server)?;
-        let marked = [(&hosts[0], 1), (&hosts[1], 2), (&server, 3)];
-        let echoes = marked.map(|(host, mark)| Echo::start(&host.netns, VIP, mark));
+        let answering = [&hosts[0].netns, &hosts[1].netns, &server.netns];
+        let echo = |(netns, mark)| Echo::start(netns, VIP, mark);
+        let echoes: Vec<_> = answering.into_iter().zip(MARKS).map(echo).collect();
         let rig = rig()?;
         let passes = hosts
             .each_ref()
@@ -127,7 +131,23 @@ impl Site {
         site.peers[0].start(&site.hosts[0].netns)?;
         site.peers[1].start(&site.hosts[1].netns)?;
         site.wait_whole().with_context(|| site.logs())?;
+        site.check_who_answers().with_context(|| site.logs())?;
         Ok(site)
+    }
+
+    /// xdp-lb is measured with its program at work, not with an echo of the host behind it.
+    fn check_who_answers(&self) -> Result<()> {
+        let expected = match self.peers[0].program {
+            Program::Keepalived => MARKS[0],
+            Program::XdpLb(_) => MARKS[2],
+        };
+        let last = self.stream.since(Instant::now()).pop();
+        let mark = last.map(|answer| answer.mark);
+        ensure!(
+            mark == Some(expected),
+            "answers have mark {mark:?} instead of {expected}"
+        );
+        Ok(())
     }
 
     /// Waits until the first director alone is the master and answers, and nobody is in the middle of

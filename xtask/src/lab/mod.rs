@@ -22,6 +22,7 @@ mod localnode;
 mod masters;
 mod needs;
 mod nginx_ha;
+mod node;
 mod page;
 mod pair;
 mod report;

@@ -2,7 +2,6 @@
 //!
 //! What a scenario's files name by absolute paths lies there on its machines, and nowhere else.
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,9 +13,8 @@ use tempfile::TempDir;
 use xdp_lb_tests::adverts::Adverts;
 use xdp_lb_tests::lan::{Host, Lan};
 use xdp_lb_tests::link::{self, Address};
-use xdp_lb_tests::machine::Machine;
 use xdp_lb_tests::netns::unique_prefix;
-use xdp_lb_tests::peer::{Peer, Program};
+use xdp_lb_tests::peer::Program;
 use xdp_lb_tests::process::Process;
 use xdp_lb_tests::stream::{Echo, Stream};
 use xdp_lb_tests::xdp::Pass;
@@ -25,7 +23,8 @@ use super::clients::ClientHost;
 use super::ledger::Ledger;
 use super::masters::{Reign, reigns};
 use super::needs::Built;
-use super::server::{configure_nginx, start_nginx};
+use super::node::Node;
+use super::server::start_nginx;
 
 /// Names of the directors.
 pub(crate) const NAMES: [&str; 2] = ["director1", "director2"];
@@ -55,21 +54,6 @@ pub(crate) struct Plan {
     pub(crate) texts: [String; 2],
     /// Folders of each machine: where its programs look for it, and files of the scenario in it.
     pub(crate) folders: &'static [(&'static str, &'static [&'static str])],
-}
-
-/// One of the directors.
-#[derive(Debug)]
-pub(crate) struct Node {
-    /// Its program.
-    pub(crate) peer: Peer,
-    nginx: Option<Process>,
-    /// Its processes and files.
-    pub(crate) machine: Machine,
-    /// Its namespace and link.
-    pub(crate) host: Host,
-    /// Its address.
-    pub(crate) address: Ipv4Addr,
-    folder: PathBuf,
 }
 
 /// Everything. Its parts go in the order in which they stand here.
@@ -346,64 +330,5 @@ impl ClientHost for Pair {
         let process = Process::start(name, &self.client.netns, command, self.scratch.path())?;
         self.ledger.process(&process)?;
         Ok(process)
-    }
-}
-
-impl Node {
-    fn create(
-        built: &Built,
-        (plan, number): (&Plan, usize),
-        host: Host,
-        program: &Program,
-        scratch: &Path,
-        ledger: &mut Ledger,
-    ) -> Result<Self> {
-        let folder = scratch.join(NAMES[number]);
-        fs::create_dir(&folder)?;
-        let file = folder.join("director.conf");
-        fs::write(&file, &plan.texts[number])?;
-        let mut mounts = Vec::new();
-        for (place, files) in plan.folders {
-            let inside = folder.join(place.trim_start_matches('/').replace('/', "_"));
-            for name in *files {
-                // A name may have folders in it, of which the scenario's folder has none.
-                let to = inside.join(name);
-                let parent = to.parent().context("a file without a folder")?;
-                fs::create_dir_all(parent)?;
-                let from = built
-                    .scenario
-                    .join(to.file_name().context("a file without a name")?);
-                fs::copy(&from, &to).with_context(|| from.display().to_string())?;
-            }
-            mounts.push((inside, PathBuf::from(place)));
-        }
-        configure_nginx(&built.scenarios.join("nginx.conf"), &host.name, &folder)?;
-        let instance = format!("lab-{}-{}", std::process::id(), number + 1);
-        if let Program::XdpLb(_) = program {
-            for path in xdp_lb_tests::director::traces(&instance) {
-                ledger.path(&path)?;
-            }
-        }
-        let mut machine = Machine::new(&host.name, &host.netns, &folder, mounts);
-        ledger.process(machine.power_on()?)?;
-        let nginx = start_nginx(&machine.inside()?, &folder)?;
-        ledger.process(&nginx)?;
-        Ok(Self {
-            peer: Peer::new(program.clone(), &instance, &file, &folder),
-            nginx: Some(nginx),
-            machine,
-            address: plan.directors[number],
-            host,
-            folder,
-        })
-    }
-
-    fn keep(&mut self) {
-        self.peer.keep();
-        if let Some(nginx) = &mut self.nginx {
-            nginx.keep();
-        }
-        self.machine.keep();
-        self.host.netns.keep();
     }
 }
