@@ -71,11 +71,7 @@ impl Cluster {
     /// Puts everything up and waits until it serves. The seeds are the two directors' files.
     pub(crate) fn start(built: &Built, seeds: &[Seed; 2], steps: &mut Steps) -> Result<Self> {
         let [seed, _] = seeds;
-        ensure!(
-            seed.interface == INTERFACE,
-            "the configuration names {}, hosts of the lab have {INTERFACE}",
-            seed.interface
-        );
+        check_interface(seed)?;
         let prefix = unique_prefix("xl");
         let mut ledger = Ledger::open(prefix.trim_end_matches('-'))?;
         let scratch = tempfile::Builder::new()
@@ -195,6 +191,16 @@ impl Cluster {
             self.agent.log().display(),
         )
     }
+}
+
+/// The files are used as they stand, so the hosts must suit them.
+fn check_interface(seed: &Seed) -> Result<()> {
+    ensure!(
+        seed.interface == INTERFACE,
+        "the configuration names {}, hosts of the lab have {INTERFACE}",
+        seed.interface
+    );
+    Ok(())
 }
 
 impl ClientHost for Cluster {

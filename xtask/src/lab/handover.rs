@@ -14,11 +14,12 @@ use super::steps::Steps;
 /// Waits are longer than any bound that is judged.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The longest that the VIP may be dark, s. A master that is asked to go waits for its successor; one
-/// that was killed leaves its VIP and its program; what heals takes an interval and 100 ms.
-const STOPPED: f64 = 0.1;
-const KILLED: f64 = 0.1;
-const RETURNED: f64 = 0.1;
+/// The longest that the VIP may be dark, s, on a machine that has other things to do; what it really
+/// takes is for the bench to say. A master that is asked to go waits for its successor, where keepalived
+/// leaves 0.6 s; one that was killed leaves its VIP and its program, where 3.6 s would be allowed; one
+/// that comes back announces before the other lets go.
+const MOVED: f64 = 0.5;
+/// An interval of adverts and 100 ms.
 const HEALED: f64 = 1.1;
 
 /// A host that is silent for longer is no master any more, s.
@@ -40,7 +41,7 @@ pub(super) fn run(cluster: &mut Cluster, seed: &Seed, steps: &mut Steps) -> Resu
         watch(
             cluster,
             seed,
-            ("director1 is stopped", 1, STOPPED),
+            ("director1 is stopped", 1, MOVED),
             |cluster| {
                 stopped = Some(cluster.agent.stop(seed.vip)?);
                 Ok(())
@@ -51,7 +52,7 @@ pub(super) fn run(cluster: &mut Cluster, seed: &Seed, steps: &mut Steps) -> Resu
         watch(
             cluster,
             seed,
-            ("director1 starts again", 0, RETURNED),
+            ("director1 starts again", 0, MOVED),
             start_again,
         )
     })?);
@@ -59,7 +60,7 @@ pub(super) fn run(cluster: &mut Cluster, seed: &Seed, steps: &mut Steps) -> Resu
         watch(
             cluster,
             seed,
-            ("director1 is killed", 1, KILLED),
+            ("director1 is killed", 1, MOVED),
             |cluster| cluster.agent.kill(),
         )
     })?);
@@ -67,7 +68,7 @@ pub(super) fn run(cluster: &mut Cluster, seed: &Seed, steps: &mut Steps) -> Resu
         watch(
             cluster,
             seed,
-            ("director1 starts after that", 0, RETURNED),
+            ("director1 starts after that", 0, MOVED),
             start_again,
         )
     })?);
