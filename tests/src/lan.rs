@@ -2,6 +2,8 @@
 //!
 //! The bridge has a namespace of its own, so that the machine's own namespace sees none of it.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use crate::link;
@@ -26,7 +28,7 @@ pub struct Host {
     pub name: String,
     /// Its namespace.
     pub netns: Netns,
-    /// MAC of [`INTERFACE`], as text in lower case.
+    /// MAC of its interface, as text in lower case.
     pub mac: String,
 }
 
@@ -47,8 +49,18 @@ impl Lan {
         name: &str,
         addresses: impl IntoIterator<Item = &'a str>,
     ) -> Result<Host> {
+        self.add_host_by(name, INTERFACE, addresses)
+    }
+
+    /// Plugs in a host whose interface has a name of its own.
+    pub fn add_host_by<'a>(
+        &self,
+        name: &str,
+        interface: &str,
+        addresses: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Host> {
         let netns = Netns::create(&format!("{}{name}", self.prefix))?;
-        let mac = self.plug(name, (&netns, INTERFACE), addresses)?;
+        let mac = self.plug(name, (&netns, interface), addresses)?;
         Ok(Host {
             name: name.to_owned(),
             netns,
@@ -81,6 +93,30 @@ impl Lan {
     /// The namespace of the switch; each host's port there has the host's name.
     pub const fn switch(&self) -> &Netns {
         &self.switch
+    }
+
+    /// Pulls a host's cable, or puts it back: either end sees it.
+    pub fn set_cable(&self, host: &str, plugged: bool) -> Result<()> {
+        let state = if plugged { "up" } else { "down" };
+        self.switch.ip(&format!("link set dev {host} {state}"))
+    }
+
+    /// Stops a host's port from forwarding, or lets it forward again: neither end sees it.
+    pub fn set_forwarding(&self, host: &str, forwards: bool) -> Result<()> {
+        // BR_STATE_FORWARDING and BR_STATE_DISABLED of linux/if_bridge.h.
+        self.set_port(host, "state", if forwards { "3" } else { "0" })
+    }
+
+    /// Keeps multicast frames from a host, or lets them through again. Broadcast and unicast pass.
+    pub fn set_multicast(&self, host: &str, passes: bool) -> Result<()> {
+        self.set_port(host, "mcast_flood", if passes { "on" } else { "off" })
+    }
+
+    fn set_port(&self, host: &str, option: &str, value: &str) -> Result<()> {
+        // `ip link` takes the same words and leaves the state as it is.
+        let mut command = Command::new("bridge");
+        command.args(["link", "set", "dev", host, option, value]);
+        self.switch.output(&mut command).map(drop)
     }
 
     /// Makes it so that the switch outlives this value.

@@ -7,6 +7,10 @@
 //! counts frames as the switch sees them; [`interrupt`] turns Ctrl-C into an error that unwinds.
 //! [`packet`] writes frames and [`program`] runs an XDP program on them without any of this.
 //!
+//! [`machine`] gives a host processes and files of its own, so that it can be powered off; [`peer`] runs a
+//! VRRP director on one, xdp-lb or keepalived; [`adverts`] hears who is master, and [`stream`] asks a
+//! VIP every millisecond.
+//!
 //! For the end-to-end suites, [`director`] runs the built agent and asks it, [`cluster`] puts one before
 //! real servers, and [`traffic`] is what clients and servers say to each other; [`needs`] skips them
 //! where they cannot run.
@@ -38,3 +42,8 @@ pub mod traffic;
 pub mod cluster;
 pub mod director;
 pub mod keepalived;
+
+pub mod adverts;
+pub mod machine;
+pub mod peer;
+pub mod stream;

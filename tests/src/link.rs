@@ -48,6 +48,8 @@ pub struct Address {
     pub local: Option<String>,
     /// The length of its prefix.
     pub prefixlen: Option<u8>,
+    /// Its label; the interface's name unless someone chose another.
+    pub label: Option<String>,
 }
 
 /// An entry of the neighbour table.

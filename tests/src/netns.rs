@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 
 /// Where `ip netns` keeps names.
 const FOLDER: &str = "/run/netns";
@@ -24,6 +24,8 @@ pub fn unique_prefix(tag: &str) -> String {
 pub struct Netns {
     name: String,
     delete: bool,
+    /// A process whose mount and PID namespaces are entered, too.
+    within: Option<u32>,
 }
 
 impl Netns {
@@ -33,6 +35,7 @@ impl Netns {
         let netns = Self {
             name: name.to_owned(),
             delete: true,
+            within: None,
         };
         netns.ip("link set dev lo up")?;
         Ok(netns)
@@ -44,7 +47,17 @@ impl Netns {
         Self {
             name: self.name.clone(),
             delete: false,
+            within: self.within,
         }
+    }
+
+    /// The same namespace for someone who must not delete it, together with the mount and PID
+    /// namespaces of a process.
+    #[must_use]
+    pub fn handle_within(&self, pid: u32) -> Self {
+        let mut handle = self.handle();
+        handle.within = Some(pid);
+        handle
     }
 
     /// A namespace that someone else made; `None` if there is none of this name.
@@ -52,6 +65,7 @@ impl Netns {
         let netns = Self {
             name: name.to_owned(),
             delete: false,
+            within: None,
         };
         netns.path().exists().then_some(netns)
     }
@@ -69,12 +83,18 @@ impl Netns {
     /// Runs `inside` in the namespace: sockets it opens, links it names, sysctls under
     /// `/proc/sys/net` it writes and processes it starts are the namespace's.
     pub fn run<T: Send>(&self, inside: impl FnOnce() -> T + Send) -> Result<T> {
-        let path = self.path();
-        let file = File::open(&path).with_context(|| format!("no {}", path.display()))?;
+        let doors = self.doors()?;
+        let within = self.within.is_some();
         std::thread::scope(|scope| {
             let thread = scope.spawn(move || {
-                setns(&file, CloneFlags::CLONE_NEWNET)
-                    .with_context(|| format!("cannot enter {}", path.display()))?;
+                if within {
+                    // A thread that shares its working directory cannot change what it is in.
+                    unshare(CloneFlags::CLONE_FS)?;
+                }
+                for (path, file, kind) in doors {
+                    setns(&file, kind)
+                        .with_context(|| format!("cannot enter {}", path.display()))?;
+                }
                 Ok(inside())
             });
             match thread.join() {
@@ -82,6 +102,21 @@ impl Netns {
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })
+    }
+
+    /// What to enter, opened before anything is entered: paths mean something else afterwards.
+    fn doors(&self) -> Result<Vec<(PathBuf, File, CloneFlags)>> {
+        let of = |pid: &u32, kind: &str| PathBuf::from(format!("/proc/{pid}/ns/{kind}"));
+        let mut paths = vec![(self.path(), CloneFlags::CLONE_NEWNET)];
+        if let Some(pid) = &self.within {
+            paths.push((of(pid, "pid"), CloneFlags::CLONE_NEWPID));
+            paths.push((of(pid, "mnt"), CloneFlags::CLONE_NEWNS));
+        }
+        let open = |(path, kind): (PathBuf, CloneFlags)| {
+            let file = File::open(&path).with_context(|| format!("no {}", path.display()))?;
+            Ok((path, file, kind))
+        };
+        paths.into_iter().map(open).collect()
     }
 
     /// Runs a command inside to its end and returns what it printed.

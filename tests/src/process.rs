@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use crate::netns::Netns;
@@ -144,6 +144,19 @@ impl Process {
         Ok(self.child.wait()?)
     }
 
+    /// SIGKILL to it and all its descendants, those that left the group too, before any of them can react
+    /// to the end of another.
+    pub fn kill_tree(&mut self) -> Result<ExitStatus> {
+        if self.child.try_wait()?.is_none() {
+            self.signal(Signal::SIGSTOP)?;
+            for pid in descendants(self.pid()) {
+                // It may have ended by itself.
+                kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).ok();
+            }
+        }
+        self.kill()
+    }
+
     /// Makes it so that the process outlives this value.
     pub fn keep(&mut self) {
         self.kept = true;
@@ -157,6 +170,18 @@ impl Drop for Process {
             drop(self.stop(GRACE));
         }
     }
+}
+
+/// Children, their children and so on.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let listed = listed.unwrap_or_default();
+    let children = listed
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok());
+    children
+        .flat_map(|child| std::iter::once(child).chain(descendants(child)))
+        .collect()
 }
 
 /// When a process that has not ended started, in clock ticks after boot: with its id, this names it

@@ -19,7 +19,6 @@ mod toolchain;
 mod tree;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -71,13 +70,7 @@ enum Verb {
     /// Run a real cluster in network namespaces, drive it, and report
     Lab(lab::LabArgs),
     /// Run a benchmark of tests/benches; those that load programs need root
-    Bench {
-        /// Which one: `datapath`, `config`
-        name: String,
-        /// Also write the rows to this file
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-    },
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -88,7 +81,7 @@ fn main() -> ExitCode {
         Verb::Test { args } => test::run(&args),
         Verb::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Verb::Lab(args) => lab::run(&args),
-        Verb::Bench { name, json } => bench::run(&name, json.as_deref()),
+        Verb::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

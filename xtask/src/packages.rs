@@ -37,6 +37,24 @@ pub(crate) fn ensure(names: &[&str]) -> Result<()> {
     install(&missing)
 }
 
+/// What xdp-lb is compared with. Its package brings a service as well.
+const KEEPALIVED: &str = "keepalived";
+
+/// Installs keepalived if it is missing. Suites and lab run it themselves, so its service is neither
+/// started nor left for the next boot; one that was here before is left as it is.
+pub(crate) fn ensure_keepalived() -> Result<()> {
+    if Path::new("/usr/sbin/keepalived").exists() {
+        return Ok(());
+    }
+    ensure(&[KEEPALIVED])?;
+    if Path::new("/run/systemd/system").exists() {
+        let mut disable = Command::new("systemctl");
+        disable.args(["disable", KEEPALIVED]);
+        progress::run("disabling the service of keepalived", disable)?;
+    }
+    Ok(())
+}
+
 /// Fetches the lists of packages.
 pub(crate) fn update() -> Result<()> {
     let mut apt = apt();

@@ -2,26 +2,21 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::progress::{self, say};
+use crate::progress::say;
 use crate::{ebpf, kernel, packages, tree};
 
 /// Programs that the suites call.
 const PACKAGES: [&str; 4] = ["ethtool", "iproute2", "python3-aiosmtpd", "tcpdump"];
-
-/// What the language is compared with. Its package brings a service as well.
-const KEEPALIVED: &str = "keepalived";
 
 /// The verb `test`.
 pub(crate) fn run(args: &[OsString]) -> Result<()> {
     let objects = ebpf::build()?;
     let mut obstacles = kernel::obstacles(&objects.rig);
     if obstacles.is_empty() {
-        let needed = packages::ensure(&PACKAGES).and_then(|()| keepalived());
+        let needed = packages::ensure(&PACKAGES).and_then(|()| packages::ensure_keepalived());
         obstacles.extend(needed.err().map(|error| format!("{error:#}")));
     }
     if obstacles.is_empty() {
@@ -42,21 +37,6 @@ pub(crate) fn run(args: &[OsString]) -> Result<()> {
     cargo_test(&["--workspace", "--exclude", "xdp-lb-tests"], args)?;
     // Again where a person looks for the outcome.
     say(format_args!("{notice}"));
-    Ok(())
-}
-
-/// Installs keepalived if it is missing. The suites only have it check files, so its service is
-/// neither started nor left for the next boot; one that was here before is left as it is.
-fn keepalived() -> Result<()> {
-    if Path::new("/usr/sbin/keepalived").exists() {
-        return Ok(());
-    }
-    packages::ensure(&[KEEPALIVED])?;
-    if Path::new("/run/systemd/system").exists() {
-        let mut disable = Command::new("systemctl");
-        disable.args(["disable", KEEPALIVED]);
-        progress::run("disabling the service of keepalived", disable)?;
-    }
     Ok(())
 }
 

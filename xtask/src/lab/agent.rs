@@ -36,43 +36,66 @@ pub(crate) struct Agent {
     xdp_lb: PathBuf,
     /// Its `--instance`.
     pub(crate) instance: String,
+    seed: Seed,
+    scratch: PathBuf,
     kept: bool,
 }
 
 impl Agent {
-    /// Starts it on the director, with the seed's file as it stands, and waits until it balances.
+    /// Starts it on a director, with the seed's file as it stands, and waits until it is ready to
+    /// balance, master or not.
     pub(crate) fn start(
         host: &Host,
         (built, seed): (&Built, &Seed),
         scratch: &Path,
         ledger: &mut Ledger,
     ) -> Result<Self> {
-        let instance = format!("lab-{}", std::process::id());
+        let instance = format!("lab-{}-{}", std::process::id(), host.name);
         for path in traces(&instance) {
             ledger.path(&path)?;
         }
-        let mut command = Command::new(&built.xdp_lb);
-        command
-            .arg("up")
-            .arg("-f")
-            .arg(&seed.path)
-            .args(["--instance", &instance]);
-        let process = Process::start("xdp-lb", &host.netns, &mut command, scratch)?;
-        ledger.process(&process)?;
+        let netns = host.netns.handle();
+        let process = launch(
+            (&built.xdp_lb, &seed.path),
+            &instance,
+            &netns,
+            scratch,
+            ledger,
+        )?;
         let mut agent = Self {
             process,
-            netns: host.netns.handle(),
+            netns,
             xdp_lb: built.xdp_lb.clone(),
             instance,
+            seed: seed.clone(),
+            scratch: scratch.to_owned(),
             kept: false,
         };
-        if let Err(error) = agent.wait_ready(seed) {
+        agent.wait_ready_or_tell()?;
+        Ok(agent)
+    }
+
+    /// Starts it again after its end, and waits as before.
+    pub(crate) fn start_again(&mut self, ledger: &mut Ledger) -> Result<()> {
+        let program = (&*self.xdp_lb, &*self.seed.path);
+        self.process = launch(program, &self.instance, &self.netns, &self.scratch, ledger)?;
+        self.wait_ready_or_tell()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.process.kill().map(drop)
+    }
+
+    fn wait_ready_or_tell(&mut self) -> Result<()> {
+        let seed = self.seed.clone();
+        if let Err(error) = self.wait_ready(&seed) {
             // The error of an agent that ended holds its log already.
-            agent.process.expect_running()?;
-            let log = agent.log_tail();
+            self.process.expect_running()?;
+            let log = self.log_tail();
             return Err(error.context(format!("the agent does not get ready:\n{log}\n")));
         }
-        Ok(agent)
+        Ok(())
     }
 
     fn wait_ready(&mut self, seed: &Seed) -> Result<()> {
@@ -92,15 +115,19 @@ impl Agent {
             };
             Ok(seed.servers.iter().all(ready).then_some(()))
         })?;
-        // An election without anybody else takes as long as an advert may be missed.
+        Ok(())
+    }
+
+    /// Waits until it is master and balances.
+    pub(crate) fn wait_active(&mut self) -> Result<()> {
         wait::until("the director is master and balances", START, || {
             self.process.expect_running()?;
             let list = self.list()?;
             let services = list["services"].as_array();
             let all_active = |all: &Vec<Value>| all.iter().all(|service| service["active"] == true);
             Ok(services.is_some_and(all_active).then_some(()))
-        })?;
-        Ok(())
+        })
+        .map(drop)
     }
 
     /// Waits until the list shows a server in `state` and returns how long that took.
@@ -149,6 +176,11 @@ impl Agent {
     /// The binary it runs.
     pub(crate) fn program(&self) -> &Path {
         &self.xdp_lb
+    }
+
+    /// The file that its log goes to.
+    pub(crate) fn log(&self) -> &Path {
+        self.process.log()
     }
 
     /// The end of its log.
@@ -200,13 +232,32 @@ impl Drop for Agent {
     }
 }
 
+/// Starts a process of it; its log begins anew.
+fn launch(
+    (xdp_lb, file): (&Path, &Path),
+    instance: &str,
+    netns: &Netns,
+    scratch: &Path,
+    ledger: &mut Ledger,
+) -> Result<Process> {
+    let mut command = Command::new(xdp_lb);
+    command
+        .arg("up")
+        .arg("-f")
+        .arg(file)
+        .args(["--instance", instance]);
+    let process = Process::start(instance, netns, &mut command, scratch)?;
+    ledger.process(&process)?;
+    Ok(process)
+}
+
 /// Where an instance keeps pins and socket.
 fn traces(instance: &str) -> [PathBuf; 2] {
     ["/sys/fs/bpf/xdp-lb", "/run/xdp-lb"].map(|folder| Path::new(folder).join(instance))
 }
 
 /// A real server in the output of `list --json`.
-fn real_server(list: &Value, address: Ipv4Addr) -> Option<&Value> {
+pub(crate) fn real_server(list: &Value, address: Ipv4Addr) -> Option<&Value> {
     let address = address.to_string();
     let services = list["services"].as_array()?;
     services

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use xdp_lb_tests::process::Process;
 use xdp_lb_tests::wait;
 
-use super::cluster::Cluster;
 use super::needs::PYTHON;
 
 /// What one run of `http_clients.py` saw.
@@ -99,19 +98,25 @@ pub(crate) struct HttpClients {
 /// What a group may take in all.
 const LIMIT: Duration = Duration::from_secs(40);
 
+/// What can start a client's programs.
+pub(crate) trait ClientHost {
+    /// Starts a program on the client's host.
+    fn start_client(&mut self, name: &str, command: &mut Command) -> Result<Process>;
+}
+
 impl HttpClients {
-    /// Starts one client per source. No two groups may overlap in local ports; `first_port` sees to
-    /// that.
+    /// Starts one client per source; the program lies in `scenarios`. No two groups may overlap in
+    /// local ports; `first_port` sees to that.
     pub(crate) fn start(
-        cluster: &mut Cluster,
-        (scenario, vip): (&Path, Ipv4Addr),
+        host: &mut impl ClientHost,
+        (scenarios, vip): (&Path, Ipv4Addr),
         (name, first_port): (&str, u16),
         sources: &[String],
         ask: Ask,
     ) -> Result<Self> {
         let mut command = Command::new(PYTHON);
         command
-            .arg(scenario.join("http_clients.py"))
+            .arg(scenarios.join("http_clients.py"))
             .args(["--vip", &vip.to_string(), "--sources", &sources.join(",")])
             .args(["--port", &first_port.to_string()]);
         match ask {
@@ -122,7 +127,7 @@ impl HttpClients {
             }
             Ask::UntilOther => command.args(["--until-other", "--every", EVERY]),
         };
-        let process = cluster.start_client(name, &mut command)?;
+        let process = host.start_client(name, &mut command)?;
         Ok(Self { process })
     }
 
@@ -154,7 +159,7 @@ pub(crate) struct WebSocketClients {
 impl WebSocketClients {
     /// Starts one client per source and waits until each has had an echo.
     pub(crate) fn start(
-        cluster: &mut Cluster,
+        host: &mut impl ClientHost,
         (scenario, vip): (&Path, Ipv4Addr),
         first_port: u16,
         sources: &[String],
@@ -165,7 +170,7 @@ impl WebSocketClients {
             .args(["--vip", &vip.to_string(), "--sources", &sources.join(",")])
             .args(["--port", &first_port.to_string()]);
         let mut clients = Self {
-            process: cluster.start_client("websockets", &mut command)?,
+            process: host.start_client("websockets", &mut command)?,
             count: sources.len(),
         };
         clients.wait_connected(Duration::from_secs(10))?;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use xdp_lb_tests::metrics::Scrape;
 
 use super::clients::{HttpRun, WebSocket};
+use super::masters::Reign;
 use super::steps::Step;
 
 /// Everything a run saw.
@@ -39,7 +40,11 @@ pub(crate) struct Findings {
     pub(crate) scrape: Counted,
     /// `xdp-lb list`, at the end.
     pub(crate) list: String,
-    /// How the agent stopped; `None` with `--keep`.
+    /// The VIP goes from director to director.
+    pub(crate) moves: Vec<Move>,
+    /// Who was master when.
+    pub(crate) reigns: Vec<Reign>,
+    /// How the agent of the first director stopped; `None`: the run did not come to that.
     pub(crate) stop: Option<Stop>,
     /// What was done and how long it took.
     pub(crate) steps: Vec<Step>,
@@ -92,6 +97,21 @@ pub(crate) struct Comeback {
     pub(crate) moved_again: HttpRun,
     /// Clients that were never seen before.
     pub(crate) newcomers: HttpRun,
+}
+
+/// Something happens to the master, or between the two.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Move {
+    /// What.
+    pub(crate) cause: String,
+    /// Seconds from it to the new master's first advert; `None`: not within the wait, or nobody new.
+    pub(crate) moved: Option<f64>,
+    /// The longest time, s, in which the VIP did not answer.
+    pub(crate) dark: f64,
+    /// The longest that is allowed.
+    pub(crate) bound: f64,
+    /// Whether in the end the one alone is master that should be.
+    pub(crate) settled: bool,
 }
 
 /// Frames of the service at ports of the switch.

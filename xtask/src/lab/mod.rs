@@ -9,14 +9,22 @@
 //! Nothing is made in the machine's own network namespace.
 
 mod agent;
+mod check;
 mod clients;
 mod cluster;
 mod down;
 mod findings;
 mod frames;
+mod handover;
 mod judge;
 mod ledger;
+mod localnode;
+mod masters;
 mod needs;
+mod nginx_ha;
+mod node;
+mod page;
+mod pair;
 mod report;
 mod seed;
 mod server;
@@ -29,9 +37,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
-
+use serde_json::Value;
 use xdp_lb_tests::interrupt;
+use xdp_lb_tests::peer::Program;
 
+use check::Check;
+use needs::Built;
 use steps::tell;
 
 /// Runs a cluster in network namespaces, drives real clients through it, and judges what they saw.
@@ -40,6 +51,9 @@ pub(crate) struct LabArgs {
     /// The scenario to run, or `down` to remove what --keep or a killed run left.
     #[arg(value_enum, default_value = "websocket")]
     what: What,
+    /// What the directors of nginx-ha and localnode run.
+    #[arg(long, value_enum, default_value = "xdp-lb")]
+    director: Director,
     /// Leave the cluster up at the end and say how to enter it.
     #[arg(long)]
     keep: bool,
@@ -52,8 +66,39 @@ pub(crate) struct LabArgs {
 enum What {
     /// Seed 004: HTTP and WebSockets over LVS-DR with persistence, a server killed and brought back.
     Websocket,
+    /// Seed 003: two hosts with nginx and a director; what moves the VIP between them.
+    NginxHa,
+    /// Seed 001: two hosts, each director and real server; the master powered off and on.
+    Localnode,
     /// Remove every cluster that no running lab owns.
     Down,
+}
+
+/// What plays the directors.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Director {
+    /// The built agent.
+    XdpLb,
+    /// The installed keepalived, its VRRP part alone: what it does without the kernel's `ip_vs`.
+    Keepalived,
+}
+
+impl Director {
+    fn program(self, built: &Built) -> Program {
+        match self {
+            Self::XdpLb => Program::XdpLb(built.xdp_lb.clone()),
+            Self::Keepalived => Program::Keepalived,
+        }
+    }
+}
+
+/// A run that came to its end, told and judged.
+struct Outcome {
+    text: String,
+    json: Value,
+    checks: Vec<Check>,
+    /// How to enter what `--keep` left.
+    doors: Option<String>,
 }
 
 /// Runs the lab; a check that does not hold is an error, too, after the report.
@@ -64,32 +109,41 @@ pub(crate) fn run(args: &LabArgs) -> Result<()> {
     interrupt::watch()?;
     match args.what {
         What::Down => down::run(),
-        What::Websocket => scenario(args),
+        What::Websocket => scenario(args, websocket::run),
+        What::NginxHa => scenario(args, nginx_ha::run),
+        What::Localnode => scenario(args, localnode::run),
     }
 }
 
-fn scenario(args: &LabArgs) -> Result<()> {
+fn scenario(args: &LabArgs, run: fn(&LabArgs) -> Result<Outcome>) -> Result<()> {
     // Before anything else, so that a file that cannot be written costs no time.
     let json = args.json.as_ref().map(|path| {
         fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))
     });
     let json = json.transpose()?;
-    let findings = websocket::run(args.keep)?;
-    let checks = judge::judge(&findings);
+    let outcome = run(args)?;
     let mut out = std::io::stdout().lock();
-    write!(out, "{}", report::text(&findings, &checks))?;
+    write!(out, "{}", outcome.text)?;
     if let Some(mut file) = json {
-        serde_json::to_writer_pretty(&file, &report::json(&findings, &checks))?;
+        serde_json::to_writer_pretty(&file, &outcome.json)?;
         writeln!(file)?;
     }
-    if let Some(doors) = &findings.doors {
+    if let Some(doors) = &outcome.doors {
         tell(doors);
     }
-    let failed = checks.iter().filter(|check| !check.pass).count();
+    let failed = outcome.checks.iter().filter(|check| !check.pass).count();
     ensure!(
         failed == 0,
         "{failed} of {} checks of the lab do not hold",
-        checks.len()
+        outcome.checks.len()
     );
     Ok(())
+}
+
+/// Passes a result on; the log explains an error, unless it is an interrupt.
+fn or_tell<T>(result: Result<T>, log: &str) -> Result<T> {
+    if result.is_err() && interrupt::check().is_ok() {
+        tell(&format!("The log ends\n{log}\n"));
+    }
+    result
 }

@@ -12,7 +12,13 @@ use crate::{ebpf, kernel, packages, tree};
 /// Debian's Python: `python3` on the path may be another, without Debian's packages.
 pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
-const PACKAGES: [&str; 4] = ["ethtool", "iproute2", "python3-websockets", "tcpdump"];
+const PACKAGES: [&str; 5] = [
+    "ethtool",
+    "iproute2",
+    "psmisc",
+    "python3-websockets",
+    "tcpdump",
+];
 
 /// What was built.
 #[derive(Clone, Debug)]
@@ -21,6 +27,8 @@ pub(crate) struct Built {
     pub(crate) xdp_lb: PathBuf,
     /// The BPF object with the program that passes everything.
     pub(crate) rig: PathBuf,
+    /// The folder of what scenarios share.
+    pub(crate) scenarios: PathBuf,
     /// The folder of the scenario's files.
     pub(crate) scenario: PathBuf,
 }
@@ -33,16 +41,19 @@ pub(crate) fn build(scenario: &str) -> Result<Built> {
         bail!("the lab cannot run: {}", obstacles.join("; "));
     }
     tree::run_cargo(["build", "--package", "xdp-lb"])?;
+    let scenarios = tree::root().join("tests/scenarios");
     Ok(Built {
         xdp_lb: tree::target()?.join("debug/xdp-lb"),
         rig: objects.rig,
-        scenario: tree::root().join("tests/scenarios").join(scenario),
+        scenario: scenarios.join(scenario),
+        scenarios,
     })
 }
 
 /// Installs what the lab drives and builds networks with, if it is missing.
 pub(crate) fn install() -> Result<()> {
     packages::ensure(&PACKAGES)?;
+    packages::ensure_keepalived()?;
     // Whichever of Debian's builds of nginx is there will do; they exclude each other.
     if is_on_path("nginx") {
         return Ok(());

@@ -1,52 +1,40 @@
 //! The report: the same findings for people and for machines.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::check::{Check, seconds};
 use super::clients::HttpRun;
 use super::findings::Findings;
-use super::judge::Check;
+use super::masters;
+use super::page::{self, Page, indented, table};
 
 /// For machines: the findings, the verdicts and the verdict.
 pub(crate) fn json(found: &Findings, checks: &[Check]) -> Value {
-    json!({
-        "scenario": "websocket",
-        "pass": passed(checks),
-        "checks": checks,
-        "findings": found,
-    })
+    page::json("websocket", checks, found)
 }
 
 /// For people.
 pub(crate) fn text(found: &Findings, checks: &[Check]) -> String {
-    let mut parts = vec![format!(
-        "xdp-lb lab: websocket\n  Seed 004, {}, used unchanged.\n",
-        found.configuration
-    )];
     let sections = [
         ("Cluster", hosts(found)),
         ("Who got what", who_got_what(found)),
         ("WebSockets", websockets(found)),
         ("Packets", packets(found)),
+        (
+            "Who was master",
+            table("lrrll", masters::rows(&found.reigns)),
+        ),
+        ("How the VIP moved", moves(found)),
         ("xdp-lb list", indented(&found.list)),
-        ("Time", time(found)),
-        ("Verdict", verdicts(checks)),
     ];
-    parts.extend(sections.map(|(title, body)| format!("{title}\n{body}")));
-    let failed = checks.iter().filter(|check| !check.pass).count();
-    if failed == 0 {
-        parts.push(format!("PASS: all {} checks hold.\n", checks.len()));
-    } else {
-        parts.push(format!("The agent's log ends\n{}", indented(&found.log)));
-        parts.push(format!(
-            "FAIL: {failed} of {} checks do not hold.\n",
-            checks.len()
-        ));
-    }
-    format!("\n{}", parts.join("\n"))
-}
-
-fn passed(checks: &[Check]) -> bool {
-    checks.iter().all(|check| check.pass)
+    let intro = format!("Seed 004, {}, used unchanged.", found.configuration);
+    let page = Page {
+        scenario: "websocket",
+        intro: &intro,
+        steps: &found.steps,
+        log: &found.log,
+    };
+    page.text(sections, checks)
 }
 
 fn hosts(found: &Findings) -> String {
@@ -137,6 +125,16 @@ fn websockets(found: &Findings) -> String {
     table("llrrrrrr", rows)
 }
 
+fn moves(found: &Findings) -> String {
+    let header = ["cause", "after", "VIP dark"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(found.moves.iter().map(|seen| {
+        let dark = format!("{:.0} ms", seen.dark * 1000.0);
+        vec![seen.cause.clone(), seconds(seen.moved), dark]
+    }));
+    table("lrr", rows)
+}
+
 fn packets(found: &Findings) -> String {
     let frames = &found.frames;
     let rows = [
@@ -162,64 +160,4 @@ fn packets(found: &Findings) -> String {
         ]
     }));
     table("lr", rows)
-}
-
-fn time(found: &Findings) -> String {
-    let total: f64 = found.steps.iter().map(|step| step.seconds).sum();
-    let mut rows: Vec<_> = found
-        .steps
-        .iter()
-        .map(|step| vec![step.name.clone(), format!("{:.1} s", step.seconds)])
-        .collect();
-    rows.push(vec!["in all".to_owned(), format!("{total:.1} s")]);
-    table("lr", rows)
-}
-
-fn verdicts(checks: &[Check]) -> String {
-    let rows = checks.iter().map(|check| {
-        let verdict = if check.pass { "PASS" } else { "FAIL" };
-        vec![verdict.to_owned(), check.what.clone(), check.seen.clone()]
-    });
-    table("lll", rows)
-}
-
-fn indented(text: &str) -> String {
-    if text.is_empty() {
-        return String::new();
-    }
-    let lines: Vec<_> = text.lines().map(|line| format!("  {line}")).collect();
-    lines.join("\n") + "\n"
-}
-
-/// Rows in columns two spaces apart; `alignment` has an `l` or an `r` for each.
-fn table(alignment: &str, rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let rows: Vec<_> = rows.into_iter().collect();
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..alignment.len()).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).zip(alignment.chars());
-        let padded: Vec<_> = cells
-            .map(|((cell, &width), side)| match side {
-                'r' => format!("{cell:>width$}"),
-                _ => format!("{cell:<width$}"),
-            })
-            .collect();
-        format!("  {}", padded.join("  ").trim_end())
-    };
-    let lines: Vec<_> = rows.iter().map(line).collect();
-    lines.join("\n") + "\n"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [["a", "1"], ["long →", "23"]].map(|row| row.map(str::to_owned).to_vec());
-        assert_eq!(table("lr", rows), "  a        1\n  long →  23\n");
-    }
 }

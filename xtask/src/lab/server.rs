@@ -47,13 +47,8 @@ impl RealServer {
         let setup = Setup::up(&host, &built.xdp_lb, vip, ledger)?;
         let echo = start_echo(&host, built, &folder)?;
         ledger.process(&echo)?;
-        let template = fs::read_to_string(built.scenario.join("nginx.conf"))?;
-        let configuration = template
-            .replace("@SERVER@", &host.name)
-            .replace("@FOLDER@", &folder.display().to_string())
-            .replace("@ECHO_PORT@", &ECHO_PORT.to_string());
-        fs::write(folder.join("nginx.conf"), configuration)?;
-        let nginx = start_nginx(&host, &folder)?;
+        configure_nginx(&built.scenario.join("nginx.conf"), &host.name, &folder)?;
+        let nginx = start_nginx(&host.netns, &folder)?;
         ledger.process(&nginx)?;
         Ok(Self {
             setup,
@@ -72,7 +67,7 @@ impl RealServer {
 
     /// Starts nginx again.
     pub(crate) fn restart_nginx(&mut self, ledger: &mut Ledger) -> Result<()> {
-        self.nginx = start_nginx(&self.host, &self.folder)?;
+        self.nginx = start_nginx(&self.host.netns, &self.folder)?;
         ledger.process(&self.nginx)
     }
 
@@ -103,20 +98,33 @@ fn start_echo(host: &Host, built: &Built, folder: &Path) -> Result<Process> {
     Ok(echo)
 }
 
-fn start_nginx(host: &Host, folder: &Path) -> Result<Process> {
+/// Fills in a configuration for a server's folder.
+pub(crate) fn configure_nginx(template: &Path, server: &str, folder: &Path) -> Result<()> {
+    let template = fs::read_to_string(template)?;
+    let configuration = template
+        .replace("@SERVER@", server)
+        .replace("@FOLDER@", &folder.display().to_string())
+        .replace("@ECHO_PORT@", &ECHO_PORT.to_string());
+    Ok(fs::write(folder.join("nginx.conf"), configuration)?)
+}
+
+/// Starts nginx with the configuration in a folder, and waits until it answers.
+pub(crate) fn start_nginx(netns: &Netns, folder: &Path) -> Result<Process> {
     let mut command = Command::new("nginx");
     // Without -e it opens the machine's own log before it reads its configuration.
     command
         .args(["-e", "stderr", "-p"])
         .arg(folder)
         .arg("-c")
-        .arg(folder.join("nginx.conf"));
-    let mut nginx = Process::start("nginx", &host.netns, &mut command, folder)?;
+        .arg(folder.join("nginx.conf"))
+        // In the foreground, whatever the file says.
+        .args(["-g", "daemon off;"]);
+    let mut nginx = Process::start("nginx", netns, &mut command, folder)?;
     let own = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
     wait::until("nginx answers", START, || {
         nginx.expect_running()?;
         // Refused until it listens.
-        let answer = http::get(&host.netns, own, "/").ok();
+        let answer = http::get(netns, own, "/").ok();
         Ok(answer.filter(|answer| answer.status == 200).map(drop))
     })?;
     Ok(nginx)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use xdp_lb_tests::lan::INTERFACE;
-use xdp_lb_tests::{interrupt, link, wait};
+use xdp_lb_tests::{link, wait};
 
 use super::clients::{Ask, HttpClients, HttpRun, WebSocketClients};
 use super::cluster::{CLIENTS, Cluster};
@@ -17,11 +17,12 @@ use super::findings::{Comeback, Counted, Findings, HostRow, Kill};
 use super::frames::Captures;
 use super::needs;
 use super::seed::Seed;
-use super::steps::{Steps, tell};
+use super::steps::Steps;
+use super::{LabArgs, Outcome, handover, judge, report};
 
 /// The folder of the scenario, and the configuration in it.
 const SCENARIO: &str = "websocket";
-const CONFIGURATION: &str = "004-master.conf";
+const CONFIGURATIONS: [&str; 2] = ["004-master.conf", "004-backup.conf"];
 
 /// Last octets of clients: HTTP, WebSockets, and those that come after the failure.
 const HTTP: std::ops::Range<u8> = 10..60;
@@ -34,17 +35,31 @@ const REQUESTS: u32 = 20;
 /// Waits are longer than the bound that is judged, so that a late event is measured and not missed.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Puts the cluster up, drives it and takes it down, or leaves it with `keep`.
-pub(crate) fn run(keep: bool) -> Result<Findings> {
+/// Puts the cluster up, drives it, takes it down, or leaves it with `--keep`, and judges.
+pub(crate) fn run(args: &LabArgs) -> Result<Outcome> {
+    let findings = find(args.keep)?;
+    let checks = judge::judge(&findings);
+    Ok(Outcome {
+        text: report::text(&findings, &checks),
+        json: report::json(&findings, &checks),
+        checks,
+        doors: findings.doors,
+    })
+}
+
+fn find(keep: bool) -> Result<Findings> {
     let mut steps = Steps::default();
     steps.run_loud("packages", needs::install)?;
     let built = steps.run_loud("build", || needs::build(SCENARIO))?;
-    let seed = Seed::read(&built.scenario.join(CONFIGURATION))?;
+    let read = |file: &str| Seed::read(&built.scenario.join(file));
+    let seeds = [read(CONFIGURATIONS[0])?, read(CONFIGURATIONS[1])?];
+    let seed = &seeds[0];
 
-    let mut cluster = Cluster::start(&built, &seed, &mut steps)?;
+    let mut cluster = Cluster::start(&built, &seeds, &mut steps)?;
     let mut run = Run {
         cluster: &mut cluster,
-        seed: &seed,
+        seed,
+        scenarios: built.scenarios,
         scenario: built.scenario,
         next_port: 10_000,
         findings: Findings::default(),
@@ -52,22 +67,12 @@ pub(crate) fn run(keep: bool) -> Result<Findings> {
     if let Err(error) = run.drive(&mut steps) {
         // Of an agent that ended this is the reason, and holds its log.
         cluster.agent.expect_running()?;
-        // An interrupted run has no fault that the log could explain.
-        if interrupt::check().is_ok() {
-            tell(&format!(
-                "The agent's log ends\n{}\n",
-                cluster.agent.log_tail()
-            ));
-        }
-        return Err(error);
+        return super::or_tell(Err(error), &cluster.agent.log_tail());
     }
     let mut findings = run.findings;
     if keep {
         findings.doors = Some(cluster.keep()?);
     } else {
-        let agent = &mut cluster.agent;
-        findings.stop = Some(steps.run("SIGTERM to xdp-lb", || agent.stop(seed.vip))?);
-        findings.log = cluster.agent.log_tail();
         steps.run("clean up", || {
             drop(cluster);
             Ok(())
@@ -81,6 +86,7 @@ pub(crate) fn run(keep: bool) -> Result<Findings> {
 struct Run<'a> {
     cluster: &'a mut Cluster,
     seed: &'a Seed,
+    scenarios: PathBuf,
     scenario: PathBuf,
     /// Where the next group of clients starts to count its local ports.
     next_port: u16,
@@ -113,7 +119,11 @@ impl Run<'_> {
         self.findings.scrape = self.count()?;
         let agent = &self.cluster.agent;
         self.findings.list = agent.ask(&["list"])?;
-        self.findings.log = agent.log_tail();
+        let found = handover::run(self.cluster, self.seed, steps)?;
+        self.findings.moves = found.moves;
+        self.findings.reigns = found.reigns;
+        self.findings.stop = found.stop;
+        self.findings.log = self.cluster.agent.log_tail();
         Ok(())
     }
 
@@ -123,7 +133,9 @@ impl Run<'_> {
             director, servers, ..
         } = &*self.cluster;
         let found = &mut self.findings;
-        found.configuration = format!("tests/scenarios/{SCENARIO}/{CONFIGURATION}");
+        found.configuration = CONFIGURATIONS
+            .map(|file| format!("tests/scenarios/{SCENARIO}/{file}"))
+            .join(" and ");
         found.service = format!("{}:{}", self.seed.vip, self.seed.port);
         let director_link = link::show(&director.netns, INTERFACE)?;
         found.xdp_mode = director_link.xdp.map(|xdp| xdp.name().to_owned());
@@ -152,6 +164,7 @@ impl Run<'_> {
             .collect();
         let (first, last) = (*CLIENTS.start(), *CLIENTS.end());
         let first = self.seed.address(first);
+        let [_, standby] = Cluster::directors(self.seed);
         let mut rows = vec![
             row(
                 "client",
@@ -159,6 +172,7 @@ impl Run<'_> {
                 "80 clients, each with an address of its own",
             ),
             row("director1", own.join(", "), "xdp-lb"),
+            row("director2", standby.to_string(), "xdp-lb, in reserve"),
         ];
         rows.extend(self.cluster.servers.iter().map(|server| {
             row(
@@ -183,7 +197,7 @@ impl Run<'_> {
 
     fn start_http(&mut self, name: &str, sources: &[String], ask: Ask) -> Result<HttpClients> {
         let port = self.take_ports();
-        let target: (&Path, Ipv4Addr) = (&self.scenario, self.seed.vip);
+        let target: (&Path, Ipv4Addr) = (&self.scenarios, self.seed.vip);
         HttpClients::start(self.cluster, target, (name, port), sources, ask)
     }
 

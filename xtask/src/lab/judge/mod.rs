@@ -1,28 +1,8 @@
 //! PASS or FAIL: a pure function of what a run saw.
 
-use serde::Serialize;
-
+use crate::lab::check::{Check, check, seconds};
 use crate::lab::clients::WebSocket;
-use crate::lab::findings::Findings;
-
-/// One verdict.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Check {
-    /// What must hold.
-    pub(crate) what: String,
-    /// Whether it does.
-    pub(crate) pass: bool,
-    /// What was seen.
-    pub(crate) seen: String,
-}
-
-fn check(what: impl Into<String>, pass: bool, seen: impl Into<String>) -> Check {
-    Check {
-        what: what.into(),
-        pass,
-        seen: seen.into(),
-    }
-}
+use crate::lab::findings::{Findings, Move};
 
 /// All verdicts on a run.
 pub(crate) fn judge(found: &Findings) -> Vec<Check> {
@@ -34,6 +14,7 @@ pub(crate) fn judge(found: &Findings) -> Vec<Check> {
     checks.extend(comeback(found));
     checks.push(direct_reply(found));
     checks.extend(metrics(found));
+    checks.extend(found.moves.iter().flat_map(of_move));
     checks.extend(stop(found));
     checks
 }
@@ -277,6 +258,22 @@ fn agreement(what: impl Into<String>, counted: Option<f64>, seen: u64) -> Check 
     )
 }
 
+fn of_move(seen: &Move) -> [Check; 2] {
+    let (cause, bound) = (&seen.cause, seen.bound * 1000.0);
+    [
+        check(
+            format!("{cause}: one is master"),
+            seen.settled,
+            format!("after {}", seconds(seen.moved)),
+        ),
+        check(
+            format!("{cause}: the VIP is dark for {bound:.0} ms at most"),
+            seen.dark <= seen.bound,
+            format!("{:.0} ms", seen.dark * 1000.0),
+        ),
+    ]
+}
+
 fn stop(found: &Findings) -> Option<Check> {
     let stop = found.stop.as_ref()?;
     let left = if stop.left.is_empty() {
@@ -289,10 +286,6 @@ fn stop(found: &Findings) -> Option<Check> {
         stop.success && stop.left.is_empty(),
         format!("{}, left: {left}", stop.status),
     ))
-}
-
-fn seconds(value: Option<f64>) -> String {
-    value.map_or_else(|| "never".to_owned(), |value| format!("{value:.1} s"))
 }
 
 #[cfg(test)]

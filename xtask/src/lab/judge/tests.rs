@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::lab::clients::{HttpRun, HttpSource};
-use crate::lab::findings::{Comeback, Counted, Frames, Kill, Stop};
+use crate::lab::findings::{Comeback, Counted, Frames, Kill, Move, Stop};
 
 /// Sources that got `answers` from each of the servers named, one server per source.
 fn run(servers: &[&str], answers: u64) -> HttpRun {
@@ -79,6 +79,13 @@ fn sound() -> Findings {
             replies_to_director: 0,
             replies_to_client: 8000,
         },
+        moves: vec![Move {
+            cause: "director1 is stopped".to_owned(),
+            moved: Some(0.6),
+            dark: 0.01,
+            bound: 0.1,
+            settled: true,
+        }],
         stop: Some(Stop {
             success: true,
             ..Stop::default()
@@ -166,6 +173,12 @@ fn websockets_are_judged_one_by_one() {
         astray.iter().any(|what| what.contains("land on rs2")),
         "{astray:?}"
     );
+}
+
+#[test]
+fn the_second_director_is_judged() {
+    assert_only(&failing(|f| f.moves[0].settled = false), "one is master");
+    assert_only(&failing(|f| f.moves[0].dark = 0.11), "dark");
 }
 
 #[test]
