@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use xdp_lb_tests::capture::{Capture, Way};
@@ -141,14 +141,46 @@ fn an_agent_that_was_killed_leaves_its_connections_to_the_next() {
 }
 
 #[test]
+fn an_agent_that_stays_dead_is_fenced_when_another_may_have_taken_over() {
+    if !needs::root().unwrap() {
+        return;
+    }
+    let mut cluster = Cluster::create("lj", 2, &[]).unwrap();
+    let director = &mut cluster.director;
+    director.configure(&configuration([1, 1])).unwrap();
+    director.start_whole().unwrap();
+    director.end_by(Signal::SIGKILL).unwrap();
+    let dead = Instant::now();
+    let call = || Call::open(&cluster.client.netns, SERVICE);
+    call().unwrap();
+    // The director's own stack has the VIP and no server.
+    let fenced = || Ok(call().is_err().then_some(()));
+    wait::until("nobody is served", Duration::from_mins(1), fenced).unwrap();
+    // Its master down interval is 3.61 s, and the last heartbeat was a quarter of that old at most.
+    assert!(dead.elapsed() > Duration::from_millis(2500));
+
+    let director = &mut cluster.director;
+    director.start_whole().unwrap();
+    director.wait_log("1 virtual service").unwrap();
+    assert!(director.packets("lease_over").unwrap() > 0);
+    call().unwrap();
+    cluster.director.end_by(Signal::SIGTERM).unwrap();
+    assert_nothing_is_left(&cluster);
+}
+
+#[test]
 fn a_start_that_fails_leaves_a_predecessors_work_alone() {
     if !needs::root().unwrap() {
         return;
     }
     let (mut cluster, hearts) = beating("lh");
+    // The starts that fail may take longer than the master down interval.
+    let good = configuration([1, 1]) + "xdp_lb {\nfail_static on\n}\n";
+    cluster.director.configure(&good).unwrap();
+    cluster.director.end_by(Signal::SIGQUIT).unwrap();
+    cluster.director.start_whole().unwrap();
     let before = all_in_the_table(&cluster.director);
     cluster.director.end_by(Signal::SIGKILL).unwrap();
-    let good = configuration([1, 1]);
     let broken = [
         good.replace("lb_kind DR", "lb_kind NAT"),
         good.replace("interface eth0", "interface eth9"),

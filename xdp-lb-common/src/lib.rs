@@ -2,7 +2,8 @@
 //! packet path, so that it can be tested on the host.
 //!
 //! In reading order: [`limits`] sizes the tables; [`addr`] holds addresses as maps hold them;
-//! [`service`] finds the virtual service of a packet; [`flow`] names a connection and [`hash`] keys
+//! [`service`] finds the virtual service of a packet, whose
+//! gate [`lease`] may close; [`flow`] names a connection and [`hash`] keys
 //! it; [`conn`] is the set-associative table that connections and persistence templates live in;
 //! [`persist`] names a template; [`select`] is scheduling arithmetic; [`backend`] says where a
 //! packet goes; [`reason`] counts why.
@@ -25,6 +26,7 @@ pub mod conn;
 pub mod flow;
 pub mod hash;
 pub mod host;
+pub mod lease;
 pub mod limits;
 pub mod persist;
 pub mod pod;

@@ -64,6 +64,8 @@ reasons! {
     OtherHost = "other_host" => Pass,
     /// The VIP is not this director's now.
     NotActive = "not_active" => Pass,
+    /// The agent is silent for so long that another director may own the VIP.
+    LeaseOver = "lease_over" => Pass,
     /// Another director balanced this frame already.
     AlreadyBalanced = "already_balanced" => Pass,
     /// In the middle of a TCP connection that is not known; the kernel answers with a reset.

@@ -59,9 +59,10 @@ pub struct Service {
     pub persistence_ticks: u32,
     /// Clients are masked by this before the template is looked up, network order (IPv4).
     pub client_mask_be: u32,
-    /// Where userspace rotated the scheduling table to keep its phase; the packet path ignores it.
-    pub rotation: u32,
-    /// Index of the first slot of this service in the index; the packet path ignores it.
+    /// The gate closes by itself when the agent's heartbeat is older than this, ticks;
+    /// [`crate::lease::NONE`] for never.
+    pub lease_ticks: u32,
+    /// Fills the word.
     pub reserved0: u32,
     /// Fills the cache line.
     pub reserved: [u64; 2],
@@ -102,8 +103,10 @@ impl Slots {
 pub struct Control {
     /// The bank of the service index and of the host table that packets use: 0 or 1.
     pub bank: u64,
+    /// The agent's last sign of life, a [`crate::tick::LongTick`] in the low half.
+    pub heartbeat: u64,
     /// Fills the cache line.
-    pub reserved: [u64; 7],
+    pub reserved: [u64; 6],
 }
 pod!(Control);
 

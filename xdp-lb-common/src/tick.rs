@@ -10,6 +10,31 @@ pub const BITS: u32 = 24;
 /// Mask of a tick.
 pub const MASK: u32 = (1 << BITS) - 1;
 
+/// A moment, modulo 2^32 ticks. At half a second a tick, the half range is 34 years: what is compared
+/// over the time that an agent may be missing must not come round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongTick(pub u32);
+
+impl LongTick {
+    /// The tick of a jiffies reading.
+    #[inline(always)]
+    pub const fn from_jiffies(jiffies: u64, shift: u32) -> Self {
+        Self((jiffies >> (shift & 63)) as u32)
+    }
+
+    /// The same moment as tables hold it.
+    #[inline(always)]
+    pub const fn short(self) -> Tick {
+        Tick(self.0 & MASK)
+    }
+
+    /// Ticks since `earlier`; negative if that is later.
+    #[inline(always)]
+    pub const fn since(self, earlier: Self) -> i32 {
+        self.0.wrapping_sub(earlier.0) as i32
+    }
+}
+
 /// A moment, modulo 2^24 ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tick(pub u32);
@@ -24,12 +49,6 @@ pub const fn shift_for(hz: u32) -> u32 {
 }
 
 impl Tick {
-    /// The tick of a jiffies reading.
-    #[inline(always)]
-    pub const fn from_jiffies(jiffies: u64, shift: u32) -> Self {
-        Self((jiffies >> (shift & 63)) as u32 & MASK)
-    }
-
     /// This tick and `ticks` more.
     #[inline(always)]
     pub const fn after(self, ticks: u32) -> Self {

@@ -16,7 +16,7 @@ use xdp_lb_common::tick::Tick;
 use crate::maps::{BACKENDS, CONN_INFO, CONNS, OVERFLOWS};
 use crate::packet::{Frame, Packet};
 use crate::persist::Placed;
-use crate::settings::{COEFFICIENTS, CONN_MASK, expiry, now};
+use crate::settings::{COEFFICIENTS, CONN_MASK, expiry};
 use crate::{atomic, count, parse, persist, schedule, service};
 
 /// How a packet's real server was found.
@@ -185,10 +185,14 @@ pub fn backend_of(state: State, via: Via) -> Option<Route> {
 
 /// Finds the connection, or places it.
 #[inline(always)]
-pub fn route(frame: &Frame, packet: &Packet, service: &service::Found) -> Result<Route, Reason> {
+pub fn route(
+    frame: &Frame,
+    packet: &Packet,
+    service: &service::Found,
+    now: Tick,
+) -> Result<Route, Reason> {
     let hash = packet.flow.hash(&COEFFICIENTS.load());
     let places = places(hash).ok_or(Reason::Inconsistent)?;
-    let now = now();
     let found = places.find(hash, now);
     if !found.exists() {
         return Packed(place(frame.context(), service.index, hash, now.0, 0)).unpack();

@@ -45,7 +45,8 @@ pub fn xdp_lb(ctx: XdpContext) -> u32 {
     action
 }
 
-/// Tells userspace the present tick, by a program test-run: nothing else shows it the jiffies.
+/// Tells userspace the present tick, by a program test-run: nothing else shows it the jiffies. All
+/// 32 bits of it.
 #[xdp]
 pub fn tick(_ctx: XdpContext) -> u32 {
     settings::now().0
@@ -56,8 +57,9 @@ pub fn tick(_ctx: XdpContext) -> u32 {
 fn balance(frame: &Frame) -> Result<(Reason, u32), Reason> {
     let packet = parse::ipv4(frame)?;
     let service = service::find(&packet).ok_or(Reason::NoService)?;
-    service::ours(frame, &packet, &service)?;
-    let route = conn::route(frame, &packet, &service)?;
+    let now = settings::now();
+    service::ours(frame, &packet, &service, now)?;
+    let route = conn::route(frame, &packet, &service, now.short())?;
     forward::send(frame, &packet, &service, route)
 }
 

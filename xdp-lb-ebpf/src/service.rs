@@ -2,11 +2,13 @@
 
 use xdp_lb_common::addr::{FAMILY_V4, Mac};
 use xdp_lb_common::host::{host_key, host_start, mac_bit};
+use xdp_lb_common::lease;
 use xdp_lb_common::limits::{HOST_SLOTS, MAX_PORTS, MAX_PROBES, SERVICE_INDEX_SLOTS};
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::service::{
     SERVICE_HAS_HOSTS, SERVICE_PERSISTENT, Service, ServiceSlot, index_start_v4,
 };
+use xdp_lb_common::tick::LongTick;
 
 use crate::maps::{CONTROL, HOSTS, PORTS, SERVICE_INDEX, SERVICES};
 use crate::packet::{Frame, Packet};
@@ -112,15 +114,18 @@ fn is_slot_of(slot: &ServiceSlot, vip_be: u32, port_be: u16, protocol: u8) -> bo
         && slot.family == FAMILY_V4
 }
 
-/// Whether the packet is this director's to balance: addressed to it, its VIP owned, and not balanced
-/// by somebody else before.
+/// Whether the packet is this director's to balance: addressed to it, its VIP owned, its agent heard
+/// of, and not balanced by somebody else before.
 #[inline(always)]
-pub fn ours(frame: &Frame, packet: &Packet, service: &Found) -> Result<(), Reason> {
+pub fn ours(frame: &Frame, packet: &Packet, service: &Found, now: LongTick) -> Result<(), Reason> {
     let settings = service.get();
     // SAFETY: a map value; userspace opens and closes the gate while packets read.
     let active = unsafe { (&raw const settings.active).read_volatile() };
     if active == 0 {
         return Err(Reason::NotActive);
+    }
+    if !lease::holds(settings.lease_ticks, heartbeat()?, now) {
+        return Err(Reason::LeaseOver);
     }
     if !is_addressed_here(frame, packet) {
         return Err(Reason::OtherHost);
@@ -132,6 +137,15 @@ pub fn ours(frame: &Frame, packet: &Packet, service: &Found) -> Result<(), Reaso
         return Err(Reason::AlreadyBalanced);
     }
     Ok(())
+}
+
+/// The agent's last sign of life.
+#[inline(always)]
+fn heartbeat() -> Result<LongTick, Reason> {
+    let control = CONTROL.get_ptr(0).ok_or(Reason::Inconsistent)?;
+    // SAFETY: a map value; userspace writes the word while packets read.
+    let word = unsafe { (&raw const (*control).heartbeat).read_volatile() };
+    Ok(LongTick(word as u32))
 }
 
 /// Switches flood frames of hosts they do not know yet; an interface in promiscuous mode sees them.

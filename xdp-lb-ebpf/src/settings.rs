@@ -4,7 +4,7 @@ use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use xdp_lb_common::conn::Kind;
 use xdp_lb_common::hash::Coefficients;
-use xdp_lb_common::tick::Tick;
+use xdp_lb_common::tick::{LongTick, Tick};
 
 /// The coefficients of the cluster's hash.
 #[unsafe(no_mangle)]
@@ -31,10 +31,10 @@ pub static TIMEOUTS: Global<[u32; 16]> = Global::new([1; 16]);
 
 /// The present.
 #[inline(always)]
-pub fn now() -> Tick {
+pub fn now() -> LongTick {
     // SAFETY: the helper takes no argument and reads one word of the kernel.
     let jiffies = unsafe { bpf_jiffies64() };
-    Tick::from_jiffies(jiffies, TICK_SHIFT.load())
+    LongTick::from_jiffies(jiffies, TICK_SHIFT.load())
 }
 
 /// When a connection of this kind expires if nothing more is heard of it.

@@ -1,5 +1,6 @@
 //! A director to measure: the production program with production tables, driven without packets.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ pub(crate) const DIRECTOR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
 /// Frames of a test run come in by the loopback interface.
 const IFINDEX: u32 = 1;
+
+/// The lease of the service; nobody writes heartbeats here after the start.
+const LEASE: Duration = Duration::from_hours(24);
 
 /// Real servers.
 const SERVERS: u8 = 16;
@@ -119,9 +123,11 @@ fn desired(sticky: bool) -> Desired {
     });
     let service = Service {
         active: true,
+        lease: Some(LEASE),
         scheduler: Scheduler::WeightedRoundRobin,
         persistence,
         servers: (1..=SERVERS).rev().map(server).collect(),
+        peers: BTreeMap::new(),
     };
     let mac = Mac::from_octets(DIRECTOR_MAC);
     Desired {

@@ -12,7 +12,7 @@ use xdp_lb::plan::desired::Desired;
 use xdp_lb::plan::diff::{Change, steps};
 use xdp_lb::plan::installed::Installed;
 use xdp_lb::sys::{bpffs, clock};
-use xdp_lb_common::tick::Tick;
+use xdp_lb_common::tick::{Clock, LongTick, Tick};
 use xdp_lb_tests::netns::{Netns, unique_prefix};
 use xdp_lb_tests::program::{Outcome, Program};
 
@@ -76,6 +76,12 @@ impl Director {
 
     /// Ends as an agent that is killed does, and starts again: the maps are all that is left.
     pub(crate) fn restart(&mut self, wanted: &Desired) {
+        self.reopen();
+        self.set(wanted);
+    }
+
+    /// As [`Self::restart`], up to the first change of the tables.
+    pub(crate) fn reopen(&mut self) {
         drop(self.ebpf.take());
         let mut ebpf = Ebpf::open(&self.options).unwrap();
         assert!(ebpf.took_over(), "{:?}", ebpf.notes());
@@ -84,7 +90,6 @@ impl Director {
         let servers = ebpf.inherited().servers.keys().copied();
         self.installed = Installed::inherited(&ebpf.inherited().services, servers);
         self.ebpf = Some(ebpf);
-        self.set(wanted);
     }
 
     /// Changes the tables step by step, as the agent does.
@@ -127,15 +132,35 @@ impl Director {
         &self.eyes
     }
 
+    /// How this kernel counts time.
+    pub(crate) const fn clock(&self) -> Clock {
+        self.options.clock
+    }
+
+    /// The agent has not been heard of for so many ticks.
+    pub(crate) fn be_silent_for(&mut self, ticks: u32) {
+        let heartbeat = LongTick(self.long_now().0.wrapping_sub(ticks));
+        self.eyes.set_heartbeat(heartbeat);
+    }
+
+    /// For how many ticks the agent has not been heard of.
+    pub(crate) fn silent_for(&mut self) -> i32 {
+        self.long_now().since(self.eyes.heartbeat())
+    }
+
     /// The present, as the program sees it.
     pub(crate) fn now(&mut self) -> Tick {
+        self.long_now().short()
+    }
+
+    fn long_now(&mut self) -> LongTick {
         let program = self.ebpf().object().program_mut("tick").unwrap();
         let program: &mut Xdp = program.try_into().unwrap();
         let run = program.test_run(TestRunOptions {
             data_in: Some(&[0; 64]),
             ..TestRunOptions::new()
         });
-        Tick(run.unwrap().return_value)
+        LongTick(run.unwrap().return_value)
     }
 }
 

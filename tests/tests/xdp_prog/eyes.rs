@@ -16,7 +16,8 @@ use xdp_lb_common::hash::{Coefficients, HashKey, first_place, second_place};
 use xdp_lb_common::limits::WAYS;
 use xdp_lb_common::persist::{mask_v4, template_hash_v4};
 use xdp_lb_common::reason::{Counters, Event, Reason};
-use xdp_lb_common::service::{ServiceName, Stats};
+use xdp_lb_common::service::{Control, ServiceName, Stats};
+use xdp_lb_common::tick::LongTick;
 use xdp_lb_tests::packet::{Packet, Transport};
 
 /// Services and real servers that are looked at: the first so many indexes.
@@ -32,6 +33,7 @@ pub(crate) struct Eyes {
     conns: MappedArray<PlaceMemory>,
     conn_info: MappedArray<FlowInfo>,
     templates: MappedArray<PlaceMemory>,
+    control: MappedArray<Control>,
     coefficients: Coefficients,
 }
 
@@ -99,6 +101,7 @@ impl Eyes {
             conns: mapped(pins, "CONNS"),
             conn_info: mapped(pins, "CONN_INFO"),
             templates: mapped(pins, "TEMPLATES"),
+            control: mapped(pins, "CONTROL"),
             coefficients: Coefficients::of(keys.get(&0, 0).unwrap()),
         }
     }
@@ -144,6 +147,16 @@ impl Eyes {
         let hash = flow(packet).hash(&self.coefficients);
         let ways = ways(&self.conns, hash);
         ways.into_iter().map(|(_index, state)| state).collect()
+    }
+
+    /// The agent's last sign of life.
+    pub(crate) fn heartbeat(&self) -> LongTick {
+        LongTick(u32::try_from(self.control.load(0, 1)).unwrap())
+    }
+
+    /// Lets the agent's last sign of life be of this moment.
+    pub(crate) fn set_heartbeat(&self, moment: LongTick) {
+        self.control.store(0, 1, moment.0.into());
     }
 
     /// What stands beside the one way of a packet's flow.

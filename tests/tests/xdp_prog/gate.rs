@@ -144,6 +144,32 @@ fn what_another_director_balanced_passes() {
 }
 
 #[test]
+fn what_came_from_a_peer_director_passes() {
+    let from_server = |n| syn(1).source_mac(server_mac(n));
+    let balanced = stays(Reason::AlreadyBalanced);
+    check(vec![Case {
+        name: "another director's MAC, and it a client itself",
+        tables: tables([tcp(80).rr(1).peer(7), tcp(81).rr(1)]),
+        steps: vec![
+            send(from_server(7), balanced.clone()),
+            send(ack(1).source_mac(server_mac(7)), balanced.clone()),
+            send(
+                from_server(7).source_ip(server_ip(7)),
+                goes(Reason::TxScheduled, 1),
+            ),
+            // It is no director of this service.
+            send(from_server(7).to_port(81), goes(Reason::TxScheduled, 1)),
+            Step::Tables(tables([tcp(80).rr(1).peer(8), tcp(81).rr(1)])),
+            send(from_server(8), balanced.clone()),
+            send(
+                syn(2).source_mac(server_mac(7)),
+                goes(Reason::TxScheduled, 1),
+            ),
+        ],
+    }]);
+}
+
+#[test]
 fn a_host_counts_for_its_services_as_long_as_it_is_in_the_file() {
     let from_server = |n| syn(1).source_mac(server_mac(n));
     let balanced = stays(Reason::AlreadyBalanced);

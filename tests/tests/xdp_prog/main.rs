@@ -4,7 +4,8 @@
 //! [`tables`] has the words to say what is in them and which packets come; [`eyes`] reads what the
 //! program left in the maps; [`case`] holds a list of fixtures against all of that. The suites follow
 //! in the order of the packet path: [`parse`], [`gate`], [`schedule`], [`persist`], [`state`],
-//! [`failure`], [`full`], [`forward`]. [`length`] sends whatever is hardly a packet, [`race`] and
+//! [`failure`], [`full`], [`forward`]. [`fence`] lets
+//! the agent fall silent, [`localnode`] has two directors serve each other. [`length`] sends whatever is hardly a packet, [`race`] and
 //! [`purge`] send from two [`cpus`] at once, and [`count`] asks the data plane itself.
 //!
 //! Each test runs in a network namespace of its own, and each case on maps of its own.
@@ -34,6 +35,9 @@ mod state;
 
 mod failure;
 mod full;
+
+mod fence;
+mod localnode;
 
 mod forward;
 

@@ -1,5 +1,6 @@
 //! Tables and packets in few words: one VIP, real servers by number, clients by number.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
@@ -61,9 +62,11 @@ const fn virtual_service(port: u16, protocol: Protocol) -> Virtual {
         },
         service: Service {
             active: true,
+            lease: None,
             scheduler: Scheduler::RoundRobin,
             persistence: None,
             servers: Vec::new(),
+            peers: BTreeMap::new(),
         },
     }
 }
@@ -151,6 +154,19 @@ impl Virtual {
             timeout: Duration::from_secs(seconds),
             prefix_len,
         });
+        self
+    }
+
+    /// Its gate closes so long after the last heartbeat.
+    pub(crate) const fn leased(mut self, lease: Duration) -> Self {
+        self.service.lease = Some(lease);
+        self
+    }
+
+    /// Another director has the MAC and the address of server `n`.
+    pub(crate) fn peer(mut self, n: u8) -> Self {
+        let peers = &mut self.service.peers;
+        peers.insert(server_ip(n).into(), Mac::from_octets(server_mac(n)));
         self
     }
 

@@ -36,8 +36,9 @@ use crate::dataplane;
 use crate::health::{Failure, Outcome};
 use crate::machine::Now;
 use crate::net::{self, watch::Watcher};
+use crate::plan::carriers::Peers;
 use crate::plan::desired::OwnedAddress;
-use crate::plan::table::{Network, real_server_addresses};
+use crate::plan::table::{Network, resolved_addresses};
 use crate::sys::instance::{self, Instance, Name};
 use crate::sys::{bpffs, clock, systemd};
 use crate::telemetry::http;
@@ -120,7 +121,7 @@ async fn direct_as<P: PacketPath>(
         warn!("{warning}");
     }
     let clock = clock::kernel()?;
-    let (watcher, network) = Watcher::start(real_server_addresses(&config)).await?;
+    let (watcher, network) = Watcher::start(resolved_addresses(&config, &Peers::new())).await?;
     check_interfaces(&config, &network.borrow())?;
     let control = control::server::bind(name.control_socket())?;
     let metrics = http::bind(config.xdp_lb.metrics)?;

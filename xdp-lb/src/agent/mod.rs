@@ -4,7 +4,8 @@
 //! its [`signals`], with [`reload`] to say what a new file changes. In between, [`health`] drives the
 //! health checks and [`vrrp`], on a thread of its own, the elections of who owns which VIPs; [`reconciler`] waits for any of them, or the
 //! network, to change, works out what the tables should hold and lets its [`writer`] take the steps
-//! there, on the interfaces that [`placement`] names. [`announce`] paces gratuitous ARP,
+//! there, on the interfaces that [`placement`] names. [`pulse`] tells the program that the agent and its
+//! elections live. [`announce`] paces gratuitous ARP,
 //! [`journal`] which VIPs were added; [`links`] adds them. [`drive`] is the one loop that runs any
 //! machine. [`seams`] names what the agent needs of the kernel, so that all of this is tested without
 //! one.
@@ -24,6 +25,7 @@ pub mod announce;
 pub mod journal;
 pub mod links;
 pub mod placement;
+pub mod pulse;
 pub mod reconciler;
 pub mod writer;
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -21,6 +22,7 @@ use super::writer::Writer;
 use crate::config::model::{Config, XdpMode};
 use crate::dataplane::{AttachedMode, Counters, Error};
 use crate::machine::Now;
+use crate::plan::carriers::Peers;
 use crate::plan::desired::{Desired, OwnedAddress};
 use crate::plan::installed::Installed;
 use crate::plan::table::{Health, Inputs, Network, Ownership, addresses_of, desired};
@@ -74,6 +76,8 @@ pub struct Sources {
     pub network: watch::Receiver<Network>,
     /// Who owns which VIPs, and announces them.
     pub claims: watch::Receiver<Claims>,
+    /// Other directors that were heard.
+    pub peers: watch::Receiver<Peers>,
     /// Questions.
     pub inspections: mpsc::Receiver<Inspection>,
 }
@@ -127,6 +131,17 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             retry: None,
             look_after: Now::ZERO.after(LOOK_AFTER),
         }
+    }
+
+    /// Tells the program that the agent lives only while this says yes. The gates of services whose VIP
+    /// a VRRP instance carries close when it has said no for their lease.
+    pub fn beat_only_while(&mut self, is_alive: impl Fn() -> bool + Send + 'static) {
+        self.writer.pulse().only_while(is_alive);
+    }
+
+    /// Tells the program once more that the agent lives, before it leaves.
+    pub fn beat_now(&mut self) {
+        self.writer.beat_now();
     }
 
     /// Puts the program on every interface it belongs on and that exists by now. Stops at the first
@@ -198,6 +213,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             health: &health,
             network: &network,
             attached: &self.attached.keys().cloned().collect(),
+            peers: &self.sources.peers.borrow_and_update(),
         });
         let written = self.writer.write(&self.desired, &network).await;
         let now = self.clock.now();
@@ -243,16 +259,19 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let mut inspections = Vec::new();
         loop {
             let alarm = self.deadline();
+            let beat = self.writer.pulse().due();
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = changed(&mut self.sources.config) => self.reconcile().await,
                 () = changed(&mut self.sources.health) => self.reconcile().await,
                 () = changed(&mut self.sources.claims) => self.reconcile().await,
+                () = changed(&mut self.sources.peers) => self.reconcile().await,
                 () = changed(&mut self.sources.network) => {
                     self.reconcile().await;
                     self.restore_missing().await;
                 }
                 () = self.clock.reach(Some(alarm)) => self.ring().await,
+                () = sleep_until(beat) => self.writer.beat(),
                 asked = self.sources.inspections.recv_many(&mut inspections, INSPECTIONS),
                     if !self.sources.inspections.is_closed() || !self.sources.inspections.is_empty() =>
                 {
@@ -377,6 +396,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
     fn attach_to(&mut self, name: &str, ifindex: u32) -> Result<(), Error> {
         let wish = self.placement.mode;
         let mode = self.writer.dataplane().attach(name, ifindex, wish)?;
+        self.writer.beat();
         if let (XdpMode::Auto, AttachedMode::Generic) = (wish, mode) {
             warn!(
                 "{name}: its driver has no XDP; the program runs in the stack, which is slower \
@@ -426,7 +446,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
 }
 
 /// Waits for a new value; forever if whoever sends them is gone.
-async fn changed<T>(receiver: &mut watch::Receiver<T>) {
+pub(super) async fn changed<T>(receiver: &mut watch::Receiver<T>) {
     if receiver.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
@@ -453,6 +473,7 @@ mod tests {
         health: watch::Sender<Health>,
         network: watch::Sender<Network>,
         claims: watch::Sender<Claims>,
+        peers: watch::Sender<Peers>,
         inspections: mpsc::Sender<Inspection>,
     }
 
@@ -465,11 +486,13 @@ mod tests {
         let (network, network_seen) = watch::channel(network());
         let (claims, claims_seen) = watch::channel(claims(true, 1));
         let (inspections, asked) = mpsc::channel(4);
+        let (peers, peers_seen) = watch::channel(Peers::new());
         let sources = Sources {
             config: config_seen,
             health: health_seen,
             network: network_seen,
             claims: claims_seen,
+            peers: peers_seen,
             inspections: asked,
         };
         let placement = Placement {
@@ -488,6 +511,7 @@ mod tests {
             health,
             network,
             claims,
+            peers,
             inspections,
         };
         (bench, under)
@@ -724,6 +748,84 @@ mod tests {
         assert_eq!(state.addresses.len(), 0);
         // The program stays where it is: nothing says that it should go.
         assert_eq!(state.tables, Installed::from(under.desired()));
+    }
+
+    /// How long it was from each heartbeat to the next, and to now, at most.
+    fn longest_silence(kernel: &Kernel) -> Duration {
+        let mut beats = kernel.state().heartbeats.clone();
+        beats.push(tokio::time::Instant::now());
+        let gaps = beats.windows(2).map(|pair| pair[1] - pair[0]);
+        gaps.max().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_program_hears_of_the_agent_before_a_gate_opens_and_four_times_a_lease() {
+        let (bench, mut under) = bench();
+        bench.kernel.state().refuses = Some(|change| matches!(change, Change::SetActive(_, true)));
+        under.reconcile().await;
+        assert_eq!(bench.kernel.state().heartbeats.len(), 1);
+        bench.kernel.state().refuses = None;
+        run_for(&mut under, 10).await;
+        let service = under.desired().services[&service_key(0)].clone();
+        let quarter = service.lease.unwrap() / 4;
+        let silence = longest_silence(&bench.kernel);
+        let slack = Duration::from_millis(2);
+        assert!(silence <= quarter + slack, "{silence:?} of {quarter:?}");
+        assert!(silence > quarter / 2, "{silence:?}: not more than needed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn quick_instances_are_renewed_more_often_and_none_once_a_second() {
+        let (bench, mut under) = bench();
+        under.reconcile().await;
+        let mut quick = websocket();
+        quick.vrrp_instances[0].down_timer_adverts = 1;
+        let mut without = websocket();
+        without.xdp_lb.fail_static = true;
+        for (config, millis) in [(quick, 403), (without, 1001)] {
+            bench.config.send_replace(Arc::new(config));
+            run_for(&mut under, 2).await;
+            bench.kernel.state().heartbeats.clear();
+            run_for(&mut under, 10).await;
+            let silence = longest_silence(&bench.kernel);
+            let range = Duration::from_millis(millis - 3)..=Duration::from_millis(millis + 3);
+            assert!(range.contains(&silence), "{silence:?} of {millis} ms");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_vrrp_the_program_hears_nothing_until_it_lives_again() {
+        let (bench, mut under) = bench();
+        let lives = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let seen = lives.clone();
+        under.beat_only_while(move || seen.load(std::sync::atomic::Ordering::Relaxed));
+        under.reconcile().await;
+        run_for(&mut under, 10).await;
+        assert_eq!(bench.kernel.state().heartbeats.len(), 0);
+        lives.store(true, std::sync::atomic::Ordering::Relaxed);
+        run_for(&mut under, 2).await;
+        assert!(bench.kernel.state().heartbeats.len() >= 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_is_heard_and_found_stands_in_the_tables() {
+        let (bench, mut under) = bench();
+        under.reconcile().await;
+        let peer = "192.168.1.12".parse().unwrap();
+        let known = || {
+            let state = bench.kernel.state();
+            let contents = state.tables.services[&service_key(0)].contents.clone();
+            contents.unwrap().peers
+        };
+        let heard = Peers::from([("VI_1".to_owned(), [peer].into())]);
+        bench.peers.send_replace(heard);
+        run_for(&mut under, 0).await;
+        assert!(known().is_empty(), "nobody knows its MAC");
+        bench.network.send_modify(|network| {
+            network.reach.insert(peer, crate::plan::testing::direct(2));
+        });
+        run_for(&mut under, 0).await;
+        assert_eq!(known(), [(peer, xdp_lb_common::addr::Mac(0x66))].into());
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,6 +9,10 @@ pub fn differences(old: &Config, new: &Config) -> Vec<String> {
     let mut lines = Vec::new();
     instances(&old.vrrp_instances, &new.vrrp_instances, &mut lines);
     services(&old.virtual_servers, &new.virtual_servers, &mut lines);
+    if old.xdp_lb.fail_static != new.xdp_lb.fail_static {
+        let becomes = if new.xdp_lb.fail_static { "on" } else { "off" };
+        lines.push(format!("xdp_lb: fail_static becomes {becomes}"));
+    }
     lines
 }
 
@@ -19,6 +23,8 @@ pub fn needs_restart(old: &XdpLb, new: &XdpLb) -> Vec<&'static str> {
         xdp_mode,
         metrics,
         connections,
+        // In force at once.
+        fail_static: _,
     } = new;
     let settings = [
         ("interface", old.interfaces != *interfaces),
@@ -147,6 +153,16 @@ mod tests {
     use super::*;
     use crate::config::model::{Scheduler, XdpMode};
     use crate::plan::testing::{instance, websocket};
+
+    #[test]
+    fn a_change_of_fail_static_is_told() {
+        let mut new = websocket();
+        new.xdp_lb.fail_static = true;
+        let lines = differences(&websocket(), &new);
+        assert_eq!(lines, ["xdp_lb: fail_static becomes on"]);
+        let lines = differences(&new, &websocket());
+        assert_eq!(lines, ["xdp_lb: fail_static becomes off"]);
+    }
 
     #[test]
     fn the_same_file_changes_nothing() {

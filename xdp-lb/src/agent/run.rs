@@ -3,27 +3,32 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::health::Checks;
 use super::placement::{NoInterface, Placement, absent_devices, check_interfaces};
-use super::reconciler::{Inspection, Reconciler, Sources};
+use super::pulse::Pulse;
+use super::reconciler::{Inspection, Reconciler, Sources, changed};
 use super::reload::{differences, needs_restart};
 use super::seams::{Links, PacketPath};
 use super::signals::Signal;
 use super::vrrp::Elections;
-use crate::config::model::Config;
+use crate::config::model::{Config, XdpLb};
 use crate::dataplane;
+use crate::plan::carriers::Peers;
 use crate::plan::desired::OwnedAddress;
 use crate::plan::installed::Installed;
-use crate::plan::table::{Network, Ownership, owned_addresses, real_server_addresses};
+use crate::plan::table::{
+    Network, Ownership, owned_addresses, real_server_addresses, resolved_addresses,
+};
 
 /// How long a start waits for the real servers' MACs. Those that live have answered by then, and
 /// tables that were taken over are not emptied for want of an answer.
@@ -108,6 +113,7 @@ pub struct Agent<P, L> {
     stop: CancellationToken,
     config: watch::Sender<Arc<Config>>,
     network: watch::Receiver<Network>,
+    peers: watch::Receiver<Peers>,
     checks: Checks,
     elections: Elections,
 }
@@ -117,7 +123,7 @@ pub struct Agent<P, L> {
 pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<P, L>, Error> {
     let Parts {
         config,
-        packet_path,
+        mut packet_path,
         links,
         leftovers,
         mut network,
@@ -129,14 +135,8 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     let took_over = packet_path.took_over();
     let placement = Placement::of(&config);
     warn_about(absent_devices(&config, &network.borrow()));
-    // What a predecessor was master of is forwarded already; only its adverts are missing.
-    let is_urgent = elections.is_urgent();
-    if is_urgent {
-        elections.configure(config.clone());
-        // What was master too long ago must not be announced once more.
-        elections.judged().await;
-    }
-    resolved(&config, &mut network).await;
+    let goes_on = go_on(&mut elections, &config).await;
+    resolved(&config, &mut network, &mut packet_path).await;
     let owned = elections.claims().borrow().ownership.clone();
     let installed = found(
         &packet_path,
@@ -150,13 +150,15 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         health: checks.verdicts(),
         network: network.clone(),
         claims: elections.claims(),
+        peers: elections.peers(),
         inspections,
     };
-    let reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
+    let mut reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
+    reconciler.beat_only_while(elections.is_alive());
     let mut reconciler = attached(reconciler, took_over)?;
     reconciler.reconcile().await;
     info!("{}", reconciler.summary());
-    if !is_urgent {
+    if !goes_on {
         let config = config.borrow().clone();
         elect(&mut reconciler, &mut elections, config).await;
     }
@@ -173,9 +175,22 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         stop,
         config,
         network,
+        peers: elections.peers(),
         checks,
         elections,
     })
+}
+
+/// Begins the elections at once if a predecessor was master: what it owned is forwarded already, and
+/// only its adverts are missing.
+async fn go_on(elections: &mut Elections, config: &Arc<Config>) -> bool {
+    let is_urgent = elections.is_urgent();
+    if is_urgent {
+        elections.configure(config.clone());
+        // What was master too long ago must not be announced once more.
+        elections.judged().await;
+    }
+    is_urgent
 }
 
 /// On its interfaces, or as if there had been no start.
@@ -235,10 +250,23 @@ fn warn_about(absent: impl IntoIterator<Item = NoInterface>) {
     }
 }
 
-async fn resolved(config: &Config, network: &mut watch::Receiver<Network>) {
+/// Waits for the MACs. A predecessor's gates stay open meanwhile.
+async fn resolved<P: PacketPath>(
+    config: &Config,
+    network: &mut watch::Receiver<Network>,
+    packet_path: &mut P,
+) {
     let servers = real_server_addresses(config);
     let all = |network: &Network| servers.iter().all(|ip| network.reach.contains_key(ip));
-    if timeout(RESOLUTION, network.wait_for(all)).await.is_err() {
+    let mut pulse = Pulse::new();
+    let mut answered = pin!(timeout(RESOLUTION, network.wait_for(all)));
+    let answered = loop {
+        tokio::select! {
+            answered = &mut answered => break answered,
+            () = sleep_until(pulse.due()) => pulse.beat(packet_path),
+        }
+    };
+    if answered.is_err() {
         info!("not every real server has answered for its MAC yet; starting with those that have");
     }
 }
@@ -253,14 +281,17 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         let mut agent = self;
         loop {
             surroundings.enter(Phase::Running);
-            let signal = tokio::select! {
-                // It ends only by a defect: nobody has stopped it.
-                ended = &mut agent.reconciler => {
-                    ended?;
-                    return Ok(Ending::Left);
+            let signal = loop {
+                tokio::select! {
+                    // It ends only by a defect: nobody has stopped it.
+                    ended = &mut agent.reconciler => {
+                        ended?;
+                        return Ok(Ending::Left);
+                    }
+                    _ = agent.elections.ended() => return Err(Error::Elections),
+                    signal = signals.recv() => break signal,
+                    () = changed(&mut agent.peers) => agent.resolve(surroundings),
                 }
-                _ = agent.elections.ended() => return Err(Error::Elections),
-                signal = signals.recv() => signal,
             };
             let phase = match signal {
                 Some(Signal::Reload) => Phase::Reloading,
@@ -285,7 +316,10 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         for setting in needs_restart(&old.xdp_lb, &new.xdp_lb) {
             warn!("`{setting}` of the xdp_lb block is in force after a restart");
         }
-        new.xdp_lb = old.xdp_lb.clone();
+        new.xdp_lb = XdpLb {
+            fail_static: new.xdp_lb.fail_static,
+            ..old.xdp_lb.clone()
+        };
         let differences = differences(&old, &new);
         for line in &differences {
             info!("{line}");
@@ -297,11 +331,17 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         let missing = check_interfaces(&new, &network).err();
         let absent = absent_devices(&new, &network);
         warn_about(missing.into_iter().chain(absent));
-        surroundings.resolve(real_server_addresses(&new));
         self.checks.reload(&new).await;
         let new = Arc::new(new);
         self.config.send_replace(new.clone());
         self.elections.configure(new);
+        self.resolve(surroundings);
+    }
+
+    /// Has the MACs of all that stand in the tables resolved.
+    fn resolve(&self, surroundings: &mut impl Surroundings) {
+        let addresses = resolved_addresses(&self.config.borrow(), &self.peers.borrow());
+        surroundings.resolve(addresses);
     }
 
     /// Goes on forwarding while successors are waited for; a second signal ends that wait.
@@ -329,7 +369,9 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         self.elections.ended().await;
         self.stop.cancel();
         // Between two steps, not in the middle of one.
-        drop(self.reconciler.await?);
+        let mut reconciler = self.reconciler.await?;
+        reconciler.beat_now();
+        drop(reconciler);
         info!("left; program, tables and VIPs stand for a successor");
         Ok(Ending::Left)
     }
@@ -348,6 +390,7 @@ mod tests {
     struct Bench {
         kernel: Kernel,
         network: watch::Sender<Network>,
+        peers: watch::Sender<Peers>,
         _inspections: mpsc::Sender<Inspection>,
     }
 
@@ -355,6 +398,7 @@ mod tests {
         let kernel = Kernel::default();
         let (publish, network) = watch::channel(network());
         let (sender, inspections) = mpsc::channel(1);
+        let (elections, heard) = Elections::fake(&["VI_1"]);
         let probe = |_| std::future::ready(Outcome::Passed);
         let config = websocket();
         let observer = Arc::new(|_: &Outcome, _| {});
@@ -369,12 +413,13 @@ mod tests {
             leftovers: BTreeSet::new(),
             network,
             checks,
-            elections: Elections::fake(&["VI_1"]),
+            elections,
             inspections,
         };
         let bench = Bench {
             kernel,
             network: publish,
+            peers: heard,
             _inspections: sender,
         };
         (bench, parts)
@@ -445,8 +490,12 @@ mod tests {
         let (bench, parts) = bench(Inherited::default());
         let agent = start(parts).await.unwrap();
         bench.kernel.changes();
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let (ending, _) = run(agent, &[Signal::Leave], None).await;
         assert_eq!(ending, Ending::Left);
+        let last = bench.kernel.state().heartbeats.last().copied();
+        let now = tokio::time::Instant::now();
+        assert_eq!(last, Some(now), "the successor has the whole lease");
         assert_eq!(bench.kernel.changes(), []);
         assert_eq!(bench.kernel.vips().len(), 1);
         assert!(!bench.kernel.state().removed);
@@ -506,6 +555,8 @@ mod tests {
         let began = tokio::time::Instant::now();
         let _agent = start(parts).await.unwrap();
         assert!(began.elapsed() >= RESOLUTION);
+        let beats = bench.kernel.state().heartbeats.len();
+        assert!(beats >= 4, "the predecessor's gates stay open: {beats}");
         assert!(bench.kernel.state().tables.services[&service_key(0)].active);
     }
 
@@ -516,6 +567,7 @@ mod tests {
         let mut next = websocket();
         next.virtual_servers[0].real_servers.pop();
         next.xdp_lb.connections = 7;
+        next.xdp_lb.fail_static = true;
         let config = agent.config.subscribe();
         let (_, file) = run(agent, &[Signal::Reload, Signal::Leave], Some(next)).await;
         assert_eq!(file.resolving.len(), 1);
@@ -524,7 +576,49 @@ mod tests {
         let config = config.borrow();
         assert_eq!(config.virtual_servers[0].real_servers.len(), 1);
         assert_ne!(config.xdp_lb.connections, 7, "only a restart changes that");
+        assert!(config.xdp_lb.fail_static, "in force at once");
         drop(bench);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_program_hears_of_the_agent_as_long_as_its_elections_live() {
+        let (bench, parts) = bench(Inherited::default());
+        let agent = start(parts).await.unwrap();
+        let heartbeats = || bench.kernel.state().heartbeats.len();
+        let before = heartbeats();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(heartbeats() >= before + 10);
+        // From here on it is as if the thread hung.
+        agent.elections.stop();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let before = heartbeats();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(heartbeats(), before);
+        drop(agent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn directors_that_are_heard_are_resolved() {
+        let (bench, parts) = bench(Inherited::default());
+        let agent = start(parts).await.unwrap();
+        let (signals, receiver) = mpsc::channel(1);
+        let mut file = File {
+            next: None,
+            resolving: BTreeSet::new(),
+            phases: Vec::new(),
+        };
+        let peer: IpAddr = "192.168.1.12".parse().unwrap();
+        bench
+            .peers
+            .send_replace([("VI_1".to_owned(), [peer].into())].into());
+        let leave = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            signals.send(Signal::Leave).await.unwrap();
+        };
+        let (ending, ()) = tokio::join!(agent.run(receiver, &mut file), leave);
+        assert_eq!(ending.unwrap(), Ending::Left);
+        assert!(file.resolving.contains(&peer));
+        assert_eq!(file.resolving.len(), 3, "and the real servers");
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use tokio::time::Instant;
 use xdp_lb_common::addr::Mac;
 
 use super::seams::{Added, Links, PacketPath};
@@ -31,6 +32,8 @@ pub(crate) struct State {
     pub(crate) addresses: BTreeSet<OwnedAddress>,
     pub(crate) announced: Vec<(Mac, IpAddr)>,
     pub(crate) counters_fail: bool,
+    /// When the agent gave a sign of life.
+    pub(crate) heartbeats: Vec<Instant>,
     /// The packet path was taken away.
     pub(crate) removed: bool,
 }
@@ -74,6 +77,11 @@ pub(crate) struct FakeDataplane {
 impl Dataplane for FakeDataplane {
     fn apply(&mut self, change: &Change) -> Result<(), Error> {
         self.kernel.take(change)
+    }
+
+    fn heartbeat(&mut self) -> Result<(), Error> {
+        self.kernel.state().heartbeats.push(Instant::now());
+        Ok(())
     }
 
     fn counters(&mut self) -> Result<Counters, Error> {

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use tracing::{debug, error, info, warn};
 
+use super::pulse::Pulse;
 use super::seams::{Added, Links};
 use crate::config::model::ServiceKey;
 use crate::dataplane::Dataplane;
@@ -25,6 +26,7 @@ pub struct Writer<D, L> {
     dataplane: D,
     links: L,
     installed: Installed,
+    pulse: Pulse,
     /// Of the last [`Writer::write`].
     troubles: Troubles,
     /// Of the last [`Writer::restore`].
@@ -47,6 +49,7 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
             dataplane,
             links,
             installed,
+            pulse: Pulse::new(),
             troubles: Troubles::default(),
             lost: Troubles::default(),
         }
@@ -54,12 +57,15 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
 
     /// Brings tables and links as near to `wanted` as they will go.
     pub async fn write(&mut self, wanted: &Desired, network: &Network) -> Written {
+        self.pulse.suit(wanted);
         let mut written = Written::default();
         let mut pass = Pass::default();
         let mut possible = wanted.clone();
         loop {
             pass.blocked.clear();
             for change in steps(&self.installed, &possible) {
+                // Many steps may take longer than a lease lasts.
+                self.beat();
                 self.step(&change, network, &mut pass, &mut written).await;
             }
             // The rest of a service must not wait for a server that the tables refuse.
@@ -117,6 +123,21 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
                 applied.map_err(|error| error.to_string())
             }
         }
+    }
+
+    /// What the program learns of the agent's life.
+    pub const fn pulse(&mut self) -> &mut Pulse {
+        &mut self.pulse
+    }
+
+    /// Gives the program the sign of life that is due, if one is.
+    pub fn beat(&mut self) {
+        self.pulse.beat(&mut self.dataplane);
+    }
+
+    /// Gives the program a sign of life out of turn.
+    pub fn beat_now(&mut self) {
+        self.pulse.beat_now(&mut self.dataplane);
     }
 
     /// Puts back those of the VIPs that somebody else removed, and returns them.

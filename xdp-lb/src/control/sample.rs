@@ -248,9 +248,11 @@ fn add_service(
     });
     let service = Service {
         active: true,
+        lease: None,
         scheduler,
         persistence,
         servers: Vec::new(),
+        peers: BTreeMap::new(),
     };
     parts.desired.services.insert(key, service);
 }

@@ -25,6 +25,9 @@ pub trait Dataplane: Send {
     /// Carries out one step; changes of addresses are not for the data plane and are ignored.
     fn apply(&mut self, change: &Change) -> Result<(), Error>;
 
+    /// Gives a sign of life: gates with a lease stay open for that long from now.
+    fn heartbeat(&mut self) -> Result<(), Error>;
+
     /// Reads all counters.
     fn counters(&mut self) -> Result<Counters, Error>;
 
@@ -40,7 +43,8 @@ pub trait Dataplane: Send {
 /// Tables of a predecessor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inherited {
-    /// Services that stand in the tables and whether each was active.
+    /// Services that stand in the tables and whether each was active. One whose lease had ended is not,
+    /// and stays closed.
     pub services: BTreeMap<ServiceKey, bool>,
     /// Real servers that stand in the tables and whether each was serving.
     pub servers: BTreeMap<(ServiceKey, SocketAddr), bool>,

@@ -1,7 +1,8 @@
 //! What the data plane and the links must hold.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use xdp_lb_common::addr::Mac;
@@ -31,6 +32,8 @@ pub struct Port {
 pub struct Service {
     /// Whether its packets are balanced here now.
     pub active: bool,
+    /// How long it is, once the agent gives no sign of life; `None`: until somebody says otherwise.
+    pub lease: Option<Duration>,
     /// How new connections are placed.
     pub scheduler: Scheduler,
     /// Stickiness of clients.
@@ -38,6 +41,8 @@ pub struct Service {
     /// Real servers in IPVS's list order: the last added first. A server that failed and came back
     /// was added anew, as keepalived does.
     pub servers: Vec<Server>,
+    /// The other directors of its VIP on the links of this one: they may have balanced a frame already.
+    pub peers: BTreeMap<IpAddr, Mac>,
 }
 
 /// A real server of a service.

@@ -9,6 +9,7 @@
 //! 3. VIPs removed, gates closed;
 //! 4. flows of failed servers purged, servers, services and interfaces forgotten.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::desired::{Desired, OwnedAddress, Port, Server, Service};
@@ -92,14 +93,18 @@ fn publish(installed: &Installed, key: ServiceKey, service: &Service, changes: &
 fn has_contents(published: &Published, service: &Service) -> bool {
     let Service {
         active: _,
+        lease,
         scheduler,
         persistence,
         servers,
+        peers,
     } = service;
     published.contents.as_ref().is_some_and(|stands| {
         stands.scheduler == *scheduler
             && stands.persistence == *persistence
             && stands.servers == *servers
+            && stands.lease == *lease
+            && stands.peers == *peers
     })
 }
 
@@ -161,9 +166,11 @@ fn purge_failed(installed: &Installed, wanted: &Desired, changes: &mut Vec<Chang
 /// A service on its way out.
 const EMPTY: Service = Service {
     active: false,
+    lease: None,
     scheduler: Scheduler::RoundRobin,
     persistence: None,
     servers: Vec::new(),
+    peers: BTreeMap::new(),
 };
 
 /// The schedule of a service that goes is emptied before its servers go.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use xdp_lb_common::addr::Mac;
 
+use super::carriers::{Peers, lease, peer_addresses, peers};
 use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
 use crate::config::model::{
     Config, RealServer, ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
@@ -25,6 +26,8 @@ pub struct Inputs<'a> {
     /// Names of the interfaces that the program is attached to. A port that merely leads to a real
     /// server is added by itself.
     pub attached: &'a BTreeSet<String>,
+    /// Other directors that were heard.
+    pub peers: &'a Peers,
 }
 
 /// What the tables and the links must hold.
@@ -55,7 +58,14 @@ pub fn default_interfaces(config: &Config, network: &Network) -> BTreeSet<String
     vrrp.chain(leading).collect()
 }
 
-/// The addresses whose MACs must be known.
+/// The addresses whose MACs must be known: the real servers', and the other directors'.
+pub fn resolved_addresses(config: &Config, heard: &Peers) -> BTreeSet<IpAddr> {
+    let mut addresses = real_server_addresses(config);
+    addresses.extend(peer_addresses(config, heard));
+    addresses
+}
+
+/// The addresses of the real servers.
 pub fn real_server_addresses(config: &Config) -> BTreeSet<IpAddr> {
     let servers = config
         .services()
@@ -66,9 +76,11 @@ pub fn real_server_addresses(config: &Config) -> BTreeSet<IpAddr> {
 fn service(key: ServiceKey, server: &VirtualServer, inputs: &Inputs<'_>) -> Service {
     Service {
         active: is_active(key.vip, inputs),
+        lease: lease(key.vip, inputs.config),
         scheduler: server.scheduler,
         persistence: server.persistence,
         servers: servers(key, server, inputs),
+        peers: peers(key.vip, inputs),
     }
 }
 
@@ -83,7 +95,7 @@ fn is_active(vip: IpAddr, inputs: &Inputs<'_>) -> bool {
     carriers.peek().is_none() || carriers.any(|instance| is_owned(instance, inputs.ownership))
 }
 
-fn carries(instance: &VrrpInstance, vip: IpAddr) -> bool {
+pub(super) fn carries(instance: &VrrpInstance, vip: IpAddr) -> bool {
     let mut addresses = moving(instance);
     addresses.any(|virtual_address| virtual_address.address.addr() == vip)
 }
@@ -256,6 +268,7 @@ mod tests {
             health,
             network: &network(),
             attached: &attached.iter().map(|name| (*name).to_owned()).collect(),
+            peers: &Peers::new(),
         })
     }
 

@@ -1,7 +1,8 @@
 //! A cluster to plan for, arbitrary tables, and what makes tables unsound.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use xdp_lb_common::addr::Mac;
@@ -144,9 +145,16 @@ fn any_service() -> impl Strategy<Value = Service> {
     let schedulers = vec![Scheduler::RoundRobin, Scheduler::WeightedRoundRobin];
     let servers = prop::collection::btree_map(0_u8..4, any_server(), 0..5);
     let servers = servers.prop_map(Vec::from_iter).prop_shuffle();
-    (any::<bool>(), prop::sample::select(schedulers), servers).prop_map(
-        |(active, scheduler, servers)| Service {
+    let leases = prop_oneof![
+        Just(None),
+        (1_u64..3).prop_map(Duration::from_secs).prop_map(Some)
+    ];
+    let peers = prop::collection::btree_map(any_peer(), (1_u64..3).prop_map(Mac), 0..2);
+    let gate = (any::<bool>(), leases);
+    (gate, prop::sample::select(schedulers), servers, peers).prop_map(
+        |((active, lease), scheduler, servers, peers)| Service {
             active,
+            lease,
             scheduler,
             persistence: None,
             servers: servers
@@ -156,8 +164,13 @@ fn any_service() -> impl Strategy<Value = Service> {
                     ..server
                 })
                 .collect(),
+            peers,
         },
     )
+}
+
+fn any_peer() -> impl Strategy<Value = IpAddr> {
+    (1_u8..3).prop_map(|number| IpAddr::from([192, 168, 1, number]))
 }
 
 fn any_server() -> impl Strategy<Value = Server> {

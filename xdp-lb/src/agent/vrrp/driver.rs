@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use super::outlet::Outlet;
 use super::settings::{Tuning, groups, instances, source, without_peers};
 use super::sockets::{Arrival, Sockets, Wanted};
+use super::turns::{LONGEST_WAIT, Turns};
 use super::{Command, Report, Subject};
 use crate::agent::drive::Clock;
 use crate::config::model::Config;
@@ -44,6 +45,7 @@ pub(super) struct Driver {
     commands: mpsc::UnboundedReceiver<Command>,
     wake: UnixStream,
     outlet: Outlet,
+    turns: Turns,
     routers: Routers,
     /// As of the last turn.
     snapshots: BTreeMap<RouterId, Snapshot>,
@@ -81,12 +83,14 @@ impl Driver {
         commands: mpsc::UnboundedReceiver<Command>,
         wake: UnixStream,
         outlet: Outlet,
+        turns: Turns,
     ) -> Self {
         Self {
             clock,
             commands,
             wake,
             outlet,
+            turns,
             routers: Routers::new(),
             snapshots: BTreeMap::new(),
             config: Arc::default(),
@@ -105,6 +109,7 @@ impl Driver {
     /// Runs until it is told to end.
     pub(super) fn run(mut self) {
         loop {
+            self.turns.count();
             match self.turn() {
                 Next::Again => {}
                 Next::Wait => self.wait(),
@@ -146,11 +151,13 @@ impl Driver {
         }
     }
 
-    /// Waits for a packet, a command or the next timer, to the nanosecond.
+    /// Waits for a packet, a command or the next timer, to the nanosecond, and never so long that the
+    /// thread would seem to hang.
     fn wait(&mut self) {
         let due = [self.routers.deadline(), self.sockets.deadline()];
         let due = due.into_iter().flatten().min();
-        let timeout = due.map(|due| TimeSpec::from(self.clock.now().until(due)));
+        let idle = due.map_or(LONGEST_WAIT, |due| self.clock.now().until(due));
+        let timeout = Some(TimeSpec::from(idle.min(LONGEST_WAIT)));
         let wake = [self.wake.as_fd()];
         let all = wake.into_iter().chain(self.sockets.descriptors());
         let mut all: Vec<_> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
@@ -196,6 +203,10 @@ impl Driver {
                 Err(refused) => Input::Refused(id, refused),
             };
             self.handle(now, input);
+            if let Some(router) = self.routers.get(id) {
+                let name = &router.settings().name;
+                self.outlet.hear(name, router.other_masters());
+            }
         }
     }
 

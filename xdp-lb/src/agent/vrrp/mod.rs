@@ -2,9 +2,10 @@
 //! else of the agent delays an advert.
 //!
 //! In: the configuration ([`settings`]), links and addresses, what trackers see ([`Inputs`]), adverts.
-//! Out: adverts; [`Claims`] for the reconciler, which opens gates, adds addresses and announces them;
-//! [`Notification`]s for scripts; [`Report`]s for operators. `driver` is the loop, `sockets` what it
-//! listens to and speaks by, `outlet` what it tells the rest of the agent. [`alive`] and
+//! Out: adverts; [`Claims`] for the reconciler, which opens gates, adds addresses and announces them,
+//! and the [`Peers`] that were heard; [`Notification`]s for scripts; [`Report`]s for operators. `driver`
+//! is the loop, `sockets` what it listens to and speaks by, `outlet` what it tells the rest of the
+//! agent, `turns` how that knows that the thread lives. [`alive`] and
 //! [`predecessor`] let an agent that restarts in time go on as master.
 
 pub mod alive;
@@ -14,6 +15,7 @@ pub mod settings;
 mod driver;
 mod outlet;
 mod sockets;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,6 +36,7 @@ use tracing::{error, warn};
 use super::drive::Clock;
 use crate::config::model::Config;
 use crate::machine::Now;
+use crate::plan::carriers::Peers;
 use crate::plan::table::{Network, Ownership};
 use crate::vrrp::Priority;
 use crate::vrrp::group::Input;
@@ -42,6 +45,7 @@ use crate::vrrp::router::{Notice, Predecessor, Snapshot};
 
 use driver::Driver;
 use outlet::Outlet;
+use turns::Turns;
 
 /// Real-time priority of the thread, of 1 to 99: before everything that is not real-time.
 const REAL_TIME: u8 = 1;
@@ -152,6 +156,8 @@ impl Inputs {
 pub struct Elections {
     inputs: Inputs,
     claims: watch::Receiver<Claims>,
+    peers: watch::Receiver<Peers>,
+    turns: Turns,
     /// For the first configuration.
     predecessors: BTreeMap<String, Predecessor>,
     ended: oneshot::Receiver<()>,
@@ -183,13 +189,15 @@ impl Elections {
             ownership: owned.collect(),
             bursts: BTreeMap::new(),
         });
+        let (tell, peers) = watch::channel(Peers::new());
         let (notify, notifications) = mpsc::unbounded_channel();
         let (commands, received) = mpsc::unbounded_channel();
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
-        let outlet = Outlet::new(publish, notify);
-        let driver = Driver::new(Clock::start(), received, woken, outlet);
+        let outlet = Outlet::new(publish, tell, notify);
+        let turns = Turns::default();
+        let driver = Driver::new(Clock::start(), received, woken, outlet, turns.clone());
         let (ending, ended) = oneshot::channel();
         std::thread::Builder::new()
             .name("vrrp".to_owned())
@@ -208,6 +216,8 @@ impl Elections {
         let elections = Self {
             inputs,
             claims,
+            peers,
+            turns,
             predecessors,
             ended,
             follower,
@@ -223,6 +233,16 @@ impl Elections {
     /// What is owned.
     pub fn claims(&self) -> watch::Receiver<Claims> {
         self.claims.clone()
+    }
+
+    /// Other directors that were heard as master.
+    pub fn peers(&self) -> watch::Receiver<Peers> {
+        self.peers.clone()
+    }
+
+    /// Says, asked at least once a second, whether the thread lives.
+    pub fn is_alive(&self) -> impl Fn() -> bool + Send + 'static {
+        self.turns.go_on()
     }
 
     /// Whether there is a mastership to go on with, which must not wait.
@@ -298,32 +318,41 @@ fn hurry() {
 
 #[cfg(test)]
 impl Elections {
-    /// Elections without a thread: these instances own their addresses until they are told to stop.
-    pub(crate) fn fake(owned: &[&str]) -> Self {
+    /// Elections without a thread: these instances own their addresses until they are told to stop, and
+    /// hear nobody else but whom the sender names.
+    pub(crate) fn fake(owned: &[&str]) -> (Self, watch::Sender<Peers>) {
         let owned = owned.iter().map(|name| ((*name).to_owned(), true));
         let (publish, claims) = watch::channel(Claims {
             ownership: owned.collect(),
             bursts: BTreeMap::new(),
         });
+        let (tell, peers) = watch::channel(Peers::new());
+        let turns = Turns::default();
         let (commands, mut received) = mpsc::unbounded_channel();
         let (wake, woken) = UnixStream::pair().unwrap();
         let (ending, ended) = oneshot::channel();
+        let thread = turns.clone();
         let follower = tokio::spawn(async move {
             let _held = (publish, woken);
-            while let Some(command) = received.recv().await {
-                if matches!(command, Command::Stop | Command::Leave) {
+            loop {
+                thread.count();
+                let told = timeout(turns::LONGEST_WAIT, received.recv()).await;
+                if let Ok(Some(Command::Stop | Command::Leave) | None) = told {
                     break;
                 }
             }
             ending.send(()).ok();
         });
         let wake = Arc::new(wake);
-        Self {
+        let elections = Self {
             inputs: Inputs { commands, wake },
             claims,
+            peers,
+            turns,
             predecessors: BTreeMap::new(),
             ended,
             follower,
-        }
+        };
+        (elections, tell)
     }
 }

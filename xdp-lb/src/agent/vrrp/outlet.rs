@@ -1,11 +1,14 @@
 //! What the routers want of the rest of the agent: VIPs and gates, announcements, notifications.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
 use super::{Burst, Claims, Notification, Subject};
+use crate::plan::carriers::Peers;
+use crate::plan::table::Ownership;
 use crate::vrrp::group::RouterId;
 use crate::vrrp::router::Notice;
 use crate::vrrp::{Priority, router};
@@ -14,6 +17,7 @@ use crate::vrrp::{Priority, router};
 #[derive(Debug)]
 pub(super) struct Outlet {
     claims: watch::Sender<Claims>,
+    peers: watch::Sender<Peers>,
     notifications: mpsc::UnboundedSender<Notification>,
     /// Routers that own their addresses.
     owners: BTreeSet<RouterId>,
@@ -27,6 +31,7 @@ impl Outlet {
     /// Starts from what is claimed already.
     pub(super) fn new(
         claims: watch::Sender<Claims>,
+        peers: watch::Sender<Peers>,
         notifications: mpsc::UnboundedSender<Notification>,
     ) -> Self {
         let claimed = claims.borrow().ownership.clone();
@@ -34,6 +39,7 @@ impl Outlet {
         Self {
             inherited: inherited.map(|(name, _)| name).collect(),
             claims,
+            peers,
             notifications,
             owners: BTreeSet::new(),
             bursts: BTreeMap::new(),
@@ -66,6 +72,18 @@ impl Outlet {
         self.bursts.insert(name.to_owned(), burst);
     }
 
+    /// Other masters of an instance were heard, these last.
+    pub(super) fn hear(&self, name: &str, masters: BTreeSet<IpAddr>) {
+        self.peers.send_if_modified(|peers| {
+            let known = peers.get(name);
+            let is_news = known.map_or(!masters.is_empty(), |known| *known != masters);
+            if is_news {
+                peers.insert(name.to_owned(), masters);
+            }
+            is_news
+        });
+    }
+
     /// Scripts, FIFOs and mail are to be told.
     pub(super) fn notify(&self, subject: Subject, notice: Notice, priority: Priority) {
         // Nobody may be there to tell.
@@ -90,10 +108,15 @@ impl Outlet {
             let is_owned = owned.contains(name.as_str()) || self.inherited.contains(&name);
             (name, is_owned)
         });
-        let ownership = ownership.collect();
+        let ownership: Ownership = ownership.collect();
         self.bursts.retain(|name, _| owned.contains(name.as_str()));
         let bursts = self.bursts.clone();
         let claims = Claims { ownership, bursts };
+        self.peers.send_if_modified(|peers| {
+            let known = peers.len();
+            peers.retain(|name, _| claims.ownership.contains_key(name));
+            peers.len() != known
+        });
         self.claims.send_if_modified(|published| {
             let changed = *published != claims;
             *published = claims;
@@ -115,6 +138,7 @@ mod tests {
         routers: BTreeMap<RouterId, router::Snapshot>,
         id: RouterId,
         seen: watch::Receiver<Claims>,
+        peers: watch::Receiver<Peers>,
         told: mpsc::UnboundedReceiver<Notification>,
     }
 
@@ -124,6 +148,7 @@ mod tests {
             ownership: owned.collect(),
             bursts: BTreeMap::new(),
         });
+        let (publish, peers) = watch::channel(Peers::new());
         let (notifications, told) = mpsc::unbounded_channel();
         let mut machine = Routers::new();
         let all = super::super::settings::instances(&websocket(), &network());
@@ -136,10 +161,11 @@ mod tests {
         machine.handle(Now::ZERO, configure, &mut Vec::new());
         let routers: BTreeMap<_, _> = machine.snapshots().into_iter().collect();
         Bench {
-            outlet: Outlet::new(claims, notifications),
+            outlet: Outlet::new(claims, publish, notifications),
             id: *routers.keys().next().unwrap(),
             routers,
             seen,
+            peers,
             told,
         }
     }
@@ -196,6 +222,24 @@ mod tests {
         bench.outlet.announce("VI_1", 5, Duration::ZERO);
         let second = bench.publish().bursts["VI_1"];
         assert!(first.number < second.number);
+    }
+
+    #[test]
+    fn other_masters_are_told_of_once_and_as_long_as_the_instance_is_there() {
+        let mut bench = bench(&[]);
+        let masters = |last: u8| BTreeSet::from([IpAddr::from([192, 168, 1, last])]);
+        bench.outlet.hear("VI_1", BTreeSet::new());
+        assert!(!bench.peers.has_changed().unwrap(), "nobody");
+        for (last, is_news) in [(11, true), (11, false), (12, true)] {
+            bench.outlet.hear("VI_1", masters(last));
+            assert_eq!(bench.peers.has_changed().unwrap(), is_news, "{last}");
+            assert_eq!(bench.peers.borrow_and_update()["VI_1"], masters(last));
+        }
+        bench.publish();
+        assert!(!bench.peers.has_changed().unwrap());
+        let others = ["VI_2".to_owned()].into_iter();
+        bench.outlet.publish(others, &bench.routers);
+        assert!(bench.peers.borrow_and_update().is_empty());
     }
 
     #[test]

@@ -11,4 +11,5 @@ pub(super) const XDP_LB: &[Keyword] = &[
     one("xdp_mode", OneOf(&["auto", "native", "generic"]), Supported, "How the XDP program is attached; default auto").only(OURS),
     one("metrics", Words("ADDRESS:PORT"), Supported, "Where Prometheus scrapes; default 127.0.0.1:9165").only(OURS),
     one("connections", number(1_024, 16_777_216), Supported, "Entries the connection table is made for; default 1048576").only(OURS),
+    one("fail_static", OneOf(&["on", "off"]), Supported, "Balance on when the agent is silent for longer than the master down interval, though another director may have taken over; default off").only(OURS),
 ];

@@ -27,6 +27,15 @@ pub(super) fn lower(context: &mut Context<'_>, block: &Statement, settings: &mut
                     connections,
                 );
             }
+            "fail_static" => {
+                set(
+                    context,
+                    keyword,
+                    statement,
+                    &mut settings.fail_static,
+                    on_off,
+                );
+            }
             _ => context.unread(keyword, statement),
         }
     }
@@ -59,6 +68,14 @@ fn connections(text: &str) -> Option<u32> {
     text.parse()
         .ok()
         .filter(|number| CONNECTIONS.contains(number))
+}
+
+fn on_off(text: &str) -> Option<bool> {
+    match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
 }
 
 fn set<T>(

@@ -26,6 +26,9 @@ pub struct XdpLb {
     pub metrics: SocketAddr,
     /// `connections`: entries the connection table is made for.
     pub connections: u32,
+    /// `fail_static`: packets of a VIP are balanced on when the agent is dead for so long that another
+    /// director may have taken over.
+    pub fail_static: bool,
 }
 
 impl Default for XdpLb {
@@ -35,6 +38,7 @@ impl Default for XdpLb {
             xdp_mode: XdpMode::Auto,
             metrics: SocketAddr::from(([127, 0, 0, 1], 9165)),
             connections: xdp_lb_common::limits::DEFAULT_CONNECTIONS,
+            fail_static: false,
         }
     }
 }

@@ -9,6 +9,7 @@ pub(super) fn print(writer: &mut Writer, ours: &XdpLb) {
         xdp_mode,
         metrics,
         connections,
+        fail_static,
     } = ours;
     writer.block("xdp_lb", |writer| {
         if !interfaces.is_empty() {
@@ -23,5 +24,7 @@ pub(super) fn print(writer: &mut Writer, ours: &XdpLb) {
         writer.line(format_args!("xdp_mode {mode}"));
         writer.line(format_args!("metrics {metrics}"));
         writer.line(format_args!("connections {connections}"));
+        let fail_static = if *fail_static { "on" } else { "off" };
+        writer.line(format_args!("fail_static {fail_static}"));
     });
 }

@@ -1,13 +1,12 @@
 //! Changes, carried out.
 
-use std::net::SocketAddr;
-
 use aya::maps::PerCpuValues;
 use xdp_lb_common::addr::{Address, Mac};
 use xdp_lb_common::backend::{
     BACKEND_LOCAL, BACKEND_USABLE, Backend, BackendName, Identity, Port as PortSlot,
 };
 use xdp_lb_common::host::{HostSlot, host_key, mac_bit};
+use xdp_lb_common::lease;
 use xdp_lb_common::limits::{
     HOST_SLOTS, MAX_BACKENDS, MAX_PORTS, MAX_PROBES, MAX_SERVICES, SERVICE_INDEX_SLOTS,
 };
@@ -18,23 +17,12 @@ use xdp_lb_common::service::{
 };
 
 use super::ServerKey;
-use super::tables::{Tables, backend_name, service_name};
+use super::tables::{Tables, backend_name, service_name, word};
 use crate::config::model::ServiceKey;
 use crate::dataplane::schedule::Entry;
 use crate::dataplane::{Error, layout};
 use crate::plan::desired::{Port, Reach, Server, Service};
 use crate::plan::diff::Change;
-
-/// Words of a [`ServiceLine`] that are published one by one.
-mod word {
-    /// `active` (low half) and `flags`.
-    pub(super) const GATE: usize = 0;
-    pub(super) const SLOTS: usize = 1;
-    pub(super) const FALLBACK: usize = 2;
-    pub(super) const HOST_FILTER: usize = 3;
-    /// `persistence_ticks` (low half) and `client_mask_be`.
-    pub(super) const PERSISTENCE: usize = 4;
-}
 
 pub(super) fn apply(tables: &mut Tables, change: &Change) -> Result<(), Error> {
     match change {
@@ -183,6 +171,7 @@ impl Tables {
         self.services
             .store(index, word::HOST_FILTER, before | filter);
         self.set_persistence(index, service);
+        self.set_lease(index, service);
         let is_new = self.published.get(&key) != Some(&hosts);
         self.publish_schedule(key, index, service)?;
         if is_new {
@@ -209,6 +198,14 @@ impl Tables {
         let active = self.services.load(index, word::GATE) & u64::from(u32::MAX);
         self.services
             .store(index, word::GATE, u64::from(flags) << 32 | active);
+    }
+
+    fn set_lease(&mut self, index: u32, service: &Service) {
+        let ticks = service.lease.map_or(lease::NONE, |lease| {
+            let millis = lease.as_nanos().div_ceil(1_000_000);
+            lease::ticks(self.clock, u32::try_from(millis).unwrap_or(u32::MAX))
+        });
+        self.services.store(index, word::LEASE, ticks.into());
     }
 
     fn publish_schedule(
@@ -306,9 +303,7 @@ impl Tables {
             .service_ids
             .find(key)
             .ok_or_else(|| Error::Unknown(key.to_string()))?;
-        let flags = self.services.load(index, word::GATE) >> 32;
-        self.services
-            .store(index, word::GATE, flags << 32 | u64::from(active));
+        self.set_gate(index, active);
         Ok(())
     }
 
@@ -360,7 +355,7 @@ impl Tables {
     }
 }
 
-/// The on-link real servers of a service, whose frames were balanced already.
+/// The on-link real servers of a service and the other directors, whose frames were balanced already.
 fn hosts(service: u32, settings: &Service) -> Vec<HostSlot> {
     let mut hosts: Vec<_> = settings
         .servers
@@ -368,11 +363,12 @@ fn hosts(service: u32, settings: &Service) -> Vec<HostSlot> {
         .filter_map(|server| match server.reach? {
             Reach::Direct {
                 mac, on_link: true, ..
-            } => Some((mac, server.address)),
+            } => Some((mac, server.address.ip())),
             Reach::Direct { .. } | Reach::Local => None,
         })
-        .map(|(mac, address): (Mac, SocketAddr)| {
-            let (address, family) = Address::from_ip(address.ip());
+        .chain(settings.peers.iter().map(|(ip, mac)| (*mac, *ip)))
+        .map(|(mac, ip)| {
+            let (address, family) = Address::from_ip(ip);
             HostSlot {
                 key: host_key(mac, service),
                 family: family.into(),

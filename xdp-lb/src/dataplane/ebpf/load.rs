@@ -131,16 +131,30 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
     }
     #[cfg(feature = "bpf-log")]
     super::log::follow(&mut object)?;
-    let (tables, inherited) = Tables::open(&mut object, sizes, options, key)?;
+    let now = super::read::tick(&mut object)?;
+    let (tables, inherited, fenced) = Tables::open(&mut object, sizes, options, (key, now))?;
     let pins = pins.clone();
+    let notes = (fenced > 0).then(|| closed(fenced));
     Ok(Ebpf {
         object,
         pins,
         tables,
         inherited,
         took_over,
-        notes: Vec::new(),
+        notes: notes.into_iter().collect(),
     })
+}
+
+/// What is said of gates whose lease had ended.
+fn closed(services: usize) -> String {
+    let what = match services {
+        1 => "1 virtual service is".to_owned(),
+        many => format!("{many} virtual services are"),
+    };
+    format!(
+        "the predecessor was silent for so long that another director may have taken over: {what} \
+         closed until this one owns the VIP"
+    )
 }
 
 /// Why pinned maps cannot be taken over, if so.

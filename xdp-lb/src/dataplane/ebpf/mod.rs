@@ -108,9 +108,15 @@ impl Dataplane for Ebpf {
         apply::apply(&mut self.tables, change)
     }
 
+    fn heartbeat(&mut self) -> Result<(), Error> {
+        let now = read::tick(&mut self.object)?;
+        self.tables.heartbeat(now);
+        Ok(())
+    }
+
     fn counters(&mut self) -> Result<Counters, Error> {
         let now = read::tick(&mut self.object)?;
-        read::counters(&mut self.tables, now)
+        read::counters(&mut self.tables, now.short())
     }
 
     fn tend(&mut self) -> Result<(), Error> {
@@ -118,7 +124,7 @@ impl Dataplane for Ebpf {
             return Ok(());
         }
         let now = read::tick(&mut self.object)?;
-        self.tables.tend(now)
+        self.tables.tend(now.short())
     }
 
     fn inherited(&self) -> &Inherited {

@@ -10,7 +10,7 @@ use aya::programs::{TestRun, TestRunOptions};
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::service::Stats;
-use xdp_lb_common::tick::Tick;
+use xdp_lb_common::tick::{LongTick, Tick};
 
 use super::tables::Tables;
 use crate::dataplane::mmap::MappedArray;
@@ -74,7 +74,7 @@ pub(super) struct Census {
 }
 
 /// The present tick, as the program sees it.
-pub(super) fn tick(object: &mut Object) -> Result<Tick, Error> {
+pub(super) fn tick(object: &mut Object) -> Result<LongTick, Error> {
     let program = super::attach::program(object, TICK)?;
     let frame = [0; 64];
     let run = program
@@ -83,7 +83,7 @@ pub(super) fn tick(object: &mut Object) -> Result<Tick, Error> {
             ..TestRunOptions::new()
         })
         .map_err(|error| Error::Load(format!("cannot read the kernel's tick: {error}")))?;
-    Ok(Tick(run.return_value))
+    Ok(LongTick(run.return_value))
 }
 
 pub(super) fn counters(tables: &mut Tables, now: Tick) -> Result<Counters, Error> {

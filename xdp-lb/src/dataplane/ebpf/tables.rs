@@ -11,12 +11,13 @@ use xdp_lb_common::conn::table::PlaceMemory;
 use xdp_lb_common::flow::FlowInfo;
 use xdp_lb_common::hash::HashKey;
 use xdp_lb_common::host::HostSlot;
+use xdp_lb_common::lease;
 use xdp_lb_common::limits::{
     HOST_SLOTS, MAX_BACKENDS, MAX_PORTS, MAX_SERVICES, SCHEDULE_SLOTS, SERVICE_INDEX_SLOTS, WAYS,
 };
 use xdp_lb_common::reason::Counters;
 use xdp_lb_common::service::{Control, Service, ServiceName, ServiceSlot, Slots, Stats};
-use xdp_lb_common::tick::Clock;
+use xdp_lb_common::tick::{Clock, LongTick};
 
 use super::load::Sizes;
 use super::{Options, ServerKey};
@@ -25,6 +26,22 @@ use crate::dataplane::layout::{Indexes, Regions};
 use crate::dataplane::mmap::MappedArray;
 use crate::dataplane::schedule::Schedule;
 use crate::dataplane::{Error, Inherited};
+
+/// The word of [`Control`] that holds the agent's sign of life.
+const HEARTBEAT: usize = 1;
+
+/// Words of a [`Service`] that are published one by one.
+pub(super) mod word {
+    /// `active` (low half) and `flags`.
+    pub(in super::super) const GATE: usize = 0;
+    pub(in super::super) const SLOTS: usize = 1;
+    pub(in super::super) const FALLBACK: usize = 2;
+    pub(in super::super) const HOST_FILTER: usize = 3;
+    /// `persistence_ticks` (low half) and `client_mask_be`.
+    pub(in super::super) const PERSISTENCE: usize = 4;
+    /// `lease_ticks`.
+    pub(in super::super) const LEASE: usize = 5;
+}
 
 /// Maps and memory of them.
 pub(super) struct Tables {
@@ -64,13 +81,14 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// Maps the object's maps and reads what a predecessor left in them.
+    /// Maps the object's maps and reads what a predecessor left in them. Gates whose lease ended are
+    /// closed and counted, for the heartbeats to come would open them again; this is the first.
     pub(super) fn open(
         object: &mut Object,
         sizes: &Sizes,
         options: &Options,
-        key: HashKey,
-    ) -> Result<(Self, Inherited), Error> {
+        (key, now): (HashKey, LongTick),
+    ) -> Result<(Self, Inherited, usize), Error> {
         let ways = |places: u32| places * u32::try_from(WAYS).unwrap_or(1);
         let mut key_map: Array<MapData, HashKey> = typed(object, "KEY")?;
         key_map
@@ -106,8 +124,35 @@ impl Tables {
             tended: None,
             overflowed: super::read::Overflowed::default(),
         };
+        let fenced = tables.close_fenced(now);
+        tables.heartbeat(now);
         let inherited = tables.adopt()?;
-        Ok((tables, inherited))
+        Ok((tables, inherited, fenced))
+    }
+
+    /// Writes the agent's sign of life.
+    pub(super) fn heartbeat(&self, now: LongTick) {
+        self.control.store(0, HEARTBEAT, now.0.into());
+    }
+
+    /// Closes the gates whose lease has ended, and returns how many.
+    fn close_fenced(&self, now: LongTick) -> usize {
+        // A word that the agent did not write is as good as none.
+        let heartbeat = u32::try_from(self.control.load(0, HEARTBEAT)).unwrap_or(0);
+        let heartbeat = LongTick(heartbeat);
+        let is_fenced = |index: &u32| {
+            let service = self.services.read(*index);
+            service.active != 0 && !lease::holds(service.lease_ticks, heartbeat, now)
+        };
+        let fenced = (0..self.services.len()).filter(is_fenced);
+        fenced.map(|index| self.set_gate(index, false)).count()
+    }
+
+    /// Opens or closes the gate of a service.
+    pub(super) fn set_gate(&self, index: u32, open: bool) {
+        let flags = self.services.load(index, word::GATE) >> 32;
+        self.services
+            .store(index, word::GATE, flags << 32 | u64::from(open));
     }
 
     /// Learns what the maps hold already.

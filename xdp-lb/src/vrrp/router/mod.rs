@@ -30,6 +30,7 @@ mod receive;
 pub mod stats;
 mod words;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::packet::message::encode;
@@ -139,6 +140,17 @@ impl Router {
             authenticator.seal(&mut message, source, wall);
         }
         message
+    }
+
+    /// The other routers that were last heard as master.
+    pub fn other_masters(&self) -> BTreeSet<IpAddr> {
+        let stats = &self.stats;
+        let heard = [stats.last_master, stats.last_other_master];
+        heard
+            .into_iter()
+            .flatten()
+            .map(|heard| heard.from)
+            .collect()
     }
 
     /// What others may know of it.
