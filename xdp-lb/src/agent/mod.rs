@@ -4,7 +4,8 @@
 //! its [`signals`], with [`reload`] to say what a new file changes. In between, [`health`] drives the
 //! health checks and [`vrrp`] says which VIPs are owned; [`reconciler`] waits for any of them, or the
 //! network, to change, works out what the tables should hold and lets its [`writer`] take the steps
-//! there, on the interfaces that [`placement`] names. [`announce`] knows when gratuitous ARP is due,
+//! there, on the interfaces that [`placement`] names. [`track`] watches what VRRP instances track,
+//! [`notify`] tells scripts, pipes and people what became of them. [`announce`] knows when gratuitous ARP is due,
 //! [`journal`] which VIPs were added; [`links`] adds them. [`drive`] is the one loop that runs any
 //! machine. [`seams`] names what the agent needs of the kernel, so that all of this is tested without
 //! one.
@@ -19,6 +20,9 @@ pub mod signals;
 
 pub mod health;
 pub mod vrrp;
+
+pub mod notify;
+pub mod track;
 
 pub mod announce;
 pub mod journal;
