@@ -2,6 +2,8 @@
 //!
 //! The bridge has a namespace of its own, so that the machine's own namespace sees none of it.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use crate::link;
@@ -28,6 +30,19 @@ pub struct Host {
     pub netns: Netns,
     /// MAC of [`INTERFACE`], as text in lower case.
     pub mac: String,
+}
+
+impl Host {
+    /// Whether its interface has this IPv4 address, written with its prefix length.
+    ///
+    /// # Errors
+    /// `ip` cannot be run.
+    pub fn has_address(&self, address: &str) -> Result<bool> {
+        let mut command = Command::new("ip");
+        command.args(["-o", "-4", "address", "show", "dev", INTERFACE]);
+        let addresses = self.netns.output(&mut command)?;
+        Ok(addresses.contains(&format!(" {address} ")))
+    }
 }
 
 impl Lan {

@@ -11,7 +11,13 @@ use crate::progress::{self, say};
 use crate::{ebpf, kernel, packages, tree};
 
 /// Programs that the suites call.
-const PACKAGES: [&str; 4] = ["ethtool", "iproute2", "python3-aiosmtpd", "tcpdump"];
+const PACKAGES: [&str; 5] = [
+    "ethtool",
+    "iproute2",
+    "psmisc",
+    "python3-aiosmtpd",
+    "tcpdump",
+];
 
 /// What the language is compared with. Its package brings a service as well.
 const KEEPALIVED: &str = "keepalived";

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::health::Checks;
+use super::outside::Outside;
 use super::placement::{NoInterface, Placement, absent_devices, check_interfaces};
 use super::reconciler::{Inspection, Reconciler, Sources};
 use super::reload::{differences, needs_restart};
@@ -32,7 +33,7 @@ const RESOLUTION: Duration = Duration::from_secs(1);
 /// What an agent is made of, open and ready.
 pub struct Parts<P, L> {
     /// The configuration, with what the command line overrides.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// The packet path, in the state its predecessor left it.
     pub packet_path: P,
     /// The links.
@@ -45,6 +46,8 @@ pub struct Parts<P, L> {
     pub checks: Checks,
     /// The elections, without a configuration yet.
     pub elections: Elections,
+    /// What stands beside them.
+    pub outside: Outside,
     /// Questions about the agent's state.
     pub inspections: mpsc::Receiver<Inspection>,
 }
@@ -110,6 +113,7 @@ pub struct Agent<P, L> {
     network: watch::Receiver<Network>,
     checks: Checks,
     elections: Elections,
+    outside: Outside,
 }
 
 /// Puts the program on its interfaces and fills the tables, and goes on from there. If that fails,
@@ -123,16 +127,16 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         mut network,
         checks,
         mut elections,
+        outside,
         inspections,
     } = parts;
-    let config = Arc::new(config);
     let took_over = packet_path.took_over();
     let placement = Placement::of(&config);
     warn_about(absent_devices(&config, &network.borrow()));
     // What a predecessor was master of is forwarded already; only its adverts are missing.
     let is_urgent = elections.is_urgent();
     if is_urgent {
-        elections.configure(config.clone());
+        elections.configure(outside.usable(config.clone()));
         // What was master too long ago must not be announced once more.
         elections.judged().await;
     }
@@ -157,7 +161,8 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     reconciler.reconcile().await;
     info!("{}", reconciler.summary());
     if !is_urgent {
-        let config = config.borrow().clone();
+        outside.settled().await;
+        let config = outside.usable(config.borrow().clone());
         elect(&mut reconciler, &mut elections, config).await;
     }
     let stop = CancellationToken::new();
@@ -175,6 +180,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         network,
         checks,
         elections,
+        outside,
     })
 }
 
@@ -301,7 +307,8 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         self.checks.reload(&new).await;
         let new = Arc::new(new);
         self.config.send_replace(new.clone());
-        self.elections.configure(new);
+        self.outside.reload(&new).await;
+        self.elections.configure(self.outside.usable(new));
     }
 
     /// Goes on forwarding while successors are waited for; a second signal ends that wait.
@@ -319,7 +326,10 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         let mut reconciler = self.reconciler.await?;
         reconciler.release().await;
         let (packet_path, _) = reconciler.into_parts();
-        packet_path.remove()?;
+        let removed = packet_path.remove();
+        let config = self.config.borrow().clone();
+        self.outside.finish(&config).await;
+        removed?;
         info!("stopped; nothing is left behind");
         Ok(Ending::Stopped)
     }
@@ -351,14 +361,23 @@ mod tests {
         _inspections: mpsc::Sender<Inspection>,
     }
 
-    fn bench(inherited: Inherited) -> (Bench, Parts<FakeDataplane, FakeLinks>) {
+    async fn bench(inherited: Inherited) -> (Bench, Parts<FakeDataplane, FakeLinks>) {
         let kernel = Kernel::default();
         let (publish, network) = watch::channel(network());
         let (sender, inspections) = mpsc::channel(1);
         let probe = |_| std::future::ready(Outcome::Passed);
-        let config = websocket();
+        let config = Arc::new(websocket());
         let observer = Arc::new(|_: &Outcome, _| {});
         let checks = Checks::start_with(&config, &inherited.servers, 1, observer, probe);
+        // Nobody tells anything.
+        let (_, notifications) = mpsc::unbounded_channel();
+        let outside = Outside::start(
+            config.clone(),
+            Arc::new(|_| {}),
+            notifications,
+            "lb1".to_owned(),
+        );
+        let outside = outside.await;
         let parts = Parts {
             config,
             packet_path: FakeDataplane {
@@ -370,6 +389,7 @@ mod tests {
             network,
             checks,
             elections: Elections::fake(&["VI_1"]),
+            outside,
             inspections,
         };
         let bench = Bench {
@@ -430,7 +450,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_full_stop_leaves_nothing() {
-        let (bench, parts) = bench(Inherited::default());
+        let (bench, parts) = bench(Inherited::default()).await;
         let agent = start(parts).await.unwrap();
         assert_eq!(bench.kernel.vips().len(), 1);
         let (ending, _) = run(agent, &[Signal::Stop], None).await;
@@ -442,7 +462,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn leaving_touches_nothing() {
-        let (bench, parts) = bench(Inherited::default());
+        let (bench, parts) = bench(Inherited::default()).await;
         let agent = start(parts).await.unwrap();
         bench.kernel.changes();
         let (ending, _) = run(agent, &[Signal::Leave], None).await;
@@ -459,7 +479,7 @@ mod tests {
             ..Inherited::default()
         };
         for (inherited, removed) in [(Inherited::default(), true), (found, false)] {
-            let (bench, parts) = bench(inherited);
+            let (bench, parts) = bench(inherited).await;
             bench.kernel.state().without_xdp.insert("eth1".to_owned());
             let error = start(parts).await.unwrap_err();
             assert_eq!(error.to_string(), "eth1 has no XDP");
@@ -471,7 +491,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_program_leaves_interfaces_that_only_a_predecessor_wanted() {
-        let (bench, parts) = bench(Inherited::default());
+        let (bench, parts) = bench(Inherited::default()).await;
         bench.kernel.state().attached.push(("eth7".to_owned(), 7));
         let _agent = start(parts).await.unwrap();
         let state = bench.kernel.state();
@@ -485,7 +505,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn vips_of_a_predecessor_go_unless_they_are_wanted() {
-        let (bench, mut parts) = bench(Inherited::default());
+        let (bench, mut parts) = bench(Inherited::default()).await;
         let wanted = owned_addresses(
             &parts.config,
             &[("VI_1".to_owned(), true)].into(),
@@ -501,7 +521,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_start_waits_for_macs_but_not_for_ever() {
-        let (bench, parts) = bench(Inherited::default());
+        let (bench, parts) = bench(Inherited::default()).await;
         bench.network.send_modify(|network| network.reach.clear());
         let began = tokio::time::Instant::now();
         let _agent = start(parts).await.unwrap();
@@ -511,7 +531,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reload_takes_in_a_valid_file() {
-        let (bench, parts) = bench(Inherited::default());
+        let (bench, parts) = bench(Inherited::default()).await;
         let agent = start(parts).await.unwrap();
         let mut next = websocket();
         next.virtual_servers[0].real_servers.pop();
@@ -529,7 +549,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reload_of_an_invalid_file_changes_nothing() {
-        let (_bench, parts) = bench(Inherited::default());
+        let (_bench, parts) = bench(Inherited::default()).await;
         let agent = start(parts).await.unwrap();
         let config = agent.config.subscribe();
         let (ending, file) = run(agent, &[Signal::Reload, Signal::Leave], None).await;
