@@ -113,3 +113,71 @@ impl Outside {
         end(config).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::{Command, Script, SyncGroup, Tracked, Weight};
+    use crate::plan::testing::websocket;
+
+    fn script(name: &str, program: &str) -> Script {
+        Script {
+            name: name.to_owned(),
+            command: Command {
+                line: program.to_owned(),
+                program: program.to_owned(),
+                arguments: Vec::new(),
+                user: None,
+            },
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            weight: Weight::default(),
+            fall: 1,
+            rise: 1,
+            starts_failed: false,
+        }
+    }
+
+    fn tracked(names: &[&str]) -> Vec<Tracked> {
+        let tracked = names.iter().map(|name| Tracked {
+            name: (*name).to_owned(),
+            weight: Weight::default(),
+        });
+        tracked.collect()
+    }
+
+    #[tokio::test]
+    async fn the_elections_are_not_told_of_scripts_that_cannot_be_run() {
+        let mut config = websocket();
+        config.scripts = vec![script("good", "/bin/true"), script("gone", "/nowhere/true")];
+        config.vrrp_instances[0].trackers.scripts = tracked(&["good", "gone"]);
+        config.sync_groups.push(SyncGroup {
+            name: "G".to_owned(),
+            members: vec!["VI_1".to_owned()],
+            trackers: crate::config::model::Trackers {
+                scripts: tracked(&["gone"]),
+                ..Default::default()
+            },
+            tracking_weight: false,
+            notify: crate::config::model::Notify::default(),
+        });
+        let config = Arc::new(config);
+        let (_, notifications) = mpsc::unbounded_channel();
+        let report: Report = Arc::new(|_| {});
+        let started = Outside::start(config.clone(), report, notifications, "lb1".to_owned());
+        let mut outside = started.await;
+        let usable = outside.usable(config.clone());
+        assert_eq!(
+            usable.vrrp_instances[0].trackers.scripts,
+            tracked(&["good"])
+        );
+        assert_eq!(usable.sync_groups[0].trackers.scripts, []);
+
+        let mut repaired = Arc::unwrap_or_clone(config);
+        repaired.scripts[1] = script("gone", "/bin/true");
+        let repaired = Arc::new(repaired);
+        outside.reload(&repaired).await;
+        assert_eq!(*outside.usable(repaired.clone()), *repaired);
+        outside.finish(&repaired).await;
+    }
+}

@@ -166,13 +166,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         elect(&mut reconciler, &mut elections, config).await;
     }
     let stop = CancellationToken::new();
-    let reconciler = tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            reconciler.run(stop).await;
-            reconciler
-        }
-    });
+    let reconciler = tokio::spawn(reconcile(reconciler, stop.clone()));
     Ok(Agent {
         reconciler,
         stop,
@@ -182,6 +176,15 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         elections,
         outside,
     })
+}
+
+/// Goes on until `stop`.
+async fn reconcile<P: PacketPath, L: Links>(
+    mut reconciler: Reconciler<P, L>,
+    stop: CancellationToken,
+) -> Reconciler<P, L> {
+    reconciler.run(stop).await;
+    reconciler
 }
 
 /// On its interfaces, or as if there had been no start.
