@@ -32,6 +32,19 @@ pub struct Host {
     pub mac: String,
 }
 
+impl Host {
+    /// Whether its interface has this IPv4 address, written with its prefix length.
+    ///
+    /// # Errors
+    /// `ip` cannot be run.
+    pub fn has_address(&self, address: &str) -> Result<bool> {
+        let mut command = Command::new("ip");
+        command.args(["-o", "-4", "address", "show", "dev", INTERFACE]);
+        let addresses = self.netns.output(&mut command)?;
+        Ok(addresses.contains(&format!(" {address} ")))
+    }
+}
+
 impl Lan {
     /// A switch without hosts. All namespaces begin with `prefix`.
     pub fn create(prefix: &str) -> Result<Self> {

@@ -155,10 +155,7 @@ fn unicast(to: Ipv4Addr) -> String {
 
 #[expect(clippy::unwrap_used, reason = "part of a test")]
 fn has_vip(host: &Host) -> bool {
-    let mut command = Command::new("ip");
-    command.args(["-o", "-4", "address", "show", "dev", INTERFACE]);
-    let addresses = host.netns.output(&mut command).unwrap();
-    addresses.contains(&format!(" {VIP}/24 "))
+    host.has_address(&format!("{VIP}/24")).unwrap()
 }
 
 #[test]

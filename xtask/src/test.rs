@@ -9,7 +9,13 @@ use crate::progress::say;
 use crate::{ebpf, kernel, packages, tree};
 
 /// Programs that the suites call.
-const PACKAGES: [&str; 4] = ["ethtool", "iproute2", "python3-aiosmtpd", "tcpdump"];
+const PACKAGES: [&str; 5] = [
+    "ethtool",
+    "iproute2",
+    "psmisc",
+    "python3-aiosmtpd",
+    "tcpdump",
+];
 
 /// The verb `test`.
 pub(crate) fn run(args: &[OsString]) -> Result<()> {

@@ -21,6 +21,8 @@ use tracing::{error, info, warn};
 use super::health::{Checks, Observer};
 use super::journal::Journal;
 use super::links::KernelLinks;
+use super::notify::Notification;
+use super::outside::{self, Outside};
 use super::placement::{NoInterface, check_interfaces};
 use super::reconciler::{Inspection, View};
 use super::run::{self, Ending, Parts, Phase, Surroundings};
@@ -121,6 +123,7 @@ async fn direct_as<P: PacketPath>(
         warn!("{warning}");
     }
     let clock = clock::kernel()?;
+    outside::begin(&config).await;
     let (watcher, network) = Watcher::start(resolved_addresses(&config, &Peers::new())).await?;
     check_interfaces(&config, &network.borrow())?;
     let control = control::server::bind(name.control_socket())?;
@@ -128,12 +131,15 @@ async fn direct_as<P: PacketPath>(
     let journal = Journal::open(vips(instance));
     let leftovers = journal.addresses();
     let links = KernelLinks::open(journal)?;
+    let config = Arc::new(config);
     let packet_path = open(name, &config, clock)?;
     if packet_path.took_over() {
         info!("took over the program, tables and connections of a predecessor");
     }
-    let (elections, alive) = elect(instance, &config, &packet_path, &leftovers, &network)?;
+    let (elections, notifications, alive) =
+        elect(instance, &config, &packet_path, &leftovers, &network)?;
     let routers = elections.inputs();
+    let outside = surround(config.clone(), routers.clone(), notifications).await;
     let health = HealthMetrics::new();
     let inherited = &packet_path.inherited().servers;
     let checks = Checks::start(&config, inherited, seed(), observer(&health));
@@ -147,6 +153,7 @@ async fn direct_as<P: PacketPath>(
         network,
         checks,
         elections,
+        outside,
         inspections,
     };
     let agent = run::start(parts).await?;
@@ -167,6 +174,8 @@ async fn direct_as<P: PacketPath>(
     Ok(ending?)
 }
 
+type Notifications = mpsc::UnboundedReceiver<Notification>;
+
 /// Starts the elections, with what a predecessor was master of.
 fn elect(
     instance: &Instance,
@@ -174,7 +183,7 @@ fn elect(
     packet_path: &impl PacketPath,
     leftovers: &BTreeSet<OwnedAddress>,
     network: &watch::Receiver<Network>,
-) -> Result<(Elections, Alive), Error> {
+) -> Result<(Elections, Notifications, Alive), Error> {
     let path = instance.folder().join("alive");
     let predecessors = predecessors(
         config,
@@ -186,9 +195,17 @@ fn elect(
         },
     );
     let started = Elections::start(network.clone(), predecessors);
-    let (elections, _notifications) = started.map_err(Error::Thread)?;
+    let (elections, notifications) = started.map_err(Error::Thread)?;
     let alive = Alive::start(&path).map_err(Error::Alive)?;
-    Ok((elections, alive))
+    Ok((elections, notifications, alive))
+}
+
+/// Starts what the elections hear of and whom they tell.
+async fn surround(config: Arc<Config>, routers: Inputs, notifications: Notifications) -> Outside {
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    let host = host.to_string_lossy().into_owned();
+    let report = Arc::new(move |input| routers.tell(input));
+    Outside::start(config, report, notifications, host).await
 }
 
 /// The file of the journal; there is none when no VIP of ours stands.

@@ -2,11 +2,13 @@
 //!
 //! [`host`] opens what an agent is made of on this host; [`run`] is its life from there to the last of
 //! its [`signals`], with [`reload`] to say what a new file changes. In between, [`health`] drives the
-//! health checks and [`vrrp`], on a thread of its own, the elections of who owns which VIPs; [`reconciler`] waits for any of them, or the
-//! network, to change, works out what the tables should hold and lets its [`writer`] take the steps
-//! there, on the interfaces that [`placement`] names. [`pulse`] tells the program that the agent and its
-//! elections live. [`announce`] paces gratuitous ARP,
-//! [`journal`] which VIPs were added; [`links`] adds them. [`drive`] is the one loop that runs any
+//! health checks and [`vrrp`], on a thread of its own, the elections of who owns which VIPs, beside
+//! which stands what they hear of and whom they tell ([`outside`]): [`track`] watches what instances
+//! track, [`notify`] tells scripts, pipes and people what became of them. [`reconciler`] waits for any
+//! change of these or of the network, works out what the tables should hold and lets its [`writer`]
+//! take the steps there, on the interfaces that [`placement`] names. [`pulse`] tells the program that
+//! the agent and its elections live. [`announce`] paces gratuitous ARP,
+//! [`journal`] knows which VIPs were added; [`links`] adds them. [`drive`] is the one loop that runs any
 //! machine. [`seams`] names what the agent needs of the kernel, so that all of this is tested without
 //! one.
 //!
@@ -20,6 +22,10 @@ pub mod signals;
 
 pub mod health;
 pub mod vrrp;
+
+pub mod notify;
+pub mod outside;
+pub mod track;
 
 pub mod announce;
 pub mod journal;

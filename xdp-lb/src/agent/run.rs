@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::health::Checks;
+use super::outside::Outside;
 use super::placement::{NoInterface, Placement, absent_devices, check_interfaces};
 use super::pulse::Pulse;
 use super::reconciler::{Inspection, Reconciler, Sources, changed};
@@ -37,7 +38,7 @@ const RESOLUTION: Duration = Duration::from_secs(1);
 /// What an agent is made of, open and ready.
 pub struct Parts<P, L> {
     /// The configuration, with what the command line overrides.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// The packet path, in the state its predecessor left it.
     pub packet_path: P,
     /// The links.
@@ -50,6 +51,8 @@ pub struct Parts<P, L> {
     pub checks: Checks,
     /// The elections, without a configuration yet.
     pub elections: Elections,
+    /// What stands beside them.
+    pub outside: Outside,
     /// Questions about the agent's state.
     pub inspections: mpsc::Receiver<Inspection>,
 }
@@ -116,6 +119,7 @@ pub struct Agent<P, L> {
     peers: watch::Receiver<Peers>,
     checks: Checks,
     elections: Elections,
+    outside: Outside,
 }
 
 /// Puts the program on its interfaces and fills the tables, and goes on from there. If that fails,
@@ -129,13 +133,13 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         mut network,
         checks,
         mut elections,
+        outside,
         inspections,
     } = parts;
-    let config = Arc::new(config);
     let took_over = packet_path.took_over();
     let placement = Placement::of(&config);
     warn_about(absent_devices(&config, &network.borrow()));
-    let goes_on = go_on(&mut elections, &config).await;
+    let goes_on = go_on(&mut elections, &outside, &config).await;
     resolved(&config, &mut network, &mut packet_path).await;
     let owned = elections.claims().borrow().ownership.clone();
     let installed = found(
@@ -159,17 +163,12 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     reconciler.reconcile().await;
     info!("{}", reconciler.summary());
     if !goes_on {
-        let config = config.borrow().clone();
+        outside.settled().await;
+        let config = outside.usable(config.borrow().clone());
         elect(&mut reconciler, &mut elections, config).await;
     }
     let stop = CancellationToken::new();
-    let reconciler = tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            reconciler.run(stop).await;
-            reconciler
-        }
-    });
+    let reconciler = tokio::spawn(reconcile(reconciler, stop.clone()));
     Ok(Agent {
         reconciler,
         stop,
@@ -178,19 +177,29 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         peers: elections.peers(),
         checks,
         elections,
+        outside,
     })
 }
 
 /// Begins the elections at once if a predecessor was master: what it owned is forwarded already, and
 /// only its adverts are missing.
-async fn go_on(elections: &mut Elections, config: &Arc<Config>) -> bool {
+async fn go_on(elections: &mut Elections, outside: &Outside, config: &Arc<Config>) -> bool {
     let is_urgent = elections.is_urgent();
     if is_urgent {
-        elections.configure(config.clone());
+        elections.configure(outside.usable(config.clone()));
         // What was master too long ago must not be announced once more.
         elections.judged().await;
     }
     is_urgent
+}
+
+/// Goes on until `stop`.
+async fn reconcile<P: PacketPath, L: Links>(
+    mut reconciler: Reconciler<P, L>,
+    stop: CancellationToken,
+) -> Reconciler<P, L> {
+    reconciler.run(stop).await;
+    reconciler
 }
 
 /// On its interfaces, or as if there had been no start.
@@ -334,7 +343,8 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         self.checks.reload(&new).await;
         let new = Arc::new(new);
         self.config.send_replace(new.clone());
-        self.elections.configure(new);
+        self.outside.reload(&new).await;
+        self.elections.configure(self.outside.usable(new));
         self.resolve(surroundings);
     }
 
@@ -359,7 +369,10 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         let mut reconciler = self.reconciler.await?;
         reconciler.release().await;
         let (packet_path, _) = reconciler.into_parts();
-        packet_path.remove()?;
+        let removed = packet_path.remove();
+        let config = self.config.borrow().clone();
+        self.outside.finish(&config).await;
+        removed?;
         info!("stopped; nothing is left behind");
         Ok(Ending::Stopped)
     }
@@ -394,15 +407,24 @@ mod tests {
         _inspections: mpsc::Sender<Inspection>,
     }
 
-    fn bench(inherited: Inherited) -> (Bench, Parts<FakeDataplane, FakeLinks>) {
+    async fn bench(inherited: Inherited) -> (Bench, Parts<FakeDataplane, FakeLinks>) {
         let kernel = Kernel::default();
         let (publish, network) = watch::channel(network());
         let (sender, inspections) = mpsc::channel(1);
         let (elections, heard) = Elections::fake(&["VI_1"]);
         let probe = |_| std::future::ready(Outcome::Passed);
-        let config = websocket();
+        let config = Arc::new(websocket());
         let observer = Arc::new(|_: &Outcome, _| {});
         let checks = Checks::start_with(&config, &inherited.servers, 1, observer, probe);
+        // Nobody tells anything.
+        let (_, notifications) = mpsc::unbounded_channel();
+        let outside = Outside::start(
+            config.clone(),
+            Arc::new(|_| {}),
+            notifications,
+            "lb1".to_owned(),
+        );
+        let outside = outside.await;
         let parts = Parts {
             config,
             packet_path: FakeDataplane {
@@ -414,6 +436,7 @@ mod tests {
             network,
             checks,
             elections,
+            outside,
             inspections,
         };
         let bench = Bench {
@@ -475,7 +498,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_full_stop_leaves_nothing() {
-        let (bench, parts) = bench(Inherited::default());
+        let (bench, parts) = bench(Inherited::default()).await;
         let agent = start(parts).await.unwrap();
         assert_eq!(bench.kernel.vips().len(), 1);
         let (ending, _) = run(agent, &[Signal::Stop], None).await;
@@ -487,7 +510,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn leaving_touches_nothing() {
-        let (bench, parts) = bench(Inherited::default());
+        let (bench, parts) = bench(Inherited::default()).await;
         let agent = start(parts).await.unwrap();
         bench.kernel.changes();
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -508,7 +531,7 @@ mod tests {
             ..Inherited::default()
         };
         for (inherited, removed) in [(Inherited::default(), true), (found, false)] {
-            let (bench, parts) = bench(inherited);
+            let (bench, parts) = bench(inherited).await;
             bench.kernel.state().without_xdp.insert("eth1".to_owned());
             let error = start(parts).await.unwrap_err();
             assert_eq!(error.to_string(), "eth1 has no XDP");
@@ -520,7 +543,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_program_leaves_interfaces_that_only_a_predecessor_wanted() {
-        let (bench, parts) = bench(Inherited::default());
+        let (bench, parts) = bench(Inherited::default()).await;
         bench.kernel.state().attached.push(("eth7".to_owned(), 7));
         let _agent = start(parts).await.unwrap();
         let state = bench.kernel.state();
@@ -534,7 +557,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn vips_of_a_predecessor_go_unless_they_are_wanted() {
-        let (bench, mut parts) = bench(Inherited::default());
+        let (bench, mut parts) = bench(Inherited::default()).await;
         let wanted = owned_addresses(
             &parts.config,
             &[("VI_1".to_owned(), true)].into(),
@@ -550,7 +573,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_start_waits_for_macs_but_not_for_ever() {
-        let (bench, parts) = bench(Inherited::default());
+        let (bench, parts) = bench(Inherited::default()).await;
         bench.network.send_modify(|network| network.reach.clear());
         let began = tokio::time::Instant::now();
         let _agent = start(parts).await.unwrap();
@@ -562,7 +585,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reload_takes_in_a_valid_file() {
-        let (bench, parts) = bench(Inherited::default());
+        let (bench, parts) = bench(Inherited::default()).await;
         let agent = start(parts).await.unwrap();
         let mut next = websocket();
         next.virtual_servers[0].real_servers.pop();
@@ -582,7 +605,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_program_hears_of_the_agent_as_long_as_its_elections_live() {
-        let (bench, parts) = bench(Inherited::default());
+        let (bench, parts) = bench(Inherited::default()).await;
         let agent = start(parts).await.unwrap();
         let heartbeats = || bench.kernel.state().heartbeats.len();
         let before = heartbeats();
@@ -599,7 +622,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn directors_that_are_heard_are_resolved() {
-        let (bench, parts) = bench(Inherited::default());
+        let (bench, parts) = bench(Inherited::default()).await;
         let agent = start(parts).await.unwrap();
         let (signals, receiver) = mpsc::channel(1);
         let mut file = File {
@@ -623,7 +646,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reload_of_an_invalid_file_changes_nothing() {
-        let (_bench, parts) = bench(Inherited::default());
+        let (_bench, parts) = bench(Inherited::default()).await;
         let agent = start(parts).await.unwrap();
         let config = agent.config.subscribe();
         let (ending, file) = run(agent, &[Signal::Reload, Signal::Leave], None).await;

@@ -42,7 +42,7 @@ pub enum Condition {
     Up,
     /// Down, failed this many times in a row, or not running.
     Down {
-        /// Failures in a row; 1 where they are not counted.
+        /// Failures in a row; 1 where they are not counted, 0 while nothing has succeeded yet.
         failures: u32,
     },
     /// The number in a file.
@@ -183,6 +183,9 @@ impl fmt::Display for Cause {
             (Condition::Down { .. }, Kind::Interface | Kind::File) => {
                 write!(f, "{kind} {name} is down")
             }
+            (Condition::Down { failures: 0 }, Kind::Script) => {
+                write!(f, "{kind} {name} has not succeeded yet")
+            }
             (Condition::Down { failures: 1 }, Kind::Script) => write!(f, "{kind} {name} failed"),
             (Condition::Down { failures }, Kind::Script) => {
                 write!(f, "{kind} {name} failed {failures} times")
@@ -269,6 +272,9 @@ mod tests {
     #[test]
     fn members_of_a_sync_group_ignore_weights_unless_told_otherwise() {
         let mut trackers = Trackers::new(vec![tracker(Kind::Script, -50, false)]);
+        let unproven = Condition::Down { failures: 0 };
+        let cause = trackers.set(Kind::Script, "t", unproven).unwrap();
+        assert_eq!(cause.to_string(), "script t has not succeeded yet");
         let cause = trackers.set(Kind::Script, "t", DOWN).unwrap();
         assert_eq!(cause.to_string(), "script t failed 2 times");
         let base = Priority::new(100).unwrap();

@@ -22,15 +22,17 @@ use super::outlet::Outlet;
 use super::settings::{Tuning, groups, instances, source, without_peers};
 use super::sockets::{Arrival, Sockets, Wanted};
 use super::turns::{LONGEST_WAIT, Turns};
-use super::{Command, Report, Subject};
+use super::{Command, Report};
 use crate::agent::drive::Clock;
+use crate::agent::notify::Notification;
 use crate::config::model::Config;
 use crate::machine::{Machine as _, Now};
 use crate::net::announce::Announcer;
 use crate::plan::table::Network;
+use crate::sys::command::notify::Subject;
 use crate::vrrp::group::{Action, Input, RouterId, Routers};
 use crate::vrrp::priority::{Condition, Kind};
-use crate::vrrp::router::{self, Predecessor, Snapshot, State};
+use crate::vrrp::router::{self, Notice, Predecessor, Snapshot, State};
 use crate::vrrp::{Priority, Wall};
 
 /// Commands taken before sockets and timers are looked after.
@@ -350,8 +352,8 @@ impl Driver {
             match action {
                 Action::Router(id, action) => self.carry_out_one(id, action),
                 Action::Group { name, notice } => {
-                    let subject = Subject::Group(name);
-                    self.outlet.notify(subject, notice, Priority::RELEASE);
+                    // It has no priority.
+                    self.tell((Subject::Group, name), notice, Priority::RELEASE);
                 }
             }
         }
@@ -380,13 +382,21 @@ impl Driver {
             router::Action::Announce { repeat, gap } => self.outlet.announce(&name, repeat, gap),
             router::Action::AnnounceSource => self.announce_source(id),
             router::Action::Notify { notice, priority } => {
-                self.outlet
-                    .notify(Subject::Instance(name), notice, priority);
+                self.tell((Subject::Instance, name), notice, priority);
             }
             router::Action::Log(event) if event.is_warning() => warn!("{name}: {event}"),
             router::Action::Log(event) => info!("{name}: {event}"),
             router::Action::Stopped => {}
         }
+    }
+
+    fn tell(&self, (subject, name): (Subject, String), notice: Notice, priority: Priority) {
+        self.outlet.notify(Notification {
+            subject,
+            name,
+            notice,
+            priority: priority.get(),
+        });
     }
 
     fn advertise(&mut self, id: RouterId, name: &str, priority: Priority, destination: IpAddr) {

@@ -34,14 +34,13 @@ use tokio::time::timeout;
 use tracing::{error, warn};
 
 use super::drive::Clock;
+use super::notify::Notification;
 use crate::config::model::Config;
 use crate::machine::Now;
 use crate::plan::carriers::Peers;
 use crate::plan::table::{Network, Ownership};
-use crate::vrrp::Priority;
 use crate::vrrp::group::Input;
-use crate::vrrp::priority::{Condition, Kind};
-use crate::vrrp::router::{Notice, Predecessor, Snapshot};
+use crate::vrrp::router::{Predecessor, Snapshot};
 
 use driver::Driver;
 use outlet::Outlet;
@@ -73,26 +72,6 @@ pub struct Burst {
     pub gap: Duration,
 }
 
-/// What scripts, FIFOs and mail are to be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notification {
-    /// Who changed.
-    pub subject: Subject,
-    /// How.
-    pub notice: Notice,
-    /// The effective priority; 0 for a group, which has none.
-    pub priority: Priority,
-}
-
-/// Who changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// A `vrrp_instance`, by its name.
-    Instance(String),
-    /// A `vrrp_sync_group`, by its name.
-    Group(String),
-}
-
 /// All routers at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -122,13 +101,9 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// A script, file or process changed.
-    pub fn tracked(&self, kind: Kind, name: &str, condition: Condition) {
-        self.send(Command::Input(Input::Tracked {
-            kind,
-            name: name.to_owned(),
-            condition,
-        }));
+    /// Something that is tracked changed.
+    pub fn tell(&self, input: Input) {
+        self.send(Command::Input(input));
     }
 
     /// All routers as they are now; `None` when the thread has ended.

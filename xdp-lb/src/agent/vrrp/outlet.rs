@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::{Burst, Claims, Notification, Subject};
+use super::{Burst, Claims};
+use crate::agent::notify::Notification;
 use crate::plan::carriers::Peers;
 use crate::plan::table::Ownership;
 use crate::vrrp::group::RouterId;
-use crate::vrrp::router::Notice;
-use crate::vrrp::{Priority, router};
+use crate::vrrp::router;
 
 /// Collects it, and publishes what changed once a turn.
 #[derive(Debug)]
@@ -85,13 +85,9 @@ impl Outlet {
     }
 
     /// Scripts, FIFOs and mail are to be told.
-    pub(super) fn notify(&self, subject: Subject, notice: Notice, priority: Priority) {
+    pub(super) fn notify(&self, notification: Notification) {
         // Nobody may be there to tell.
-        drop(self.notifications.send(Notification {
-            subject,
-            notice,
-            priority,
-        }));
+        drop(self.notifications.send(notification));
     }
 
     /// Tells the reconciler what changed. `instances` are all names of the configuration, `routers`
@@ -130,7 +126,9 @@ mod tests {
     use super::*;
     use crate::machine::{Machine as _, Now};
     use crate::plan::testing::{network, websocket};
+    use crate::sys::command::notify::Subject;
     use crate::vrrp::group::{Input, Routers};
+    use crate::vrrp::router::Notice;
 
     /// An outlet whose predecessor owned these, a router `VI_1`, and what the reconciler sees.
     struct Bench {
@@ -245,10 +243,13 @@ mod tests {
     #[test]
     fn notifications_are_passed_on_in_order() {
         let mut bench = bench(&[]);
-        let subject = Subject::Group("G".to_owned());
         for notice in [Notice::Backup, Notice::Master] {
-            let priority = Priority::RELEASE;
-            bench.outlet.notify(subject.clone(), notice, priority);
+            bench.outlet.notify(Notification {
+                subject: Subject::Group,
+                name: "G".to_owned(),
+                notice,
+                priority: 0,
+            });
         }
         assert_eq!(bench.told.try_recv().unwrap().notice, Notice::Backup);
         assert_eq!(bench.told.try_recv().unwrap().notice, Notice::Master);

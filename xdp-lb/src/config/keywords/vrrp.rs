@@ -8,8 +8,8 @@ use super::Status::{NotNeeded, NotYet, Supported};
 use super::kind::{ANY, number};
 use super::lines;
 use super::row::{
-    Keyword, NEWER, OLD, SINCE_2_2_8, SINCE_2_4, block, flag, line, list, many, maybe, named, one,
-    pair, script,
+    Keyword, NEWER, OLD, SINCE_2_2_8, SINCE_2_4, Status, block, flag, line, list, many, maybe,
+    named, one, pair, script,
 };
 
 #[rustfmt::skip] // a table: one row per line
@@ -25,9 +25,9 @@ pub(super) const INSTANCE: &[Keyword] = &[
     list("virtual_routes", lines::ROUTES, NotYet, "Routes of the master"),
     list("virtual_rules", lines::RULES, NotYet, "Routing rules of the master"),
     list("track_interface", lines::TRACK_INTERFACE, Supported, "Interfaces that must be up"),
-    list("track_script", lines::TRACK_SCRIPT, NotYet, "Scripts that must succeed"),
-    list("track_file", lines::TRACK_FILE, NotYet, "Files whose number changes the priority"),
-    list("track_process", lines::TRACK_PROCESS, NotYet, "Processes that must run"),
+    list("track_script", lines::TRACK_SCRIPT, Supported, "Scripts that must succeed"),
+    list("track_file", lines::TRACK_FILE, Supported, "Files whose number changes the priority"),
+    list("track_process", lines::TRACK_PROCESS, Supported, "Processes that must run"),
     list("track_bfd", lines::TRACK_BFD, NotYet, "BFD sessions that must be up"),
     flag("track_src_ip", Supported, "Fault while the source address is missing on the interface"),
     flag("dont_track_primary", Supported, "Its own interface may be down"),
@@ -41,15 +41,15 @@ pub(super) const INSTANCE: &[Keyword] = &[
     flag("unicast_fault_no_peer", Supported, "Fault without a peer"),
     line("mcast_src_ip", 1, 2, Words("ADDRESS [track]"), Supported, "Source address of multicast adverts"),
     one("mcast_dst_ip", Address, Supported, "Multicast group"),
-    script("notify_master", NotYet, "Command on becoming master"),
-    script("notify_backup", NotYet, "Command on becoming backup"),
-    script("notify_fault", NotYet, "Command on a fault"),
-    script("notify_stop", NotYet, "Command at the end"),
-    script("notify_deleted", NotYet, "Command when a reload removes it").optional(),
-    script("notify", NotYet, "Command on every change of state"),
-    script("notify_master_rx_lower_pri", NotYet, "Command when the master hears a lower priority"),
-    maybe("notify_priority_changes", Boolean, NotYet, "Report changes of priority too"),
-    maybe("smtp_alert", Boolean, NotYet, "Mail on every change of state"),
+    script("notify_master", Supported, "Command on becoming master"),
+    script("notify_backup", Supported, "Command on becoming backup"),
+    script("notify_fault", Supported, "Command on a fault"),
+    script("notify_stop", Supported, "Command at the end"),
+    script("notify_deleted", Supported, "Command when a reload removes it").optional(),
+    script("notify", Supported, "Command on every change of state"),
+    script("notify_master_rx_lower_pri", Supported, "Command when the master hears a lower priority"),
+    maybe("notify_priority_changes", Boolean, Supported, "Report changes of priority too"),
+    maybe("smtp_alert", Boolean, Supported, "Mail on every change of state"),
     one("garp_master_delay", Seconds, Supported, "Wait before the second burst of gratuitous ARP"),
     one("garp_master_repeat", ANY, Supported, "Size of a burst"),
     one("garp_master_refresh", Seconds, Supported, "Time between refreshes; default 60, in keepalived none"),
@@ -94,34 +94,34 @@ pub(super) const AUTHENTICATION: &[Keyword] = &[
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const SCRIPT: &[Keyword] = &[
-    script("script", NotYet, "The command").passed_over(),
-    one("interval", Seconds, NotYet, "Time between runs; default 1"),
-    one("timeout", Seconds, NotYet, "Longest run; default interval"),
-    pair("weight", Weight(253), NotYet, "Change of priority; default 0"),
-    one("fall", number(1, 2_147_483_647), NotYet, "Failures in a row that count as failed; default 1"),
-    one("rise", number(1, 2_147_483_647), NotYet, "Successes in a row that count as good; default 1"),
-    pair("user", User, NotYet, "Who runs it"),
-    flag("init_fail", NotYet, "Starts as failed"),
+    script("script", Supported, "The command").passed_over(),
+    one("interval", Seconds, Supported, "Time between runs; default 1"),
+    one("timeout", Seconds, Supported, "Longest run; default interval"),
+    pair("weight", Weight(253), Supported, "Change of priority; default 0"),
+    one("fall", number(1, 2_147_483_647), Supported, "Failures in a row that count as failed; default 1"),
+    one("rise", number(1, 2_147_483_647), Supported, "Successes in a row that count as good; default 1"),
+    pair("user", User, Supported, "Who runs it"),
+    flag("init_fail", Supported, "Starts as failed"),
 ];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const TRACK_FILE: &[Keyword] = &[
-    one("file", Path, NotYet, "The file").passed_over(),
-    pair("weight", Weight(254), NotYet, "Factor of the number in the file; default 1").passed_over(),
-    line("init_file", 0, 2, Words("[VALUE] [overwrite]"), NotYet, "Create the file"),
+    one("file", Path, Supported, "The file").passed_over(),
+    pair("weight", Weight(254), Supported, "Factor of the number in the file; default 1").passed_over(),
+    line("init_file", 0, 2, Words("[VALUE] [overwrite]"), Supported, "Create the file"),
 ];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const TRACK_PROCESS: &[Keyword] = &[
-    many("process", Words("COMMAND [ARGUMENT…]"), NotYet, "The process"),
-    maybe("param_match", OneOf(&["initial", "partial"]), NotYet, "How arguments are compared"),
-    pair("weight", Weight(254), NotYet, "Change of priority; default 0").passed_over(),
-    one("quorum", number(1, 65_535), NotYet, "Fewest processes"),
-    one("quorum_max", number(0, 65_535), NotYet, "Most processes"),
-    one("delay", Seconds, NotYet, "Both delays"),
-    one("fork_delay", Seconds, NotYet, "Wait after a process appeared"),
-    one("terminate_delay", Seconds, NotYet, "Wait after a process ended"),
-    flag("full_command", NotYet, "Compare the whole command line; a value, 'off' too, changes nothing"),
+    many("process", Words("COMMAND [ARGUMENT…]"), Supported, "The process"),
+    maybe("param_match", OneOf(&["initial", "partial"]), Supported, "How arguments are compared"),
+    pair("weight", Weight(254), Supported, "Change of priority; default 0").passed_over(),
+    one("quorum", number(1, 65_535), Supported, "Fewest processes"),
+    one("quorum_max", number(0, 65_535), Supported, "Most processes"),
+    one("delay", Seconds, Supported, "Both delays"),
+    one("fork_delay", Seconds, Supported, "Wait after a process appeared"),
+    one("terminate_delay", Seconds, Supported, "Wait after a process ended"),
+    flag("full_command", Supported, "Compare the whole command line; a value, 'off' too, changes nothing"),
 ];
 
 #[rustfmt::skip] // a table: one row per line
@@ -146,22 +146,27 @@ pub(super) const BFD_INSTANCE: &[Keyword] = &[
 pub(super) const SYNC_GROUP: &[Keyword] = &[
     list("group", lines::INSTANCES, Supported, "Instances that change state together").passed_over(),
     list("track_interface", lines::TRACK_INTERFACE, Supported, "Interfaces that must be up"),
-    list("track_script", lines::TRACK_SCRIPT, NotYet, "Scripts that must succeed"),
-    list("track_file", lines::TRACK_FILE, NotYet, "Files whose number changes the priority"),
-    list("track_process", lines::TRACK_PROCESS, NotYet, "Processes that must run"),
+    list("track_script", lines::TRACK_SCRIPT, Supported, "Scripts that must succeed"),
+    list("track_file", lines::TRACK_FILE, Supported, "Files whose number changes the priority"),
+    list("track_process", lines::TRACK_PROCESS, Supported, "Processes that must run"),
     list("track_bfd", lines::TRACK_BFD, NotYet, "BFD sessions that must be up"),
-    script("notify_master", NotYet, "Command on becoming master"),
-    script("notify_backup", NotYet, "Command on becoming backup"),
-    script("notify_fault", NotYet, "Command on a fault"),
-    script("notify_stop", NotYet, "Command at the end"),
-    script("notify", NotYet, "Command on every change of state"),
-    maybe("notify_priority_changes", Boolean, NotYet, "Report changes of priority too"),
-    maybe("smtp_alert", Boolean, NotYet, "Mail on every change of state"),
+    script("notify_master", Supported, "Command on becoming master"),
+    script("notify_backup", Supported, "Command on becoming backup"),
+    script("notify_fault", Supported, "Command on a fault"),
+    script("notify_stop", Supported, "Command at the end"),
+    script("notify", Supported, "Command on every change of state"),
+    maybe("notify_priority_changes", Boolean, Supported, "Report changes of priority too"),
+    maybe("smtp_alert", Boolean, Supported, "Mail on every change of state"),
     flag("global_tracking", NotYet, "Trackers of the members count for the group; old; a value, 'off' too, changes nothing"),
     flag("sync_group_tracking_weight", Supported, "Weighted trackers count; a value, 'off' too, changes nothing"),
 ];
 
 /// Blocks of this part that stand at the top level.
-pub(super) const fn root(name: &'static str, holds: super::Scope, doc: &'static str) -> Keyword {
-    named(name, 1, 1, Name, holds, NotYet, doc)
+pub(super) const fn root(
+    name: &'static str,
+    holds: super::Scope,
+    status: Status,
+    doc: &'static str,
+) -> Keyword {
+    named(name, 1, 1, Name, holds, status, doc)
 }

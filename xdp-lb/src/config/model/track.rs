@@ -110,9 +110,9 @@ pub enum MatchArguments {
     /// Not at all, or, where `process` has some, all of them.
     #[default]
     Exact,
-    /// `initial`: the first ones.
+    /// `initial`: the first ones, and the last of these may go on. Where `process` has none: none.
     Initial,
-    /// `partial`: the first ones, and the last of these may go on.
+    /// `partial`: the first ones. Where `process` has none: none.
     Partial,
 }
 

@@ -129,8 +129,6 @@ help: add the missing '}'
 4 + }
   |
 
-note[no-effect-yet]: understood, but without effect in this version: vrrp_script (line 4)
-
 ",
     ),
     (

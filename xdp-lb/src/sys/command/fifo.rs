@@ -143,7 +143,7 @@ impl Drop for Fifo {
 /// The script that reads a pipe. It is started again when it ends.
 #[derive(Debug)]
 pub struct Reader {
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<oneshot::Sender<Duration>>,
     worker: JoinHandle<()>,
 }
 
@@ -159,7 +159,16 @@ impl Reader {
         }
     }
 
-    /// Stops it: SIGTERM, two seconds later SIGKILL.
+    /// Does not start it again when it ends, as it does when the pipe is closed, and lets it live for
+    /// `grace` at most.
+    pub fn release(&mut self, grace: Duration) {
+        if let Some(stop) = self.stop.take() {
+            // Whoever is gone needs not be told.
+            stop.send(grace).ok();
+        }
+    }
+
+    /// Stops it, at once unless it was released: SIGTERM, two seconds later SIGKILL.
     pub async fn stop(mut self) {
         drop(self.stop.take());
         (&mut self.worker).await.ok();
@@ -173,18 +182,19 @@ impl Drop for Reader {
     }
 }
 
-async fn keep_running(command: Runnable, path: String, mut stopped: oneshot::Receiver<()>) {
+async fn keep_running(command: Runnable, path: String, mut stopped: oneshot::Receiver<Duration>) {
     let mut pause = RESTART;
     loop {
         let started = Instant::now();
         let mut told = false;
         let stop = async {
-            (&mut stopped).await.ok();
+            let grace = (&mut stopped).await.unwrap_or_default();
             told = true;
+            sleep(grace).await;
         };
         let more = [path.clone()];
         let outcome = run::run_until(&command, &more, stop, Output::Discard).await;
-        if told {
+        if told || !matches!(stopped.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
             return;
         }
         // One that ran for long gets its chance at once again.

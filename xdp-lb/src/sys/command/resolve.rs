@@ -174,6 +174,11 @@ impl Resolver {
         })
     }
 
+    /// Who runs commands that name nobody, unless it is the agent's user.
+    pub fn default_identity(&self) -> Result<Option<Identity>, Refused> {
+        other_than_own(identity(self.default_user.as_ref())?)
+    }
+
     /// The path of a program, and whether it is a shell that takes the whole line.
     fn program(&self, name: &str) -> Result<(PathBuf, bool), Refused> {
         if name.contains('/') {

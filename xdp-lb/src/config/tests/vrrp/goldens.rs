@@ -34,8 +34,6 @@ warning[unknown-name]: no vrrp_script is called 'chk_nginx': it is not tracked, 
   |
   = help: define vrrp_script 'chk_nginx' above, or correct the name
 
-note[no-effect-yet]: understood, but without effect in this version: track_script (line 4); vrrp_script (line 9)
-
 ",
     ),
     (
@@ -120,8 +118,6 @@ warning[overruled-setting]: weights of what 'VI_1' tracks do not count in the gr
    |                 ^ as with keepalived, an interface must be up instead, and the others are not tracked
    |
    = help: track them in the group, or add 'sync_group_tracking_weight' to it
-
-note[no-effect-yet]: understood, but without effect in this version: track_script (line 8); vrrp_script (line 1)
 
 ",
     ),

@@ -1,0 +1,145 @@
+//! What a `track_file` says. Pure.
+
+use std::collections::BTreeMap;
+
+/// What stands in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A number; what follows it is nobody's concern, as under keepalived.
+    Number(i32),
+    /// Nothing at all: 0. A file that is just being written looks like this, too.
+    Nothing,
+    /// Something else: 0.
+    NoNumber,
+    /// A number that is out of range: the last one stands.
+    OutOfRange,
+}
+
+impl Content {
+    /// Of the text of a file, or of its beginning.
+    pub fn of(text: &str) -> Self {
+        let text = text.trim_ascii_start();
+        let sign = usize::from(text.starts_with(['-', '+']));
+        let digits = text.bytes().skip(sign).take_while(u8::is_ascii_digit);
+        let digits = digits.count();
+        match (text.is_empty(), digits, text.get(..sign + digits)) {
+            (true, ..) => Self::Nothing,
+            (false, 0, _) | (.., None) => Self::NoNumber,
+            (.., Some(number)) => match number.parse() {
+                Ok(number) => Self::Number(number),
+                Err(_) => Self::OutOfRange,
+            },
+        }
+    }
+}
+
+/// A file was looked at: this is new.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Its number is another.
+    pub value: Option<i32>,
+    /// People should know: it is no number, or none that can be used.
+    pub complaint: Option<Content>,
+}
+
+/// What is known of each file.
+#[derive(Clone, Debug, Default)]
+pub struct Files(BTreeMap<String, Known>);
+
+#[derive(Clone, Debug)]
+struct Known {
+    value: i32,
+    complained: bool,
+}
+
+impl Files {
+    /// Forgets all but these, so that they are told anew should they come back.
+    pub fn retain(&mut self, mut stays: impl FnMut(&str) -> bool) {
+        self.0.retain(|name, _| stays(name));
+    }
+
+    /// A file was read. `None`: it is not there, and counts as 0.
+    pub fn read(&mut self, name: &str, content: Option<Content>) -> News {
+        let last = self.0.get(name);
+        let (value, is_wrong) = match content {
+            None | Some(Content::Nothing) => (0, None),
+            Some(Content::Number(value)) => (value, None),
+            Some(wrong @ Content::NoNumber) => (0, Some(wrong)),
+            Some(wrong @ Content::OutOfRange) => (last.map_or(0, |last| last.value), Some(wrong)),
+        };
+        let news = News {
+            value: Some(value).filter(|value| last.is_none_or(|last| last.value != *value)),
+            complaint: is_wrong.filter(|_| last.is_none_or(|last| !last.complained)),
+        };
+        let complained = is_wrong.is_some();
+        self.0.insert(name.to_owned(), Known { value, complained });
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_number_may_stand_between_blanks_and_before_anything() {
+        use Content::{NoNumber, Nothing, Number, OutOfRange};
+        for (text, content) in [
+            ("5\n", Number(5)),
+            ("  12 ", Number(12)),
+            ("3 4", Number(3)),
+            ("-7", Number(-7)),
+            ("+7", Number(7)),
+            ("8abc", Number(8)),
+            ("", Nothing),
+            ("\n", Nothing),
+            ("garbage", NoNumber),
+            ("-", NoNumber),
+            ("--1", NoNumber),
+            ("é", NoNumber),
+            ("99999999999999", OutOfRange),
+            ("2147483648", OutOfRange),
+            ("-2147483648", Number(i32::MIN)),
+        ] {
+            assert_eq!(Content::of(text), content, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_changes_is_told_and_what_is_wrong_is_said_once() {
+        let mut files = Files::default();
+        let mut read = |text: Option<&str>| {
+            let news = files.read("f", text.map(Content::of));
+            (news.value, news.complaint.is_some())
+        };
+        assert_eq!(read(Some("12")), (Some(12), false));
+        assert_eq!(read(Some("12\n")), (None, false));
+        assert_eq!(read(Some("99999999999")), (None, true), "12 stands");
+        assert_eq!(read(Some("99999999999")), (None, false));
+        assert_eq!(read(Some("a")), (Some(0), false));
+        assert_eq!(read(Some("1")), (Some(1), false));
+        assert_eq!(read(Some("a")), (Some(0), true));
+        assert_eq!(read(Some("-3")), (Some(-3), false));
+        assert_eq!(read(None), (Some(0), false));
+        files.retain(|_| false);
+        assert_eq!(files.read("f", None).value, Some(0), "it is new again");
+    }
+
+    proptest! {
+        #[test]
+        fn every_number_is_read_back_whatever_stands_around_it(
+            number in any::<i32>(),
+            before in "[ \t\n]{0,3}",
+            after in "([^0-9].*)?",
+        ) {
+            let text = format!("{before}{number}{after}");
+            prop_assert_eq!(Content::of(&text), Content::Number(number));
+        }
+
+        #[test]
+        fn no_text_is_too_strange(text in ".{0,40}") {
+            Content::of(&text);
+        }
+    }
+}
