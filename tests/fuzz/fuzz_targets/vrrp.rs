@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use xdp_lb::machine::{Machine, Now};
+use xdp_lb::vrrp::Wall;
 use xdp_lb::vrrp::packet::message::{decode, encode};
 use xdp_lb::vrrp::packet::{Datagram, ip};
 use xdp_lb::vrrp::router::{Input, Router};
 use xdp_lb::vrrp::settings::Settings;
-use xdp_lb::vrrp::Wall;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(datagram) = ip::parse(bytes) else {
@@ -43,5 +43,9 @@ fuzz_target!(|bytes: &[u8]| {
     let wall = Wall(Duration::from_secs(1));
     let now = Now(Duration::from_millis(10));
     router.handle(now, Input::Received { datagram, wall }, &mut actions);
-    assert!(router.deadline().is_none_or(|deadline| deadline > Now::ZERO));
+    assert!(
+        router
+            .deadline()
+            .is_none_or(|deadline| deadline > Now::ZERO)
+    );
 });
