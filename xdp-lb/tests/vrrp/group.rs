@@ -315,6 +315,18 @@ fn a_reload_keeps_masters_and_a_newcomer_knows_what_is_known() {
 }
 
 #[test]
+fn a_router_that_begins_to_track_something_knows_how_it_is() {
+    let mut untracked = settings(11, 100)[..1].to_vec();
+    untracked[0].trackers.clear();
+    let mut director = Director::new(11, untracked, Vec::new());
+    director.run(4.0);
+    director.tracked(Kind::Script, "chk", false);
+    assert_eq!(director.states(), [Master]);
+    director.configure(settings(11, 100)[..1].to_vec(), Vec::new());
+    assert_eq!(director.states(), [Fault]);
+}
+
+#[test]
 fn a_router_that_goes_hands_over_while_its_successor_listens() {
     let mut director = Director::new(11, settings(11, 100)[..1].to_vec(), Vec::new());
     director.run(4.0);

@@ -136,8 +136,10 @@ impl Routers {
             match self.successor_of(&settings) {
                 Some(id) => {
                     stay.insert(id);
-                    let input = router::Input::Reload(Box::new(settings));
-                    self.pass(now, id, input, actions);
+                    let known = self.known_of(&settings);
+                    self.step(id, actions, |router, actions| {
+                        router.reload(now, settings, &known, actions);
+                    });
                 }
                 None => new.push(settings),
             }
@@ -156,6 +158,17 @@ impl Routers {
             let predecessor = name.and_then(|name| predecessors.get(name)).copied();
             self.pass(now, id, router::Input::Start { predecessor }, actions);
         }
+    }
+
+    /// What is known of its trackers: it may not have had all of them.
+    fn known_of(&self, settings: &Settings) -> Vec<(Kind, String, Condition)> {
+        let trackers = settings.trackers.iter();
+        let known = trackers.filter_map(|tracker| {
+            let name = tracker.name.clone();
+            let condition = self.known.get(&(tracker.kind, name.clone()))?;
+            Some((tracker.kind, name, *condition))
+        });
+        known.collect()
     }
 
     /// The router that these settings are for, be it under another name.

@@ -260,7 +260,14 @@ impl Router {
         self.reassess(now, None, actions);
     }
 
-    fn reload(&mut self, now: Now, settings: Settings, actions: &mut Vec<Action>) {
+    /// Takes other settings; `known` is how trackers are that it may not have had.
+    pub(in crate::vrrp) fn reload(
+        &mut self,
+        now: Now,
+        settings: Settings,
+        known: &[(Kind, String, Condition)],
+        actions: &mut Vec<Action>,
+    ) {
         if settings == self.settings {
             return;
         }
@@ -270,6 +277,9 @@ impl Router {
         }
         self.receiver.reconfigure(&self.settings);
         self.trackers.replace(self.settings.trackers.clone());
+        for (kind, name, condition) in known {
+            self.trackers.set(*kind, name, *condition);
+        }
         self.reassess(now, None, actions);
         if let Phase::Master(master) = &mut self.phase {
             master.reconfigure(now, &self.settings);
@@ -306,7 +316,7 @@ impl Machine for Router {
             } => {
                 self.tracked(now, (kind, &name), condition, actions);
             }
-            Input::Reload(settings) => self.reload(now, *settings, actions),
+            Input::Reload(settings) => self.reload(now, *settings, &[], actions),
             Input::Stop => self.stop(now, actions),
         }
     }
