@@ -24,7 +24,7 @@ use super::ledger::Ledger;
 use super::masters::{Reign, reigns};
 use super::needs::Built;
 use super::node::Node;
-use super::server::start_nginx;
+use super::server::{Setup, start_nginx};
 
 /// Names of the directors.
 pub(crate) const NAMES: [&str; 2] = ["director1", "director2"];
@@ -63,6 +63,8 @@ pub(crate) struct Pair {
     pub(crate) stream: Stream,
     /// Who says to be master.
     pub(crate) adverts: Adverts,
+    /// What directors are set up as that are real servers as well.
+    setups: Vec<Setup>,
     /// The directors.
     pub(crate) nodes: [Node; 2],
     _echoes: [Echo; 2],
@@ -133,6 +135,7 @@ impl Pair {
         Ok(Self {
             stream: Stream::start(&client.netns, first, vip)?,
             adverts: Adverts::start(&client.netns, first)?,
+            setups: Vec::new(),
             nodes,
             _echoes: echoes,
             passes,
@@ -143,6 +146,14 @@ impl Pair {
             plan,
             origin: Instant::now(),
         })
+    }
+
+    /// Makes a director's host a real server of the VIP as well, by this program.
+    pub(crate) fn set_up(&mut self, number: usize, xdp_lb: &Path) -> Result<()> {
+        let host = &self.nodes[number].host;
+        let setup = Setup::up(host, xdp_lb, self.plan.vip, &mut self.ledger)?;
+        self.setups.push(setup);
+        Ok(())
     }
 
     /// Starts a director.
@@ -311,6 +322,9 @@ impl Pair {
         self.ledger.keep()?;
         for (pass, pin) in self.passes.into_iter().zip(&pins) {
             pass.keep(pin)?;
+        }
+        for setup in &mut self.setups {
+            setup.keep();
         }
         for node in &mut self.nodes {
             node.keep();

@@ -80,7 +80,7 @@ impl RealServer {
     pub(crate) fn keep(&mut self) {
         self.nginx.keep();
         self.echo.keep();
-        self.setup.undo = false;
+        self.setup.keep();
         self.host.netns.keep();
     }
 }
@@ -132,7 +132,7 @@ pub(crate) fn start_nginx(netns: &Netns, folder: &Path) -> Result<Process> {
 
 /// What `xdp-lb realserver up` did, undone on drop.
 #[derive(Debug)]
-struct Setup {
+pub(crate) struct Setup {
     xdp_lb: PathBuf,
     vip: Ipv4Addr,
     netns: Netns,
@@ -140,7 +140,13 @@ struct Setup {
 }
 
 impl Setup {
-    fn up(host: &Host, xdp_lb: &Path, vip: Ipv4Addr, ledger: &mut Ledger) -> Result<Self> {
+    /// Makes the host a real server of `vip`.
+    pub(crate) fn up(
+        host: &Host,
+        xdp_lb: &Path,
+        vip: Ipv4Addr,
+        ledger: &mut Ledger,
+    ) -> Result<Self> {
         let setup = Self {
             xdp_lb: xdp_lb.to_owned(),
             vip,
@@ -154,6 +160,11 @@ impl Setup {
         })?;
         setup.run("up")?;
         Ok(setup)
+    }
+
+    /// Makes it so that it outlives this value.
+    pub(crate) const fn keep(&mut self) {
+        self.undo = false;
     }
 
     fn words(&self, verb: &str) -> [String; 4] {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::sys::signal::Signal;
 use xdp_lb_tests::capture::{Capture, Way};
 use xdp_lb_tests::peer::Program;
@@ -141,25 +141,14 @@ impl Run {
         for number in [0, 1] {
             let folder = self.pair.path(number, ETC);
             fs::copy(self.pair.nginx_conf(number), folder.join("nginx.conf"))?;
-            self.set_up(number)?;
+            // A director is a real server as well, and stays one while it is not the master.
+            self.pair.set_up(number, &self.xdp_lb)?;
             self.pair.start_director(number)?;
         }
         self.pair.wait_calm(0, PATIENCE)?;
         self.wait_server(0, 0, "up")?;
         self.wait_server(0, 1, "up")?;
         Ok(())
-    }
-
-    /// A director is a real server as well, and stays one while it is not the master.
-    fn set_up(&self, number: usize) -> Result<()> {
-        let vip = VIP.to_string();
-        let mut command = Command::new(&self.xdp_lb);
-        command.args(["realserver", "up", "--vip", &vip]);
-        let netns = &self.pair.nodes[number].host.netns;
-        netns
-            .output(&mut command)
-            .map(drop)
-            .context("realserver up")
     }
 
     /// Waits until a director's list shows a server in a state, and returns how long that took.
