@@ -169,8 +169,9 @@ fn print_quorum(writer: &mut Writer, quorum: &Quorum) {
         up,
         down,
     } = quorum;
-    // A quorum of 0 is that of servers without weight; it cannot be asked for.
-    writer.optional("quorum", Some(weight).filter(|weight| **weight > 0));
+    // A quorum of 0 is that of servers without weight; it cannot be asked for. That of 1 is what a pool
+    // without the keyword has, and the only one that has an effect yet.
+    writer.optional("quorum", Some(weight).filter(|weight| **weight > 1));
     writer.optional("hysteresis", Some(hysteresis).filter(|margin| **margin > 0));
     writer.command("quorum_up", up.as_ref());
     writer.command("quorum_down", down.as_ref());
