@@ -297,7 +297,7 @@ mod tests {
         }
         let options = Options {
             config_id: "main",
-            environment: &|name| (name == "HOME").then(|| "/root".to_owned()),
+            environment: &|name| (name == "HOME").then(|| "/home/web".to_owned()),
             files: &crate::config::source::NoFiles,
             ..Options::default()
         };
@@ -382,7 +382,7 @@ mod tests {
             "${_RANDOM a} ${_RANDOM -3 5}",
             "${_RANDOM a} ${_RANDOM -3 5}",
         ),
-        ("${_ENV HOME}/x", "/root/x"),
+        ("${_ENV HOME}/x", "/home/web/x"),
         ("${_ENV NOPE}", "${_ENV NOPE}"),
         ("${_ENV} $_ENV", "${_ENV} $_ENV"),
     ];
