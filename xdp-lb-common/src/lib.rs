@@ -5,7 +5,8 @@
 //! [`service`] finds the virtual service of a packet, whose
 //! gate [`lease`] may close; [`flow`] names a connection and [`hash`] keys
 //! it; [`conn`] is the set-associative table that connections and persistence templates live in;
-//! [`persist`] names a template; [`select`] is scheduling arithmetic; [`backend`] says where a
+//! [`persist`] names a template; [`schedule`] says how new connections are placed, [`select`] and
+//! [`hashed`] lay out the tables for it and [`load`] counts connections; [`backend`] says where a
 //! packet goes; [`reason`] counts why.
 //!
 //! Nothing here touches a socket, a clock, a map or a packet. Without the feature `user` the crate
@@ -25,12 +26,15 @@ pub mod backend;
 pub mod conn;
 pub mod flow;
 pub mod hash;
+pub mod hashed;
 pub mod host;
 pub mod lease;
 pub mod limits;
+pub mod load;
 pub mod persist;
 pub mod pod;
 pub mod reason;
+pub mod schedule;
 pub mod select;
 pub mod service;
 pub mod tick;

@@ -39,6 +39,8 @@ pub const fn index_start_v4(vip_be: u32, port_be: u16, protocol: u8) -> u32 {
 pub const SERVICE_PERSISTENT: u32 = 1 << 0;
 /// Someone else's frames must be told apart by [`Service::host_filter`] and the host table.
 pub const SERVICE_HAS_HOSTS: u32 = 1 << 1;
+/// Each datagram is scheduled by itself, and none makes a connection.
+pub const SERVICE_ONE_PACKET: u32 = 1 << 2;
 
 /// What the packet path needs of a virtual service: one cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,8 +64,8 @@ pub struct Service {
     /// The gate closes by itself when the agent's heartbeat is older than this, ticks;
     /// [`crate::lease::NONE`] for never.
     pub lease_ticks: u32,
-    /// Fills the word.
-    pub reserved0: u32,
+    /// How new connections are placed, see [`crate::schedule::Rule`].
+    pub rule: u32,
     /// Fills the cache line.
     pub reserved: [u64; 2],
 }

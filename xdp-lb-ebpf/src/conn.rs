@@ -5,7 +5,7 @@ use core::num::NonZeroU64;
 use aya_ebpf::bindings::xdp_md;
 use xdp_lb_common::addr::{Address, FAMILY_V4, TCP};
 use xdp_lb_common::backend::{BACKEND_USABLE, Backend, Identity};
-use xdp_lb_common::conn::state::{opens, tcp_next};
+use xdp_lb_common::conn::state::{opens, tcp, tcp_next};
 use xdp_lb_common::conn::table::{Claim, Found, Inserted, Place, PlaceMemory, Places};
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::flow::FlowInfo;
@@ -17,7 +17,7 @@ use crate::maps::{BACKENDS, CONN_INFO, CONNS, OVERFLOWS};
 use crate::packet::{Frame, Packet};
 use crate::persist::Placed;
 use crate::settings::{COEFFICIENTS, CONN_MASK, expiry};
-use crate::{atomic, count, parse, persist, schedule, service};
+use crate::{atomic, count, load, parse, persist, schedule, service};
 
 /// How a packet's real server was found.
 #[derive(Clone, Copy)]
@@ -110,11 +110,11 @@ impl Packed {
     }
 }
 
-/// A place in map memory.
+/// A place in map memory. What stands in it counts as connections of its backend if `COUNTED`.
 #[derive(Clone, Copy)]
-pub struct MapPlace(pub *mut PlaceMemory);
+pub struct MapPlace<const COUNTED: bool>(pub *mut PlaceMemory);
 
-impl MapPlace {
+impl<const COUNTED: bool> MapPlace<COUNTED> {
     #[inline(always)]
     fn word(&self, way: usize, word: usize) -> *mut u64 {
         // SAFETY: the pointer is a map value and the way is below 8; only an address is taken.
@@ -126,7 +126,7 @@ impl MapPlace {
     }
 }
 
-impl Place for MapPlace {
+impl<const COUNTED: bool> Place for MapPlace<COUNTED> {
     #[inline(always)]
     fn key(&self, way: usize) -> u64 {
         // SAFETY: eight aligned bytes of a map value that other CPUs change whole.
@@ -149,6 +149,13 @@ impl Place for MapPlace {
     fn swap_state(&self, way: usize, old: State, new: State) -> bool {
         // SAFETY: as in `key`.
         unsafe { atomic::swap(self.word(way, 1), old.0, new.0) }
+    }
+
+    #[inline(always)]
+    fn moved(&self, old: State, new: State) {
+        if COUNTED && !old.counts_as(new) {
+            load::conn_moved(old.0, new.0);
+        }
     }
 }
 
@@ -210,8 +217,11 @@ pub fn route(
     }
 }
 
+/// A place of the connection table.
+type Counted = MapPlace<true>;
+
 #[inline(always)]
-fn places(hash: u64) -> Option<Places<MapPlace>> {
+fn places(hash: u64) -> Option<Places<Counted>> {
     let mask = CONN_MASK.load();
     let (first_at, second_at) = (first_place(hash, mask), second_place(hash, mask));
     Some(Places {
@@ -244,7 +254,7 @@ fn touch(
     frame: &Frame,
     packet: &Packet,
     service: &service::Found,
-    (hash, places, found): (u64, &Places<MapPlace>, &Found),
+    (hash, places, found): (u64, &Places<Counted>, &Found),
     kind: Kind,
     now: Tick,
 ) {
@@ -333,6 +343,11 @@ fn place_in(
         (placed, opening_kind(packet))
     };
     let route = placed.route;
+    if service.is_one_packet() {
+        // Counted as opened, as IPVS counts it, and remembered by nothing but the client's template.
+        describe_template(packet, service, &placed, now);
+        return Ok(route.opening());
+    }
     let state = State::new(
         hash,
         kind,
@@ -345,10 +360,15 @@ fn place_in(
     } else {
         insert(packet, service, hash, state, route, now)
     };
+    describe_template(packet, service, &placed, now);
+    result.map(|route| if midstream { route } else { route.opening() })
+}
+
+#[inline(always)]
+fn describe_template(packet: &Packet, service: &service::Found, placed: &Placed, now: Tick) {
     if let Some(template) = placed.template.checked_sub(1) {
         persist::describe(packet, service, template, now);
     }
-    result.map(|route| if midstream { route } else { route.opening() })
 }
 
 #[inline(always)]
@@ -361,7 +381,8 @@ fn opening_kind(packet: &Packet) -> Kind {
 }
 
 /// A TCP packet in the middle of a connection that is not in the table: persistence may know where it
-/// went; a connection that found no way went by consistent hash; else the kernel resets it.
+/// went, or the scheduler's hash of its client does; a connection that found no way went by consistent
+/// hash; else the kernel resets it.
 #[inline(always)]
 fn resumed(
     packet: &Packet,
@@ -375,8 +396,11 @@ fn resumed(
             persist::template_touch(packet.flow.client_be, service.index, route.backend(), now.0);
             Ok(route)
         }
+        None if service.is_hashed() && packet.tcp_flags & tcp::RST == 0 => {
+            schedule::hashed(packet, service).ok_or(Reason::NoRealServer)
+        }
         None if has_overflowed(hash) => {
-            schedule::stateless(service, hash).ok_or(Reason::NoRealServer)
+            schedule::stateless(packet, service, hash).ok_or(Reason::NoRealServer)
         }
         None => Err(Reason::NoConnection),
     }
@@ -448,7 +472,7 @@ fn insert(
         mark_overflow(hash);
         // Not what the scheduler picked: the next packet, which asks again, must come to the same.
         return by_template(packet, service, now)
-            .or_else(|| schedule::stateless(service, hash))
+            .or_else(|| schedule::stateless(packet, service, hash))
             .ok_or(Reason::NoRealServer);
     }
     match Inserted::unpack(conn_publish(hash, state.0, claim, now.0)) {

@@ -1,6 +1,7 @@
 //! The XDP program of xdp-lb, in reading order: [`packet`] and [`parse`] say what came in,
 //! [`service`] whether it is for a virtual service that is ours to balance, [`conn`] where its
-//! connection goes, [`schedule`] with [`persist`] where a new one goes, [`forward`] sends it there and
+//! connection goes, [`schedule`] with [`persist`] where a new one goes, [`search`] among servers by their [`load`],
+//! [`forward`] sends it there and
 //! [`count`] counts. [`maps`] holds the tables and [`settings`] what the loader sets.
 //!
 //! Every exit has one [`Reason`]. Whatever the program does not balance passes to the kernel
@@ -17,11 +18,13 @@ mod atomic;
 mod conn;
 mod count;
 mod forward;
+mod load;
 mod maps;
 mod packet;
 mod parse;
 mod persist;
 mod schedule;
+mod search;
 mod service;
 mod settings;
 

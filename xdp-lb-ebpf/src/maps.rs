@@ -13,6 +13,7 @@ use xdp_lb_common::host::HostSlot;
 use xdp_lb_common::limits::{
     HOST_SLOTS, MAX_BACKENDS, MAX_PORTS, MAX_SERVICES, SCHEDULE_SLOTS, SERVICE_INDEX_SLOTS,
 };
+use xdp_lb_common::load::Load;
 use xdp_lb_common::reason::Counters;
 use xdp_lb_common::service::{Control, Service, ServiceName, ServiceSlot, Stats};
 
@@ -40,6 +41,10 @@ pub static HOSTS: Array<HostSlot> = Array::with_max_entries(2 * HOST_SLOTS, BPF_
 /// Backends.
 #[map]
 pub static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, BPF_F_MMAPABLE);
+
+/// Connections, limits and weights of backends; same index.
+#[map]
+pub static LOADS: Array<Load> = Array::with_max_entries(MAX_BACKENDS, BPF_F_MMAPABLE);
 
 /// Scheduling tables of all services, entries are backends.
 #[map]

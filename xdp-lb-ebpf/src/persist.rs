@@ -15,8 +15,11 @@ use crate::packet::Packet;
 use crate::settings::{COEFFICIENTS, TEMPLATE_MASK};
 use crate::{count, service};
 
+/// A place of the template table.
+type Uncounted = MapPlace<false>;
+
 #[inline(always)]
-fn places(hash: u64) -> Option<Places<MapPlace>> {
+fn places(hash: u64) -> Option<Places<Uncounted>> {
     let mask = TEMPLATE_MASK.load();
     let (first_at, second_at) = (first_place(hash, mask), second_place(hash, mask));
     Some(Places {

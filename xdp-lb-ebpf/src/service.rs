@@ -5,8 +5,9 @@ use xdp_lb_common::host::{host_key, host_start, mac_bit};
 use xdp_lb_common::lease;
 use xdp_lb_common::limits::{HOST_SLOTS, MAX_PORTS, MAX_PROBES, SERVICE_INDEX_SLOTS};
 use xdp_lb_common::reason::Reason;
+use xdp_lb_common::schedule::{self, Rule};
 use xdp_lb_common::service::{
-    SERVICE_HAS_HOSTS, SERVICE_PERSISTENT, Service, ServiceSlot, index_start_v4,
+    SERVICE_HAS_HOSTS, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, Service, ServiceSlot, index_start_v4,
 };
 use xdp_lb_common::tick::LongTick;
 
@@ -32,6 +33,25 @@ impl Found {
     #[inline(always)]
     pub fn is_persistent(&self) -> bool {
         self.get().flags & SERVICE_PERSISTENT != 0
+    }
+
+    /// Whether each datagram is scheduled by itself.
+    #[inline(always)]
+    pub fn is_one_packet(&self) -> bool {
+        self.get().flags & SERVICE_ONE_PACKET != 0
+    }
+
+    /// How new connections are placed.
+    #[inline(always)]
+    pub fn rule(&self) -> schedule::Word {
+        // SAFETY: a map value; userspace changes the word while packets read.
+        unsafe { (&raw const self.get().rule).read_volatile() }
+    }
+
+    /// Whether the scheduler hashes, and so knows a client again.
+    #[inline(always)]
+    pub fn is_hashed(&self) -> bool {
+        Rule::of(self.rule()).is_hash()
     }
 }
 
