@@ -81,7 +81,7 @@ pub extern "C" fn server_cost(slot: u32, search: u32) -> u64 {
         return 0;
     };
     match seen(*backend).cost(search) {
-        Some(cost) => cost.cost << 32 | cost.per as u64,
+        Some(Cost { cost, per }) => cost << 32 | per as u64,
         None => 0,
     }
 }

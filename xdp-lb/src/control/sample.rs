@@ -251,6 +251,7 @@ fn add_service(
         lease: None,
         scheduler,
         persistence,
+        one_packet: false,
         servers: Vec::new(),
         peers: BTreeMap::new(),
     };
@@ -285,6 +286,7 @@ fn add_server(parts: &mut Parts, key: ServiceKey, address: &str, weight: u32) {
     let server = Server {
         address,
         weight,
+        limit: None,
         serving: true,
         reach: Some(reach),
     };

@@ -96,12 +96,14 @@ fn has_contents(published: &Published, service: &Service) -> bool {
         lease,
         scheduler,
         persistence,
+        one_packet,
         servers,
         peers,
     } = service;
     published.contents.as_ref().is_some_and(|stands| {
         stands.scheduler == *scheduler
             && stands.persistence == *persistence
+            && stands.one_packet == *one_packet
             && stands.servers == *servers
             && stands.lease == *lease
             && stands.peers == *peers
@@ -169,6 +171,7 @@ const EMPTY: Service = Service {
     lease: None,
     scheduler: Scheduler::RoundRobin,
     persistence: None,
+    one_packet: false,
     servers: Vec::new(),
     peers: BTreeMap::new(),
 };

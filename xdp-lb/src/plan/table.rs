@@ -79,6 +79,7 @@ fn service(key: ServiceKey, server: &VirtualServer, inputs: &Inputs<'_>) -> Serv
         lease: lease(key.vip, inputs.config),
         scheduler: server.scheduler,
         persistence: server.persistence,
+        one_packet: server.one_packet,
         servers: servers(key, server, inputs),
         peers: peers(key.vip, inputs),
     }
@@ -130,6 +131,7 @@ fn server(server: &RealServer, health: ServerHealth, network: &Network) -> Serve
     Server {
         address: server.address,
         weight: server.weight,
+        limit: server.limit,
         serving: health.up,
         reach: network.reach.get(&server.address.ip()).copied(),
     }

@@ -157,6 +157,7 @@ fn any_service() -> impl Strategy<Value = Service> {
             lease,
             scheduler,
             persistence: None,
+            one_packet: false,
             servers: servers
                 .into_iter()
                 .map(|(index, server)| Server {
@@ -188,6 +189,7 @@ fn any_server() -> impl Strategy<Value = Server> {
     (0_u32..3, any::<bool>(), reach).prop_map(|(weight, serving, reach)| Server {
         address: server_address(0),
         weight,
+        limit: None,
         serving,
         reach,
     })

@@ -24,6 +24,7 @@ pub(super) const PINNED: &[&str] = &[
     "CURSORS",
     "HOSTS",
     "BACKENDS",
+    "LOADS",
     "SLOTS",
     "PORTS",
     "TX_PORTS",
