@@ -74,34 +74,65 @@ fn schedule(service: u32, (addresses, port_be): (u64, u16)) -> u32 {
     schedule_by(service, addresses, port_be.into())
 }
 
-/// Global, so that the verifier checks it once.
+/// Global, as are those below that it calls, so that the verifier checks each once and not once for
+/// every way to get there.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn schedule_by(service: u32, addresses: u64, port_be: u32) -> u32 {
-    let Some(service) = service::at(service) else {
+    let Some(found) = service::at(service) else {
         return NOBODY;
     };
-    let word = service.rule();
-    let chosen = match Rule::of(word) {
-        Rule::Cycle => cycled(&service, word),
-        rule @ (Rule::SourceHash | Rule::Maglev | Rule::DestinationHash) => {
-            let port = if word & RULE_PORT != 0 {
-                u16::from_be(port_be as u16).into()
-            } else {
-                0
-            };
-            let name = match rule {
-                Rule::DestinationHash => (addresses >> 32) as u32,
-                _ => (addresses as u32).wrapping_add(port),
-            };
-            by_hash(&service, word, name)
+    let word = found.rule();
+    match Rule::of(word) {
+        Rule::Cycle => schedule_cycle(service, word),
+        Rule::SourceHash | Rule::Maglev => {
+            let port = u16::from_be(port_be as u16) as u32;
+            let port = if word & RULE_PORT != 0 { port } else { 0 };
+            schedule_hash(service, word, (addresses as u32).wrapping_add(port))
         }
-        Rule::LocalityBased => locality(&service),
-        Rule::LocalityBasedReplicated => replicated(&service),
-        Rule::TwoChoices => better_of_two(&service),
-        _ => cheapest(table(&service), word & 0xff, turn(&service)),
-    };
-    chosen.unwrap_or(NOBODY)
+        Rule::DestinationHash => schedule_hash(service, word, (addresses >> 32) as u32),
+        Rule::LocalityBased => schedule_lblc(service),
+        Rule::LocalityBasedReplicated => schedule_lblcr(service),
+        Rule::TwoChoices => schedule_twos(service),
+        _ => cheapest(table(&found), word & 0xff, turn(&found)).unwrap_or(NOBODY),
+    }
+}
+
+/// The next entry of the table.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn schedule_cycle(service: u32, word: Word) -> u32 {
+    let found = service::at(service);
+    found.and_then(|service| cycled(&service, word)).unwrap_or(NOBODY)
+}
+
+/// The server that a hash leads to.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn schedule_hash(service: u32, word: Word, name: u32) -> u32 {
+    let found = service::at(service);
+    found.and_then(|service| by_hash(&service, word, name)).unwrap_or(NOBODY)
+}
+
+/// `lblc`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn schedule_lblc(service: u32) -> u32 {
+    service::at(service).and_then(|service| locality(&service)).unwrap_or(NOBODY)
+}
+
+/// `lblcr`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn schedule_lblcr(service: u32) -> u32 {
+    service::at(service).and_then(|service| replicated(&service)).unwrap_or(NOBODY)
+}
+
+/// `twos`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn schedule_twos(service: u32) -> u32 {
+    service::at(service).and_then(|service| better_of_two(&service)).unwrap_or(NOBODY)
 }
 
 /// The service's table of picks, or list.
@@ -169,34 +200,51 @@ fn by_hash(service: &service::Found, word: Word, name: u32) -> Option<u32> {
     if table.len == 0 {
         return None;
     }
-    let is_maglev = word & 0xff == Rule::Maglev as u32;
-    let first = if is_maglev {
-        maglev(name, table.len)
-    } else {
-        entry(multiplied(name).into(), table)?
-    };
+    let first = entry_again(word, name, 0, (table.len as u64) << 32 | NOBODY as u64);
     let mut at = table.base.wrapping_add(first);
     if slot_is_open(at) == 0 {
         if word & RULE_FALLBACK == 0 {
             return None;
         }
-        let mut attempt = 0;
-        while attempt < FALLBACK_TRIES {
-            let next = if is_maglev {
-                maglev_again(name, first, attempt, table.len)
-            } else {
-                entry(multiplied_again(first, attempt).into(), table)?
-            };
-            at = table.base.wrapping_add(next);
-            if slot_is_open(at) != 0 {
-                return SLOTS.get(at).copied();
+        at = match fallback(table.base, (table.len as u64) << 32 | first as u64, word, name) {
+            NOBODY => {
+                let live = fallback_table(service);
+                live.base.wrapping_add(entry(name.into(), live)?)
             }
-            attempt += 1;
-        }
-        let live = fallback_table(service);
-        at = live.base.wrapping_add(entry(name.into(), live)?);
+            slot => slot,
+        };
     }
     SLOTS.get(at).copied()
+}
+
+/// The slot that a fallback comes to, [`NOBODY`] if its tries find none; `table` is its length (upper
+/// half) and the first entry.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fallback(base: u32, table: u64, word: Word, name: u32) -> u32 {
+    let mut attempt = 0;
+    while attempt < FALLBACK_TRIES {
+        let slot = base.wrapping_add(entry_again(word, name, attempt, table));
+        if slot_is_open(slot) != 0 {
+            return slot;
+        }
+        attempt += 1;
+    }
+    NOBODY
+}
+
+/// The entry of a try; `table` is as for [`fallback`], with [`NOBODY`] for the first entry itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn entry_again(word: Word, name: u32, attempt: u32, table: u64) -> u32 {
+    let (len, first) = ((table >> 32) as u32, table as u32);
+    let is_maglev = word & 0xff == Rule::Maglev as u32;
+    match (is_maglev, first) {
+        (true, NOBODY) => maglev(name, len),
+        (true, first) => maglev_again(name, first, attempt, len),
+        (false, NOBODY) => multiplied(name).checked_rem(len).unwrap_or(0),
+        (false, first) => multiplied_again(first, attempt).checked_rem(len).unwrap_or(0),
+    }
 }
 
 /// `lblc`, of which a service is one destination: the server of the last time, as long as it is up and

@@ -19,21 +19,28 @@ const NONE: u32 = u32::MAX;
 pub fn cheapest(list: Slots, search: u32, turn: u64) -> Option<u32> {
     let parts = (list.len + SEARCHED - 1) / SEARCHED;
     let part = (turn as u32).checked_rem(parts).unwrap_or(0);
-    let first = part * SEARCHED;
-    let mut best = NONE;
-    let mut from = 0;
-    while from < SEARCHED {
-        if first + from >= list.len {
-            break;
-        }
-        let at = ((first + from) as u64) << 32 | best as u64;
-        best = search_step(list.base, list.len, search, at);
-        from += SEARCH_STEP;
-    }
+    let best = search_from(list.base, list.len, search, part * SEARCHED);
     if best == NONE {
         return None;
     }
     SLOTS.get(list.base.wrapping_add(best)).copied()
+}
+
+/// The position of the cheapest server from `first` on. Global, so that the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn search_from(base: u32, len: u32, search: u32, first: u32) -> u32 {
+    let mut best = NONE;
+    let mut from = 0;
+    while from < SEARCHED {
+        let next = first.wrapping_add(from);
+        if next >= len {
+            return best;
+        }
+        best = search_step(base, len, search, (next as u64) << 32 | best as u64);
+        from += SEARCH_STEP;
+    }
+    best
 }
 
 /// The better one of the best so far and a few servers of a list; `at` is where they begin (upper
@@ -90,20 +97,27 @@ pub extern "C" fn server_cost(slot: u32, search: u32) -> u64 {
 /// [`SEARCHED`]: the next ones first, then some all over the table. `None` if none is among them.
 #[inline(always)]
 pub fn first_open(table: Slots, start: u32) -> Option<u32> {
+    match open_from(table.base, table.len, start) {
+        NONE => None,
+        behind => Some(behind),
+    }
+}
+
+/// As [`first_open`]. Global, so that the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn open_from(base: u32, len: u32, start: u32) -> u32 {
+    let wide = (len / SEARCHED + 1) as u64;
     let mut from = 0;
     while from < SEARCHED {
-        let stride = if from < SEARCHED / 2 {
-            1
-        } else {
-            table.len / SEARCHED + 1
-        };
-        let found = open_step(table.base, table.len, start, (stride as u64) << 32 | from as u64);
+        let stride = if from < SEARCHED / 2 { 1 } else { wide };
+        let found = open_step(base, len, start, stride << 32 | from as u64);
         if found != NONE {
-            return Some(found);
+            return found;
         }
         from += SEARCH_STEP;
     }
-    None
+    NONE
 }
 
 /// [`first_open`] for a few entries; `steps` is the stride (upper half) and how many strides were
