@@ -21,12 +21,13 @@ const KEPT_OUT: Status =
     NotYetNoticeable("a server that fails is taken out of the pool instead of given weight 0");
 const STARTS_UP: Status =
     NotYetNoticeable("real servers count as up until their first check fails");
-const UNLIMITED: Status = NotYetNoticeable("the number of connections is not limited");
+
+const SCHEDULERS: &[&str] = &["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "sed", "nq", "fo", "ovf", "twos"];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const VIRTUAL_SERVER: &[Keyword] = &[
-    one("lb_algo", OneOf(&["rr", "wrr"]), Supported, "Scheduler"),
-    one("lvs_sched", OneOf(&["rr", "wrr"]), Supported, "Scheduler; the same as lb_algo"),
+    one("lb_algo", OneOf(SCHEDULERS), Supported, "Scheduler"),
+    one("lvs_sched", OneOf(SCHEDULERS), Supported, "Scheduler; the same as lb_algo"),
     line("lb_kind", 1, usize::MAX, Words("DR"), Supported, "How packets reach real servers"),
     line("lvs_method", 1, usize::MAX, Words("DR"), Supported, "How packets reach real servers; the same as lb_kind"),
     one("protocol", OneOf(&["TCP", "UDP"]), Supported, "Protocol; default UDP"),
@@ -50,16 +51,16 @@ pub(super) const VIRTUAL_SERVER: &[Keyword] = &[
     flag("omega", NotYet, "Run the commands for down at the end"),
     flag("inhibit_on_failure", KEPT_OUT, "Weight 0 instead of removal"),
     flag("ha_suspend", NotYet, "No checks while the virtual IP is elsewhere"),
-    flag("ops", NotYetNoticeable("datagrams of one flow stay with one server"), "Schedule each datagram by itself"),
+    flag("ops", Supported, "Schedule each datagram by itself"),
     one("persistence_engine", OneOf(&["sip"]), Rejected("clients would be told apart by address instead of by call: remove it to balance by address"), "Stickiness by SIP call"),
-    flag("hashed", NotYet, "Old name of flag-1"),
-    flag("flag-1", NotYet, "First flag of the scheduler"),
-    flag("flag-2", NotYet, "Second flag of the scheduler"),
-    flag("flag-3", NotYet, "Third flag of the scheduler"),
-    flag("sh-port", NotYet, "sh hashes the port as well"),
-    flag("sh-fallback", NotYet, "sh passes over servers that are out"),
-    flag("mh-port", NotYet, "mh hashes the port as well"),
-    flag("mh-fallback", NotYet, "mh passes over servers that are out"),
+    flag("hashed", Supported, "Old name of flag-1"),
+    flag("flag-1", Supported, "First flag of the scheduler"),
+    flag("flag-2", Supported, "Second flag of the scheduler"),
+    flag("flag-3", Supported, "Third flag of the scheduler"),
+    flag("sh-port", Supported, "sh hashes the port as well"),
+    flag("sh-fallback", Supported, "sh passes over servers that are out"),
+    flag("mh-port", Supported, "mh hashes the port as well"),
+    flag("mh-fallback", Supported, "mh passes over servers that are out"),
     one("virtualhost", Name, NotYet, "Host header of HTTP checks").passed_over(),
     maybe("smtp_alert", Boolean, NotYet, "Mail when servers go up or down"),
     one("ip_family", OneOf(&["inet", "inet6"]), NotYet, "Family of a fwmark service"),
@@ -89,8 +90,8 @@ pub(super) const REAL_SERVER: &[Keyword] = &[
     block("BFD_CHECK", BfdCheck, NO_BFD, "Up while the BFD session is"),
     maybe("inhibit_on_failure", Boolean, KEPT_OUT, "Weight 0 instead of removal"),
     maybe("alpha", Boolean, STARTS_UP, "Starts as down"),
-    one("uthreshold", ANY, UNLIMITED, "Most connections"),
-    one("lthreshold", ANY, NotYet, "Below this it takes connections again"),
+    one("uthreshold", ANY, Supported, "Most connections"),
+    one("lthreshold", ANY, Supported, "Below this it takes connections again"),
     one("slow_start", Seconds, NotYetNoticeable("a server that comes up gets its full share at once"), "Time to grow to the full weight").only(OURS),
     script("notify_up", NotYet, "Command when it goes up"),
     script("notify_down", NotYet, "Command when it goes down"),

@@ -283,26 +283,6 @@ warning[misplaced-keyword]: 'virtual_ipaddress' cannot stand in 'global_defs'
     (
         Code::NotSupported,
         "virtual_server 10.0.0.1 80 {
-    lb_algo wlc
-    lb_kind DR
-    protocol TCP
-    real_server 10.0.0.2 80 {
-    }
-}
-",
-        "error[not-supported]: the scheduler 'wlc' does not exist in this version yet
- --> test.conf:2:13
-  |
-2 |     lb_algo wlc
-  |             ^^^ expected rr or wrr
-  |
-  = help: 'rr' and 'wrr' work in this version; 'wrr' spreads new connections by weight
-
-",
-    ),
-    (
-        Code::NotSupported,
-        "virtual_server 10.0.0.1 80 {
     lb_algo rr
     lb_kind NAT
     protocol TCP
@@ -656,15 +636,7 @@ help: write 'retry'
     }
 }
 ",
-        "error[missing-keyword]: this virtual server has no 'lb_algo': keepalived would use wlc, which does not exist in this version yet
- --> test.conf:1:1
-  |
-1 | virtual_server 10.0.0.1 80 {
-  | ^^^^^^^^^^^^^^^^^^^^^^^^^^ add 'lb_algo rr' or 'lb_algo wrr'
-  |
-  = help: 'rr' and 'wrr' work in this version; 'wrr' spreads new connections by weight
-
-error[missing-keyword]: this virtual server has no 'lb_kind': keepalived would use NAT, which does not exist in this version yet
+        "error[missing-keyword]: this virtual server has no 'lb_kind': keepalived would use NAT, which does not exist in this version yet
  --> test.conf:1:1
   |
 1 | virtual_server 10.0.0.1 80 {

@@ -125,6 +125,13 @@ fn service(
         port: key.port,
         protocol: key.protocol.name().to_owned(),
         scheduler: virtual_server.scheduler.name().to_owned(),
+        scheduler_flags: virtual_server
+            .scheduler
+            .flags()
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+        one_packet: virtual_server.one_packet,
         forward: forward_name(virtual_server.forwarding).to_owned(),
         active: desired.is_some_and(|service| service.active),
         persistence: virtual_server.persistence.map(|persistence| Persistence {
@@ -159,6 +166,9 @@ fn real_server(
             _ => forward_name(configured.forwarding).to_owned(),
         },
         weight: planned.map_or(configured.weight, |server| server.weight),
+        thresholds: configured
+            .limit
+            .map_or([0; 2], |limit| [limit.upper.get(), limit.lower]),
         state,
         reason: reason.map(str::to_owned),
         active_conns: counters.active,
