@@ -149,7 +149,9 @@ mod table {
         /// Goes on to an entry that nobody has, and takes it.
         fn take(&mut self, table: &mut [Option<u32>]) {
             for _ in 0..MAGLEV_SLOTS {
-                let entry = usize::try_from(self.at).ok().and_then(|at| table.get_mut(at));
+                let entry = usize::try_from(self.at)
+                    .ok()
+                    .and_then(|at| table.get_mut(at));
                 if let Some(free @ None) = entry {
                     *free = Some(self.id);
                     return;
@@ -226,7 +228,9 @@ mod tests {
     /// The servers of the clients 10.1.0.20 to .59.
     fn spread(table: &[u32], entry: impl Fn(u32) -> u32) -> String {
         let clients = (20..60).map(|n| folded(word([10, 1, 0, n]), 0));
-        clients.map(|client| table[entry(client) as usize].to_string()).collect()
+        clients
+            .map(|client| table[entry(client) as usize].to_string())
+            .collect()
     }
 
     const EVEN: [(u8, u32); 3] = [(1, 1), (2, 1), (3, 1)];
@@ -237,7 +241,10 @@ mod tests {
         let table = |servers: &[(u8, u32)]| spread(&source_table(&added(servers)), multiplied);
         assert_eq!(table(&EVEN), "1313132311212331312231321232131213131123");
         let other_order = [(3, 1), (1, 1), (2, 1)];
-        assert_eq!(table(&other_order), "3232321233131223231123213121323132323312");
+        assert_eq!(
+            table(&other_order),
+            "3232321233131223231123213121323132323312"
+        );
         let counts = |digits: &str| ["1", "2"].map(|n| digits.matches(n).count());
         assert_eq!(counts(&table(&[(1, 2), (2, 1)])), [26, 14]);
     }

@@ -290,12 +290,36 @@ mod tests {
     #[test]
     fn servers_are_picked_in_the_order_of_ipvs() {
         let cases: [(u32, &[u32], &[usize]); 6] = [
-            (search::LC, &[1, 1, 1], &[3, 2, 1, 3, 2, 1, 3, 2, 1, 3, 2, 1]),
-            (search::WLC, &[1, 1, 1], &[3, 2, 1, 3, 2, 1, 3, 2, 1, 3, 2, 1]),
-            (search::WLC, &[2, 1, 1], &[3, 2, 1, 1, 3, 2, 1, 1, 3, 2, 1, 1]),
-            (search::WLC, &[3, 1, 0], &[2, 1, 1, 1, 2, 1, 1, 1, 2, 1, 1, 1]),
-            (search::SED, &[2, 1, 1], &[1, 3, 2, 1, 1, 3, 2, 1, 1, 3, 2, 1]),
-            (search::NQ, &[2, 1, 1], &[3, 2, 1, 1, 1, 3, 2, 1, 1, 3, 2, 1]),
+            (
+                search::LC,
+                &[1, 1, 1],
+                &[3, 2, 1, 3, 2, 1, 3, 2, 1, 3, 2, 1],
+            ),
+            (
+                search::WLC,
+                &[1, 1, 1],
+                &[3, 2, 1, 3, 2, 1, 3, 2, 1, 3, 2, 1],
+            ),
+            (
+                search::WLC,
+                &[2, 1, 1],
+                &[3, 2, 1, 1, 3, 2, 1, 1, 3, 2, 1, 1],
+            ),
+            (
+                search::WLC,
+                &[3, 1, 0],
+                &[2, 1, 1, 1, 2, 1, 1, 1, 2, 1, 1, 1],
+            ),
+            (
+                search::SED,
+                &[2, 1, 1],
+                &[1, 3, 2, 1, 1, 3, 2, 1, 1, 3, 2, 1],
+            ),
+            (
+                search::NQ,
+                &[2, 1, 1],
+                &[3, 2, 1, 1, 1, 3, 2, 1, 1, 3, 2, 1],
+            ),
         ];
         for (search, weights, picks) in cases {
             assert_eq!(held(search, weights, 12), picks, "{search} {weights:?}");
@@ -305,7 +329,11 @@ mod tests {
     #[test]
     fn an_active_connection_costs_256_inactive_ones() {
         let list = [(1, Counts(256 * Counts::INACTIVE)), (1, Counts(1))];
-        assert_eq!(pick(search::LC, &list), Some(1), "a tie: the head of the list");
+        assert_eq!(
+            pick(search::LC, &list),
+            Some(1),
+            "a tie: the head of the list"
+        );
         let list = [(1, Counts(255 * Counts::INACTIVE)), (1, Counts(1))];
         assert_eq!(pick(search::LC, &list), Some(0));
     }
@@ -330,7 +358,11 @@ mod tests {
             (limits(4, 1), true, 0, false),
         ];
         for (limits, was, total, is) in cases {
-            assert_eq!(limits.overloaded(was, total), is, "{limits:?} {was} {total}");
+            assert_eq!(
+                limits.overloaded(was, total),
+                is,
+                "{limits:?} {was} {total}"
+            );
         }
     }
 

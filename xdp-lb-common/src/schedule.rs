@@ -77,7 +77,10 @@ impl Rule {
     /// Whether the same client comes to the same server without anything being remembered.
     #[inline(always)]
     pub const fn is_hash(self) -> bool {
-        matches!(self, Self::SourceHash | Self::Maglev | Self::DestinationHash)
+        matches!(
+            self,
+            Self::SourceHash | Self::Maglev | Self::DestinationHash
+        )
     }
 
     /// Whether it looks at how many connections the servers have.

@@ -413,7 +413,12 @@ fn the_counts_are_those_of_the_ways_once_all_is_quiet() {
     ];
     for switches in schedules().step_by(7) {
         for packets in &pairs {
-            for kind in [None, Some(Kind::Syn), Some(Kind::Fin), Some(Kind::Established)] {
+            for kind in [
+                None,
+                Some(Kind::Syn),
+                Some(Kind::Fin),
+                Some(Kind::Established),
+            ] {
                 let table = kind.map_or_else(|| Table::counting(false), Table::filled);
                 let expired = State::new(H, Kind::Syn, 7, 0, Tick(900));
                 table.places[0].set(0, H, expired);

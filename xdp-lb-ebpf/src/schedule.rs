@@ -3,9 +3,7 @@
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use xdp_lb_common::hashed::{folded, maglev, maglev_again, multiplied, multiplied_again};
 use xdp_lb_common::load::{Cost, search};
-use xdp_lb_common::schedule::{
-    FALLBACK_TRIES, RULE_FALLBACK, RULE_LIMITED, RULE_PORT, Rule, Word,
-};
+use xdp_lb_common::schedule::{FALLBACK_TRIES, RULE_FALLBACK, RULE_LIMITED, RULE_PORT, Rule, Word};
 use xdp_lb_common::select::slot;
 use xdp_lb_common::service::Slots;
 use xdp_lb_common::tick::Tick;
@@ -103,7 +101,9 @@ pub extern "C" fn schedule_by(service: u32, addresses: u64, port_be: u32) -> u32
 #[inline(never)]
 pub extern "C" fn schedule_cycle(service: u32, word: Word) -> u32 {
     let found = service::at(service);
-    found.and_then(|service| cycled(&service, word)).unwrap_or(NOBODY)
+    found
+        .and_then(|service| cycled(&service, word))
+        .unwrap_or(NOBODY)
 }
 
 /// The server that a hash leads to.
@@ -111,28 +111,36 @@ pub extern "C" fn schedule_cycle(service: u32, word: Word) -> u32 {
 #[inline(never)]
 pub extern "C" fn schedule_hash(service: u32, word: Word, name: u32) -> u32 {
     let found = service::at(service);
-    found.and_then(|service| by_hash(&service, word, name)).unwrap_or(NOBODY)
+    found
+        .and_then(|service| by_hash(&service, word, name))
+        .unwrap_or(NOBODY)
 }
 
 /// `lblc`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn schedule_lblc(service: u32) -> u32 {
-    service::at(service).and_then(|service| locality(&service)).unwrap_or(NOBODY)
+    service::at(service)
+        .and_then(|service| locality(&service))
+        .unwrap_or(NOBODY)
 }
 
 /// `lblcr`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn schedule_lblcr(service: u32) -> u32 {
-    service::at(service).and_then(|service| replicated(&service)).unwrap_or(NOBODY)
+    service::at(service)
+        .and_then(|service| replicated(&service))
+        .unwrap_or(NOBODY)
 }
 
 /// `twos`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn schedule_twos(service: u32) -> u32 {
-    service::at(service).and_then(|service| better_of_two(&service)).unwrap_or(NOBODY)
+    service::at(service)
+        .and_then(|service| better_of_two(&service))
+        .unwrap_or(NOBODY)
 }
 
 /// The service's table of picks, or list.
@@ -206,7 +214,12 @@ fn by_hash(service: &service::Found, word: Word, name: u32) -> Option<u32> {
         if word & RULE_FALLBACK == 0 {
             return None;
         }
-        at = match fallback(table.base, (table.len as u64) << 32 | first as u64, word, name) {
+        at = match fallback(
+            table.base,
+            (table.len as u64) << 32 | first as u64,
+            word,
+            name,
+        ) {
             NOBODY => {
                 let live = fallback_table(service);
                 live.base.wrapping_add(entry(name.into(), live)?)
@@ -243,7 +256,9 @@ pub extern "C" fn entry_again(word: Word, name: u32, attempt: u32, table: u64) -
         (true, NOBODY) => maglev(name, len),
         (true, first) => maglev_again(name, first, attempt, len),
         (false, NOBODY) => multiplied(name).checked_rem(len).unwrap_or(0),
-        (false, first) => multiplied_again(first, attempt).checked_rem(len).unwrap_or(0),
+        (false, first) => multiplied_again(first, attempt)
+            .checked_rem(len)
+            .unwrap_or(0),
     }
 }
 

@@ -142,5 +142,7 @@ pub extern "C" fn open_step(base: u32, len: u32, start: u32, steps: u64) -> u32 
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn slot_is_open(slot: u32) -> u32 {
-    SLOTS.get(slot).is_some_and(|backend| seen(*backend).takes()) as u32
+    SLOTS
+        .get(slot)
+        .is_some_and(|backend| seen(*backend).takes()) as u32
 }

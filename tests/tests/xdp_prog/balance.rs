@@ -186,7 +186,10 @@ fn the_port_counts_if_the_flag_says_so() {
                 let director = Director::new(&tables([servers(&[1, 1, 1]).by(scheduler)]));
                 let picks = (0..64).map(|n| run(&director, &syn(1).port(1000 + n)));
                 let used = picks.collect::<std::collections::BTreeSet<_>>().len();
-                assert!(used >= least && (port || used == 1), "{scheduler:?}: {used}");
+                assert!(
+                    used >= least && (port || used == 1),
+                    "{scheduler:?}: {used}"
+                );
             }
         }
     });
@@ -198,7 +201,10 @@ fn dh_has_one_server_for_a_virtual_ip() {
         let service = servers(&[1, 1, 1]).by(Scheduler::DestinationHash);
         let director = Director::new(&tables([service]));
         let picks = opened(&director, 0..20);
-        assert!(picks[0] > 0 && picks.iter().all(|n| *n == picks[0]), "{picks:?}");
+        assert!(
+            picks[0] > 0 && picks.iter().all(|n| *n == picks[0]),
+            "{picks:?}"
+        );
     });
 }
 
@@ -213,7 +219,11 @@ fn a_packet_in_the_middle_of_a_connection_follows_the_hash() {
         let midstream = (20..60).map(|client| run(&director, &ack(client)).unwrap_or(0));
         assert_eq!(digits(&midstream.collect::<Vec<_>>()), before);
         let reset = from_client(77, Transport::Tcp(RST));
-        assert_eq!(run(&director, &reset), None, "a reset ends what nobody knows");
+        assert_eq!(
+            run(&director, &reset),
+            None,
+            "a reset ends what nobody knows"
+        );
     });
 }
 
@@ -245,7 +255,11 @@ fn twos_prefers_the_server_with_fewer_connections() {
         let picks = opened(&director, 0..400);
         let share = |n| picks.iter().filter(|pick| **pick == n).count();
         assert_eq!((share(0), share(3)), (0, 0));
-        assert!((70..130).contains(&share(1)), "{} of 400, fair are 100", share(1));
+        assert!(
+            (70..130).contains(&share(1)),
+            "{} of 400, fair are 100",
+            share(1)
+        );
     });
 }
 
@@ -352,7 +366,11 @@ fn counts_are_right_whatever_happened() {
                 });
                 // The sweep clears what belongs to a generation that is over.
                 let _counters = director.ebpf().counters().unwrap();
-                hold_counts(&mut director, &service, &format!("round {round}, phase {phase}"));
+                hold_counts(
+                    &mut director,
+                    &service,
+                    &format!("round {round}, phase {phase}"),
+                );
                 if phase == 4 {
                     director.restart(&wanted);
                     hold_counts(&mut director, &service, "after a restart");

@@ -76,7 +76,6 @@ impl Kind {
             Self::Template => "ASSURED",
         }
     }
-
 }
 
 /// A bit per kind that counts as active; IPVS counts UDP as inactive, and templates as neither.

@@ -7,9 +7,7 @@ use xdp_lb_common::limits;
 
 use super::diagnostic::{Code, Collector, Diagnostic, quote};
 use super::keywords::{self, Scope, Status};
-use super::model::{
-    Check, Config, Forwarding, Frontend, Probe, Protocol, VirtualServer,
-};
+use super::model::{Check, Config, Forwarding, Frontend, Probe, Protocol, VirtualServer};
 use super::places::{Places, ServerPlaces, ServicePlaces};
 use super::source::Span;
 

@@ -96,12 +96,7 @@ const fn rule(scheduler: Scheduler) -> Word {
 impl Schedule {
     /// Takes over a new list (in IPVS's order, newest first) at the present cursor. `None` when
     /// nothing changed.
-    pub fn update(
-        &mut self,
-        scheduler: Scheduler,
-        list: &[Entry],
-        cursor: u64,
-    ) -> Option<Tables> {
+    pub fn update(&mut self, scheduler: Scheduler, list: &[Entry], cursor: u64) -> Option<Tables> {
         if self.scheduler == Some(scheduler) && self.list == list {
             return None;
         }
@@ -387,12 +382,18 @@ mod tests {
             fallback: true,
         };
         let flags = RULE_PORT | RULE_FALLBACK;
-        assert_eq!(rule(Scheduler::SourceHash(hashing), &[entry(1, 1)]), 1 | flags);
+        assert_eq!(
+            rule(Scheduler::SourceHash(hashing), &[entry(1, 1)]),
+            1 | flags
+        );
         let limited = Entry {
             limits: Limits { upper: 2, lower: 0 },
             ..entry(1, 1)
         };
         let wlc = Rule::WeightedLeastConnections as Word;
-        assert_eq!(rule(Scheduler::WeightedLeastConnections, &[limited]), wlc | RULE_LIMITED);
+        assert_eq!(
+            rule(Scheduler::WeightedLeastConnections, &[limited]),
+            wlc | RULE_LIMITED
+        );
     }
 }

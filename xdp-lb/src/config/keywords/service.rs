@@ -22,7 +22,9 @@ const KEPT_OUT: Status =
 const STARTS_UP: Status =
     NotYetNoticeable("real servers count as up until their first check fails");
 
-const SCHEDULERS: &[&str] = &["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "sed", "nq", "fo", "ovf", "twos"];
+const SCHEDULERS: &[&str] = &[
+    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "sed", "nq", "fo", "ovf", "twos",
+];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const VIRTUAL_SERVER: &[Keyword] = &[

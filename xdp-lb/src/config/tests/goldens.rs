@@ -636,7 +636,15 @@ help: write 'retry'
     }
 }
 ",
-        "error[missing-keyword]: this virtual server has no 'lb_kind': keepalived would use NAT, which does not exist in this version yet
+        "warning[default-used]: this virtual server has no 'lb_algo': wlc is used, as keepalived does
+ --> test.conf:1:1
+  |
+1 | virtual_server 10.0.0.1 80 {
+  | ^^^^^^^^^^^^^^^^^^^^^^^^^^ new connections go to the least loaded server
+  |
+  = help: add 'lb_algo wlc', or the scheduler that you want
+
+error[missing-keyword]: this virtual server has no 'lb_kind': keepalived would use NAT, which does not exist in this version yet
  --> test.conf:1:1
   |
 1 | virtual_server 10.0.0.1 80 {

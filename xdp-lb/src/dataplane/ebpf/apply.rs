@@ -13,8 +13,8 @@ use xdp_lb_common::limits::{
 use xdp_lb_common::load::word as load;
 use xdp_lb_common::persist::mask_v4;
 use xdp_lb_common::service::{
-    SERVICE_HAS_HOSTS, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, Service as ServiceLine, ServiceName, ServiceSlot, Slots,
-    Stats,
+    SERVICE_HAS_HOSTS, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, Service as ServiceLine, ServiceName,
+    ServiceSlot, Slots, Stats,
 };
 
 use super::ServerKey;

@@ -29,7 +29,12 @@ pub(super) fn counts(loads: &MappedArray<Load>, backend: u32) -> Counts {
 
 /// Takes a connection away whose way was freed, unless its backend went on to another generation.
 pub(super) fn gone(loads: &MappedArray<Load>, state: State) {
-    add(loads, state.backend(), state.generation(), state.counts().wrapping_neg());
+    add(
+        loads,
+        state.backend(),
+        state.generation(),
+        state.counts().wrapping_neg(),
+    );
 }
 
 fn add(loads: &MappedArray<Load>, backend: u32, generation: u8, by: u64) {
@@ -102,7 +107,11 @@ impl Tables {
     pub(super) fn correct(&mut self, before: &BTreeMap<u32, Counts>, found: &BTreeMap<u32, u64>) {
         let mut drift = BTreeMap::new();
         for (&index, &counted) in before {
-            let by = found.get(&index).copied().unwrap_or(0).wrapping_sub(counted.0);
+            let by = found
+                .get(&index)
+                .copied()
+                .unwrap_or(0)
+                .wrapping_sub(counted.0);
             if by == 0 || counts(&self.loads, index) != counted {
                 continue;
             }

@@ -107,7 +107,7 @@ impl Draft {
 
     fn actual_scheduler(&self, context: &mut Context<'_>) -> Scheduler {
         let default = Scheduler::WeightedLeastConnections;
-        if self.scheduler.is_none() {
+        if self.scheduler.is_none() && self.places.scheduler.is_none() {
             context.push(
                 Diagnostic::warning(
                     Code::DefaultUsed,
