@@ -179,7 +179,7 @@ mod table {
                     id: server.id,
                     at: sip(FIRST_KEY, name) % MAGLEV_SLOTS,
                     step: sip(SECOND_KEY, name) % (MAGLEV_SLOTS - 1) + 1,
-                    turns: (server.weight / divisor >> shift).max(1),
+                    turns: ((server.weight / divisor) >> shift).max(1),
                 }
             })
             .collect();

@@ -36,9 +36,7 @@ pub trait Place {
     /// Told by the one CPU that changed a way so: connections are counted here. Changes of the expiry
     /// alone are told too.
     #[inline(always)]
-    fn moved(&self, old: State, new: State) {
-        let _nobody_counts = (old, new);
-    }
+    fn moved(&self, _old: State, _new: State) {}
 }
 
 /// Replaces the state of a way and has the change counted; whether it was `old`.
