@@ -145,10 +145,14 @@ impl Eyes {
         found.unwrap_or_else(|| panic!("{address} is not among the first {SEEN} of {key}"))
     }
 
+    /// The generation of a backend whose connections count.
+    pub(crate) fn generation(&self, backend: u32) -> u8 {
+        Standing::unpack(self.loads.read(backend).standing).generation
+    }
+
     /// Active and inactive connections that are counted for a backend.
     pub(crate) fn counts(&self, backend: u32) -> (u64, u64) {
-        let load = self.loads.read(backend);
-        let generation = Standing::unpack(load.standing).generation;
+        let (load, generation) = (self.loads.read(backend), self.generation(backend));
         let counts = Counts(load.counts[usize::from(generation & 1)]);
         (counts.active().into(), counts.inactive().into())
     }
