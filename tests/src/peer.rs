@@ -11,7 +11,8 @@ use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::director::traces;
 use crate::netns::Netns;
@@ -136,6 +137,13 @@ impl Peer {
         let at = Instant::now();
         process.signal(Signal::SIGTERM)?;
         Ok(at)
+    }
+
+    /// SIGHUP to its first process, as `systemctl reload` does; does not wait.
+    pub fn reload(&self) -> Result<()> {
+        let process = self.process.as_ref().context("the director does not run")?;
+        let pid = Pid::from_raw(process.pid().cast_signed());
+        kill(pid, Signal::SIGHUP).with_context(|| format!("cannot reload {}", self.instance))
     }
 
     /// Waits until it has ended.

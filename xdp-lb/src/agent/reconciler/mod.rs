@@ -103,6 +103,8 @@ pub struct Reconciler<D, L> {
     announcements: Announcements,
     /// The last burst of each instance that was begun.
     announced: BTreeMap<String, u64>,
+    /// What the elections said, as of the last [`Reconciler::reconcile`].
+    ownership: Ownership,
     clock: Clock,
     retry: Option<Now>,
     look_after: Now,
@@ -127,6 +129,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             desired: Desired::default(),
             announcements: Announcements::default(),
             announced: BTreeMap::new(),
+            ownership: Ownership::new(),
             clock: Clock::start(),
             retry: None,
             look_after: Now::ZERO.after(LOOK_AFTER),
@@ -220,6 +223,20 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let unfinished = written.incomplete || !self.refused.is_empty();
         self.retry = unfinished.then(|| now.after(RETRY));
         self.begin_bursts(now, &config, &network, &claims, written.added);
+        self.ownership = claims.ownership;
+        self.announce();
+    }
+
+    /// Does what the elections want. Mostly that is to announce once more what this director owns, with
+    /// each advert, and the tables need not be worked out for it.
+    async fn follow_claims(&mut self) {
+        let claims = self.sources.claims.borrow_and_update().clone();
+        if claims.ownership != self.ownership {
+            return self.reconcile().await;
+        }
+        let config = self.sources.config.borrow().clone();
+        let network = self.sources.network.borrow().clone();
+        self.begin_bursts(self.clock.now(), &config, &network, &claims, Vec::new());
         self.announce();
     }
 
@@ -264,7 +281,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
                 () = stop.cancelled() => return,
                 () = changed(&mut self.sources.config) => self.reconcile().await,
                 () = changed(&mut self.sources.health) => self.reconcile().await,
-                () = changed(&mut self.sources.claims) => self.reconcile().await,
+                () = changed(&mut self.sources.claims) => self.follow_claims().await,
                 () = changed(&mut self.sources.peers) => self.reconcile().await,
                 () = changed(&mut self.sources.network) => {
                     self.reconcile().await;

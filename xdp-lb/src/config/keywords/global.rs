@@ -77,7 +77,7 @@ pub(super) const GLOBAL_DEFS: &[Keyword] = &[
     flag("vrrp_check_unicast_src", Supported, "Adverts must come from a listed peer; a value, 'off' too, changes nothing"),
     one("vrrp_garp_master_delay", Seconds, Supported, "Wait before the second burst of gratuitous ARP; default 5"),
     one("vrrp_garp_master_repeat", ANY, Supported, "Size of a burst; default 5"),
-    one("vrrp_garp_master_refresh", Seconds, Supported, "Time between refreshes; default 60, in keepalived none"),
+    one("vrrp_garp_master_refresh", Seconds, Supported, "Time between refreshes; without it one goes with each advert, in keepalived none"),
     one("vrrp_garp_master_refresh_repeat", ANY, Supported, "Size of a refresh; default 1"),
     one("vrrp_garp_lower_prio_delay", Seconds, Supported, "vrrp_garp_master_delay after a lower priority was heard; default the same"),
     one("vrrp_garp_lower_prio_repeat", ANY, Supported, "vrrp_garp_master_repeat after a lower priority was heard; default the same"),
