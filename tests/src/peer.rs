@@ -125,6 +125,14 @@ impl Peer {
         Ok(command)
     }
 
+    /// The process id of the running director.
+    pub fn pid(&mut self) -> Result<u32> {
+        let process = self.process.as_mut();
+        let process = process.context("the director does not run")?;
+        process.expect_running()?;
+        Ok(process.pid())
+    }
+
     /// Whether it was started and has not ended.
     pub fn is_running(&mut self) -> bool {
         let process = self.process.as_mut();
