@@ -168,6 +168,17 @@ impl Site {
         Ok(taken - last.at)
     }
 
+    /// How often the second director became master since an instant.
+    pub(crate) fn take_overs(&self, start: Instant) -> usize {
+        let (mut before, mut count) = (true, 0);
+        for advert in self.adverts.since(start) {
+            let first = advert.source == DIRECTORS[0] || advert.priority == 0;
+            count += usize::from(before && !first);
+            before = first;
+        }
+        count
+    }
+
     /// Starts the first director again.
     pub(crate) fn restart_first(&mut self) -> Result<()> {
         self.peers[0].start(&self.hosts[0].netns)?;
