@@ -90,7 +90,8 @@ impl Adverts {
                         list.extend(advert);
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    Err(_) => return,
+                    // An interface that goes down is told of once, and comes back.
+                    Err(_) => std::thread::sleep(TICK),
                 }
             }
         });

@@ -84,8 +84,8 @@ impl Peer {
         let ready = wait::until(&what, LIMIT, || {
             process.expect_running()?;
             let ready = match self.program {
-                // It enters BACKUP first, whatever its file says.
-                Program::Keepalived => process.log_tail(1000).contains("Entering"),
+                // It enters BACKUP or FAULT first, whatever its file says.
+                Program::Keepalived => process.log_tail(1000).contains("ntering "),
                 // Refused until it listens.
                 Program::XdpLb(_) => {
                     http::get(netns, METRICS, "/readyz").is_ok_and(|answer| answer.status == 200)

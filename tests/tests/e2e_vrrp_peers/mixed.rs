@@ -1,5 +1,5 @@
 //! Three directors, xdp-lb and keepalived mixed, and whatever may happen to them, at random. After each
-//! event those that reach each other have exactly one master: the best of them.
+//! event those that reach each other have exactly one master, and none of them is better.
 //!
 //! `XDP_LB_MIXED_SEED=N` repeats a run; what is random in it is the events, not their timing.
 
@@ -212,18 +212,22 @@ impl Game {
         parts.filter(|part: &Vec<usize>| !part.is_empty()).collect()
     }
 
-    /// The best of each part: the others yield to it.
-    fn expected(&self) -> Vec<usize> {
-        let rank = |n: &usize| (self.states[*n].priority, address(*n));
-        let best = self.parts().into_iter();
-        let mut best: Vec<_> = best.filter_map(|part| part.into_iter().max_by_key(rank)).collect();
-        best.sort_unstable();
-        best
+    /// Is there one of these in each part, and none better in it? Of two that are as good, either may be:
+    /// a backup leaves a master of its own priority alone.
+    fn are_masters(&self, these: &[usize]) -> bool {
+        let parts = self.parts();
+        let priority = |n: usize| self.states[n].priority;
+        let is_led = |part: &Vec<usize>| {
+            let best = part.iter().map(|n| priority(*n)).max();
+            let mut leaders = part.iter().filter(|n| these.contains(n));
+            let leader = leaders.next().map(|n| priority(*n));
+            leader == best && leaders.next().is_none()
+        };
+        these.len() == parts.len() && parts.iter().all(is_led)
     }
 
-    /// Waits until the expected masters, and only they, have the VIP, advertise and answer for it.
+    /// Waits until the masters that there should be, and only they, have the VIP, advertise and answer.
     fn settle(&self) -> Result<()> {
-        let expected = self.expected();
         let begun = Instant::now();
         let mut last = String::new();
         let waited = wait::until_every(ANSWERS, "one master in each part", LIMIT, || {
@@ -231,12 +235,13 @@ impl Game {
             let since = Instant::now().checked_sub(CALM).unwrap_or(begun);
             let says = |n: &usize| !self.site.heard(address(*n), since).is_empty();
             let says: Vec<_> = (0..3).filter(says).collect();
-            last = format!("expected {expected:?}, have the VIP {owners:?}, advertise {says:?}");
-            if since < begun || owners != expected || says != expected {
+            let parts = self.parts();
+            last = format!("parts {parts:?}, have the VIP {owners:?}, advertise {says:?}");
+            if since < begun || owners != says || !self.are_masters(&owners) {
                 return Ok(None);
             }
             let answering = self.who_answers()?;
-            let main = expected.iter().filter(|n| !self.states[**n].is_alone);
+            let main = owners.iter().filter(|n| !self.states[**n].is_alone);
             let main: BTreeSet<_> = main.map(|n| self.site.hosts[*n].mac.clone()).collect();
             write!(last, ", answer {answering:?}, should {main:?}")?;
             Ok((answering == main).then_some(()))
