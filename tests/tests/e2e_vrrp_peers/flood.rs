@@ -84,24 +84,41 @@ fn a_flood_of_forged_adverts_delays_none_and_changes_nothing() {
             "VRID {vrid}, {rate:.0} forgeries a second: at most {:.1} ms from one advert to the next",
             gap.as_secs_f64() * 1_000.0
         ));
-        assert!(gap < interval + LATE, "VRID {vrid}: {gap:?} without an advert");
+        assert!(
+            gap < interval + LATE,
+            "VRID {vrid}: {gap:?} without an advert"
+        );
     }
     let after = Look::at(&site);
     assert_eq!(after.states, before.0.states, "{}", site.logs());
     assert_eq!(after.transitions, before.0.transitions, "{}", site.logs());
-    for reason in ["checksum", "auth_data", "auth_type", "ttl", "length", "version", "vip_list"] {
+    for reason in [
+        "checksum",
+        "auth_data",
+        "auth_type",
+        "ttl",
+        "length",
+        "version",
+        "vip_list",
+    ] {
         let count = after.refused.get(reason).copied().unwrap_or(0);
         assert!(count > 1_000, "{reason}: {count} in {:?}", after.refused);
     }
     let grown = resident(pid).saturating_sub(before.1);
-    say(&format!("{sent} forgeries: {grown} KiB more, refused {:?}", after.refused));
+    say(&format!(
+        "{sent} forgeries: {grown} KiB more, refused {:?}",
+        after.refused
+    ));
     assert!(grown < GROWTH, "the agent grew by {grown} KiB");
     let log = site.peers[XDP_LB].log();
     let more = log.strip_prefix(&*before.2).unwrap();
     // Three instances, each reason once a minute.
     assert!(more.lines().count() < 60, "{more}");
     let screen = ask(&site, &["vrrp"]);
-    assert!(screen.contains("auth_data, the last from 10.82.0."), "{screen}");
+    assert!(
+        screen.contains("auth_data, the last from 10.82.0."),
+        "{screen}"
+    );
 }
 
 fn wait_owner(site: &Site, owner: usize, vip: Ipv4Addr) {
@@ -117,9 +134,9 @@ fn wait_owner(site: &Site, owner: usize, vip: Ipv4Addr) {
 /// The longest time without one of the agent's own adverts, as the switch saw them.
 fn longest_gap(site: &Site, vrid: u8, (start, end): (Instant, Instant)) -> Duration {
     let own = site.heard(address(XDP_LB), start);
-    let own = own.iter().filter(|advert| {
-        advert.vrid == vrid && advert.priority != FORGED && advert.at < end
-    });
+    let own = own
+        .iter()
+        .filter(|advert| advert.vrid == vrid && advert.priority != FORGED && advert.at < end);
     let times = std::iter::once(start).chain(own.map(|advert| advert.at));
     let times: Vec<_> = times.chain([end]).collect();
     let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
@@ -139,12 +156,17 @@ impl Look {
         let json: Value = serde_json::from_str(&ask(site, &["vrrp", "--json"])).unwrap();
         let instances = json["instances"].as_array().unwrap();
         let mut refused = BTreeMap::<String, u64>::new();
-        for each in instances.iter().flat_map(|i| i["refused"].as_array().unwrap()) {
+        for each in instances
+            .iter()
+            .flat_map(|i| i["refused"].as_array().unwrap())
+        {
             let reason = each["reason"].as_str().unwrap().to_owned();
             *refused.entry(reason).or_default() += each["count"].as_u64().unwrap();
         }
         let word = |i: &Value, name: &str| i[name].as_str().unwrap().to_owned();
-        let states = instances.iter().map(|i| (word(i, "name"), word(i, "state")));
+        let states = instances
+            .iter()
+            .map(|i| (word(i, "name"), word(i, "state")));
         let transitions = instances.iter();
         Self {
             states: states.collect(),

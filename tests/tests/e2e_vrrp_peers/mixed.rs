@@ -302,7 +302,10 @@ impl Random {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the test harness shows it of tests that fail")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the test harness shows it of tests that fail"
+)]
 fn say(line: &str) {
     eprintln!("{line}");
 }

@@ -34,6 +34,10 @@ const RETRY: Duration = Duration::from_secs(1);
 /// latter.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
 
+/// How long gates stay open after the VIPs went, at a stop: a successor advertises first, then takes the
+/// VIPs and announces them, and until then clients send here.
+const LINGER: Duration = Duration::from_millis(100);
+
 /// The announcement of a VIP that came back, or late: keepalived's `vrrp_garp_master_repeat`.
 const BURST: Pace = Pace {
     repeat: 5,
@@ -210,7 +214,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let health = self.sources.health.borrow_and_update().clone();
         let network = self.sources.network.borrow_and_update().clone();
         let claims = self.sources.claims.borrow_and_update().clone();
-        self.desired = desired(&Inputs {
+        let mut desired = desired(&Inputs {
             config: &config,
             ownership: &claims.ownership,
             health: &health,
@@ -218,6 +222,10 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             attached: &self.attached.keys().cloned().collect(),
             peers: &self.sources.peers.borrow_and_update(),
         });
+        if claims.is_stopping {
+            keep_open(&mut desired, &self.desired);
+        }
+        self.desired = desired;
         let written = self.writer.write(&self.desired, &network).await;
         let now = self.clock.now();
         let unfinished = written.incomplete || !self.refused.is_empty();
@@ -300,14 +308,20 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         }
     }
 
-    /// Gives up what this director owns: VIPs first, then the gates. The tables stay.
+    /// Gives up what this director owns: VIPs first and, when clients have had the time to learn who
+    /// follows, the gates. The tables stay.
     pub async fn release(&mut self) {
         let mut released = self.desired.clone();
         released.addresses.clear();
+        let network = self.sources.network.borrow().clone();
+        if released.services.values().any(|service| service.active) {
+            self.writer.write(&released, &network).await;
+            self.writer.beat();
+            tokio::time::sleep(LINGER).await;
+        }
         for service in released.services.values_mut() {
             service.active = false;
         }
-        let network = self.sources.network.borrow().clone();
         self.writer.write(&released, &network).await;
         self.announcements.keep(&self.writer.installed().addresses);
     }
@@ -450,6 +464,14 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         for inspection in inspections.drain(..) {
             inspection(&view);
         }
+    }
+}
+
+/// The gates that were open stay open.
+fn keep_open(desired: &mut Desired, before: &Desired) {
+    for (key, service) in &mut desired.services {
+        let old = before.services.get(key);
+        service.active |= old.is_some_and(|old| old.active);
     }
 }
 

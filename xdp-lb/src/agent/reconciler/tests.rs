@@ -74,6 +74,7 @@ fn claims(owned: bool, number: u64) -> Claims {
             .then(|| ("VI_1".to_owned(), burst))
             .into_iter()
             .collect(),
+        is_stopping: false,
     }
 }
 
@@ -277,6 +278,28 @@ async fn releasing_drops_the_vip_and_then_closes_the_gate() {
     let changes = bench.kernel.changes();
     assert!(matches!(changes[0], Change::RemoveAddress(_)));
     assert_eq!(changes[1..], [Change::SetActive(service_key(0), false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_a_stop_gates_stay_open_until_clients_know_who_follows() {
+    let (bench, mut under) = bench();
+    under.reconcile().await;
+    bench.kernel.changes();
+    bench.claims.send_replace(Claims {
+        is_stopping: true,
+        ..claims(false, 1)
+    });
+    run_for(&mut under, 1).await;
+    let changes = bench.kernel.changes();
+    assert!(
+        matches!(changes[..], [Change::RemoveAddress(_)]),
+        "{changes:#?}"
+    );
+    let start = tokio::time::Instant::now();
+    under.release().await;
+    assert!(start.elapsed() >= LINGER);
+    let changes = bench.kernel.changes();
+    assert_eq!(changes, [Change::SetActive(service_key(0), false)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,10 @@ use crate::machine::Now;
 /// A refresh so soon after a burst would say nothing new.
 const SOON: Duration = Duration::from_millis(50);
 
+/// How long after an advert a refresh waits, at most: a better master that hears the advert answers first,
+/// and then nothing is announced that is not true any more.
+const LAG: Duration = Duration::from_millis(50);
+
 /// The announcements that are still to come.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Announcer {
@@ -23,8 +27,15 @@ impl Announcer {
         self.reconfigure(now, garp);
     }
 
+    /// An advert was just sent. Whoever steps down because of it is made up for soon, but not at once: it
+    /// may be better, and tell the segment so.
+    pub(super) fn follow_advert(&mut self, now: Now, interval: Duration) {
+        let soonest = now.after(LAG.min(interval / 2));
+        self.refresh = self.refresh.map(|due| due.max(soonest));
+    }
+
     /// After a worse master was heard, whose frames clients may have believed. It comes with an advert, and
-    /// so do the refreshes from then on: who steps down because of an advert is made up for at once.
+    /// so do the refreshes from then on.
     pub(super) fn reassert(&mut self, now: Now, garp: &Garp, actions: &mut Vec<Action>) {
         let burst = (garp.lower_prio_repeat, garp.lower_prio_delay);
         self.burst(now, garp, burst, actions);

@@ -65,7 +65,11 @@ fn a_refresh_goes_with_each_advert_and_many_addresses_share_ten_frames_a_second(
         (10, 2, 100, 1_000),
     ] {
         let expected = Duration::from_millis(expected);
-        assert_eq!(refresh(hundredths, vips, gap), expected, "{hundredths}, {vips}");
+        assert_eq!(
+            refresh(hundredths, vips, gap),
+            expected,
+            "{hundredths}, {vips}"
+        );
     }
 }
 
