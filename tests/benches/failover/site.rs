@@ -168,15 +168,17 @@ impl Site {
         Ok(taken - last.at)
     }
 
-    /// How often the second director became master since an instant.
+    /// How often the second director became master since an instant. One advert of it alone is the last of
+    /// a master that yields.
     pub(crate) fn take_overs(&self, start: Instant) -> usize {
-        let (mut before, mut count) = (true, 0);
-        for advert in self.adverts.since(start) {
-            let first = advert.source == DIRECTORS[0] || advert.priority == 0;
-            count += usize::from(before && !first);
-            before = first;
-        }
-        count
+        let mut adverts = self.adverts.since(start);
+        adverts.retain(|advert| advert.priority > 0);
+        let is_second = adverts.iter().map(|advert| advert.source == DIRECTORS[1]);
+        let is_second: Vec<_> = std::iter::once(false).chain(is_second).collect();
+        let taken = is_second
+            .windows(3)
+            .filter(|three| **three == [false, true, true]);
+        taken.count()
     }
 
     /// Starts the first director again.
