@@ -388,12 +388,10 @@ fn certificates_are_looked_at_if_a_check_needs_them() {
         ..Made::usual()
     };
     let codes = |text: &str| {
-        let Loaded { config, places, .. } = parse(text.as_bytes()).unwrap();
-        let found = check(&config, &places, &host);
-        let found = found.into_iter().map(|finding| finding.diagnostic);
-        found
-            .map(|diagnostic| diagnostic.to_string())
-            .collect::<Vec<_>>()
+        let loaded = parse("test.conf", text.as_bytes()).unwrap();
+        let found = check(&loaded.config, &loaded.places, &host).into_iter();
+        let message = |finding: Finding| finding.diagnostic.message().to_owned();
+        found.map(message).collect::<Vec<_>>()
     };
     assert_eq!(codes(&file("HTTP_GET")), Vec::<String>::new());
     let found = codes(&file("SSL_GET"));
