@@ -254,4 +254,16 @@ mod tests {
         }
         assert_eq!(most.load(Ordering::SeqCst), MAX_PROBES);
     }
+
+    #[tokio::test]
+    async fn a_reload_reads_the_certificates_anew() {
+        let mut config = websocket();
+        let checks = Checks::start(&config, &BTreeMap::new(), 1, nobody());
+        let context = checks.context.as_ref().unwrap().subscribe();
+        assert!(context.borrow().tls.is_ok());
+        config.ssl.ca = Some("/nonexistent/ca.pem".into());
+        checks.reload(&config).await;
+        let why = context.borrow().tls.clone().unwrap_err();
+        assert!(why.contains("cannot read /nonexistent/ca.pem"), "{why}");
+    }
 }

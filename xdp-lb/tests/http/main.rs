@@ -30,7 +30,7 @@ async fn run(kind: &str, to: SocketAddr, lines: &str) -> Outcome {
 async fn run_with(ssl: &str, kind: &str, to: SocketAddr, lines: &str) -> Outcome {
     let (address, port) = (to.ip(), to.port());
     let text = format!(
-        "{ssl}\nvirtual_server 10.0.0.1 80 {{\nlb_algo rr\nlb_kind DR\nprotocol TCP\n\
+        "{ssl}\nvirtual_server 10.0.0.1 {port} {{\nlb_algo rr\nlb_kind DR\nprotocol TCP\n\
          real_server {address} {port} {{\n{kind} {{\n{lines}\n}}\n}}\n}}\n"
     );
     let loaded = parse("test.conf", text.as_bytes()).unwrap_or_else(|found| {

@@ -1,10 +1,15 @@
 //! What goes over the wire, and answers that no web server gives.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use rcgen::{CertificateParams, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use super::{passes, run, why};
 
@@ -101,6 +106,45 @@ async fn a_chunked_page_has_the_digest_of_either_form() {
             assert!(why(outcome).starts_with("digest of /a is 5d41402abc4b"));
         }
     }
+}
+
+/// A server that shows a certificate, answers, and leaves without the word that TLS has for it.
+async fn rude() -> SocketAddr {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["rude".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap().der().clone();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        let answer = b"HTTP/1.0 200 OK\r\n\r\nhello";
+        stream.write_all(answer).await.unwrap();
+        stream.flush().await.unwrap();
+    });
+    address
+}
+
+#[tokio::test]
+async fn tls_may_end_without_a_word_unless_it_must_be_compliant() {
+    let page = "url {\npath /a\ndigest 5d41402abc4b2a76b9719d911017c592\n}";
+    passes(&run("SSL_GET", rude().await, page).await);
+    let lines = format!("tls_compliant\n{page}");
+    let said = why(run("SSL_GET", rude().await, &lines).await);
+    assert_eq!(said, "TLS: closed without close_notify");
 }
 
 /// A server that holds its tongue, and one that speaks no TLS.

@@ -10,6 +10,7 @@ const SERVERS: &str = r#"
 server {
     listen LISTEN ssl;
     server_name default;
+    ssl_protocols TLSv1.2 TLSv1.3;
     ssl_certificate expired.example.org.pem;
     ssl_certificate_key expired.example.org.key;
     location / { return 200 "default asked for '$ssl_server_name' by $ssl_protocol"; }
@@ -18,6 +19,7 @@ server {
 server {
     listen LISTEN ssl;
     server_name www.example.org;
+    ssl_protocols TLSv1.2 TLSv1.3;
     ssl_certificate other.example.org.pem;
     ssl_certificate_key other.example.org.key;
     location / { return 200 "vhost asked for '$ssl_server_name'"; }
@@ -78,7 +80,7 @@ async fn any_certificate_is_taken_and_sni_chooses_the_host() {
 
 #[tokio::test]
 async fn a_server_that_knows_only_tls_1_2_is_spoken_to() {
-    let servers = SERVERS.replace("location / {", "ssl_protocols TLSv1.2;\nlocation / {");
+    let servers = SERVERS.replace("TLSv1.2 TLSv1.3", "TLSv1.2");
     let Some(nginx) = Nginx::start(&servers, certificates) else {
         return;
     };
