@@ -66,7 +66,7 @@ pub(super) const HTTP: &[Keyword] = with_connection![
     maybe("enable_sni", Boolean, Supported, "Send the host name in the TLS handshake"),
     one("sni_name", Name, Supported, "The host name to send in the TLS handshake").only(NEWER),
     maybe("tls_compliant", Boolean, Supported, "Expect an orderly end of TLS connections").only(NEWER),
-    maybe("fast_recovery", Boolean, NotNeeded("each check fetches all of the pages, one after the other"), "Up again after one good page instead of all"),
+    maybe("fast_recovery", Boolean, Supported, "Up again as soon as all pages are good; here that is so in any case"),
     one("virtualhost", Name, Supported, "Host header of the requests").passed_over(),
     one("nb_get_retry", ANY, Supported, "Old name of retry"),
 ];
