@@ -39,7 +39,7 @@ fn open(connection: &Connection) -> Result<TcpSocket, Outcome> {
     }
     .and_then(|socket| socket.set_zero_linger().map(|()| socket))
     .map_err(|error| Outcome::Inconclusive(format!("cannot open a socket: {error}")))?;
-    route(SockRef::from(&socket), connection)?;
+    route(&SockRef::from(&socket), connection)?;
     if let Some(source) = connection.source {
         // A fixed source port may still be in use by the check before.
         let bound = socket
@@ -54,7 +54,7 @@ fn open(connection: &Connection) -> Result<TcpSocket, Outcome> {
 }
 
 /// Applies `bind_if` and `fwmark`: they decide which way the packets take.
-fn route(socket: SockRef<'_>, connection: &Connection) -> Result<(), Outcome> {
+fn route(socket: &SockRef<'_>, connection: &Connection) -> Result<(), Outcome> {
     if let Some(interface) = &connection.interface {
         let bound = socket.bind_device(Some(interface.as_bytes()));
         bound.map_err(|error| match error.raw_os_error() {
