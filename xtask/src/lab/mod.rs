@@ -18,6 +18,7 @@ mod frames;
 mod handover;
 mod judge;
 mod ledger;
+mod lnmp;
 mod localnode;
 mod masters;
 mod needs;
@@ -70,6 +71,8 @@ enum What {
     NginxHa,
     /// Seed 001: two hosts, each director and real server; the master powered off and on.
     Localnode,
+    /// Seed 000: nginx, php-fpm and MariaDB, weights 2 and 1 and a hot backup; parts killed and back.
+    Lnmp,
     /// Remove every cluster that no running lab owns.
     Down,
 }
@@ -112,6 +115,7 @@ pub(crate) fn run(args: &LabArgs) -> Result<()> {
         What::Websocket => scenario(args, websocket::run),
         What::NginxHa => scenario(args, nginx_ha::run),
         What::Localnode => scenario(args, localnode::run),
+        What::Lnmp => scenario(args, lnmp::run),
     }
 }
 
