@@ -10,6 +10,7 @@
 
 mod agent;
 mod check;
+mod churn;
 mod clients;
 mod cluster;
 mod down;
@@ -73,6 +74,8 @@ enum What {
     Localnode,
     /// Seed 000: nginx, php-fpm and MariaDB, weights 2 and 1 and a hot backup; parts killed and back.
     Lnmp,
+    /// Four real servers that fail, drain, change weight and leave in random order for a minute.
+    Churn,
     /// Remove every cluster that no running lab owns.
     Down,
 }
@@ -116,6 +119,7 @@ pub(crate) fn run(args: &LabArgs) -> Result<()> {
         What::NginxHa => scenario(args, nginx_ha::run),
         What::Localnode => scenario(args, localnode::run),
         What::Lnmp => scenario(args, lnmp::run),
+        What::Churn => scenario(args, churn::run),
     }
 }
 
