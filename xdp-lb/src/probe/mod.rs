@@ -3,6 +3,7 @@
 //! In: what to probe. Out: whether it passed, and if not why. A probe never counts failures, never
 //! decides when to try again and never touches a table.
 
+pub mod reply;
 pub mod tcp;
 
 use crate::config::model::Probe;
