@@ -32,6 +32,8 @@ pub type Observer = Arc<dyn Fn(&Outcome, Duration) + Send + Sync>;
 pub struct Checks {
     inputs: mpsc::Sender<Input>,
     verdicts: watch::Receiver<Health>,
+    /// What probes that start from now on are given; `None` when they need nothing.
+    context: Option<watch::Sender<Arc<probe::Context>>>,
 }
 
 impl Checks {
@@ -43,8 +45,14 @@ impl Checks {
         seed: u64,
         observer: Observer,
     ) -> Self {
-        let probe = |probe: Probe| async move { probe::run(&probe).await };
-        Self::start_with(config, inherited, seed, observer, probe)
+        let (sender, context) = watch::channel(Arc::new(probe::Context::new(config)));
+        let probe = move |probe: Probe| {
+            let context = context.borrow().clone();
+            async move { probe::run(&probe, &context).await }
+        };
+        let mut checks = Self::start_with(config, inherited, seed, observer, probe);
+        checks.context = Some(sender);
+        checks
     }
 
     pub(super) fn start_with<P, F>(
@@ -70,7 +78,11 @@ impl Checks {
             publish,
         };
         tokio::spawn(drive(monitor, clock, receiver, prober));
-        Self { inputs, verdicts }
+        Self {
+            inputs,
+            verdicts,
+            context: None,
+        }
     }
 
     /// The verdicts, as they change.
@@ -80,6 +92,9 @@ impl Checks {
 
     /// Checks what a new configuration asks for; what is checked as before goes on undisturbed.
     pub async fn reload(&self, config: &Config) {
+        if let Some(context) = &self.context {
+            context.send_replace(Arc::new(probe::Context::new(config)));
+        }
         let input = Input::Targets(targets(config));
         if self.inputs.send(input).await.is_err() {
             warn!("health checks have ended; the new configuration has none");
@@ -238,5 +253,17 @@ mod tests {
             );
         }
         assert_eq!(most.load(Ordering::SeqCst), MAX_PROBES);
+    }
+
+    #[tokio::test]
+    async fn a_reload_reads_the_certificates_anew() {
+        let mut config = websocket();
+        let checks = Checks::start(&config, &BTreeMap::new(), 1, nobody());
+        let context = checks.context.as_ref().unwrap().subscribe();
+        assert!(context.borrow().tls.is_ok());
+        config.ssl.ca = Some("/nonexistent/ca.pem".into());
+        checks.reload(&config).await;
+        let why = context.borrow().tls.clone().unwrap_err();
+        assert!(why.contains("cannot read /nonexistent/ca.pem"), "{why}");
     }
 }

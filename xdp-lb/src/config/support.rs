@@ -64,9 +64,8 @@ pub const fn runs_forwarding(forwarding: Forwarding) -> bool {
 /// Whether servers can be probed so.
 pub const fn runs_probe(probe: &Probe) -> bool {
     match probe {
-        Probe::Tcp(_) => true,
-        Probe::Http(_)
-        | Probe::Smtp(_)
+        Probe::Tcp(_) | Probe::Http(_) => true,
+        Probe::Smtp(_)
         | Probe::Dns(_)
         | Probe::Udp(_)
         | Probe::Ping(_)

@@ -12,7 +12,7 @@ use super::row::{
 };
 
 const CHECKER: Status = NotRun(
-    "of the checkers only TCP_CHECK works in this version; without this one the server would count as up for ever: use TCP_CHECK",
+    "of the checkers only TCP_CHECK, HTTP_GET and SSL_GET work in this version; without this one the server would count as up for ever: use one of those",
 );
 const NO_BFD: Status = Rejected(
     "there are no BFD sessions in this version; without this check the server would count as up for ever: use TCP_CHECK",
@@ -78,8 +78,8 @@ pub(super) const REAL_SERVER: &[Keyword] = &[
     one("delay_before_retry", Seconds, Supported, "delay_before_retry of its checkers"),
     one("warmup", Seconds, Supported, "warmup of its checkers"),
     block("TCP_CHECK", TcpCheck, Supported, "Up while it takes connections"),
-    block("HTTP_GET", HttpGet, CHECKER, "Up while it answers HTTP requests"),
-    block("SSL_GET", HttpGet, CHECKER, "Up while it answers HTTPS requests"),
+    block("HTTP_GET", HttpGet, Supported, "Up while it answers HTTP requests"),
+    block("SSL_GET", HttpGet, Supported, "Up while it answers HTTPS requests"),
     block("MISC_CHECK", MiscCheck, CHECKER, "Up while a command succeeds"),
     block("SMTP_CHECK", SmtpCheck, CHECKER, "Up while it speaks SMTP"),
     block("DNS_CHECK", DnsCheck, CHECKER, "Up while it answers a DNS query"),

@@ -15,7 +15,7 @@ fn messages_read_as_they_should() {
 }
 
 /// What is found by looking at a host or at another director's file. Their tests are in `host`, `pair`.
-const NOT_OF_A_FILE: [Code; 10] = [
+const NOT_OF_A_FILE: [Code; 11] = [
     Code::CommandMissing,
     Code::CommandNotRunnable,
     Code::CommandLookup,
@@ -23,6 +23,7 @@ const NOT_OF_A_FILE: [Code; 10] = [
     Code::ShellSyntax,
     Code::NoSuchUser,
     Code::NoSuchInterface,
+    Code::BadCertificate,
     Code::ScriptSecurity,
     Code::PriorityTie,
     Code::PeersDiffer,
@@ -317,31 +318,6 @@ warning[misplaced-keyword]: 'virtual_ipaddress' cannot stand in 'global_defs'
   |             ^^^ only DR works in this version
   |
   = help: write 'lb_kind DR' if the real servers are on this director's link, have the virtual IP on 'lo' and do not answer ARP for it ('xdp-lb realserver up' sets that up)
-
-",
-    ),
-    (
-        Code::NotSupported,
-        "virtual_server 10.0.0.1 80 {
-    lb_algo rr
-    lb_kind DR
-    protocol TCP
-    real_server 10.0.0.2 80 {
-        HTTP_GET {
-            url {
-                path /
-            }
-        }
-    }
-}
-",
-        "error[not-supported]: 'HTTP_GET' is not supported
- --> test.conf:6:9
-  |
-6 |         HTTP_GET {
-  |         ^^^^^^^^ refused
-  |
-  = help: of the checkers only TCP_CHECK works in this version; without this one the server would count as up for ever: use TCP_CHECK
 
 ",
     ),

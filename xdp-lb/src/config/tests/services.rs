@@ -134,7 +134,7 @@ fn what_cannot_be_balanced_yet_is_an_error_and_never_something_else() {
             &[Code::BadValue],
         ),
         (with(both, "lvs_method NAT"), &one),
-        (with(both, "HTTP_GET {\nurl {\npath /\n}\n}"), &one),
+        (with(both, "HTTP_GET {\nurl {\npath /\n}\n}"), &[]),
         (with(both, "MISC_CHECK {\nmisc_path \"/bin/true\"\n}"), &one),
         (head("fwmark 3", "10.0.0.2"), &one),
         (

@@ -265,7 +265,7 @@ fn probe(
         Kind::Ping => Probe::Ping(connection.build(context, place, NO_PORT)),
         Kind::Http(http) => {
             let connection = connection.build(context, place, None);
-            Probe::Http(Box::new(http.build(connection, inherited.host)))
+            Probe::Http(Box::new(http.build(context, connection, inherited.host)))
         }
         Kind::Smtp(smtp) => Probe::Smtp(smtp.build(|host| {
             let draft = host.unwrap_or(&connection).clone();
