@@ -29,9 +29,8 @@ pub async fn run(probe: &DnsProbe) -> Outcome {
 
 async fn check(probe: &DnsProbe) -> Result<(), Outcome> {
     let [high, low, ..] = random();
-    let query = query(probe, u16::from_be_bytes([high, low])).map_err(|error| {
-        failed(format!("DNS: {} cannot be asked for: {error}", probe.name))
-    })?;
+    let query = query(probe, u16::from_be_bytes([high, low]))
+        .map_err(|error| failed(format!("DNS: {} cannot be asked for: {error}", probe.name)))?;
     let exchange = Exchange::open(&probe.connection, Type::DGRAM, None)?;
     exchange.send(&query).await?;
     let mut buffer = vec![0; LONGEST];

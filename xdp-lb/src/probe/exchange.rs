@@ -73,7 +73,7 @@ impl<'a> Exchange<'a> {
         failed(format!("no {awaited} within {limit}"))
     }
 
-    /// Tries again whenever the kernel says that it may work, or that there is an error to be fetched.
+    /// Tries whenever the kernel says that it may work, or that there is an error to be fetched.
     async fn ready(
         &self,
         interest: Interest,
@@ -81,21 +81,13 @@ impl<'a> Exchange<'a> {
     ) -> Result<Option<usize>, Outcome> {
         // An error alone does not make a socket readable.
         let interest = interest | Interest::ERROR;
-        let limit = self.connection.connect_timeout;
-        loop {
-            match timeout_at(self.until, self.socket.ready(interest)).await {
-                Err(_) => return Ok(None),
-                Ok(Err(error)) => return Err(explain(&error, limit)),
-                Ok(Ok(_)) => {}
-            }
-            let done = self
-                .socket
-                .try_io(interest, || work(&SockRef::from(&self.socket)));
-            match done.map_err(|error| (error.kind(), error)) {
-                Ok(length) => return Ok(Some(length)),
-                Err((io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted, _)) => {}
-                Err((_, error)) => return Err(explain(&error, limit)),
-            }
+        let work = self
+            .socket
+            .async_io(interest, || work(&SockRef::from(&self.socket)));
+        match timeout_at(self.until, work).await {
+            Ok(Ok(length)) => Ok(Some(length)),
+            Ok(Err(error)) => Err(explain(&error, self.connection.connect_timeout)),
+            Err(_) => Ok(None),
         }
     }
 }

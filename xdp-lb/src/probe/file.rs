@@ -1,8 +1,8 @@
 //! `FILE_CHECK`: what the number in a tracked file says.
 //!
-//! The number is multiplied by the weight. With weight 0 any number but 0 is a failure; otherwise one
-//! whose product is -2147483648 or less is, and with `dynamic` the product is added to the weight of
-//! the server.
+//! The number is multiplied by the weight. With weight 0 any number but 0 is a failure. Otherwise the
+//! product is added to the weight of the server, `dynamic` or not as in keepalived 2.2.7, which does
+//! not know that word; a product of -2147483648 or less is a failure.
 
 use std::time::Duration;
 
@@ -73,11 +73,7 @@ fn judge(probe: &FileProbe, file: &TrackFile, content: Option<Content>) -> Outco
             "{path} holds {number}: times the weight that is {FAULT} or less"
         ));
     }
-    if probe.dynamic {
-        Outcome::Weighed(Weighing::Add(product))
-    } else {
-        Outcome::Passed
-    }
+    Outcome::Weighed(Weighing::Add(product))
 }
 
 #[cfg(test)]
@@ -117,7 +113,7 @@ mod tests {
         assert_eq!(judged((2, false), true, 5), added(10));
         assert_eq!(judged((2, true), true, 5), added(-10));
         assert_eq!(judged((-1, false), true, 5), added(-5));
-        assert_eq!(judged((2, false), false, 5), Outcome::Passed);
+        assert_eq!(judged((2, false), false, 5), added(10));
         // 0 is a number, too: what was added before is taken back.
         assert_eq!(judged((2, false), true, 0), added(0));
         let lowest = failed("/x holds -2147483648: times the weight that is -2147483648 or less");

@@ -64,7 +64,9 @@ impl Context {
             tls: tls.map(Arc::new).map_err(|error| error.to_string()),
             helo: config.global.mail.helo_name.clone().unwrap_or_else(host),
             commands: Resolver::new(config.global.script_user.clone()),
-            files: files.map(|file| (file.name.clone(), file.clone())).collect(),
+            files: files
+                .map(|file| (file.name.clone(), file.clone()))
+                .collect(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The exchange is keepalived's: HELO, where libraries for sending mail begin with EHLO and take any
 //! answer that is not an error. Each answer has `connect_timeout`; an answer of several lines counts by
-//! its last one (RFC 5321, section 4.2.1).
+//! its last one (RFC 5321, section 4.2.1), where keepalived fails it.
 
 use std::io;
 use std::time::Duration;
@@ -75,9 +75,7 @@ impl Dialogue {
     async fn answer(&mut self, to_what: &str) -> Result<u16, Outcome> {
         match timeout(self.limit, read(&mut self.stream)).await {
             Ok(Ok(Came::Code(code))) => Ok(code),
-            Ok(Ok(Came::End)) => Err(failed(format!(
-                "SMTP: closed without an answer {to_what}"
-            ))),
+            Ok(Ok(Came::End)) => Err(failed(format!("SMTP: closed without an answer {to_what}"))),
             Ok(Ok(Came::Endless)) => Err(failed(format!(
                 "SMTP: more than {} KiB {to_what}",
                 LONGEST >> 10

@@ -123,7 +123,7 @@ pub(super) const PING: &[Keyword] = with_connection![];
 pub(super) const FILE: &[Keyword] = &[
     one("track_file", Name, Supported, "The file"),
     pair("weight", Weight(2_147_483_647), Supported, "Factor of the number in the file").passed_over(),
-    maybe("dynamic", Boolean, Supported, "The number times the factor is added to the weight").only(NEWER),
+    maybe("dynamic", Boolean, NotNeeded("the number is added to the weight of the server in any case, as in keepalived 2.2.7"), "The number sets the weight").only(NEWER),
 ];
 
 #[rustfmt::skip] // a table: one row per line
