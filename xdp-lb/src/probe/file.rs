@@ -53,7 +53,7 @@ fn judge(probe: &FileProbe, file: &TrackFile, content: Option<Content>) -> Outco
         }
         None | Some(Content::Nothing | Content::NoNumber) => 0,
     };
-    let FileWeight { factor, reverse } = probe.weight.unwrap_or(FileWeight {
+    let FileWeight { factor, reverse } = probe.weight.unwrap_or_else(|| FileWeight {
         factor: i32::from(file.weight.value),
         reverse: file.weight.reverse,
     });
