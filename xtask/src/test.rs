@@ -9,7 +9,8 @@ use crate::progress::say;
 use crate::{ebpf, kernel, packages, tree};
 
 /// Programs that the suites call.
-const PACKAGES: [&str; 7] = [
+const PACKAGES: [&str; 8] = [
+    "dnsmasq-base",
     "ethtool",
     "iproute2",
     "nginx-light",

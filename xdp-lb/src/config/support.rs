@@ -6,12 +6,8 @@
 use xdp_lb_common::limits;
 
 use super::diagnostic::{Code, Collector, Diagnostic, quote};
-use super::keywords::{self, Scope, Status};
-use super::model::{
-    Check, Config, Forwarding, Frontend, Probe, Protocol, Scheduler, VirtualServer,
-};
+use super::model::{Config, Forwarding, Frontend, Protocol, Scheduler, VirtualServer};
 use super::places::{Places, ServerPlaces, ServicePlaces};
-use super::source::Span;
 
 const WORKING_SCHEDULERS: &str =
     "'rr' and 'wrr' work in this version; 'wrr' spreads new connections by weight";
@@ -26,9 +22,6 @@ pub fn check(config: &Config, places: &Places, diagnostics: &mut Collector) {
         forwarding(service, place, diagnostics);
         for (server, place) in service.real_servers.iter().zip(&place.real_servers) {
             own_forwarding(server.forwarding, place, diagnostics);
-            for (check, place) in server.checks.iter().zip(&place.checks) {
-                probe(check, *place, diagnostics);
-            }
         }
     }
     tables(config, places, diagnostics);
@@ -58,19 +51,6 @@ pub const fn runs_forwarding(forwarding: Forwarding) -> bool {
     match forwarding {
         Forwarding::DirectRouting => true,
         Forwarding::Nat | Forwarding::Tunnel(_) => false,
-    }
-}
-
-/// Whether servers can be probed so.
-pub const fn runs_probe(probe: &Probe) -> bool {
-    match probe {
-        Probe::Tcp(_) | Probe::Http(_) => true,
-        Probe::Smtp(_)
-        | Probe::Dns(_)
-        | Probe::Udp(_)
-        | Probe::Ping(_)
-        | Probe::Misc(_)
-        | Probe::File(_) => false,
     }
 }
 
@@ -164,22 +144,6 @@ fn own_forwarding(forwarding: Forwarding, place: &ServerPlaces, diagnostics: &mu
         )
         .at(span, "only DR works in this version")
         .help(NEEDS_OF_DR),
-    );
-}
-
-fn probe(check: &Check, place: Span, diagnostics: &mut Collector) {
-    if runs_probe(&check.probe) {
-        return;
-    }
-    let name = check.probe.name();
-    let why = match keywords::find(Scope::RealServer, name).map(|keyword| keyword.status) {
-        Some(Status::NotRun(why)) => why,
-        _ => "remove it",
-    };
-    diagnostics.push(
-        Diagnostic::error(Code::NotSupported, format!("'{name}' is not supported"))
-            .at(place, "refused")
-            .help(why),
     );
 }
 

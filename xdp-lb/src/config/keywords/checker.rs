@@ -88,16 +88,16 @@ pub(super) const URL: &[Keyword] = &[
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const MISC: &[Keyword] = with_common![
-    script("misc_path", NotYet, "Command that checks").passed_over(),
-    one("misc_timeout", Seconds, NotYet, "Longest run of the command"),
-    flag("misc_dynamic", NotYet, "The exit code sets the weight"),
-    pair("user", User, NotYet, "Who runs the command").passed_over(),
+    script("misc_path", Supported, "Command that checks").passed_over(),
+    one("misc_timeout", Seconds, Supported, "Longest run of the command"),
+    flag("misc_dynamic", Supported, "The exit code sets the weight"),
+    pair("user", User, Supported, "Who runs the command").passed_over(),
 ];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const SMTP: &[Keyword] = with_connection![
-    one("helo_name", Name, NotYet, "Name in the HELO command").passed_over(),
-    block("host", SmtpHost, NotYet, "Another address to check"),
+    one("helo_name", Name, Supported, "Name in the HELO command").passed_over(),
+    block("host", SmtpHost, Supported, "Another address to check"),
 ];
 
 /// `host` of `SMTP_CHECK`.
@@ -105,25 +105,25 @@ pub(super) const SMTP_HOST: &[Keyword] = with_connection![];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const DNS: &[Keyword] = with_connection![
-    one("type", Words("TYPE"), NotYet, "Record type of the query"),
-    one("name", Name, NotYet, "Name of the query"),
+    one("type", Words("TYPE"), Supported, "Record type of the query"),
+    one("name", Name, Supported, "Name of the query"),
 ];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const UDP: &[Keyword] = with_connection![
-    many("payload", Hex, NotYet, "What to send").passed_over(),
-    many("require_reply", Hex, NotYet, "What must come back").optional(),
-    one("min_reply_length", number(0, 65_535), NotYet, "Shortest answer"),
-    one("max_reply_length", number(0, 65_535), NotYet, "Longest answer"),
+    many("payload", Hex, Supported, "What to send").passed_over(),
+    many("require_reply", Hex, Supported, "What must come back").optional(),
+    one("min_reply_length", number(0, 65_535), Supported, "Shortest answer"),
+    one("max_reply_length", number(0, 65_535), Supported, "Longest answer"),
 ];
 
 pub(super) const PING: &[Keyword] = with_connection![];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const FILE: &[Keyword] = &[
-    one("track_file", Name, NotYet, "The file"),
-    pair("weight", Weight(2_147_483_647), NotYet, "Factor of the number in the file").passed_over(),
-    maybe("dynamic", Boolean, NotYet, "The number sets the weight").only(NEWER),
+    one("track_file", Name, Supported, "The file"),
+    pair("weight", Weight(2_147_483_647), Supported, "Factor of the number in the file").passed_over(),
+    maybe("dynamic", Boolean, NotNeeded("the number is added to the weight of the server in any case, as in keepalived 2.2.7"), "The number sets the weight").only(NEWER),
 ];
 
 #[rustfmt::skip] // a table: one row per line

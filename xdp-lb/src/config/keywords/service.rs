@@ -5,15 +5,12 @@ use super::Scope::{
     BfdCheck, DnsCheck, FileCheck, HttpGet, MiscCheck, PingCheck, RealServer, SmtpCheck, TcpCheck,
     UdpCheck,
 };
-use super::Status::{NotNeeded, NotRun, NotYet, NotYetNoticeable, Rejected, Supported};
+use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Rejected, Supported};
 use super::kind::{ANY, number};
 use super::row::{
     Keyword, OLD, OURS, Status, block, flag, line, many, maybe, named, one, pair, script,
 };
 
-const CHECKER: Status = NotRun(
-    "of the checkers only TCP_CHECK, HTTP_GET and SSL_GET work in this version; without this one the server would count as up for ever: use one of those",
-);
 const NO_BFD: Status = Rejected(
     "there are no BFD sessions in this version; without this check the server would count as up for ever: use TCP_CHECK",
 );
@@ -80,12 +77,12 @@ pub(super) const REAL_SERVER: &[Keyword] = &[
     block("TCP_CHECK", TcpCheck, Supported, "Up while it takes connections"),
     block("HTTP_GET", HttpGet, Supported, "Up while it answers HTTP requests"),
     block("SSL_GET", HttpGet, Supported, "Up while it answers HTTPS requests"),
-    block("MISC_CHECK", MiscCheck, CHECKER, "Up while a command succeeds"),
-    block("SMTP_CHECK", SmtpCheck, CHECKER, "Up while it speaks SMTP"),
-    block("DNS_CHECK", DnsCheck, CHECKER, "Up while it answers a DNS query"),
-    block("UDP_CHECK", UdpCheck, CHECKER, "Up while it answers a datagram"),
-    block("PING_CHECK", PingCheck, CHECKER, "Up while it answers ICMP echo"),
-    block("FILE_CHECK", FileCheck, CHECKER, "Up or weighted by the number in a file"),
+    block("MISC_CHECK", MiscCheck, Supported, "Up while a command succeeds"),
+    block("SMTP_CHECK", SmtpCheck, Supported, "Up while it speaks SMTP"),
+    block("DNS_CHECK", DnsCheck, Supported, "Up while it answers a DNS query"),
+    block("UDP_CHECK", UdpCheck, Supported, "Up while it answers a datagram"),
+    block("PING_CHECK", PingCheck, Supported, "Up while it answers ICMP echo"),
+    block("FILE_CHECK", FileCheck, Supported, "Up or weighted by the number in a file"),
     block("BFD_CHECK", BfdCheck, NO_BFD, "Up while the BFD session is"),
     maybe("inhibit_on_failure", Boolean, KEPT_OUT, "Weight 0 instead of removal"),
     maybe("alpha", Boolean, STARTS_UP, "Starts as down"),

@@ -612,6 +612,8 @@ fn every_supported_keyword_is_lowered_and_its_bad_values_are_noticed() {
         "notification_email_from",
         "smtp_server",
         "smtp_helo_name",
+        "helo_name",
+        "name",
         "script_user",
         "user",
         "notify_fifo",
