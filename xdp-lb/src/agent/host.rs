@@ -222,7 +222,7 @@ fn observer(metrics: &HealthMetrics) -> Observer {
     let metrics = metrics.clone();
     Arc::new(move |outcome: &Outcome, duration: Duration| {
         let result = match outcome {
-            Outcome::Passed => CheckResult::Success,
+            Outcome::Passed | Outcome::Weighed(_) => CheckResult::Success,
             Outcome::Failed(Failure::TimedOut(_)) => CheckResult::Timeout,
             Outcome::Failed(_) => CheckResult::Failure,
             // Nothing was checked.

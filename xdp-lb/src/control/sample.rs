@@ -146,7 +146,7 @@ fn bend(parts: &mut Parts) {
     let failed = "10.1.0.13:80".parse().unwrap();
     let verdict = ServerHealth {
         up: false,
-        joined: 0,
+        ..ServerHealth::default()
     };
     parts.health.insert((key, failed), verdict);
     let service = parts.desired.services.get_mut(&key).unwrap();

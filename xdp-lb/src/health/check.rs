@@ -78,7 +78,7 @@ impl Check {
         let delay_loop = self.config.delay_loop;
         match outcome {
             Outcome::Inconclusive(_) => (delay_loop, None),
-            Outcome::Passed => {
+            Outcome::Passed | Outcome::Weighed(_) => {
                 let was_up = std::mem::replace(&mut self.up, true);
                 self.proven = true;
                 self.failures = 0;

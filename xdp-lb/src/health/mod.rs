@@ -24,11 +24,22 @@ use std::time::Duration;
 pub enum Outcome {
     /// The real server did what it should.
     Passed,
+    /// The same, and it is to have another weight.
+    Weighed(Weighing),
     /// It did not.
     Failed(Failure),
     /// The probe says nothing about the server, for this host could not carry it out: out of file
     /// descriptors, memory or ports. The verdict stands, as in keepalived.
     Inconclusive(String),
+}
+
+/// What a check makes of the weight of its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weighing {
+    /// This, whatever is configured: `misc_dynamic`.
+    Set(u32),
+    /// So much more than configured, or less: `dynamic` of a `FILE_CHECK`.
+    Add(i64),
 }
 
 /// Why a probe failed.

@@ -81,7 +81,14 @@ impl Monitor {
             monitor.servers.insert(server, ids);
             let up = monitor.passes(&server);
             let joined = 0;
-            monitor.health.insert(server, ServerHealth { up, joined });
+            monitor.health.insert(
+                server,
+                ServerHealth {
+                    up,
+                    joined,
+                    ..ServerHealth::default()
+                },
+            );
         }
         monitor
     }
@@ -187,7 +194,14 @@ impl Monitor {
         self.servers.insert(server, ids);
         self.joins += 1;
         let (up, joined) = (true, self.joins);
-        self.health.insert(server, ServerHealth { up, joined });
+        self.health.insert(
+            server,
+            ServerHealth {
+                up,
+                joined,
+                ..ServerHealth::default()
+            },
+        );
     }
 
     /// Checks of the same probe go on where they are, whatever their timing is now; others start

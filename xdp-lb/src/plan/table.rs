@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use xdp_lb_common::addr::Mac;
@@ -11,6 +12,11 @@ use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
 use crate::config::model::{
     Config, RealServer, ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
 };
+use crate::health::Weighing;
+use crate::machine::Now;
+
+/// The largest weight, of keepalived and of IPVS.
+const MAX_WEIGHT: i64 = i32::MAX as i64;
 
 /// All that decides what the tables hold.
 #[derive(Clone, Copy, Debug)]
@@ -119,17 +125,17 @@ fn servers(key: ServiceKey, service: &VirtualServer, inputs: &Inputs<'_>) -> Vec
         .rev()
         .map(|server| {
             let health = verdict(key, server, inputs.health);
-            (health.joined, self::server(server, health, inputs.network))
+            (health.joined, self::server(server, &health, inputs.network))
         })
         .collect();
     servers.sort_by_key(|(joined, _)| std::cmp::Reverse(*joined));
     servers.into_iter().map(|(_, server)| server).collect()
 }
 
-fn server(server: &RealServer, health: ServerHealth, network: &Network) -> Server {
+fn server(server: &RealServer, health: &ServerHealth, network: &Network) -> Server {
     Server {
         address: server.address,
-        weight: server.weight,
+        weight: health.weight(server.weight),
         serving: health.up,
         reach: network.reach.get(&server.address.ip()).copied(),
     }
@@ -139,9 +145,9 @@ fn server(server: &RealServer, health: ServerHealth, network: &Network) -> Serve
 fn verdict(key: ServiceKey, server: &RealServer, health: &Health) -> ServerHealth {
     let unjudged = ServerHealth {
         up: server.checks.is_empty(),
-        joined: 0,
+        ..ServerHealth::default()
     };
-    let known = health.get(&(key, server.address)).copied();
+    let known = health.get(&(key, server.address)).cloned();
     known.unwrap_or(unjudged)
 }
 
@@ -236,12 +242,32 @@ impl Network {
 pub type Ownership = BTreeMap<String, bool>;
 
 /// The verdict on a real server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerHealth {
     /// Its checks pass.
     pub up: bool,
     /// Rises each time any server comes back: the later, the nearer to the head of IPVS's list.
     pub joined: u64,
+    /// When it went up or down, by the clock of the health checks.
+    pub since: Now,
+    /// What all of its checks together make of its weight; `None`: nothing.
+    pub weighing: Option<Weighing>,
+    /// Why it is down, in words; `None` while it is up, and of one that nothing was checked of yet.
+    pub reason: Option<Arc<str>>,
+}
+
+impl ServerHealth {
+    /// The weight in force, of one that is configured; at most what IPVS takes. Less than nothing is 0:
+    /// the server keeps its connections and takes no new ones.
+    pub fn weight(&self, configured: u32) -> u32 {
+        let weight = match self.weighing {
+            None => i64::from(configured),
+            Some(Weighing::Set(weight)) => i64::from(weight),
+            Some(Weighing::Add(more)) => i64::from(configured).saturating_add(more),
+        };
+        // It lies between 0 and what fits.
+        u32::try_from(weight.clamp(0, MAX_WEIGHT)).unwrap_or_default()
+    }
 }
 
 /// The verdicts on all real servers.
@@ -255,7 +281,12 @@ mod tests {
     fn judged(verdicts: &[(&str, bool, u64)]) -> Health {
         let verdict = |&(address, up, joined): &(&str, bool, u64)| {
             let server = (service_key(0), address.parse().unwrap());
-            (server, ServerHealth { up, joined })
+            let health = ServerHealth {
+                up,
+                joined,
+                ..ServerHealth::default()
+            };
+            (server, health)
         };
         verdicts.iter().map(verdict).collect()
     }
@@ -290,6 +321,30 @@ mod tests {
         assert_eq!(order(&plan(&websocket(), &[], &both, &[])), [103, 102]);
         let back = judged(&[("192.168.1.102:80", true, 1), ("192.168.1.103:80", true, 0)]);
         assert_eq!(order(&plan(&websocket(), &[], &back, &[])), [102, 103]);
+    }
+
+    #[test]
+    fn a_check_may_change_the_weight_and_never_below_0() {
+        let of = |weighing| {
+            let health = ServerHealth {
+                weighing,
+                ..ServerHealth::default()
+            };
+            health.weight(5)
+        };
+        assert_eq!(of(None), 5);
+        assert_eq!(of(Some(Weighing::Set(253))), 253);
+        assert_eq!(of(Some(Weighing::Set(u32::MAX))), 2_147_483_647);
+        assert_eq!(of(Some(Weighing::Add(-3))), 2);
+        assert_eq!(of(Some(Weighing::Add(-5))), 0);
+        assert_eq!(of(Some(Weighing::Add(-600))), 0);
+        assert_eq!(of(Some(Weighing::Add(i64::MAX))), 2_147_483_647);
+        let mut health = judged(&[("192.168.1.103:80", true, 0)]);
+        for health in health.values_mut() {
+            health.weighing = Some(Weighing::Set(7));
+        }
+        let planned = plan(&websocket(), &[], &health, &[]);
+        assert_eq!(planned.services[&service_key(0)].servers[0].weight, 7);
     }
 
     #[test]

@@ -82,7 +82,11 @@ fn judged(first: bool, second: bool) -> Health {
     let servers = ["192.168.1.102:80", "192.168.1.103:80"];
     let verdict = |(address, up): (&str, bool)| {
         let server = (service_key(0), address.parse().unwrap());
-        (server, ServerHealth { up, joined: 0 })
+        let health = ServerHealth {
+            up,
+            ..ServerHealth::default()
+        };
+        (server, health)
     };
     servers
         .into_iter()
