@@ -286,6 +286,7 @@ fn add_server(parts: &mut Parts, key: ServiceKey, address: &str, weight: u32) {
         address,
         weight,
         serving: true,
+        releases_clients: false,
         reach: Some(reach),
     };
     let service = parts.desired.services.get_mut(&key).unwrap();

@@ -19,6 +19,7 @@ struct Bench {
     claims: watch::Sender<Claims>,
     peers: watch::Sender<Peers>,
     inspections: mpsc::Sender<Inspection>,
+    orders: mpsc::Sender<OrderRequest>,
 }
 
 type Under = Reconciler<FakeDataplane, FakeLinks>;
@@ -30,6 +31,8 @@ fn bench() -> (Bench, Under) {
     let (network, network_seen) = watch::channel(network());
     let (claims, claims_seen) = watch::channel(claims(true, 1));
     let (inspections, asked) = mpsc::channel(4);
+    let (orders, ordered) = mpsc::channel(4);
+    let (leaving, _) = watch::channel(BTreeSet::new());
     let (peers, peers_seen) = watch::channel(Peers::new());
     let sources = Sources {
         config: config_seen,
@@ -38,9 +41,11 @@ fn bench() -> (Bench, Under) {
         claims: claims_seen,
         peers: peers_seen,
         inspections: asked,
+        orders: ordered,
+        leaving,
     };
     let placement = Placement {
-        named: std::collections::BTreeSet::new(),
+        named: BTreeSet::new(),
         mode: XdpMode::Auto,
     };
     let dataplane = FakeDataplane {
@@ -57,6 +62,7 @@ fn bench() -> (Bench, Under) {
         claims,
         peers,
         inspections,
+        orders,
     };
     (bench, under)
 }
@@ -185,7 +191,7 @@ async fn what_fails_is_tried_again_after_a_second() {
     run_for(&mut under, 1).await;
     assert_eq!(
         bench.kernel.vips(),
-        [VIP.parse::<std::net::IpAddr>().unwrap()]
+        [VIP.parse::<IpAddr>().unwrap()]
     );
     assert_eq!(bench.kernel.state().announced.len(), 3);
 }

@@ -44,6 +44,9 @@ async fn bench(inherited: Inherited) -> (Bench, Parts<FakeDataplane, FakeLinks>)
         elections,
         outside,
         inspections,
+        orders: mpsc::channel(1).1,
+        reloads: mpsc::channel(1).1,
+        overrides: Store::default(),
     };
     let bench = Bench {
         kernel,
@@ -65,8 +68,9 @@ impl Surroundings for File {
         self.phases.push(phase);
     }
 
-    fn reload(&mut self) -> Option<Config> {
-        self.next.take()
+    fn reload(&mut self) -> Result<Config, Vec<String>> {
+        let next = self.next.take();
+        next.ok_or_else(|| vec!["it is not valid".to_owned()])
     }
 
     fn resolve(&mut self, addresses: BTreeSet<IpAddr>) {
