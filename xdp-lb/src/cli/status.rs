@@ -177,10 +177,29 @@ fn services(out: &mut String, services: &[Service]) -> Result<(), Error> {
             view.active_conns
         )?;
         for server in &service.real_servers {
-            if let Some(reason) = &server.reason {
-                writeln!(out, "    {} is down: {reason}", server.label())?;
-            } else if server.state == ServerState::Draining {
-                writeln!(out, "    {} is draining (weight 0)", server.label())?;
+            let (label, reason) = (server.label(), server.reason.as_deref());
+            match (server.state, reason) {
+                (ServerState::Down, reason) => {
+                    let reason = reason.unwrap_or("no reason given");
+                    writeln!(out, "    {label} is down: {reason}")?;
+                }
+                (ServerState::Draining, None) => {
+                    writeln!(out, "    {label} is draining (weight 0)")?;
+                }
+                (ServerState::Draining, Some(reason)) => {
+                    writeln!(out, "    {label} is draining: {reason}")?;
+                }
+                (ServerState::Sorry, _) => {
+                    writeln!(
+                        out,
+                        "    {label}, the sorry server, serves in place of all others"
+                    )?;
+                }
+                (ServerState::Up, Some(reason)) => writeln!(out, "    {label}: {reason}")?,
+                (ServerState::Up, None) => {}
+            }
+            if let Some(weight) = server.overridden.and_then(|said| said.weight) {
+                writeln!(out, "    {label} was given weight {weight} by an operator")?;
             }
         }
     }

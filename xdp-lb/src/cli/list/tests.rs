@@ -99,6 +99,7 @@ fn rendered(snapshot: &Snapshot, columns: Columns<'_>) -> String {
         snapshot,
         columns,
         exact: false,
+        state: false,
     }
     .render()
     .unwrap()
@@ -218,7 +219,7 @@ fn large_counters_are_shortened_as_ipvsadm_shortens_them() {
 fn json_holds_every_server_with_its_state() {
     let snapshot = sample::snapshot();
     let list: serde_json::Value =
-        serde_json::from_str(&json::render(&snapshot, None).unwrap()).unwrap();
+        serde_json::from_str(&json::render(&snapshot, None, Moment::at(0)).unwrap()).unwrap();
     let wanted: serde_json::Value = serde_json::from_str(
         r#"{
             "vip": "10.1.0.100", "port": 80, "protocol": "tcp", "scheduler": "wrr",
@@ -262,7 +263,7 @@ fn json_has_rates_only_when_asked_for() {
     after.services[0].traffic.conns += 7;
     let rates = Rates::between(&before, &after).unwrap();
     let list: serde_json::Value =
-        serde_json::from_str(&json::render(&after, Some(&rates)).unwrap()).unwrap();
+        serde_json::from_str(&json::render(&after, Some(&rates), Moment::at(0)).unwrap()).unwrap();
     assert_eq!(list["services"][0]["rate"]["conns_per_s"], 7);
     assert_eq!(
         list["services"][0]["real_servers"][0]["rate"]["in_bytes_per_s"],

@@ -47,6 +47,9 @@ pub struct Membership {
     pub is_sorry: bool,
     /// The weight that is up.
     pub live_weight: u64,
+    /// Since when each member is as it is: up or down, with a weight or without, and for what reason in
+    /// the pool.
+    pub since: BTreeMap<SocketAddr, Now>,
 }
 
 /// A server in a pool.
@@ -138,6 +141,16 @@ struct Pool {
     /// Those who may not leave without ado, as they have connections to keep.
     held: Vec<SocketAddr>,
     was_sorry: bool,
+    /// What each member was, and since when.
+    standing: BTreeMap<SocketAddr, (Standing, Now)>,
+}
+
+/// What a member is to those who watch it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Standing {
+    role: Role,
+    up: bool,
+    takes_new: bool,
 }
 
 impl Pools {
@@ -244,6 +257,7 @@ impl Pool {
         }
         self.see_off(situation, &mut members, &mut tell);
         Membership {
+            since: self.since(&members, situation.now),
             members,
             has_quorum,
             is_sorry,
@@ -389,6 +403,26 @@ impl Pool {
         let held = members.iter().filter(|m| m.serving && m.up);
         self.held.extend(held.map(|member| member.address));
         members.extend(self.leaving.keys().map(|address| leaving(*address)));
+    }
+
+    /// Takes note of what each member is, and since when.
+    fn since(&mut self, members: &[Member], now: Now) -> BTreeMap<SocketAddr, Now> {
+        let mut before = std::mem::take(&mut self.standing);
+        for member in members {
+            let standing = Standing {
+                role: member.role,
+                up: member.up,
+                takes_new: member.weight > 0,
+            };
+            let known = before.remove(&member.address);
+            let since = known.filter(|(was, _)| *was == standing);
+            let since = since.map_or(now, |(_, since)| since);
+            self.standing.insert(member.address, (standing, since));
+        }
+        let standing = self.standing.iter();
+        standing
+            .map(|(address, (_, since))| (*address, *since))
+            .collect()
     }
 
     fn deadline(&self, service: &VirtualServer, now: Now) -> Option<Now> {
