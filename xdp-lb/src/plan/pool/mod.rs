@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::installed::ServerKey;
-use super::table::{Health, verdict};
+use super::table::{Health, ServerHealth, verdict};
 use crate::config::model::{Config, RealServer, ServiceKey, SorryServer, VirtualServer};
 use crate::machine::Now;
 use quorum::Quorum;
@@ -293,7 +293,7 @@ impl Pool {
     fn real_server(&mut self, server: &RealServer, situation: &Situation<'_>) -> (u64, Member) {
         let Situation { now, key, .. } = *situation;
         let address = server.address;
-        let health = verdict(key, server, situation.health);
+        let health = self.verdict(server, situation);
         let said = situation.overrides.get(&(key, address)).copied();
         let said = said.unwrap_or_default();
         let full_weight = match said {
@@ -306,7 +306,8 @@ impl Pool {
             } => weight,
             Override { weight: None, .. } => health.weight(server.weight),
         };
-        let began = self.note(address, health.up, now);
+        let is_judged = situation.health.contains_key(&(key, address));
+        let began = self.note(address, health.up || !is_judged, now);
         // What an operator says is in force at once.
         let time = server.slow_start.filter(|_| said.weight.is_none());
         let tenths = match (began, time) {
@@ -325,6 +326,19 @@ impl Pool {
             releases_clients: !health.up || (weight == 0 && situation.service.expire_quiescent),
         };
         (health.joined, member)
+    }
+
+    /// Checks and configuration change one after the other: a server in the pool that nobody judges is
+    /// about to leave it or just came back, and is what it was.
+    fn verdict(&self, server: &RealServer, situation: &Situation<'_>) -> ServerHealth {
+        let mut health = verdict(situation.key, server, situation.health);
+        let is_judged = situation
+            .health
+            .contains_key(&(situation.key, server.address));
+        let was_up =
+            self.held.contains(&server.address) || self.leaving.contains_key(&server.address);
+        health.up |= !is_judged && was_up;
+        health
     }
 
     /// Takes note of a verdict; when the server came back, if it did.

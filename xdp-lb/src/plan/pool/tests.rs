@@ -261,6 +261,27 @@ fn a_server_that_comes_back_while_it_leaves_is_as_if_it_never_had() {
 }
 
 #[test]
+fn a_server_that_nobody_judges_any_more_or_not_yet_is_what_it_was() {
+    let mut bench = Bench::new(|_| {});
+    let server = (service_key(0), FIRST.parse().unwrap());
+    // Its checks end before it leaves the configuration, and may begin after it came back.
+    let verdict = bench.health.remove(&server).unwrap();
+    assert_eq!(bench.update(), []);
+    assert_eq!(bench.seen(), ["103:1", "102:1"]);
+    let removed = bench.service().real_servers.remove(0);
+    bench.update();
+    bench.service().real_servers.insert(0, removed.clone());
+    assert_eq!(bench.update(), [Occurrence::Returns(removed.address)]);
+    assert_eq!(bench.seen(), ["103:1", "102:1"]);
+    bench.health.insert(server, verdict);
+    assert_eq!(bench.update(), []);
+    // Of one that is new nobody knows anything.
+    bench.service().real_servers[0].address.set_port(81);
+    bench.update();
+    assert_eq!(bench.seen(), ["103:1", "102:0 out R", "102:0 R L"]);
+}
+
+#[test]
 fn who_failed_or_has_no_time_leaves_at_once() {
     let mut bench = Bench::new(|_| {});
     bench.judge(FIRST, false);
