@@ -101,7 +101,7 @@ impl Store {
             let frontend = SocketAddr::new(service.vip, service.port);
             let weight = said
                 .weight
-                .map_or("-".to_owned(), |weight| weight.to_string());
+                .map_or_else(|| "-".to_owned(), |weight| weight.to_string());
             let drained = if said.is_drained { "drained" } else { "-" };
             let protocol = service.protocol.name();
             // Writing to a string cannot fail.

@@ -54,7 +54,8 @@ impl FromStr for Service {
             return Err(format!("'{protocol}' is not tcp or udp"));
         }
         let address = address.parse();
-        let address = address.map_err(|_| "expected VIP:PORT, as in 192.168.1.200:80")?;
+        let address = address
+            .map_err(|wrong| format!("{wrong}: expected VIP:PORT, as in 192.168.1.200:80"))?;
         Ok(Self { address, protocol })
     }
 }
@@ -67,7 +68,7 @@ impl FromStr for Weight {
             return Ok(Self(None));
         }
         let weight = text.parse().ok().filter(|weight| *weight <= MAX_WEIGHT);
-        let weight = weight.ok_or(format!("expected 0 to {MAX_WEIGHT}, or 'file'"))?;
+        let weight = weight.ok_or_else(|| format!("expected 0 to {MAX_WEIGHT}, or 'file'"))?;
         Ok(Self(Some(weight)))
     }
 }

@@ -164,9 +164,13 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
     }
 
     /// Begins with what operators said before, and with servers of a predecessor.
-    pub fn go_on(&mut self, pools: Pools, overrides: Store) {
-        self.pools = pools;
-        self.overrides = overrides;
+    #[must_use]
+    pub fn after(self, pools: Pools, overrides: Store) -> Self {
+        Self {
+            pools,
+            overrides,
+            ..self
+        }
     }
 
     /// Tells the program that the agent lives only while this says yes. The gates of services whose VIP

@@ -150,19 +150,16 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         reloads,
         overrides,
     } = parts;
-    let took_over = packet_path.took_over();
-    let placement = Placement::of(&config);
+    let (took_over, placement) = (packet_path.took_over(), Placement::of(&config));
     warn_about(absent_devices(&config, &network.borrow()));
     let goes_on = go_on(&mut elections, &outside, &config).await;
     resolved(&config, &mut network, &mut packet_path).await;
-    let owned = elections.claims().borrow().ownership.clone();
-    let installed = found(
+    let (installed, pools) = found(
         &packet_path,
         &config,
         leftovers,
-        (&owned, &network.borrow()),
+        (&elections.claims().borrow().ownership, &network.borrow()),
     );
-    let inherited = packet_path.inherited().servers.clone();
     let (leaving, leaving_seen) = watch::channel(BTreeSet::new());
     let (config, config_seen) = watch::channel(config);
     let sources = Sources {
@@ -175,16 +172,13 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         orders,
         leaving,
     };
-    let mut reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
-    reconciler.go_on(Pools::inheriting(inherited), overrides);
+    let reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
+    let mut reconciler = reconciler.after(pools, overrides);
     reconciler.beat_only_while(elections.is_alive());
-    let mut reconciler = attached(reconciler, took_over)?;
-    reconciler.reconcile().await;
-    info!("{}", reconciler.summary());
+    let mut reconciler = filled(attached(reconciler, took_over)?).await;
     if !goes_on {
-        outside.settled().await;
-        let config = outside.usable(config.borrow().clone());
-        elect(&mut reconciler, &mut elections, config).await;
+        let config = config.borrow().clone();
+        elect(&mut reconciler, &mut elections, &outside, config).await;
     }
     let stop = CancellationToken::new();
     let reconciler = tokio::spawn(reconcile(reconciler, stop.clone()));
@@ -239,28 +233,38 @@ fn attached<P: PacketPath, L: Links>(
     Ok(reconciler)
 }
 
+/// With its tables as they should be.
+async fn filled<P: PacketPath, L: Links>(mut reconciler: Reconciler<P, L>) -> Reconciler<P, L> {
+    reconciler.reconcile().await;
+    info!("{}", reconciler.summary());
+    reconciler
+}
+
 /// Begins the elections, now that the packet path is ready.
 async fn elect<P: PacketPath, L: Links>(
     reconciler: &mut Reconciler<P, L>,
     elections: &mut Elections,
+    outside: &Outside,
     config: Arc<Config>,
 ) {
-    elections.configure(config);
+    outside.settled().await;
+    elections.configure(outside.usable(config));
     // An owner is ready when its VIPs stand.
     if elections.judged().await {
         reconciler.reconcile().await;
     }
 }
 
-/// What stands before the first step. VIPs that are wanted are added all the same: somebody may have
+/// What stands before the first step, and pools with those who serve by it. VIPs that are wanted are added all the same: somebody may have
 /// removed them meanwhile, and the segment is to be told.
 fn found<P: PacketPath>(
     packet_path: &P,
     config: &Config,
     mut leftovers: BTreeSet<OwnedAddress>,
     (ownership, network): (&Ownership, &Network),
-) -> Installed {
+) -> (Installed, Pools) {
     let inherited = packet_path.inherited();
+    let pools = Pools::inheriting(&inherited.servers);
     let mut installed =
         Installed::inherited(&inherited.services, inherited.servers.keys().copied());
     let wanted = owned_addresses(config, ownership, network);
@@ -270,7 +274,7 @@ fn found<P: PacketPath>(
     };
     leftovers.retain(|address| !is_wanted(address));
     installed.addresses = leftovers;
-    installed
+    (installed, pools)
 }
 
 /// Says what of a valid configuration has no effect now.

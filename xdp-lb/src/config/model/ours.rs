@@ -43,7 +43,7 @@ impl Default for XdpLb {
             metrics: SocketAddr::from(([127, 0, 0, 1], 9165)),
             connections: xdp_lb_common::limits::DEFAULT_CONNECTIONS,
             fail_static: false,
-            drain_timeout: Duration::from_secs(900),
+            drain_timeout: Duration::from_mins(15),
         }
     }
 }

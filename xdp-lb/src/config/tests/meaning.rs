@@ -267,7 +267,7 @@ fn our_own_block_is_read_and_its_mistakes_are_errors() {
         metrics: "[::1]:9000".parse().unwrap(),
         connections: 1024,
         fail_static: true,
-        drain_timeout: std::time::Duration::from_secs(60),
+        drain_timeout: std::time::Duration::from_mins(1),
     };
     assert_eq!(loaded.config.xdp_lb, expected);
     for line in [

@@ -125,7 +125,7 @@ pub enum Occurrence {
 /// The machine behind all pools.
 #[derive(Clone, Debug, Default)]
 pub struct Pools {
-    pools: BTreeMap<ServiceKey, Pool>,
+    known: BTreeMap<ServiceKey, Pool>,
     memberships: Memberships,
     deadline: Option<Now>,
 }
@@ -156,11 +156,12 @@ struct Standing {
 impl Pools {
     /// Pools after a predecessor whose tables hold these servers: those that the configuration does not
     /// know leave.
-    pub fn inheriting(servers: impl IntoIterator<Item = (ServerKey, bool)>) -> Self {
+    pub fn inheriting(servers: &BTreeMap<ServerKey, bool>) -> Self {
         let mut pools = Self::default();
-        for ((service, address), _) in servers.into_iter().filter(|(_, serving)| *serving) {
-            let pool = pools.pools.entry(service).or_default();
-            pool.held.push(address);
+        let serving = servers.iter().filter(|(_, serving)| **serving);
+        for ((service, address), _) in serving {
+            let pool = pools.known.entry(*service).or_default();
+            pool.held.push(*address);
         }
         pools
     }
@@ -174,7 +175,7 @@ impl Pools {
         overrides: &Overrides,
     ) -> Vec<PoolEvent> {
         let mut events = Vec::new();
-        let mut known = std::mem::take(&mut self.pools);
+        let mut known = std::mem::take(&mut self.known);
         self.memberships.clear();
         self.deadline = None;
         for (key, service) in config.services() {
@@ -191,7 +192,7 @@ impl Pools {
             let due = pool.deadline(service, now);
             self.deadline = [self.deadline, due].into_iter().flatten().min();
             self.memberships.insert(key, membership);
-            self.pools.insert(key, pool);
+            self.known.insert(key, pool);
         }
         events
     }
@@ -208,13 +209,13 @@ impl Pools {
 
     /// Servers that keep their connections until they end.
     pub fn leaving(&self) -> impl Iterator<Item = ServerKey> {
-        let pools = self.pools.iter();
+        let pools = self.known.iter();
         pools.flat_map(|(key, pool)| pool.leaving.keys().map(|address| (*key, *address)))
     }
 
     /// The connections of a server that leaves have ended: with the next [`Pools::update`] it is gone.
     pub fn let_go(&mut self, now: Now, (service, address): ServerKey) {
-        let pool = self.pools.get_mut(&service);
+        let pool = self.known.get_mut(&service);
         if let Some(until) = pool.and_then(|pool| pool.leaving.get_mut(&address)) {
             *until = now;
         }

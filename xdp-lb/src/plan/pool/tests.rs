@@ -97,12 +97,12 @@ impl Bench {
     }
 }
 
-fn sorry(inhibit: bool) -> Option<SorryServer> {
-    Some(SorryServer {
+fn sorry(inhibit: bool) -> SorryServer {
+    SorryServer {
         address: SORRY.parse().unwrap(),
         forwarding: Forwarding::DirectRouting,
         inhibit,
-    })
+    }
 }
 
 fn drained() -> Override {
@@ -152,7 +152,7 @@ fn a_server_at_weight_0_fails_as_any_other() {
 fn the_sorry_server_takes_the_place_of_all_and_gives_it_back() {
     let mut bench = Bench::new(|service| {
         service.quorum.weight = 2;
-        service.sorry_server = sorry(false);
+        service.sorry_server = Some(sorry(false));
     });
     assert_eq!(bench.seen(), ["103:1", "102:1"]);
     bench.judge(FIRST, false);
@@ -183,7 +183,7 @@ fn the_sorry_server_takes_the_place_of_all_and_gives_it_back() {
 
 #[test]
 fn a_sorry_server_that_is_inhibited_stays_with_weight_0() {
-    let mut bench = Bench::new(|service| service.sorry_server = sorry(true));
+    let mut bench = Bench::new(|service| service.sorry_server = Some(sorry(true)));
     assert_eq!(bench.seen(), ["110:0 R", "103:1", "102:1"]);
     bench.judge(FIRST, false);
     bench.judge(SECOND, false);
@@ -205,7 +205,7 @@ fn without_a_sorry_server_those_who_live_go_on() {
 
 #[test]
 fn draining_all_brings_the_sorry_server() {
-    let mut bench = Bench::new(|service| service.sorry_server = sorry(false));
+    let mut bench = Bench::new(|service| service.sorry_server = Some(sorry(false)));
     bench.say(FIRST, drained());
     bench.say(SECOND, drained());
     bench.update();
@@ -305,7 +305,7 @@ fn servers_of_a_predecessor_that_the_file_does_not_name_leave() {
         ((service_key(0), FIRST.parse().unwrap()), true),
         ((service_key(0), server_address(7)), false),
     ];
-    bench.pools = Pools::inheriting(inherited);
+    bench.pools = Pools::inheriting(&inherited.into());
     bench.update();
     assert_eq!(bench.seen(), ["103:1", "102:1", "109:0 R L"]);
 }
@@ -410,7 +410,7 @@ proptest! {
         let mut bench = Bench::new(|service| {
             service.real_servers = (0..3).map(real).collect();
             service.quorum.weight = 3;
-            service.sorry_server = has_sorry.then(|| sorry(false)).flatten();
+            service.sorry_server = has_sorry.then(|| sorry(false));
         });
         for step in &steps {
             take(&mut bench, step);
