@@ -20,6 +20,7 @@ pub fn check(config: &Config, places: &Places, diagnostics: &mut Collector) {
         frontend(service, place, diagnostics);
         scheduler(service, place, diagnostics);
         forwarding(service, place, diagnostics);
+        sorry_forwarding(service, place, diagnostics);
         for (server, place) in service.real_servers.iter().zip(&place.real_servers) {
             own_forwarding(server.forwarding, place, diagnostics);
         }
@@ -127,6 +128,26 @@ fn forwarding(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut 
         .at(place.head, "only DR works in this version"),
     };
     diagnostics.push(diagnostic.help(NEEDS_OF_DR));
+}
+
+/// Forwarding of a sorry server that has its own.
+fn sorry_forwarding(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Collector) {
+    let Some(sorry) = service.sorry_server else {
+        return;
+    };
+    // That of the service was complained about already.
+    if runs_forwarding(sorry.forwarding) || sorry.forwarding == service.forwarding {
+        return;
+    }
+    let name = sorry.forwarding.name();
+    diagnostics.push(
+        Diagnostic::error(
+            Code::NotSupported,
+            format!("'{name}' forwarding does not exist in this version yet"),
+        )
+        .at(place.head, "only DR works for its sorry server")
+        .help(NEEDS_OF_DR),
+    );
 }
 
 /// Forwarding of a real server that has its own.

@@ -3,8 +3,9 @@
 //! Whatever changed, the answer is the same: work out what should be, and take the steps there. So
 //! nothing is lost when events are coalesced, and what failed is simply tried again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +16,20 @@ use tracing::{error, info, warn};
 
 use crate::agent::announce::{Announcements, Pace};
 use crate::agent::drive::Clock;
+use crate::agent::overrides::Store;
 use crate::agent::placement::Placement;
+use crate::agent::pools;
 use crate::agent::seams::{Links, PacketPath};
 use crate::agent::vrrp::Claims;
 use crate::agent::writer::Writer;
 use crate::config::model::{Config, XdpMode};
+use crate::control::orders::OrderRequest;
 use crate::dataplane::{AttachedMode, Counters, Error};
 use crate::machine::Now;
 use crate::plan::carriers::Peers;
 use crate::plan::desired::{Desired, OwnedAddress};
 use crate::plan::installed::Installed;
+use crate::plan::pool::{Memberships, Overrides, Pools};
 use crate::plan::table::{Health, Inputs, Network, Ownership, addresses_of, desired};
 
 /// Until something that failed is tried again.
@@ -51,6 +56,9 @@ const INSPECTIONS: usize = 16;
 /// dropped unasked if there is nothing to show.
 pub type Inspection = Box<dyn FnOnce(&View<'_>) + Send>;
 
+/// Orders carried out at a time.
+const ORDERS: usize = 4;
+
 /// The agent's state at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
@@ -60,6 +68,12 @@ pub struct View<'a> {
     pub desired: &'a Desired,
     /// Verdicts on the real servers.
     pub health: &'a Health,
+    /// Who is in the pool of each service.
+    pub pools: &'a Memberships,
+    /// What operators said at runtime.
+    pub overrides: &'a Overrides,
+    /// What the clock of `pools` reads.
+    pub now: Now,
     /// VRRP instances this director is MASTER for.
     pub ownership: &'a Ownership,
     /// The network.
@@ -84,6 +98,11 @@ pub struct Sources {
     pub peers: watch::Receiver<Peers>,
     /// Questions.
     pub inspections: mpsc::Receiver<Inspection>,
+    /// Orders.
+    pub orders: mpsc::Receiver<OrderRequest>,
+    /// Servers in the tables that the configuration does not name are told here: their MACs must go on
+    /// being known.
+    pub leaving: watch::Sender<BTreeSet<IpAddr>>,
 }
 
 impl fmt::Debug for Sources {
@@ -104,6 +123,8 @@ pub struct Reconciler<D, L> {
     /// Interfaces that the program could not be put on, and why.
     refused: BTreeMap<String, String>,
     desired: Desired,
+    pools: Pools,
+    overrides: Store,
     announcements: Announcements,
     /// The last burst of each instance that was begun.
     announced: BTreeMap<String, u64>,
@@ -131,12 +152,24 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             indexes: BTreeMap::new(),
             refused: BTreeMap::new(),
             desired: Desired::default(),
+            pools: Pools::default(),
+            overrides: Store::default(),
             announcements: Announcements::default(),
             announced: BTreeMap::new(),
             ownership: Ownership::new(),
             clock: Clock::start(),
             retry: None,
             look_after: Now::ZERO.after(LOOK_AFTER),
+        }
+    }
+
+    /// Begins with what operators said before, and with servers of a predecessor.
+    #[must_use]
+    pub fn after(self, pools: Pools, overrides: Store) -> Self {
+        Self {
+            pools,
+            overrides,
+            ..self
         }
     }
 
@@ -214,10 +247,11 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let health = self.sources.health.borrow_and_update().clone();
         let network = self.sources.network.borrow_and_update().clone();
         let claims = self.sources.claims.borrow_and_update().clone();
+        self.update_pools(&config, &health);
         let mut desired = desired(&Inputs {
             config: &config,
             ownership: &claims.ownership,
-            health: &health,
+            pools: self.pools.memberships(),
             network: &network,
             attached: &self.attached.keys().cloned().collect(),
             peers: &self.sources.peers.borrow_and_update(),
@@ -233,6 +267,61 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         self.begin_bursts(now, &config, &network, &claims, written.added);
         self.ownership = claims.ownership;
         self.announce();
+    }
+
+    /// Works out who is in the pools, and tells of what changed.
+    fn update_pools(&mut self, config: &Config, health: &Health) {
+        for (service, server) in self.overrides.retain(config) {
+            info!("{service}: {server} left the file, and with it what was said of its weight");
+        }
+        let now = self.clock.now();
+        let said = self.overrides.known();
+        pools::tell(&self.pools.update(now, config, health, said));
+        let leaving: BTreeSet<_> = self.pools.leaving().map(|(_, a)| a.ip()).collect();
+        self.sources.leaving.send_if_modified(|told| {
+            let differs = *told != leaving;
+            *told = leaving;
+            differs
+        });
+    }
+
+    /// Does what operators want.
+    async fn obey(&mut self, requests: &mut Vec<OrderRequest>) {
+        let config = self.sources.config.borrow().clone();
+        let mut told = Vec::new();
+        for OrderRequest { order, reply } in requests.drain(..) {
+            let done = self.overrides.carry_out(&config, &order);
+            if let Ok(done) = &done {
+                info!("an operator says: {done}");
+            }
+            told.push((reply, done.map_err(|unknown| unknown.to_string())));
+        }
+        self.reconcile().await;
+        for (reply, done) in told {
+            // Whoever asked may have gone.
+            drop(reply.send(done));
+        }
+    }
+
+    /// Lets those go who were leaving and have no connections any more.
+    async fn let_go(&mut self) {
+        let leaving: Vec<_> = self.pools.leaving().collect();
+        if leaving.is_empty() {
+            return;
+        }
+        // What is wrong with the counters is said when somebody asks for them.
+        let Ok(counters) = self.writer.dataplane().counters() else {
+            return;
+        };
+        let has_connections = |server| {
+            let counters = counters.servers.get(server);
+            counters.is_some_and(|counters| counters.active + counters.inactive > 0)
+        };
+        let now = self.clock.now();
+        for server in leaving.iter().filter(|server| !has_connections(server)) {
+            self.pools.let_go(now, *server);
+        }
+        self.reconcile().await;
     }
 
     /// Does what the elections want. Mostly that is to announce once more what this director owns, with
@@ -281,7 +370,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
 
     /// Reconciles whenever anything changes, until `stop`.
     pub async fn run(&mut self, stop: CancellationToken) {
-        let mut inspections = Vec::new();
+        let (mut inspections, mut orders) = (Vec::new(), Vec::new());
         loop {
             let alarm = self.deadline();
             let beat = self.writer.pulse().due();
@@ -297,6 +386,13 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
                 }
                 () = self.clock.reach(Some(alarm)) => self.ring().await,
                 () = sleep_until(beat) => self.writer.beat(),
+                count = self.sources.orders.recv_many(&mut orders, ORDERS),
+                    if !self.sources.orders.is_closed() || !self.sources.orders.is_empty() =>
+                {
+                    if count > 0 {
+                        self.obey(&mut orders).await;
+                    }
+                }
                 asked = self.sources.inspections.recv_many(&mut inspections, INSPECTIONS),
                     if !self.sources.inspections.is_closed() || !self.sources.inspections.is_empty() =>
                 {
@@ -333,13 +429,18 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
 
     /// The next moment at which something is due.
     fn deadline(&self) -> Now {
-        let due = [self.retry, self.announcements.deadline()];
+        let due = [
+            self.retry,
+            self.announcements.deadline(),
+            self.pools.deadline(),
+        ];
         due.into_iter().flatten().fold(self.look_after, Now::min)
     }
 
     async fn ring(&mut self) {
         let now = self.clock.now();
-        if self.retry.is_some_and(|retry| retry <= now) {
+        let due = [self.retry, self.pools.deadline()];
+        if due.into_iter().flatten().any(|moment| moment <= now) {
             self.reconcile().await;
         }
         if self.look_after <= now {
@@ -348,6 +449,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
                 warn!("the tables cannot be looked after: {reason}");
             }
             self.restore(|_| true).await;
+            self.let_go().await;
         }
         self.announce();
     }
@@ -456,6 +558,9 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             config: &config,
             desired: &self.desired,
             health: &self.sources.health.borrow(),
+            pools: self.pools.memberships(),
+            overrides: self.overrides.known(),
+            now: self.clock.now(),
             ownership: &self.sources.claims.borrow().ownership,
             network: &self.sources.network.borrow(),
             counters: &counters,

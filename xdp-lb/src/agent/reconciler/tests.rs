@@ -7,6 +7,7 @@ use crate::agent::testing::{FakeDataplane, FakeLinks, Kernel};
 use crate::agent::vrrp::Burst;
 use crate::dataplane::Inherited;
 use crate::plan::diff::Change;
+use crate::plan::pool::order::{Order, Target, What};
 use crate::plan::table::ServerHealth;
 use crate::plan::testing::{VIP, network, service_key, websocket};
 
@@ -19,6 +20,7 @@ struct Bench {
     claims: watch::Sender<Claims>,
     peers: watch::Sender<Peers>,
     inspections: mpsc::Sender<Inspection>,
+    orders: mpsc::Sender<OrderRequest>,
 }
 
 type Under = Reconciler<FakeDataplane, FakeLinks>;
@@ -30,6 +32,8 @@ fn bench() -> (Bench, Under) {
     let (network, network_seen) = watch::channel(network());
     let (claims, claims_seen) = watch::channel(claims(true, 1));
     let (inspections, asked) = mpsc::channel(4);
+    let (orders, ordered) = mpsc::channel(4);
+    let (leaving, _) = watch::channel(BTreeSet::new());
     let (peers, peers_seen) = watch::channel(Peers::new());
     let sources = Sources {
         config: config_seen,
@@ -38,9 +42,11 @@ fn bench() -> (Bench, Under) {
         claims: claims_seen,
         peers: peers_seen,
         inspections: asked,
+        orders: ordered,
+        leaving,
     };
     let placement = Placement {
-        named: std::collections::BTreeSet::new(),
+        named: BTreeSet::new(),
         mode: XdpMode::Auto,
     };
     let dataplane = FakeDataplane {
@@ -57,6 +63,7 @@ fn bench() -> (Bench, Under) {
         claims,
         peers,
         inspections,
+        orders,
     };
     (bench, under)
 }
@@ -183,10 +190,7 @@ async fn what_fails_is_tried_again_after_a_second() {
     assert_eq!(bench.kernel.vips().len(), 0);
     bench.kernel.state().refuses = None;
     run_for(&mut under, 1).await;
-    assert_eq!(
-        bench.kernel.vips(),
-        [VIP.parse::<std::net::IpAddr>().unwrap()]
-    );
+    assert_eq!(bench.kernel.vips(), [VIP.parse::<IpAddr>().unwrap()]);
     assert_eq!(bench.kernel.state().announced.len(), 3);
 }
 
@@ -416,4 +420,44 @@ async fn whoever_asks_sees_the_state_and_nothing_if_the_counters_fail() {
     let answer = ask();
     run_for(&mut under, 0).await;
     assert!(answer.await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_is_in_force_when_it_is_answered_and_survives_a_reload() {
+    let (bench, mut under) = bench();
+    under.reconcile().await;
+    let (reply, answer) = oneshot::channel();
+    let target = Target {
+        service: "192.168.1.200:80".parse().unwrap(),
+        protocol: None,
+        server: "192.168.1.102:80".parse().unwrap(),
+    };
+    let order = Order {
+        target,
+        what: What::Drain,
+    };
+    bench
+        .orders
+        .send(OrderRequest { order, reply })
+        .await
+        .unwrap();
+    let stop = CancellationToken::new();
+    let told = tokio::select! {
+        () = under.run(stop) => panic!("it ended"),
+        told = answer => told.unwrap().unwrap(),
+    };
+    assert!(told.starts_with("192.168.1.102:80 of tcp/192.168.1.200:80 is drained"));
+    assert_eq!(scheduled(&bench.kernel), ["192.168.1.103:80"]);
+    let mut next = websocket();
+    next.virtual_servers[0].real_servers[0].weight = 9;
+    bench.config.send_replace(Arc::new(next));
+    run_for(&mut under, 1).await;
+    assert_eq!(scheduled(&bench.kernel), ["192.168.1.103:80"]);
+    assert!(
+        !bench
+            .kernel
+            .changes()
+            .iter()
+            .any(|change| { matches!(change, Change::PurgeServer(..) | Change::RemoveServer(..)) })
+    );
 }

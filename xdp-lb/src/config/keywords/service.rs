@@ -14,8 +14,6 @@ use super::row::{
 const NO_BFD: Status = Rejected(
     "there are no BFD sessions in this version; without this check the server would count as up for ever: use TCP_CHECK",
 );
-const KEPT_OUT: Status =
-    NotYetNoticeable("a server that fails is taken out of the pool instead of given weight 0");
 const STARTS_UP: Status =
     NotYetNoticeable("real servers count as up until their first check fails");
 const UNLIMITED: Status = NotYetNoticeable("the number of connections is not limited");
@@ -36,17 +34,18 @@ pub(super) const VIRTUAL_SERVER: &[Keyword] = &[
     one("warmup", Seconds, Supported, "warmup of the checkers; default delay_loop"),
     named("real_server", 1, 2, Endpoint, RealServer, Supported, "A server of the pool"),
     one("weight", number(1, 2_147_483_647), Supported, "Weight of real servers that set none; default 1"),
-    pair("sorry_server", Endpoint, NotYetNoticeable("clients get no server at all once every real server is down"), "Takes over when no real server is left"),
-    flag("sorry_server_inhibit", NotYet, "inhibit_on_failure for the sorry server"),
-    many("sorry_server_lvs_method", Words("DR|NAT|TUN [OPTION…]"), NotYet, "lb_kind of the sorry server").passed_over(),
-    one("quorum", number(1, 4_294_967_295), NotYet, "Weight that must be up"),
-    one("hysteresis", number(0, 4_294_967_295), NotYet, "Margin around the quorum"),
+    pair("sorry_server", Endpoint, Supported, "Takes the place of all real servers while the quorum is lost"),
+    flag("sorry_server_inhibit", Supported, "The sorry server stays in the pool with weight 0 while it is not needed"),
+    many("sorry_server_lvs_method", Words("DR"), Supported, "lb_kind of the sorry server").passed_over(),
+    one("quorum", number(1, 4_294_967_295), Supported, "Weight that must be up"),
+    one("hysteresis", number(0, 4_294_967_295), Supported, "Margin around the quorum"),
     script("quorum_up", NotYet, "Command when the quorum is gained"),
     script("quorum_down", NotYet, "Command when the quorum is lost"),
     flag("alpha", STARTS_UP, "Real servers start as down; a value, 'off' too, changes nothing"),
     flag("omega", NotYet, "Run the commands for down at the end"),
-    flag("inhibit_on_failure", KEPT_OUT, "Weight 0 instead of removal"),
+    flag("inhibit_on_failure", Supported, "Weight 0 instead of removal"),
     flag("ha_suspend", NotYet, "No checks while the virtual IP is elsewhere"),
+    flag("expire_quiescent", Supported, "Sticky clients of a server with weight 0 move with their next connection").only(OURS),
     flag("ops", NotYetNoticeable("datagrams of one flow stay with one server"), "Schedule each datagram by itself"),
     one("persistence_engine", OneOf(&["sip"]), Rejected("clients would be told apart by address instead of by call: remove it to balance by address"), "Stickiness by SIP call"),
     flag("hashed", NotYet, "Old name of flag-1"),
@@ -84,11 +83,11 @@ pub(super) const REAL_SERVER: &[Keyword] = &[
     block("PING_CHECK", PingCheck, Supported, "Up while it answers ICMP echo"),
     block("FILE_CHECK", FileCheck, Supported, "Up or weighted by the number in a file"),
     block("BFD_CHECK", BfdCheck, NO_BFD, "Up while the BFD session is"),
-    maybe("inhibit_on_failure", Boolean, KEPT_OUT, "Weight 0 instead of removal"),
+    maybe("inhibit_on_failure", Boolean, Supported, "Weight 0 instead of removal"),
     maybe("alpha", Boolean, STARTS_UP, "Starts as down"),
     one("uthreshold", ANY, UNLIMITED, "Most connections"),
     one("lthreshold", ANY, NotYet, "Below this it takes connections again"),
-    one("slow_start", Seconds, NotYetNoticeable("a server that comes up gets its full share at once"), "Time to grow to the full weight").only(OURS),
+    one("slow_start", Seconds, Supported, "Time in which a server that came back grows to its full weight, in ten steps").only(OURS),
     script("notify_up", NotYet, "Command when it goes up"),
     script("notify_down", NotYet, "Command when it goes down"),
     maybe("smtp_alert", Boolean, NotYet, "Mail when it goes up or down"),

@@ -326,20 +326,20 @@ warning[misplaced-keyword]: 'virtual_ipaddress' cannot stand in 'global_defs'
         "virtual_server 10.0.0.1 80 {
     lb_algo rr
     lb_kind DR
-    protocol TCP
-    sorry_server 10.0.0.9 80
-    quorum 1
+    protocol UDP
+    ops
+    snmp_name web
     real_server 10.0.0.2 80 {
     }
 }
 ",
-        "warning[no-effect-yet]: 'sorry_server' has no effect in this version
+        "warning[no-effect-yet]: 'ops' has no effect in this version
  --> test.conf:5:5
   |
-5 |     sorry_server 10.0.0.9 80
-  |     ^^^^^^^^^^^^^^^^^^^^^^^^ clients get no server at all once every real server is down
+5 |     ops
+  |     ^^^ datagrams of one flow stay with one server
 
-note[no-effect-yet]: understood, but without effect in this version: quorum (line 6)
+note[no-effect-yet]: understood, but without effect in this version: snmp_name (line 6)
 
 ",
     ),
