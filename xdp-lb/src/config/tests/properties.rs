@@ -648,7 +648,7 @@ fn every_supported_keyword_is_lowered_and_its_bad_values_are_noticed() {
                 // Some are settings of the block around alone, and that is said instead.
                 let noticed = diagnostics
                     .iter()
-                    .any(|item| item.message().contains("'~") || item.code() == Code::Misplaced);
+                    .any(|item| item.message().contains("'~") || item.code() == Code::Overruled);
                 assert!(noticed, "{text}{}", diagnostics.render(false));
             }
         }
