@@ -149,6 +149,7 @@ fn server(number: u8) -> Server {
         address,
         weight: 1,
         serving: true,
+        releases_clients: false,
         reach: Some(reach),
     }
 }
