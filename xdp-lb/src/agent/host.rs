@@ -25,7 +25,7 @@ use super::notify::Notification;
 use super::outside::{self, Outside};
 use super::placement::{NoInterface, check_interfaces};
 use super::reconciler::{Inspection, View};
-use super::run::{self, Ending, Parts, Phase, Surroundings};
+use super::run::{self, Ending, Leftovers, Parts, Phase, Surroundings};
 use super::seams::PacketPath;
 use super::signals::{self, Signal};
 use super::vrrp::alive::{Alive, last_seen};
@@ -129,15 +129,23 @@ async fn direct_as<P: PacketPath>(
     let control = control::server::bind(name.control_socket())?;
     let metrics = http::bind(config.xdp_lb.metrics)?;
     let journal = Journal::open(vips(instance));
-    let leftovers = journal.addresses();
+    let leftovers = Leftovers {
+        addresses: journal.addresses(),
+        belongings: journal.belongings().to_vec(),
+    };
     let links = KernelLinks::open(journal)?;
     let config = Arc::new(config);
     let packet_path = open(name, &config, clock)?;
     if packet_path.took_over() {
         info!("took over the program, tables and connections of a predecessor");
     }
-    let (elections, notifications, alive) =
-        elect(instance, &config, &packet_path, &leftovers, &network)?;
+    let (elections, notifications, alive) = elect(
+        instance,
+        &config,
+        &packet_path,
+        &leftovers.addresses,
+        &network,
+    )?;
     let routers = elections.inputs();
     let outside = surround(config.clone(), routers.clone(), notifications).await;
     let health = HealthMetrics::new();

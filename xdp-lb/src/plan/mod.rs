@@ -1,9 +1,11 @@
 //! From what is wanted and what is known to the tables the kernel must hold.
 //!
 //! [`desired`] says what the tables hold; [`table`] computes it from configuration, ownership, health
-//! and network, with [`carriers`] for what VRRP says of a service; [`installed`] keeps what stands by now, step by step; [`diff`] orders the steps from
-//! there to what is wanted. All of it is pure.
+//! and network, with [`carriers`] for what VRRP says of a service and [`belongings`] for what comes with
+//! VIPs; [`installed`] keeps what stands by now, step by step; [`diff`] orders the steps from there to
+//! what is wanted. All of it is pure.
 
+pub mod belongings;
 pub mod carriers;
 pub mod desired;
 pub mod diff;

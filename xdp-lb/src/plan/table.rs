@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use xdp_lb_common::addr::Mac;
 
-use super::carriers::{Peers, lease, peer_addresses, peers};
+use super::belongings::{Belonging, virtual_links, virtual_name};
+use super::carriers::{Peers, lease, peer_addresses, peers, virtual_mac};
 use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
 use crate::config::model::{
     Config, RealServer, ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
@@ -41,6 +42,7 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
         ports: ports(&services, inputs),
         services,
         addresses: owned_addresses(inputs.config, inputs.ownership, inputs.network),
+        belongings: belongings(inputs.config, inputs.ownership, inputs.network),
     }
 }
 
@@ -50,10 +52,12 @@ pub fn default_interfaces(config: &Config, network: &Network) -> BTreeSet<String
     let vrrp = config.vrrp_instances.iter().map(|i| i.interface.clone());
     let leading = real_server_addresses(config)
         .into_iter()
-        .filter_map(|ip| match network.reach.get(&ip)? {
-            Reach::Direct { ifindex, .. } => network.link(*ifindex),
-            Reach::Local => None,
-        })
+        .filter_map(
+            |ip| match below(*network.reach.get(&ip)?, config, network) {
+                Reach::Direct { ifindex, .. } => network.link(ifindex),
+                Reach::Local => None,
+            },
+        )
         .map(|(name, _)| name.to_owned());
     vrrp.chain(leading).collect()
 }
@@ -81,6 +85,7 @@ fn service(key: ServiceKey, server: &VirtualServer, inputs: &Inputs<'_>) -> Serv
         persistence: server.persistence,
         servers: servers(key, server, inputs),
         peers: peers(key.vip, inputs),
+        virtual_mac: virtual_mac(key.vip, inputs),
     }
 }
 
@@ -106,7 +111,7 @@ fn moving(instance: &VrrpInstance) -> impl Iterator<Item = &VirtualAddress> {
     advertised.chain(&instance.excluded_addresses)
 }
 
-fn is_owned(instance: &VrrpInstance, ownership: &Ownership) -> bool {
+pub(super) fn is_owned(instance: &VrrpInstance, ownership: &Ownership) -> bool {
     ownership.get(&instance.name).copied().unwrap_or(false)
 }
 
@@ -119,20 +124,47 @@ fn servers(key: ServiceKey, service: &VirtualServer, inputs: &Inputs<'_>) -> Vec
         .rev()
         .map(|server| {
             let health = verdict(key, server, inputs.health);
-            (health.joined, self::server(server, health, inputs.network))
+            (health.joined, self::server(server, health, inputs))
         })
         .collect();
     servers.sort_by_key(|(joined, _)| std::cmp::Reverse(*joined));
     servers.into_iter().map(|(_, server)| server).collect()
 }
 
-fn server(server: &RealServer, health: ServerHealth, network: &Network) -> Server {
+fn server(server: &RealServer, health: ServerHealth, inputs: &Inputs<'_>) -> Server {
+    let reach = inputs.network.reach.get(&server.address.ip()).copied();
     Server {
         address: server.address,
         weight: server.weight,
         serving: health.up,
-        reach: network.reach.get(&server.address.ip()).copied(),
+        reach: reach.map(|reach| below(reach, inputs.config, inputs.network)),
     }
+}
+
+/// The way by the interface below, where the kernel's leads by one with a virtual MAC: frames that are
+/// balanced leave by the port and with its own MAC. A switch learns the virtual one from the adverts of
+/// the master only; frames of a director that has just lost would draw it back.
+fn below(reach: Reach, config: &Config, network: &Network) -> Reach {
+    let Reach::Direct {
+        ifindex,
+        mac,
+        on_link,
+        ..
+    } = reach
+    else {
+        return reach;
+    };
+    let base = network.link(ifindex).and_then(|(name, _)| {
+        let mut instances = config.vrrp_instances.iter();
+        let instance = instances.find(|instance| virtual_name(instance) == Some(name))?;
+        network.links.get(&instance.interface)
+    });
+    base.map_or(reach, |link| Reach::Direct {
+        ifindex: link.ifindex,
+        source_mac: link.mac,
+        mac,
+        on_link,
+    })
 }
 
 /// A server that nobody has judged lives only if nothing checks it.
@@ -178,11 +210,18 @@ pub fn owned_addresses(
         .collect()
 }
 
+/// What comes with the VIPs: interfaces of every instance, the rest of those that are owned.
+pub fn belongings(config: &Config, _ownership: &Ownership, network: &Network) -> Vec<Belonging> {
+    let links = virtual_links(config, network).into_iter();
+    links.map(Belonging::Link).collect()
+}
+
 /// What moves with an instance, whoever owns it now, as far as its interfaces exist; in the order of
 /// the file.
 pub fn addresses_of(instance: &VrrpInstance, network: &Network) -> Vec<OwnedAddress> {
     let placed = |vip: &VirtualAddress| {
-        let device = vip.device.as_ref().unwrap_or(&instance.interface);
+        let own = virtual_name(instance).unwrap_or(&instance.interface);
+        let device = vip.device.as_deref().unwrap_or(own);
         Some(OwnedAddress {
             ifindex: network.links.get(device)?.ifindex,
             address: vip.address,
@@ -215,6 +254,8 @@ pub struct Network {
     /// The addresses of each interface, by its index, in the kernel's order: the first one is where
     /// packets leave from.
     pub addresses: BTreeMap<u32, Vec<IpNet>>,
+    /// Grows with each route or rule of keepalived's protocol number that goes.
+    pub strayed: u64,
 }
 
 impl Network {
@@ -250,7 +291,8 @@ pub type Health = BTreeMap<(ServiceKey, SocketAddr), ServerHealth>;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::testing::{VIP, instance, network, service_key, websocket};
+    use crate::config::model::VirtualInterface;
+    use crate::plan::testing::{VIP, direct, instance, link, network, service_key, websocket};
 
     fn judged(verdicts: &[(&str, bool, u64)]) -> Health {
         let verdict = |&(address, up, joined): &(&str, bool, u64)| {
@@ -322,6 +364,43 @@ mod tests {
         assert_eq!(on(&config), [3]);
         config.vrrp_instances[0].virtual_addresses[0].device = Some("eth9".to_owned());
         assert_eq!(on(&config), [] as [u32; 0], "no such interface, now");
+    }
+
+    #[test]
+    fn with_a_virtual_mac_vips_stand_on_its_interface_and_frames_leave_by_the_one_below() {
+        let mut config = websocket();
+        let name = "vrrp.51".to_owned();
+        config.vrrp_instances[0].virtual_interface = Some(VirtualInterface::Vmac {
+            name: name.clone(),
+            mac: None,
+            adverts_below: false,
+        });
+        let mut network = network();
+        let plan = |network: &Network| {
+            desired(&Inputs {
+                config: &config,
+                ownership: &[("VI_1".to_owned(), true)].into(),
+                health: &Health::new(),
+                network,
+                attached: &BTreeSet::new(),
+                peers: &Peers::new(),
+            })
+        };
+        let before = plan(&network);
+        assert_eq!(before.belongings.len(), 1);
+        assert!(before.addresses.is_empty(), "not there yet");
+        network.links.insert(name, link(9));
+        network
+            .reach
+            .insert("192.168.1.102".parse().unwrap(), direct(9));
+        let after = plan(&network);
+        let on: Vec<_> = after.addresses.iter().map(|vip| vip.ifindex).collect();
+        assert_eq!(on, [9]);
+        let reach = after.services[&service_key(0)].servers[1].reach;
+        assert_eq!(reach, Some(direct(2)), "by eth0, from its own MAC");
+        assert_eq!(after.ports.into_keys().collect::<Vec<_>>(), [2, 3]);
+        let interfaces = default_interfaces(&config, &network);
+        assert_eq!(Vec::from_iter(interfaces), ["eth0", "eth1"]);
     }
 
     #[test]

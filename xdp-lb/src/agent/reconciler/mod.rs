@@ -22,6 +22,7 @@ use crate::agent::writer::Writer;
 use crate::config::model::{Config, XdpMode};
 use crate::dataplane::{AttachedMode, Counters, Error};
 use crate::machine::Now;
+use crate::plan::belongings::Belonging;
 use crate::plan::carriers::Peers;
 use crate::plan::desired::{Desired, OwnedAddress};
 use crate::plan::installed::Installed;
@@ -106,6 +107,8 @@ pub struct Reconciler<D, L> {
     clock: Clock,
     retry: Option<Now>,
     look_after: Now,
+    /// [`Network::strayed`] as of the last look.
+    strayed: u64,
 }
 
 impl<D: PacketPath, L: Links> Reconciler<D, L> {
@@ -130,6 +133,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             clock: Clock::start(),
             retry: None,
             look_after: Now::ZERO.after(LOOK_AFTER),
+            strayed: 0,
         }
     }
 
@@ -287,6 +291,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
     pub async fn release(&mut self) {
         let mut released = self.desired.clone();
         released.addresses.clear();
+        released.belongings.clear();
         for service in released.services.values_mut() {
             service.active = false;
         }
@@ -317,6 +322,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
                 warn!("the tables cannot be looked after: {reason}");
             }
             self.restore(|_| true).await;
+            self.put_back(|_| true).await;
         }
         self.announce();
     }
@@ -325,19 +331,38 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
     /// they are is for the kernel to say.
     async fn restore_missing(&mut self) {
         let network = self.sources.network.borrow().clone();
-        self.restore(|vip| network.link(vip.ifindex).is_some() && !network.has(vip))
-            .await;
+        let is_missing =
+            |vip: &OwnedAddress| network.link(vip.ifindex).is_some() && !network.has(vip);
+        // The kernel takes routes along with the address that they name as their source, and says nothing.
+        let strayed = self.restore(is_missing).await || network.strayed != self.strayed;
+        self.strayed = network.strayed;
+        self.put_back(|belonging| match belonging {
+            Belonging::Link(link) => !network.links.contains_key(&link.name),
+            Belonging::Route(_) | Belonging::Rule(_) => strayed,
+        })
+        .await;
         self.announce();
     }
 
-    async fn restore(&mut self, is_missing: impl Fn(&OwnedAddress) -> bool) {
+    async fn put_back(&mut self, is_missing: impl Fn(&Belonging) -> bool) {
+        for belonging in self.writer.put_back(is_missing).await {
+            warn!(
+                "somebody removed {belonging}, which comes with VIPs of this director; it is back"
+            );
+        }
+    }
+
+    /// Whether there were any.
+    async fn restore(&mut self, is_missing: impl Fn(&OwnedAddress) -> bool) -> bool {
         let restored = self.writer.restore(is_missing).await;
         for address in &restored {
             let vip = address.address.addr();
             warn!("somebody removed {vip}, which this director owns; it is back");
         }
         let now = self.clock.now();
+        let any = !restored.is_empty();
         self.announcements.start(now, restored, BURST);
+        any
     }
 
     /// Sends the gratuitous ARP that is due.

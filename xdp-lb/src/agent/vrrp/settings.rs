@@ -9,8 +9,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::model::{
-    self, Config, Family, HmacMode, Preemption, Tracked, Version as Written, VrrpInstance,
+    self, Config, Family, HmacMode, Preemption, Tracked, Version as Written, VirtualInterface,
+    VrrpInstance,
 };
+use crate::plan::belongings::virtual_name;
 use crate::plan::table::Network;
 use crate::vrrp::group::Group;
 use crate::vrrp::packet::hmac;
@@ -33,8 +35,13 @@ pub struct Instance {
 }
 
 /// What sockets need to know beside the settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
+    /// Interface that adverts leave by.
+    pub sends_on: String,
+    /// Interface that adverts arrive on. Those from a virtual MAC that is one of this host, too, do
+    /// so on its interface alone.
+    pub listens_on: String,
     /// TTL or hop limit of adverts.
     pub ttl: u8,
     /// `kernel_rx_buf_size`.
@@ -141,8 +148,32 @@ fn instance(config: &Config, instance: &VrrpInstance, network: &Network) -> Opti
     };
     let buffer = instance.receive_buffer;
     let buffer = buffer.and_then(|bytes| usize::try_from(bytes).ok());
-    let tuning = Tuning { ttl, buffer };
+    let (sends_on, listens_on) = devices(instance);
+    let tuning = Tuning {
+        sends_on,
+        listens_on,
+        ttl,
+        buffer,
+    };
     Some(Instance { settings, tuning })
+}
+
+/// Where adverts leave and arrive.
+fn devices(instance: &VrrpInstance) -> (String, String) {
+    let own = || instance.interface.clone();
+    let is_group = matches!(instance.transport, model::Transport::Multicast { .. });
+    match &instance.virtual_interface {
+        Some(VirtualInterface::Vmac {
+            name,
+            adverts_below,
+            ..
+        }) => {
+            let sends_on = if *adverts_below { own() } else { name.clone() };
+            let listens_on = if is_group { name.clone() } else { own() };
+            (sends_on, listens_on)
+        }
+        Some(VirtualInterface::Ipvlan { .. }) | None => (own(), own()),
+    }
 }
 
 fn version(written: &Written) -> Option<(Version, Interval, Auth)> {
@@ -263,7 +294,18 @@ fn trackers(config: &Config, instance: &VrrpInstance) -> Vec<Tracker> {
             .into_iter()
             .flat_map(|(kind, tracked)| tracked.iter().map(move |tracked| tracker(kind, tracked)))
     });
-    each.collect()
+    each.chain(own_link(instance)).collect()
+}
+
+/// Without its interface with a virtual MAC an instance has no place for its addresses.
+fn own_link(instance: &VrrpInstance) -> Option<Tracker> {
+    let name = virtual_name(instance).filter(|_| !instance.ignore_own_interface)?;
+    Some(Tracker {
+        kind: Kind::Interface,
+        name: name.to_owned(),
+        weight: 0,
+        reverse: false,
+    })
 }
 
 fn tracker(kind: Kind, tracked: &Tracked) -> Tracker {

@@ -189,7 +189,7 @@ pub(super) const GLOBAL_DEFS: &[Keyword] = &[
     one("tmp_config_directory", Path, NotNeeded("the file is read once"), "Where the file is copied").passed_over(),
     maybe("use_symlink_paths", Boolean, NotYet, "Paths of scripts keep symbolic links").only(NEWER),
     flag("log_unknown_vrids", NotYet, "Log adverts of other virtual routers"),
-    one("vmac_prefix", Words("PREFIX"), NotYet, "Names of virtual MAC interfaces"),
+    one("vmac_prefix", Words("PREFIX"), Supported, "Names of virtual MAC interfaces"),
     one("vmac_addr_prefix", Words("PREFIX"), NotYet, "Names of those of use_vmac_addr"),
 ];
 
