@@ -37,9 +37,10 @@ use crate::control::{self, Snapshot, Snapshots};
 use crate::dataplane;
 use crate::health::{Failure, Outcome};
 use crate::machine::Now;
-use crate::net::{self, watch::Watcher};
+use crate::net::{self, names, watch::Watcher};
 use crate::plan::carriers::Peers;
 use crate::plan::desired::OwnedAddress;
+use crate::plan::routing;
 use crate::plan::table::{Network, resolved_addresses};
 use crate::sys::instance::{self, Instance, Name};
 use crate::sys::{bpffs, clock, systemd};
@@ -122,6 +123,7 @@ async fn direct_as<P: PacketPath>(
     if let Some(warning) = bpffs::ensure()?.warning() {
         warn!("{warning}");
     }
+    let config = of_this_host(config);
     let clock = clock::kernel()?;
     outside::begin(&config).await;
     let (watcher, network) = Watcher::start(resolved_addresses(&config, &Peers::new())).await?;
@@ -180,6 +182,15 @@ async fn direct_as<P: PacketPath>(
     }
     servers.stop().await;
     Ok(ending?)
+}
+
+/// With what this host calls its routing tables; says which routes and rules cannot be.
+fn of_this_host(mut config: Config) -> Config {
+    names::resolve(&mut config);
+    for line in routing::refused(&config) {
+        warn!("{line}");
+    }
+    config
 }
 
 type Notifications = mpsc::UnboundedReceiver<Notification>;
@@ -331,7 +342,7 @@ impl<R: FnMut() -> Option<Config>> Surroundings for Host<R> {
     }
 
     fn reload(&mut self) -> Option<Config> {
-        (self.read)()
+        (self.read)().map(of_this_host)
     }
 
     fn resolve(&mut self, addresses: BTreeSet<IpAddr>) {

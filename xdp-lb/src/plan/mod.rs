@@ -2,7 +2,7 @@
 //!
 //! [`desired`] says what the tables hold; [`table`] computes it from configuration, ownership, health
 //! and network, with [`carriers`] for what VRRP says of a service and [`belongings`] for what comes with
-//! VIPs; [`installed`] keeps what stands by now, step by step; [`diff`] orders the steps from there to
+//! VIPs and [`routing`] for the words of routes and rules; [`installed`] keeps what stands by now, step by step; [`diff`] orders the steps from there to
 //! what is wanted. All of it is pure.
 
 pub mod belongings;
@@ -10,6 +10,7 @@ pub mod carriers;
 pub mod desired;
 pub mod diff;
 pub mod installed;
+pub mod routing;
 pub mod table;
 
 #[cfg(test)]

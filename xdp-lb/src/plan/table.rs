@@ -9,6 +9,7 @@ use xdp_lb_common::addr::Mac;
 use super::belongings::{Belonging, virtual_links, virtual_name};
 use super::carriers::{Peers, lease, peer_addresses, peers, virtual_mac};
 use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
+use super::routing;
 use crate::config::model::{
     Config, RealServer, ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
 };
@@ -197,7 +198,8 @@ fn ports(services: &BTreeMap<ServiceKey, Service>, inputs: &Inputs<'_>) -> BTree
     leading.chain(attached).collect()
 }
 
-/// The VIPs of the instances this director is MASTER for, on the interfaces that exist.
+/// The VIPs of the instances this director is MASTER for, and static addresses, on the interfaces that
+/// exist.
 pub fn owned_addresses(
     config: &Config,
     ownership: &Ownership,
@@ -205,32 +207,55 @@ pub fn owned_addresses(
 ) -> BTreeSet<OwnedAddress> {
     let instances = config.vrrp_instances.iter();
     let owned = instances.filter(|instance| is_owned(instance, ownership));
+    let static_ones = config.static_addresses.iter();
+    let static_ones = static_ones.filter_map(|own| {
+        let device = own.address.device.as_deref()?;
+        on(&own.address, device, network)
+    });
     owned
         .flat_map(|instance| addresses_of(instance, network))
+        .chain(static_ones)
         .collect()
 }
 
-/// What comes with the VIPs: interfaces of every instance, the rest of those that are owned.
-pub fn belongings(config: &Config, _ownership: &Ownership, network: &Network) -> Vec<Belonging> {
+/// What comes with the VIPs: interfaces of every instance, the rest of those that are owned; and static
+/// routes and rules.
+pub fn belongings(config: &Config, ownership: &Ownership, network: &Network) -> Vec<Belonging> {
     let links = virtual_links(config, network).into_iter();
-    links.map(Belonging::Link).collect()
+    let mut belongings: Vec<_> = links.map(Belonging::Link).collect();
+    let instances = config.vrrp_instances.iter();
+    let owned = instances.filter(|instance| is_owned(instance, ownership));
+    let others = owned.flat_map(|instance| routing::of_instance(instance, network));
+    for other in routing::static_ones(config, network)
+        .into_iter()
+        .chain(others)
+    {
+        if !belongings.contains(&other) {
+            belongings.push(other);
+        }
+    }
+    belongings
 }
 
 /// What moves with an instance, whoever owns it now, as far as its interfaces exist; in the order of
 /// the file.
 pub fn addresses_of(instance: &VrrpInstance, network: &Network) -> Vec<OwnedAddress> {
+    let own = virtual_name(instance).unwrap_or(&instance.interface);
     let placed = |vip: &VirtualAddress| {
-        let own = virtual_name(instance).unwrap_or(&instance.interface);
         let device = vip.device.as_deref().unwrap_or(own);
-        Some(OwnedAddress {
-            ifindex: network.links.get(device)?.ifindex,
-            address: vip.address,
-            label: vip.label.clone(),
-            broadcast: vip.broadcast,
-            scope: vip.scope,
-        })
+        on(vip, device, network)
     };
     moving(instance).filter_map(placed).collect()
+}
+
+fn on(vip: &VirtualAddress, device: &str, network: &Network) -> Option<OwnedAddress> {
+    Some(OwnedAddress {
+        ifindex: network.links.get(device)?.ifindex,
+        address: vip.address,
+        label: vip.label.clone(),
+        broadcast: vip.broadcast,
+        scope: vip.scope,
+    })
 }
 
 /// An interface as the kernel has it now.
@@ -291,7 +316,7 @@ pub type Health = BTreeMap<(ServiceKey, SocketAddr), ServerHealth>;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::VirtualInterface;
+    use crate::config::model::{OwnRoute, OwnRule, StaticAddress, VirtualInterface};
     use crate::plan::testing::{VIP, direct, instance, link, network, service_key, websocket};
 
     fn judged(verdicts: &[(&str, bool, u64)]) -> Health {
@@ -401,6 +426,60 @@ mod tests {
         assert_eq!(after.ports.into_keys().collect::<Vec<_>>(), [2, 3]);
         let interfaces = default_interfaces(&config, &network);
         assert_eq!(Vec::from_iter(interfaces), ["eth0", "eth1"]);
+    }
+
+    #[test]
+    fn routes_and_rules_follow_ownership_and_static_ones_stay() {
+        let mut config = websocket();
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect();
+        let route = |line: &str| OwnRoute {
+            words: words(line),
+            tracked: true,
+            track_group: None,
+        };
+        let rule = |line: &str| OwnRule {
+            words: words(line),
+            tracked: true,
+            track_group: None,
+        };
+        config.vrrp_instances[0].routes = vec![
+            route("10.9.0.0/16 dev eth0"),
+            route("10.1.0.0/16 via 10.9.0.1"),
+        ];
+        config.vrrp_instances[0].rules = vec![rule("from 10.1.0.0/16 table 9 preference 5")];
+        config.static_routes = vec![route("10.2.0.0/16 dev eth1")];
+        config.static_rules = vec![rule("from 10.2.0.0/16 table 9 preference 6")];
+        let device = Some("eth1".to_owned());
+        config.static_addresses = vec![StaticAddress {
+            address: VirtualAddress {
+                device,
+                ..VirtualAddress::new("10.3.0.1/24".parse().unwrap())
+            },
+            track_group: None,
+        }];
+        let shown = |owned: &[&str]| {
+            let desired = plan(&config, owned, &Health::new(), &[]);
+            let belongings = desired.belongings.iter().map(ToString::to_string);
+            let addresses = desired.addresses.iter();
+            let addresses = addresses.map(|a| format!("{} on {}", a.address, a.ifindex));
+            belongings.chain(addresses).collect::<Vec<_>>()
+        };
+        let stay = [
+            "the route to 10.2.0.0/16",
+            "the IPv4 rule from 10.2.0.0/16 of preference 6",
+            "10.3.0.1/24 on 3",
+        ];
+        assert_eq!(shown(&[]), stay);
+        let move_along = [
+            "the route to 10.2.0.0/16",
+            "the IPv4 rule from 10.2.0.0/16 of preference 6",
+            "the route to 10.9.0.0/16",
+            "the route to 10.1.0.0/16 via 10.9.0.1",
+            "the IPv4 rule from 10.1.0.0/16 of preference 5",
+            "192.168.1.200/24 on 2",
+            "10.3.0.1/24 on 3",
+        ];
+        assert_eq!(shown(&["VI_1"]), move_along);
     }
 
     #[test]
