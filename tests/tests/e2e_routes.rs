@@ -63,7 +63,9 @@ fn run(host: &Host, line: &str) -> String {
 fn shown(host: &Host) -> Vec<String> {
     let routes = run(host, "ip route show table all proto keepalived");
     let rules = run(host, "ip rule show");
-    let rules = rules.lines().filter(|rule| rule.contains("proto keepalived"));
+    let rules = rules
+        .lines()
+        .filter(|rule| rule.contains("proto keepalived"));
     let addresses = run(host, "ip -o -4 addr show dev eth0");
     let addresses = addresses.lines().filter_map(|line| {
         let (_, address) = line.split_once("inet ")?;

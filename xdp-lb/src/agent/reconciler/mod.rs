@@ -19,7 +19,7 @@ use crate::agent::placement::Placement;
 use crate::agent::seams::{Links, PacketPath};
 use crate::agent::vrrp::Claims;
 use crate::agent::writer::Writer;
-use crate::config::model::{Config, XdpMode};
+use crate::config::model::{Config, VrrpInstance, XdpMode};
 use crate::dataplane::{AttachedMode, Counters, Error};
 use crate::machine::Now;
 use crate::plan::belongings::Belonging;
@@ -109,6 +109,8 @@ pub struct Reconciler<D, L> {
     look_after: Now,
     /// [`Network::strayed`] as of the last look.
     strayed: u64,
+    /// Instances as of the last configuration, and those before that still own their VIPs.
+    instances: Vec<VrrpInstance>,
 }
 
 impl<D: PacketPath, L: Links> Reconciler<D, L> {
@@ -134,6 +136,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             retry: None,
             look_after: Now::ZERO.after(LOOK_AFTER),
             strayed: 0,
+            instances: Vec::new(),
         }
     }
 
@@ -211,8 +214,9 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let health = self.sources.health.borrow_and_update().clone();
         let network = self.sources.network.borrow_and_update().clone();
         let claims = self.sources.claims.borrow_and_update().clone();
+        let planned = self.with_those_that_leave(&config, &claims.ownership);
         self.desired = desired(&Inputs {
-            config: &config,
+            config: &planned,
             ownership: &claims.ownership,
             health: &health,
             network: &network,
@@ -225,6 +229,29 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         self.retry = unfinished.then(|| now.after(RETRY));
         self.begin_bursts(now, &config, &network, &claims, written.added);
         self.announce();
+    }
+
+    /// The configuration, with instances that it has no more and that own their VIPs until somebody took
+    /// over, or nobody did.
+    fn with_those_that_leave(
+        &mut self,
+        config: &Arc<Config>,
+        ownership: &Ownership,
+    ) -> Arc<Config> {
+        let is_named = |name: &str| config.vrrp_instances.iter().any(|i| i.name == name);
+        let mut leaving = std::mem::take(&mut self.instances);
+        leaving.retain(|instance| {
+            let is_owned = ownership.get(&instance.name).copied().unwrap_or(false);
+            is_owned && !is_named(&instance.name)
+        });
+        self.instances.clone_from(&config.vrrp_instances);
+        self.instances.extend(leaving.iter().cloned());
+        if leaving.is_empty() {
+            return config.clone();
+        }
+        let mut planned = Config::clone(config);
+        planned.vrrp_instances.extend(leaving);
+        Arc::new(planned)
     }
 
     /// Begins the announcements that the elections want, and those of VIPs that came for another

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::outlet::Outlet;
-use super::settings::{Tuning, groups, instances, source, without_peers};
+use super::settings::{Tuning, groups, instances, source};
 use super::sockets::{Arrival, Sockets, Wanted};
 use super::turns::{LONGEST_WAIT, Turns};
 use super::{Command, Report};
@@ -256,9 +256,6 @@ impl Driver {
         config: Arc<Config>,
         predecessors: BTreeMap<String, Predecessor>,
     ) {
-        for name in without_peers(&config) {
-            warn!("{name}: it has no unicast_peer and takes no part (unicast_fault_no_peer)");
-        }
         self.config = config;
         // Before the routers come: one whose interface is down must not begin.
         self.follow(now);

@@ -48,7 +48,7 @@ pub struct Tuning {
     pub buffer: Option<usize>,
 }
 
-/// The routers that can take part: all but those without a peer where the file wants one.
+/// The routers.
 pub fn instances(config: &Config, network: &Network) -> Vec<Instance> {
     let instances = config.vrrp_instances.iter();
     instances
@@ -64,13 +64,6 @@ pub fn groups(config: &Config) -> Vec<Group> {
         tracking_weight: group.tracking_weight,
     });
     groups.collect()
-}
-
-/// Instances that stay in FAULT because they have nobody to talk to.
-pub fn without_peers(config: &Config) -> Vec<&str> {
-    let alone = |instance: &&VrrpInstance| matches!(instance.transport, model::Transport::NoPeer);
-    let instances = config.vrrp_instances.iter().filter(alone);
-    instances.map(|instance| instance.name.as_str()).collect()
 }
 
 /// Where the adverts of an instance leave from, if there is such an address.
@@ -112,7 +105,7 @@ fn instance(config: &Config, instance: &VrrpInstance, network: &Network) -> Opti
     let vrid = Vrid::new(instance.virtual_router_id)?;
     let addresses = instance.virtual_addresses.iter();
     let addresses = addresses.map(|vip| vip.address.addr()).collect();
-    let (transport, ttl) = transport(&instance.transport)?;
+    let (transport, ttl) = transport(&instance.transport);
     let (version, interval, auth) = version(&instance.version)?;
     let (preempt, preempt_delay) = match instance.preemption {
         Preemption::Never => (false, Duration::ZERO),
@@ -196,11 +189,9 @@ fn version(written: &Written) -> Option<(Version, Interval, Auth)> {
     }
 }
 
-fn transport(written: &model::Transport) -> Option<(Transport, u8)> {
+fn transport(written: &model::Transport) -> (Transport, u8) {
     match written {
-        model::Transport::Multicast { group } => {
-            Some((Transport::Multicast { group: *group }, HOPS))
-        }
+        model::Transport::Multicast { group } => (Transport::Multicast { group: *group }, HOPS),
         model::Transport::Unicast {
             peers,
             ttl,
@@ -215,15 +206,21 @@ fn transport(written: &model::Transport) -> Option<(Transport, u8)> {
             });
             let peers = peers.collect();
             let check_source = *check_source;
-            Some((
-                Transport::Unicast {
-                    peers,
-                    check_source,
-                },
-                *ttl,
-            ))
+            let transport = Transport::Unicast {
+                peers,
+                check_source,
+            };
+            (transport, *ttl)
         }
-        model::Transport::NoPeer => None,
+        // A fault for as long as the file says so.
+        model::Transport::NoPeer => {
+            let (peers, check_source) = (Vec::new(), false);
+            let transport = Transport::Unicast {
+                peers,
+                check_source,
+            };
+            (transport, HOPS)
+        }
     }
 }
 
