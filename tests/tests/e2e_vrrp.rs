@@ -306,7 +306,7 @@ fn a_nopreempt_instance_leaves_a_worse_master_alone() {
 
 #[test]
 fn a_vip_that_somebody_removes_is_back_at_once() {
-    let Some(mut pair) = Pair::create("vd") else {
+    let Some(mut pair) = Pair::create("vz") else {
         return;
     };
     pair.start(255, PASS);
@@ -449,4 +449,65 @@ fn members_of_a_sync_group_move_together() {
     pair.keepalived_is_master();
     netns.ip("link set dev tracked up").unwrap();
     pair.xdp_lb_is_master();
+}
+
+#[test]
+fn an_instance_that_a_reload_removes_is_handed_over() {
+    const SECOND: &str = "10.80.0.201/24";
+    let Some(mut pair) = Pair::create("vh") else {
+        return;
+    };
+    let second = |priority: u8| {
+        let first = instance(priority, PASS);
+        let second = first.replace("VI_1", "VI_2").replace("id 51", "id 52");
+        second.replace(&format!("{VIP}/24"), SECOND)
+    };
+    let both = |priority| instance(priority, PASS) + &second(priority);
+    pair.keepalived.start(&both(100)).unwrap();
+    pair.cluster.director.configure(&both(150)).unwrap();
+    pair.cluster.director.start().unwrap();
+    let owners = |pair: &Pair| {
+        // Whoever takes over has it before the other lets it go.
+        let here = pair.cluster.host.has_address(SECOND).unwrap();
+        (here, pair.other.has_address(SECOND).unwrap())
+    };
+    let wait_for = |pair: &Pair, expected| {
+        wait::until(&format!("{SECOND} moves"), LIMIT, || {
+            Ok((owners(pair) == expected).then_some(()))
+        })
+        .unwrap();
+    };
+    wait_for(&pair, (true, false));
+    pair.settles("xdp-lb", true, false);
+
+    pair.cluster
+        .director
+        .configure(&instance(150, PASS))
+        .unwrap();
+    pair.cluster.director.signal(Signal::SIGHUP).unwrap();
+    wait::until("the VIP moves", LIMIT, || {
+        let owners = owners(&pair);
+        assert_ne!(owners, (false, false), "nobody has it");
+        Ok((owners == (false, true)).then_some(()))
+    })
+    .unwrap();
+    let log = pair.cluster.director.log();
+    assert!(
+        log.contains("VI_2: MASTER → INIT: stopped, 10.80.0.2 took over"),
+        "{log}"
+    );
+    pair.xdp_lb_is_master();
+
+    // Without a successor it goes after a while all the same.
+    pair.cluster.director.configure(&both(150)).unwrap();
+    pair.cluster.director.signal(Signal::SIGHUP).unwrap();
+    wait_for(&pair, (true, false));
+    pair.keepalived.end_by(Signal::SIGTERM).unwrap();
+    pair.cluster
+        .director
+        .configure(&instance(150, PASS))
+        .unwrap();
+    pair.cluster.director.signal(Signal::SIGHUP).unwrap();
+    wait_for(&pair, (false, false));
+    assert!(has_vip(&pair.cluster.host));
 }

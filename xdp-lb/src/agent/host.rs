@@ -26,7 +26,7 @@ use super::outside::{self, Outside};
 use super::overrides::Store;
 use super::placement::{NoInterface, check_interfaces};
 use super::reconciler::{Inspection, View};
-use super::run::{self, Ending, Parts, Phase, Surroundings};
+use super::run::{self, Ending, Leftovers, Parts, Phase, Surroundings};
 use super::seams::PacketPath;
 use super::signals::{self, Signal};
 use super::vrrp::alive::{Alive, last_seen};
@@ -39,9 +39,10 @@ use crate::control::{self, Snapshot, Snapshots};
 use crate::dataplane;
 use crate::health::{Failure, Outcome};
 use crate::machine::Now;
-use crate::net::{self, watch::Watcher};
+use crate::net::{self, names, watch::Watcher};
 use crate::plan::carriers::Peers;
 use crate::plan::desired::OwnedAddress;
+use crate::plan::routing;
 use crate::plan::table::{Network, resolved_addresses};
 use crate::sys::instance::{self, Instance, Name};
 use crate::sys::{bpffs, clock, systemd};
@@ -124,6 +125,7 @@ async fn direct_as<P: PacketPath>(
     if let Some(warning) = bpffs::ensure()?.warning() {
         warn!("{warning}");
     }
+    let config = of_this_host(config);
     let clock = clock::kernel()?;
     outside::begin(&config).await;
     let (watcher, network) = Watcher::start(resolved_addresses(&config, &Peers::new())).await?;
@@ -131,15 +133,23 @@ async fn direct_as<P: PacketPath>(
     let control = control::server::bind(name.control_socket())?;
     let metrics = http::bind(config.xdp_lb.metrics)?;
     let journal = Journal::open(vips(instance));
-    let leftovers = journal.addresses();
+    let leftovers = Leftovers {
+        addresses: journal.addresses(),
+        belongings: journal.belongings().to_vec(),
+    };
     let links = KernelLinks::open(journal)?;
     let config = Arc::new(config);
     let packet_path = open(name, &config, clock)?;
     if packet_path.took_over() {
         info!("took over the program, tables and connections of a predecessor");
     }
-    let (elections, notifications, alive) =
-        elect(instance, &config, &packet_path, &leftovers, &network)?;
+    let (elections, notifications, alive) = elect(
+        instance,
+        &config,
+        &packet_path,
+        &leftovers.addresses,
+        &network,
+    )?;
     let routers = elections.inputs();
     let outside = surround(config.clone(), routers.clone(), notifications).await;
     let health = HealthMetrics::new();
@@ -178,6 +188,15 @@ async fn direct_as<P: PacketPath>(
     }
     servers.stop().await;
     Ok(ending?)
+}
+
+/// With what this host calls its routing tables; says which routes and rules cannot be.
+fn of_this_host(mut config: Config) -> Config {
+    names::resolve(&mut config);
+    for line in routing::refused(&config) {
+        warn!("{line}");
+    }
+    config
 }
 
 type Notifications = mpsc::UnboundedReceiver<Notification>;
@@ -332,7 +351,7 @@ impl<R: FnMut() -> Result<Config, Vec<String>>> Surroundings for Host<R> {
     }
 
     fn reload(&mut self) -> Result<Config, Vec<String>> {
-        (self.read)()
+        (self.read)().map(of_this_host)
     }
 
     fn resolve(&mut self, addresses: BTreeSet<IpAddr>) {

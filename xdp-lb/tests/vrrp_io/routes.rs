@@ -3,6 +3,7 @@
 use xdp_lb::net::addresses::Added;
 use xdp_lb::net::routes::{Fate, Route, Routes, Rule};
 use xdp_lb::net::vmac::{self, Vmacs};
+use xdp_lb::plan::belongings::VirtualLink;
 
 use crate::frames::{captured_pair, ifindex, ip};
 use crate::support::{Namespace, can_run};
@@ -275,15 +276,20 @@ fn a_virtual_mac_is_set_up_as_keepalived_does_it_and_goes_without_a_trace() {
     host.enter(|| {
         let mut kernel = Vmacs::open().unwrap();
         let parent = ifindex("eth0");
-        let four = kernel.create(parent, &vmac::name(53, false), vmac::mac(53, false), false);
-        let four = four.unwrap();
-        let six = kernel.create(parent, &vmac::name(53, true), vmac::mac(53, true), true);
-        let six = six.unwrap();
+        let link = |number, is_v6| VirtualLink {
+            name: vmac::name(53, is_v6),
+            parent,
+            mac: vmac::mac(number, is_v6).octets(),
+            is_v6,
+            carries_v6: is_v6,
+        };
+        let four = kernel.create(&link(53, false)).unwrap();
+        let six = kernel.create(&link(53, true)).unwrap();
         // An agent that was killed left it behind.
         let mut successor = Vmacs::open().unwrap();
-        let again = successor.create(parent, "vrrp.53", vmac::mac(53, false), false);
+        let again = successor.create(&link(53, false));
         assert_eq!(again.unwrap(), four);
-        let other = successor.create(parent, "vrrp.53", vmac::mac(54, false), false);
+        let other = successor.create(&link(54, false));
         assert_eq!(
             other.unwrap_err().to_string(),
             "cannot make interface vrrp.53: File exists (os error 17)"

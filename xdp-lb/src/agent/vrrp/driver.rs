@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::outlet::Outlet;
-use super::settings::{Tuning, groups, instances, source, without_peers};
+use super::settings::{Tuning, groups, instances, source};
 use super::sockets::{Arrival, Sockets, Wanted};
 use super::turns::{LONGEST_WAIT, Turns};
 use super::{Command, Report};
@@ -28,6 +28,7 @@ use crate::agent::notify::Notification;
 use crate::config::model::Config;
 use crate::machine::{Machine as _, Now};
 use crate::net::announce::Announcer;
+use crate::plan::belongings::virtual_name;
 use crate::plan::table::Network;
 use crate::sys::command::notify::Subject;
 use crate::vrrp::group::{Action, Input, RouterId, Routers};
@@ -196,6 +197,9 @@ impl Driver {
             None => self.routers.find_all(interface, is_ipv6),
         };
         for id in ids {
+            if !self.listens_on(id, &arrival.device) {
+                continue;
+            }
             let input = match arrival.packet.clone() {
                 Ok(datagram) => Input::Received {
                     id,
@@ -210,6 +214,14 @@ impl Driver {
                 self.outlet.hear(name, router.other_masters());
             }
         }
+    }
+
+    /// A frame to a group may arrive on an interface and on those with a virtual MAC above it: each
+    /// router hears it once.
+    fn listens_on(&self, id: RouterId, device: &str) -> bool {
+        let router = self.routers.get(id);
+        let tuning = router.and_then(|router| self.tuning.get(&router.settings().name));
+        tuning.is_none_or(|tuning| tuning.listens_on == device)
     }
 
     fn obey(&mut self, now: Now, command: Command) {
@@ -245,16 +257,13 @@ impl Driver {
         config: Arc<Config>,
         predecessors: BTreeMap<String, Predecessor>,
     ) {
-        for name in without_peers(&config) {
-            warn!("{name}: it has no unicast_peer and takes no part (unicast_fault_no_peer)");
-        }
         self.config = config;
         // Before the routers come: one whose interface is down must not begin.
         self.follow(now);
         let all = instances(&self.config, &self.network);
         let tuning = all
             .iter()
-            .map(|each| (each.settings.name.clone(), each.tuning));
+            .map(|each| (each.settings.name.clone(), each.tuning.clone()));
         self.tuning.extend(tuning);
         let routers = all.into_iter().map(|each| each.settings).collect();
         let groups = groups(&self.config);
@@ -305,7 +314,10 @@ impl Driver {
         let groups = self.config.sync_groups.iter();
         let of_groups = groups.flat_map(|group| &group.trackers.interfaces);
         let tracked = of_instances.chain(of_groups).map(|tracked| &tracked.name);
-        let known = self.told.keys();
+        let instances = self.config.vrrp_instances.iter();
+        let virtual_ones = instances.filter_map(virtual_name).map(str::to_owned);
+        let virtual_ones: Vec<_> = virtual_ones.collect();
+        let known = self.told.keys().chain(&virtual_ones);
         let condition = |name: &String| {
             let link = self.network.links.get(name);
             let condition = if link.is_some_and(|link| link.up) {
@@ -335,7 +347,7 @@ impl Driver {
         for (id, snapshot) in self.routers.snapshots() {
             let router = self.routers.get(id);
             if let (Some(tuning), Some(router)) = (self.tuning.get(&snapshot.name), router) {
-                wanted.add(id, router.settings(), *tuning, &self.network);
+                wanted.add(id, router.settings(), tuning, &self.network);
             }
         }
         self.sockets.align(now, wanted);

@@ -135,6 +135,7 @@ pub struct Elections {
     claims: watch::Receiver<Claims>,
     peers: watch::Receiver<Peers>,
     turns: Turns,
+    network: watch::Receiver<Network>,
     /// For the first configuration.
     predecessors: BTreeMap<String, Predecessor>,
     ended: oneshot::Receiver<()>,
@@ -190,12 +191,13 @@ impl Elections {
         // Before any configuration: routers begin with what is known.
         let known = links_and_addresses(&network.borrow());
         inputs.send(Command::Network(known.clone()));
-        let follower = tokio::spawn(follow(network, known, inputs.clone()));
+        let follower = tokio::spawn(follow(network.clone(), known, inputs.clone()));
         let elections = Self {
             inputs,
             claims,
             peers,
             turns,
+            network,
             predecessors,
             ended,
             follower,
@@ -231,6 +233,9 @@ impl Elections {
     /// Begins with a configuration, or changes to it.
     pub fn configure(&mut self, config: Arc<Config>) {
         let predecessors = std::mem::take(&mut self.predecessors);
+        // What an instance stands on may have been made for it a moment ago.
+        let known = links_and_addresses(&self.network.borrow());
+        self.inputs.send(Command::Network(known));
         self.inputs.send(Command::Configure(config, predecessors));
     }
 
@@ -276,6 +281,7 @@ fn links_and_addresses(network: &Network) -> Network {
         links: network.links.clone(),
         addresses: network.addresses.clone(),
         reach: BTreeMap::new(),
+        strayed: 0,
     }
 }
 
@@ -328,6 +334,7 @@ impl Elections {
             claims,
             peers,
             turns,
+            network: watch::channel(Network::default()).1,
             predecessors: BTreeMap::new(),
             ended,
             follower,

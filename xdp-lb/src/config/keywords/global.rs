@@ -35,9 +35,9 @@ pub(super) const ROOT: &[Keyword] = &[
     named("virtual_server_group", 1, 1, Name, Lines, NotRun("virtual servers by group are not balanced yet: write a 'virtual_server ADDRESS PORT' for each address and port"), "Addresses that share a pool").of(lines::SERVICE_GROUP),
     vrrp::root("track_group", TrackGroup, NotYet, "Instances that go with a static address, route or rule").passed_over(),
     block("garp_group", GarpGroup, NotYet, "Delays of gratuitous ARP per interface"),
-    list("static_ipaddress", lines::ADDRESSES, NotYet, "Addresses that stay"),
-    list("static_routes", lines::ROUTES, NotYet, "Routes that stay"),
-    list("static_rules", lines::RULES, NotYet, "Routing rules that stay"),
+    list("static_ipaddress", lines::ADDRESSES, Supported, "Addresses that stay"),
+    list("static_routes", lines::ROUTES, Supported, "Routes that stay"),
+    list("static_rules", lines::RULES, Supported, "Routing rules that stay"),
     list("linkbeat_interfaces", lines::LINKBEAT, NotNeeded("the kernel reports link changes"), "Interfaces whose link is polled"),
     flag("linkbeat_use_polling", NotNeeded("the kernel reports link changes"), "Poll the link state"),
     list("interface_up_down_delays", lines::DELAYS, NotYet, "Delays of link changes"),
@@ -189,7 +189,7 @@ pub(super) const GLOBAL_DEFS: &[Keyword] = &[
     one("tmp_config_directory", Path, NotNeeded("the file is read once"), "Where the file is copied").passed_over(),
     maybe("use_symlink_paths", Boolean, NotYet, "Paths of scripts keep symbolic links").only(NEWER),
     flag("log_unknown_vrids", NotYet, "Log adverts of other virtual routers"),
-    one("vmac_prefix", Words("PREFIX"), NotYet, "Names of virtual MAC interfaces"),
+    one("vmac_prefix", Words("PREFIX"), Supported, "Names of virtual MAC interfaces"),
     one("vmac_addr_prefix", Words("PREFIX"), NotYet, "Names of those of use_vmac_addr"),
 ];
 
