@@ -46,6 +46,7 @@ impl Parts {
             config: &self.config,
             desired: &self.desired,
             health: &self.health,
+            health_now: NOW,
             ownership: &self.ownership,
             vrrp: &self.vrrp,
             vrrp_now: NOW,

@@ -56,6 +56,8 @@ pub struct View<'a> {
     pub desired: &'a Desired,
     /// Verdicts on the real servers.
     pub health: &'a Health,
+    /// What the clock reads that the moments in `health` are of.
+    pub health_now: Now,
     /// VRRP instances this director is MASTER for.
     pub ownership: &'a Ownership,
     /// The network.
@@ -72,6 +74,10 @@ pub struct Sources {
     pub config: watch::Receiver<Arc<Config>>,
     /// Verdicts on the real servers.
     pub health: watch::Receiver<Health>,
+    /// The clock of the moments in the verdicts.
+    pub health_clock: Clock,
+    /// Is told how long after a verdict the tables obeyed it.
+    pub obeyed: Arc<dyn Fn(Duration) + Send + Sync>,
     /// Links and the way to each real server.
     pub network: watch::Receiver<Network>,
     /// Who owns which VIPs, and announces them.
@@ -104,6 +110,8 @@ pub struct Reconciler<D, L> {
     /// The last burst of each instance that was begun.
     announced: BTreeMap<String, u64>,
     clock: Clock,
+    /// The latest verdict that the tables obey, by the clock of the verdicts.
+    obeyed: Now,
     retry: Option<Now>,
     look_after: Now,
 }
@@ -119,6 +127,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
     ) -> Self {
         Self {
             writer: Writer::new(dataplane, links, installed),
+            obeyed: sources.health_clock.now(),
             sources,
             placement,
             attached: BTreeMap::new(),
@@ -216,11 +225,24 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             peers: &self.sources.peers.borrow_and_update(),
         });
         let written = self.writer.write(&self.desired, &network).await;
+        if !written.incomplete {
+            self.note_delays(&health);
+        }
         let now = self.clock.now();
         let unfinished = written.incomplete || !self.refused.is_empty();
         self.retry = unfinished.then(|| now.after(RETRY));
         self.begin_bursts(now, &config, &network, &claims, written.added);
         self.announce();
+    }
+
+    /// Tells how long the tables took to obey each verdict that is new.
+    fn note_delays(&mut self, health: &Health) {
+        let now = self.sources.health_clock.now();
+        let verdicts = health.values().map(|health| health.since);
+        for since in verdicts.clone().filter(|since| *since > self.obeyed) {
+            (self.sources.obeyed)(since.until(now));
+        }
+        self.obeyed = verdicts.fold(self.obeyed, Now::max);
     }
 
     /// Begins the announcements that the elections want, and those of VIPs that came for another
@@ -425,6 +447,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             config: &config,
             desired: &self.desired,
             health: &self.sources.health.borrow(),
+            health_now: self.sources.health_clock.now(),
             ownership: &self.sources.claims.borrow().ownership,
             network: &self.sources.network.borrow(),
             counters: &counters,

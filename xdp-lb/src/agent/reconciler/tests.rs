@@ -34,6 +34,8 @@ fn bench() -> (Bench, Under) {
     let sources = Sources {
         config: config_seen,
         health: health_seen,
+        health_clock: Clock::start(),
+        obeyed: Arc::new(|_| {}),
         network: network_seen,
         claims: claims_seen,
         peers: peers_seen,

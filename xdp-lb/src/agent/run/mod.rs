@@ -152,6 +152,8 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     let sources = Sources {
         config: config_seen,
         health: checks.verdicts(),
+        health_clock: checks.clock(),
+        obeyed: checks.observers().obeyed,
         network: network.clone(),
         claims: elections.claims(),
         peers: elections.peers(),
@@ -371,6 +373,7 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         let (packet_path, _) = reconciler.into_parts();
         let removed = packet_path.remove();
         let config = self.config.borrow().clone();
+        self.outside.stopping(&self.checks.verdicts().borrow());
         self.outside.finish(&config).await;
         removed?;
         info!("stopped; nothing is left behind");

@@ -19,7 +19,7 @@ use crate::config::model::{self, Config, Forwarding, ServiceKey, VirtualServer};
 use crate::dataplane::{AttachedMode, Counters, Fill};
 use crate::machine::Now;
 use crate::plan::desired::{Desired, Reach, Server};
-use crate::plan::table::{Health, Network, Ownership};
+use crate::plan::table::{Health, Network, Ownership, ServerHealth};
 use crate::vrrp::router;
 
 /// What a snapshot is made from.
@@ -37,6 +37,8 @@ pub struct SnapshotInputs<'a> {
     pub desired: &'a Desired,
     /// Verdicts of the health checks.
     pub health: &'a Health,
+    /// What the clock reads that the moments in `health` are of.
+    pub health_now: Now,
     /// VRRP instances this director is MASTER for.
     pub ownership: &'a Ownership,
     /// VRRP as it runs. Empty while no election is held: then `ownership` says who is MASTER.
@@ -145,8 +147,8 @@ fn real_server(
     let name = (service, configured.address);
     let counters = inputs.counters.servers.get(&name).copied();
     let counters = counters.unwrap_or_default();
-    let healthy = inputs.health.get(&name).is_none_or(|health| health.up);
-    let (state, reason) = server_state(planned, healthy);
+    let health = inputs.health.get(&name);
+    let (state, reason) = server_state(planned, health);
     // A failed server has left the tables, but its neighbour entry still helps to find out why.
     let reach = planned
         .and_then(|server| server.reach)
@@ -160,7 +162,8 @@ fn real_server(
         },
         weight: planned.map_or(configured.weight, |server| server.weight),
         state,
-        reason: reason.map(str::to_owned),
+        reason,
+        verdict_age_ms: health.map(|health| age(health.since.until(inputs.health_now))),
         active_conns: counters.active,
         inactive_conns: counters.inactive,
         persistent_conns: counters.templates,
@@ -172,11 +175,22 @@ fn real_server(
     }
 }
 
+fn age(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The state of a real server from its place in the tables, or from its health when it has none.
-fn server_state(planned: Option<&Server>, healthy: bool) -> (ServerState, Option<&'static str>) {
+fn server_state(
+    planned: Option<&Server>,
+    health: Option<&ServerHealth>,
+) -> (ServerState, Option<String>) {
+    let healthy = health.is_none_or(|health| health.up);
     let serving = planned.map_or(healthy, |server| server.serving);
-    match planned {
-        _ if !serving => (ServerState::Down, Some("its health checks fail")),
+    let (state, reason) = match planned {
+        _ if !serving => {
+            let reason = health.and_then(|health| health.reason.as_deref());
+            (ServerState::Down, reason.or(Some("its health checks fail")))
+        }
         None => (ServerState::Down, Some("not in the tables yet")),
         Some(server) if server.reach.is_none() => (
             ServerState::Down,
@@ -184,7 +198,8 @@ fn server_state(planned: Option<&Server>, healthy: bool) -> (ServerState, Option
         ),
         Some(server) if server.weight == 0 => (ServerState::Draining, None),
         Some(_) => (ServerState::Up, None),
-    }
+    };
+    (state, reason.map(str::to_owned))
 }
 
 const fn forward_name(forwarding: Forwarding) -> &'static str {

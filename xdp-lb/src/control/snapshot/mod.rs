@@ -119,6 +119,10 @@ pub struct RealServer {
     pub state: ServerState,
     /// Why it is down; `None` unless it is.
     pub reason: Option<String>,
+    /// Milliseconds since its health checks last brought it up or down, or since the agent knows it;
+    /// `None` if nothing is known of it, or by an agent that does not say.
+    #[serde(default)]
+    pub verdict_age_ms: Option<u64>,
     /// Connections established or opening, now.
     pub active_conns: u64,
     /// Other connections in the table, now.
