@@ -45,8 +45,8 @@ struct Rules {
 enum Next {
     /// A moment.
     At(Now),
-    /// The end of the probe that was started then.
-    InFlight(Now),
+    /// The end of a probe.
+    InFlight,
     /// Somebody who wakes it up.
     Resting,
 }
@@ -124,7 +124,7 @@ impl Check {
     /// Takes note that a probe starts; nothing is due until it is finished.
     pub fn start(&mut self, now: Now) -> Start {
         let due = self.due().unwrap_or(now);
-        self.next = Next::InFlight(now);
+        self.next = Next::InFlight;
         Start {
             probe: Arc::clone(&self.probe),
             due,
@@ -132,12 +132,16 @@ impl Check {
         }
     }
 
-    /// Takes the outcome of the probe in flight. Nothing follows it if the check is to rest.
-    pub fn finish(&mut self, now: Now, outcome: Outcome, rests: bool) -> Option<Turn> {
-        if let Next::InFlight(start) = self.next
-            && !matches!(outcome, Outcome::Inconclusive(_))
-        {
-            self.slow = start.until(now) >= SLOW;
+    /// Takes the outcome of the probe in flight, and how long that took once it was carried out.
+    /// Nothing follows it if the check is to rest.
+    pub fn finish(
+        &mut self,
+        now: Now,
+        (outcome, took): (Outcome, Duration),
+        rests: bool,
+    ) -> Option<Turn> {
+        if !matches!(outcome, Outcome::Inconclusive(_)) {
+            self.slow = took >= SLOW;
         }
         let (delay, turn) = self.judge(outcome);
         self.next = if rests {
@@ -236,13 +240,13 @@ impl Check {
     pub fn due(&self) -> Option<Now> {
         match self.next {
             Next::At(due) => Some(due),
-            Next::InFlight(_) | Next::Resting => None,
+            Next::InFlight | Next::Resting => None,
         }
     }
 
     /// Whether a probe was started whose outcome is not known yet.
     pub fn is_in_flight(&self) -> bool {
-        matches!(self.next, Next::InFlight(_))
+        matches!(self.next, Next::InFlight)
     }
 
     /// The verdict.
@@ -310,7 +314,7 @@ mod tests {
         let now = check.due().unwrap();
         check.start(now);
         assert_eq!(check.due(), None, "one probe at a time");
-        check.finish(now, outcome, false)
+        check.finish(now, (outcome, Duration::ZERO), false)
     }
 
     #[test]
@@ -433,8 +437,8 @@ mod tests {
         let mut took = |outcome, milliseconds| {
             let now = check.due().unwrap();
             let start = check.start(now);
-            let end = now.after(Duration::from_millis(milliseconds));
-            check.finish(end, outcome, false);
+            let took = Duration::from_millis(milliseconds);
+            check.finish(now, (outcome, took), false);
             start.slow
         };
         assert!(!took(failed(), 3_000));
@@ -449,7 +453,10 @@ mod tests {
         check.start(Now::ZERO);
         check.rest();
         assert!(check.is_in_flight());
-        assert_eq!(check.finish(seconds(1), failed(), true), None);
+        assert_eq!(
+            check.finish(seconds(1), (failed(), Duration::ZERO), true),
+            None
+        );
         assert_eq!(check.due(), None);
         check.wake(seconds(9));
         assert_eq!(check.due(), Some(seconds(9)));

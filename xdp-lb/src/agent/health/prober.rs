@@ -105,10 +105,11 @@ async fn run(
     shared.note(late);
     let began = Instant::now();
     let outcome = probe.await;
+    let took = began.elapsed();
     drop(place);
     (shared.observers.probed)(&Probed {
         outcome: &outcome,
-        took: began.elapsed(),
+        took,
         late,
     });
     match &outcome {
@@ -121,7 +122,8 @@ async fn run(
     }
     if let Some(outcomes) = shared.outcomes.upgrade() {
         // The machine is gone only if the agent stops.
-        outcomes.send(Input::Finished(check, outcome)).await.ok();
+        let input = Input::Finished(check, outcome, took);
+        outcomes.send(input).await.ok();
     }
 }
 

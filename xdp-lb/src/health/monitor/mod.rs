@@ -31,8 +31,8 @@ pub struct CheckId(u64);
 /// What happens to a [`Monitor`].
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A probe is over.
-    Finished(CheckId, Outcome),
+    /// A probe is over; it took so long once it was carried out.
+    Finished(CheckId, Outcome, Duration),
     /// The configuration changed.
     Targets(Vec<Target>),
     /// The checks of these services rest from now on, and no others.
@@ -149,7 +149,13 @@ impl Monitor {
         id
     }
 
-    fn finish(&mut self, now: Now, id: CheckId, outcome: Outcome, actions: &mut Vec<Action>) {
+    fn finish(
+        &mut self,
+        now: Now,
+        id: CheckId,
+        end: (Outcome, Duration),
+        actions: &mut Vec<Action>,
+    ) {
         // A check that left the configuration while its probe was under way.
         let Some((server, check)) = self.checks.get_mut(&id) else {
             return;
@@ -160,7 +166,7 @@ impl Monitor {
         }
         let server = *server;
         let rests = self.resting.contains(&server.0);
-        let turn = check.finish(now, outcome, rests);
+        let turn = check.finish(now, end, rests);
         self.agenda.extend(check.due().map(|due| (due, id)));
         let target = check.probe().target();
         let turned = self.judge(now, server, actions);
@@ -275,7 +281,7 @@ impl Machine for Monitor {
 
     fn handle(&mut self, now: Now, input: Input, actions: &mut Vec<Action>) {
         match input {
-            Input::Finished(id, outcome) => self.finish(now, id, outcome, actions),
+            Input::Finished(id, outcome, took) => self.finish(now, id, (outcome, took), actions),
             Input::Targets(targets) => self.reconfigure(now, targets, actions),
             Input::Resting(services) => self.rest(now, services, actions),
         }

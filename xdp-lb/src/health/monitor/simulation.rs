@@ -221,8 +221,11 @@ impl World {
             End::Stuck => Outcome::Inconclusive("no file descriptor".to_owned()),
         };
         let mut actions = Vec::new();
-        self.monitor
-            .handle(now, Input::Finished(id, outcome), &mut actions);
+        self.monitor.handle(
+            now,
+            Input::Finished(id, outcome, Duration::ZERO),
+            &mut actions,
+        );
         if self.left.remove(&id) {
             assert_eq!(actions, [], "nobody waits for it");
             return actions;

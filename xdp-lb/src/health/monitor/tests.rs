@@ -43,7 +43,11 @@ fn finish(monitor: &mut Monitor, now: Now, id: CheckId, passed: bool) -> Vec<Str
         Outcome::Failed(Failure::TimedOut(Duration::from_secs(3)))
     };
     let mut actions = Vec::new();
-    monitor.handle(now, Input::Finished(id, outcome), &mut actions);
+    monitor.handle(
+        now,
+        Input::Finished(id, outcome, Duration::ZERO),
+        &mut actions,
+    );
     reports(&actions)
 }
 
@@ -249,7 +253,11 @@ fn the_reason_is_that_of_the_first_check_that_fails_and_is_published_as_it_chang
     let mut told = |id: CheckId, failure: Failure| {
         let mut actions = Vec::new();
         let outcome = Outcome::Failed(failure);
-        monitor.handle(now, Input::Finished(id, outcome), &mut actions);
+        monitor.handle(
+            now,
+            Input::Finished(id, outcome, Duration::ZERO),
+            &mut actions,
+        );
         let verdict = actions.into_iter().find_map(|action| match action {
             Action::Verdict(_, health) => Some(health.reason.unwrap().to_string()),
             _ => None,
@@ -288,7 +296,11 @@ fn a_check_moves_the_weight_and_one_line_says_so() {
         let (now, ids) = due(monitor);
         let mut actions = Vec::new();
         let outcome = Outcome::Weighed(weighing);
-        monitor.handle(now, Input::Finished(ids[0], outcome), &mut actions);
+        monitor.handle(
+            now,
+            Input::Finished(ids[0], outcome, Duration::ZERO),
+            &mut actions,
+        );
         reports(&actions)
     };
     let line = "192.168.1.101:80 weight 7: its checks say so";
