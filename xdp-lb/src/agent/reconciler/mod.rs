@@ -3,6 +3,8 @@
 //! Whatever changed, the answer is the same: work out what should be, and take the steps there. So
 //! nothing is lost when events are coalesced, and what failed is simply tried again.
 
+mod verdicts;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -106,6 +108,8 @@ pub struct Reconciler<D, L> {
     /// Interfaces that the program could not be put on, and why.
     refused: BTreeMap<String, String>,
     desired: Desired,
+    /// The verdicts that `desired` is planned by.
+    planned: Health,
     announcements: Announcements,
     /// The last burst of each instance that was begun.
     announced: BTreeMap<String, u64>,
@@ -134,6 +138,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             indexes: BTreeMap::new(),
             refused: BTreeMap::new(),
             desired: Desired::default(),
+            planned: Health::new(),
             announcements: Announcements::default(),
             announced: BTreeMap::new(),
             clock: Clock::start(),
@@ -226,23 +231,15 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         });
         let written = self.writer.write(&self.desired, &network).await;
         if !written.incomplete {
-            self.note_delays(&health);
+            self.note_delays(health.values());
+            self.obeyed = verdicts::latest(health.values(), self.obeyed);
         }
+        self.planned = health;
         let now = self.clock.now();
         let unfinished = written.incomplete || !self.refused.is_empty();
         self.retry = unfinished.then(|| now.after(RETRY));
         self.begin_bursts(now, &config, &network, &claims, written.added);
         self.announce();
-    }
-
-    /// Tells how long the tables took to obey each verdict that is new.
-    fn note_delays(&mut self, health: &Health) {
-        let now = self.sources.health_clock.now();
-        let verdicts = health.values().map(|health| health.since);
-        for since in verdicts.clone().filter(|since| *since > self.obeyed) {
-            (self.sources.obeyed)(since.until(now));
-        }
-        self.obeyed = verdicts.fold(self.obeyed, Now::max);
     }
 
     /// Begins the announcements that the elections want, and those of VIPs that came for another
@@ -285,7 +282,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = changed(&mut self.sources.config) => self.reconcile().await,
-                () = changed(&mut self.sources.health) => self.reconcile().await,
+                () = changed(&mut self.sources.health) => self.obey().await,
                 () = changed(&mut self.sources.claims) => self.reconcile().await,
                 () = changed(&mut self.sources.peers) => self.reconcile().await,
                 () = changed(&mut self.sources.network) => {
