@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 use xdp_lb_tests::netns::Netns;
 
 /// Connections that wait to be accepted.
-const BACKLOG: i32 = 16_384;
+const BACKLOG: i32 = 65_535;
 
 /// The listener, until it is dropped.
 #[derive(Debug)]

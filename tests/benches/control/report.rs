@@ -95,8 +95,8 @@ impl Table {
     ) -> Result<()> {
         let before = site.scrape()?;
         die(site)?;
-        // A period, a retry, and the check itself.
-        site.pass(PERIOD + Duration::from_secs(3))?;
+        // A period, and a retry if an answer was lost.
+        site.pass(2 * PERIOD + Duration::from_secs(2))?;
         let after = site.scrape()?;
         let verdicts = difference(&before, &after, &format!("{DELAY}_count"))?;
         self.add(when, "verdicts", (verdicts, ""), None);

@@ -57,6 +57,12 @@ impl Site {
              link set eth0 up\n\
              route add local 10.50.0.0/16 dev lo")?;
         inside.ip("route add 10.50.0.0/16 via 10.40.0.2")?;
+        // Dead servers are told of, however many there are, and the listener misses nobody.
+        servers.run(|| {
+            set("ipv4/icmp_ratelimit", "0")?;
+            set("core/somaxconn", "65535")?;
+            set("ipv4/tcp_max_syn_backlog", "65535")
+        })??;
         let farm = Farm::start(&servers, PORT)?;
         let folder = tempfile::tempdir()?;
         let mut director = Director::new(&inside, &prefix, folder.path(), &[])?;
@@ -105,6 +111,12 @@ impl Site {
     pub(crate) fn scrape(&self) -> Result<Scrape> {
         self.director.scrape()
     }
+}
+
+/// Sets what the kernel keeps for the network namespace of this thread.
+fn set(name: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/sys/net/{name}");
+    std::fs::write(&path, value).context(path)
 }
 
 fn usage(pid: u32) -> Result<Usage> {

@@ -29,8 +29,8 @@ pub(super) const TCP: &[Keyword] = &[
     one("nb_get_replies", ANY, Supported, "Taken as retry, with a warning; keepalived ignores it").only(OURS),
     one("bind_if", Device, NO_BIND, "Interface the check leaves by"),
     one("fwmark", ANY, NO_MARK, "Firewall mark of the check's packets"),
-    maybe("alpha", Boolean, NotYetNoticeable("the server counts as up until its first check fails"), "Start as down"),
-    maybe("log_all_failures", Boolean, NotYet, "Log every failed check"),
+    maybe("alpha", Boolean, Supported, "Start as down"),
+    maybe("log_all_failures", Boolean, Supported, "Log every failed check"),
 ];
 
 /// Rows that every checker has, those that every checker over the network has, and a checker's own.

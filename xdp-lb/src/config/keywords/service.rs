@@ -19,8 +19,6 @@ const NO_BFD: Status = Rejected(
 );
 const KEPT_OUT: Status =
     NotYetNoticeable("a server that fails is taken out of the pool instead of given weight 0");
-const STARTS_UP: Status =
-    NotYetNoticeable("real servers count as up until their first check fails");
 const UNLIMITED: Status = NotYetNoticeable("the number of connections is not limited");
 
 #[rustfmt::skip] // a table: one row per line
@@ -46,10 +44,10 @@ pub(super) const VIRTUAL_SERVER: &[Keyword] = &[
     one("hysteresis", number(0, 4_294_967_295), NotYet, "Margin around the quorum"),
     script("quorum_up", NotYet, "Command when the quorum is gained"),
     script("quorum_down", NotYet, "Command when the quorum is lost"),
-    flag("alpha", STARTS_UP, "Real servers start as down; a value, 'off' too, changes nothing"),
-    flag("omega", NotYet, "Run the commands for down at the end"),
+    flag("alpha", Supported, "Real servers start as down; a value, 'off' too, changes nothing"),
+    flag("omega", Supported, "Run the commands for down at the end"),
     flag("inhibit_on_failure", KEPT_OUT, "Weight 0 instead of removal"),
-    flag("ha_suspend", NotYet, "No checks while the virtual IP is elsewhere"),
+    flag("ha_suspend", Supported, "No checks while the virtual IP is elsewhere"),
     flag("ops", NotYetNoticeable("datagrams of one flow stay with one server"), "Schedule each datagram by itself"),
     one("persistence_engine", OneOf(&["sip"]), Rejected("clients would be told apart by address instead of by call: remove it to balance by address"), "Stickiness by SIP call"),
     flag("hashed", NotYet, "Old name of flag-1"),
@@ -88,13 +86,13 @@ pub(super) const REAL_SERVER: &[Keyword] = &[
     block("FILE_CHECK", FileCheck, CHECKER, "Up or weighted by the number in a file"),
     block("BFD_CHECK", BfdCheck, NO_BFD, "Up while the BFD session is"),
     maybe("inhibit_on_failure", Boolean, KEPT_OUT, "Weight 0 instead of removal"),
-    maybe("alpha", Boolean, STARTS_UP, "Starts as down"),
+    maybe("alpha", Boolean, Supported, "Starts as down"),
     one("uthreshold", ANY, UNLIMITED, "Most connections"),
     one("lthreshold", ANY, NotYet, "Below this it takes connections again"),
     one("slow_start", Seconds, NotYetNoticeable("a server that comes up gets its full share at once"), "Time to grow to the full weight").only(OURS),
-    script("notify_up", NotYet, "Command when it goes up"),
-    script("notify_down", NotYet, "Command when it goes down"),
-    maybe("smtp_alert", Boolean, NotYet, "Mail when it goes up or down"),
+    script("notify_up", Supported, "Command when it goes up"),
+    script("notify_down", Supported, "Command when it goes down"),
+    maybe("smtp_alert", Boolean, Supported, "Mail when it goes up or down; default on"),
     one("virtualhost", Name, NotYet, "Host header of HTTP checks").passed_over(),
     one("snmp_name", Name, NotYet, "Name in SNMP").passed_over(),
 ];
