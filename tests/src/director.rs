@@ -249,8 +249,10 @@ pub struct RealServer {
     pub weight: u32,
     /// `up`, `down`, …
     pub state: String,
-    /// Why it is down.
+    /// Why it is in its state.
     pub reason: Option<String>,
+    /// Since when, in seconds.
+    pub since_s: Option<u64>,
     /// Connections established or opening.
     pub active_conns: u64,
     /// Connections since the tables were made.

@@ -9,9 +9,12 @@ use crate::progress::say;
 use crate::{ebpf, kernel, packages, tree};
 
 /// Programs that the suites call.
-const PACKAGES: [&str; 5] = [
+const PACKAGES: [&str; 8] = [
+    "dnsmasq-base",
     "ethtool",
     "iproute2",
+    "nginx-light",
+    "openssl",
     "psmisc",
     "python3-aiosmtpd",
     "tcpdump",

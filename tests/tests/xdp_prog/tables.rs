@@ -92,6 +92,7 @@ impl Virtual {
             address: SocketAddr::from((server_ip(n), self.key.port)),
             weight,
             serving: true,
+            releases_clients: false,
             reach: Some(direct(n, PORT)),
         };
         self.service.servers.insert(0, server);
@@ -114,6 +115,11 @@ impl Virtual {
     /// The checks of server `n` fail.
     pub(crate) fn fail(self, n: u8) -> Self {
         self.edit(n, |server| server.serving = false)
+    }
+
+    /// A server keeps its flows, and its templates are void.
+    pub(crate) fn release(self, n: u8) -> Self {
+        self.edit(n, |server| server.releases_clients = true)
     }
 
     /// Server `n` came back: it is added anew.

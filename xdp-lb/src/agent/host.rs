@@ -23,6 +23,7 @@ use super::journal::Journal;
 use super::links::KernelLinks;
 use super::notify::{Notification, Teller};
 use super::outside::{self, Outside};
+use super::overrides::Store;
 use super::placement::{NoInterface, check_interfaces};
 use super::reconciler::{Inspection, View};
 use super::run::{self, Ending, Parts, Phase, Surroundings};
@@ -32,6 +33,7 @@ use super::vrrp::alive::{Alive, last_seen};
 use super::vrrp::predecessor::{Found, predecessors};
 use super::vrrp::{Elections, Inputs, Report};
 use crate::config::model::Config;
+use crate::control::orders::Orders;
 use crate::control::snapshot::SnapshotInputs;
 use crate::control::{self, Snapshot, Snapshots};
 use crate::dataplane;
@@ -95,7 +97,7 @@ pub enum Error {
 pub async fn direct<P: PacketPath>(
     name: &Name,
     config: Config,
-    read: impl FnMut() -> Option<Config>,
+    read: impl FnMut() -> Result<Config, Vec<String>>,
     open: impl FnOnce(&Name, &Config, xdp_lb_common::tick::Clock) -> Result<P, dataplane::Error>,
 ) -> Result<Ending, Error> {
     let signals = signals::listen().map_err(Error::Signals)?;
@@ -115,7 +117,7 @@ async fn direct_as<P: PacketPath>(
     instance: &Instance,
     config: Config,
     signals: mpsc::Receiver<Signal>,
-    read: impl FnMut() -> Option<Config>,
+    read: impl FnMut() -> Result<Config, Vec<String>>,
     open: impl FnOnce(&Name, &Config, xdp_lb_common::tick::Clock) -> Result<P, dataplane::Error>,
 ) -> Result<Ending, Error> {
     let name = instance.name();
@@ -151,6 +153,7 @@ async fn direct_as<P: PacketPath>(
     let checks = Checks::start(&config, beginning);
     let (snapshots, asked) = Snapshots::channel();
     let (inspect, inspections) = mpsc::channel(INSPECTIONS);
+    let (orders, inbox) = Orders::channel();
     let parts = Parts {
         config,
         packet_path,
@@ -161,13 +164,16 @@ async fn direct_as<P: PacketPath>(
         elections,
         outside,
         inspections,
+        orders: inbox.orders,
+        reloads: inbox.reloads,
+        overrides: Store::open(instance.folder().join("overrides")),
     };
     let agent = run::start(parts).await?;
     let mut servers = Servers::default();
     let stop = servers.stop.clone();
     servers.add(
         "control socket",
-        control.serve(snapshots.clone(), stop.clone()),
+        control.serve(snapshots.clone(), orders, stop.clone()),
     );
     servers.add("metrics", http::serve(metrics, snapshots, health, stop));
     let _reporter = Abort(tokio::spawn(report(name.clone(), asked, inspect, routers)));
@@ -275,7 +281,9 @@ fn snapshot(name: &Name, uptime: Duration, routers: Option<&Report>, view: &View
         config: view.config,
         desired: view.desired,
         health: view.health,
-        health_now: view.health_now,
+        pools: view.pools,
+        overrides: view.overrides,
+        pools_now: view.now,
         ownership: view.ownership,
         vrrp: routers.map_or(&[], |report| &report.routers),
         vrrp_now: routers.map_or(Now::ZERO, |report| report.now),
@@ -326,7 +334,7 @@ struct Host<R> {
     read: R,
 }
 
-impl<R: FnMut() -> Option<Config>> Surroundings for Host<R> {
+impl<R: FnMut() -> Result<Config, Vec<String>>> Surroundings for Host<R> {
     fn enter(&mut self, phase: Phase) {
         match phase {
             Phase::Running => systemd::ready(),
@@ -335,7 +343,7 @@ impl<R: FnMut() -> Option<Config>> Surroundings for Host<R> {
         }
     }
 
-    fn reload(&mut self) -> Option<Config> {
+    fn reload(&mut self) -> Result<Config, Vec<String>> {
         (self.read)()
     }
 

@@ -13,6 +13,10 @@ pub fn differences(old: &Config, new: &Config) -> Vec<String> {
         let becomes = if new.xdp_lb.fail_static { "on" } else { "off" };
         lines.push(format!("xdp_lb: fail_static becomes {becomes}"));
     }
+    if old.xdp_lb.drain_timeout != new.xdp_lb.drain_timeout {
+        let becomes = new.xdp_lb.drain_timeout.as_secs();
+        lines.push(format!("xdp_lb: drain_timeout becomes {becomes}"));
+    }
     lines
 }
 
@@ -25,6 +29,7 @@ pub fn needs_restart(old: &XdpLb, new: &XdpLb) -> Vec<&'static str> {
         connections,
         // In force at once.
         fail_static: _,
+        drain_timeout: _,
     } = new;
     let settings = [
         ("interface", old.interfaces != *interfaces),
@@ -79,6 +84,7 @@ fn service_changes(key: &str, old: &VirtualServer, new: &VirtualServer, lines: &
         omega,
         ha_suspend,
         smtp_alert,
+        expire_quiescent,
         real_servers,
     } = new;
     let settings = [
@@ -91,6 +97,10 @@ fn service_changes(key: &str, old: &VirtualServer, new: &VirtualServer, lines: &
         ("omega", old.omega != *omega),
         ("ha_suspend", old.ha_suspend != *ha_suspend),
         ("smtp_alert", old.smtp_alert != *smtp_alert),
+        (
+            "expire_quiescent",
+            old.expire_quiescent != *expire_quiescent,
+        ),
     ];
     if old.scheduler != *scheduler {
         let (was, is) = (old.scheduler.name(), scheduler.name());

@@ -6,12 +6,8 @@
 use xdp_lb_common::limits;
 
 use super::diagnostic::{Code, Collector, Diagnostic, quote};
-use super::keywords::{self, Scope, Status};
-use super::model::{
-    Check, Config, Forwarding, Frontend, Probe, Protocol, Scheduler, VirtualServer,
-};
+use super::model::{Config, Forwarding, Frontend, Protocol, Scheduler, VirtualServer};
 use super::places::{Places, ServerPlaces, ServicePlaces};
-use super::source::Span;
 
 const WORKING_SCHEDULERS: &str =
     "'rr' and 'wrr' work in this version; 'wrr' spreads new connections by weight";
@@ -24,11 +20,9 @@ pub fn check(config: &Config, places: &Places, diagnostics: &mut Collector) {
         frontend(service, place, diagnostics);
         scheduler(service, place, diagnostics);
         forwarding(service, place, diagnostics);
+        sorry_forwarding(service, place, diagnostics);
         for (server, place) in service.real_servers.iter().zip(&place.real_servers) {
             own_forwarding(server.forwarding, place, diagnostics);
-            for (check, place) in server.checks.iter().zip(&place.checks) {
-                probe(check, *place, diagnostics);
-            }
         }
     }
     tables(config, places, diagnostics);
@@ -58,20 +52,6 @@ pub const fn runs_forwarding(forwarding: Forwarding) -> bool {
     match forwarding {
         Forwarding::DirectRouting => true,
         Forwarding::Nat | Forwarding::Tunnel(_) => false,
-    }
-}
-
-/// Whether servers can be probed so.
-pub const fn runs_probe(probe: &Probe) -> bool {
-    match probe {
-        Probe::Tcp(_) => true,
-        Probe::Http(_)
-        | Probe::Smtp(_)
-        | Probe::Dns(_)
-        | Probe::Udp(_)
-        | Probe::Ping(_)
-        | Probe::Misc(_)
-        | Probe::File(_) => false,
     }
 }
 
@@ -150,6 +130,26 @@ fn forwarding(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut 
     diagnostics.push(diagnostic.help(NEEDS_OF_DR));
 }
 
+/// Forwarding of a sorry server that has its own.
+fn sorry_forwarding(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Collector) {
+    let Some(sorry) = service.sorry_server else {
+        return;
+    };
+    // That of the service was complained about already.
+    if runs_forwarding(sorry.forwarding) || sorry.forwarding == service.forwarding {
+        return;
+    }
+    let name = sorry.forwarding.name();
+    diagnostics.push(
+        Diagnostic::error(
+            Code::NotSupported,
+            format!("'{name}' forwarding does not exist in this version yet"),
+        )
+        .at(place.head, "only DR works for its sorry server")
+        .help(NEEDS_OF_DR),
+    );
+}
+
 /// Forwarding of a real server that has its own.
 fn own_forwarding(forwarding: Forwarding, place: &ServerPlaces, diagnostics: &mut Collector) {
     let Some(span) = place.forwarding.filter(|_| !runs_forwarding(forwarding)) else {
@@ -165,22 +165,6 @@ fn own_forwarding(forwarding: Forwarding, place: &ServerPlaces, diagnostics: &mu
         )
         .at(span, "only DR works in this version")
         .help(NEEDS_OF_DR),
-    );
-}
-
-fn probe(check: &Check, place: Span, diagnostics: &mut Collector) {
-    if runs_probe(&check.probe) {
-        return;
-    }
-    let name = check.probe.name();
-    let why = match keywords::find(Scope::RealServer, name).map(|keyword| keyword.status) {
-        Some(Status::NotRun(why)) => why,
-        _ => "remove it",
-    };
-    diagnostics.push(
-        Diagnostic::error(Code::NotSupported, format!("'{name}' is not supported"))
-            .at(place, "refused")
-            .help(why),
     );
 }
 

@@ -16,6 +16,7 @@ use crate::config::model::{
 use crate::dataplane::{AttachedMode, Counters, Fill, ServerCounters};
 use crate::machine::Now;
 use crate::plan::desired::{Desired, Reach, Server, Service};
+use crate::plan::pool::{Memberships, Overrides};
 use crate::plan::table::{Health, Link, Network, Ownership, ServerHealth};
 use crate::vrrp::router;
 
@@ -30,6 +31,8 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) desired: Desired,
     pub(crate) health: Health,
+    pub(crate) pools: Memberships,
+    pub(crate) overrides: Overrides,
     pub(crate) ownership: Ownership,
     pub(crate) vrrp: Vec<router::Snapshot>,
     pub(crate) network: Network,
@@ -46,7 +49,9 @@ impl Parts {
             config: &self.config,
             desired: &self.desired,
             health: &self.health,
-            health_now: NOW,
+            pools: &self.pools,
+            overrides: &self.overrides,
+            pools_now: NOW,
             ownership: &self.ownership,
             vrrp: &self.vrrp,
             vrrp_now: NOW,
@@ -287,6 +292,7 @@ fn add_server(parts: &mut Parts, key: ServiceKey, address: &str, weight: u32) {
         address,
         weight,
         serving: true,
+        releases_clients: false,
         reach: Some(reach),
     };
     let service = parts.desired.services.get_mut(&key).unwrap();

@@ -85,7 +85,8 @@ mod tests {
     use super::*;
     use crate::config::model::{Centiseconds, Peer, Seconds};
     use crate::plan::desired::Desired;
-    use crate::plan::table::{Health, desired};
+    use crate::plan::pool::Memberships;
+    use crate::plan::table::desired;
     use crate::plan::testing::{VIP, direct, instance, network, service_key, websocket};
 
     fn vip() -> IpAddr {
@@ -170,7 +171,7 @@ mod tests {
         let desired: Desired = desired(&Inputs {
             config,
             ownership: &BTreeMap::new(),
-            health: &Health::new(),
+            pools: &Memberships::new(),
             network: &network,
             attached: &BTreeSet::new(),
             peers: heard,

@@ -54,6 +54,8 @@ pub struct Server {
     pub weight: u32,
     /// Its health checks pass. Turning false purges its flows and templates.
     pub serving: bool,
+    /// Sticky clients go elsewhere with their next connection: its templates are void, its flows not.
+    pub releases_clients: bool,
     /// How frames get there; `None` while its MAC is not known: no new connections then.
     pub reach: Option<Reach>,
 }

@@ -9,6 +9,7 @@ use xdp_lb_common::addr::Mac;
 
 use super::carriers::{Peers, lease, peer_addresses, peers};
 use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
+use super::pool::{Member, Memberships};
 use crate::config::model::{
     Config, RealServer, ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
 };
@@ -25,8 +26,8 @@ pub struct Inputs<'a> {
     pub config: &'a Config,
     /// Which VRRP instances this director is MASTER for.
     pub ownership: &'a Ownership,
-    /// Which real servers live.
-    pub health: &'a Health,
+    /// Who is in the pool of each service.
+    pub pools: &'a Memberships,
     /// Links, and the way to each real server.
     pub network: &'a Network,
     /// Names of the interfaces that the program is attached to. A port that merely leads to a real
@@ -101,12 +102,15 @@ pub fn resolved_addresses(config: &Config, heard: &Peers) -> BTreeSet<IpAddr> {
     addresses
 }
 
-/// The addresses of the real servers.
+/// The addresses of the real servers, and of those who take their place.
 pub fn real_server_addresses(config: &Config) -> BTreeSet<IpAddr> {
-    let servers = config
-        .services()
-        .flat_map(|(_, service)| &service.real_servers);
-    servers.map(|server| server.address.ip()).collect()
+    let services = config.services().map(|(_, service)| service);
+    let servers = services.flat_map(|service| {
+        let sorry = service.sorry_server.map(|sorry| sorry.address);
+        let servers = service.real_servers.iter().map(|server| server.address);
+        servers.chain(sorry)
+    });
+    servers.map(|address| address.ip()).collect()
 }
 
 fn service(key: ServiceKey, server: &VirtualServer, inputs: &Inputs<'_>) -> Service {
@@ -115,7 +119,7 @@ fn service(key: ServiceKey, server: &VirtualServer, inputs: &Inputs<'_>) -> Serv
         lease: lease(key.vip, inputs.config),
         scheduler: server.scheduler,
         persistence: server.persistence,
-        servers: servers(key, server, inputs),
+        servers: servers(key, inputs),
         peers: peers(key.vip, inputs),
     }
 }
@@ -146,33 +150,21 @@ fn is_owned(instance: &VrrpInstance, ownership: &Ownership) -> bool {
     ownership.get(&instance.name).copied().unwrap_or(false)
 }
 
-/// In IPVS's list order: whoever joined last comes first; of those who joined together (at the
-/// start) the last in the file, for IPVS puts each newcomer at the head.
-fn servers(key: ServiceKey, service: &VirtualServer, inputs: &Inputs<'_>) -> Vec<Server> {
-    let mut servers: Vec<(u64, Server)> = service
-        .real_servers
-        .iter()
-        .rev()
-        .map(|server| {
-            let health = verdict(key, server, inputs.health);
-            (health.joined, self::server(server, &health, inputs.network))
-        })
-        .collect();
-    servers.sort_by_key(|(joined, _)| std::cmp::Reverse(*joined));
-    servers.into_iter().map(|(_, server)| server).collect()
-}
-
-fn server(server: &RealServer, health: &ServerHealth, network: &Network) -> Server {
-    Server {
-        address: server.address,
-        weight: health.weight(server.weight),
-        serving: health.up,
-        reach: network.reach.get(&server.address.ip()).copied(),
-    }
+fn servers(key: ServiceKey, inputs: &Inputs<'_>) -> Vec<Server> {
+    let membership = inputs.pools.get(&key);
+    let members = membership.map_or(&[] as &[_], |pool| pool.members.as_slice());
+    let server = |member: &Member| Server {
+        address: member.address,
+        weight: member.weight,
+        serving: member.serving,
+        releases_clients: member.releases_clients,
+        reach: inputs.network.reach.get(&member.address.ip()).copied(),
+    };
+    members.iter().map(server).collect()
 }
 
 /// A server that nobody has judged lives only if nothing checks it.
-fn verdict(key: ServiceKey, server: &RealServer, health: &Health) -> ServerHealth {
+pub(super) fn verdict(key: ServiceKey, server: &RealServer, health: &Health) -> ServerHealth {
     let unjudged = ServerHealth {
         up: server.checks.is_empty(),
         ..ServerHealth::default()
@@ -306,6 +298,7 @@ pub type Health = BTreeMap<(ServiceKey, SocketAddr), ServerHealth>;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::pool::{Overrides, Pools};
     use crate::plan::testing::{VIP, instance, network, service_key, websocket};
 
     fn judged(verdicts: &[(&str, bool, u64)]) -> Health {
@@ -323,10 +316,12 @@ mod tests {
 
     fn plan(config: &Config, owned: &[&str], health: &Health, attached: &[&str]) -> Desired {
         let owned = owned.iter().map(|name| ((*name).to_owned(), true));
+        let mut pools = Pools::default();
+        pools.update(Now::ZERO, config, health, &Overrides::new());
         desired(&Inputs {
             config,
             ownership: &owned.collect(),
-            health,
+            pools: pools.memberships(),
             network: &network(),
             attached: &attached.iter().map(|name| (*name).to_owned()).collect(),
             peers: &Peers::new(),
@@ -373,12 +368,14 @@ mod tests {
         assert_eq!(differing(&before, &moved), None);
         let whole = plan(&websocket(), &[], &after, &[]);
         let config = websocket();
+        let mut pools = Pools::default();
+        pools.update(Now::ZERO, &config, &after, &Overrides::new());
         let alone = desired_services(
             &keys,
             &Inputs {
                 config: &config,
                 ownership: &Ownership::new(),
-                health: &after,
+                pools: pools.memberships(),
                 network: &network(),
                 attached: &BTreeSet::new(),
                 peers: &Peers::new(),

@@ -185,10 +185,12 @@ fn any_server() -> impl Strategy<Value = Server> {
         Just(Some(Reach::Local)),
         (1_u32..4, 1_u64..3).prop_map(direct).prop_map(Some),
     ];
-    (0_u32..3, any::<bool>(), reach).prop_map(|(weight, serving, reach)| Server {
+    let flags = (any::<bool>(), any::<bool>());
+    (0_u32..3, flags, reach).prop_map(|(weight, (serving, releases_clients), reach)| Server {
         address: server_address(0),
         weight,
         serving,
+        releases_clients,
         reach,
     })
 }

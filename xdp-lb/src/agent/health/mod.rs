@@ -93,6 +93,8 @@ pub struct Beginning<'a> {
 pub struct Checks {
     inputs: mpsc::Sender<Input>,
     verdicts: watch::Receiver<Health>,
+    /// What probes that start from now on are given; `None` when they need nothing.
+    context: Option<watch::Sender<Arc<probe::Context>>>,
     clock: Clock,
     places: Arc<Places>,
     observers: Observers,
@@ -103,9 +105,15 @@ pub struct Checks {
 impl Checks {
     /// Starts the checks of a configuration. Must be called inside a tokio runtime.
     pub fn start(config: &Config, beginning: Beginning<'_>) -> Self {
-        let probe = |probe: Arc<Probe>| async move { probe::run(&probe).await };
+        let (sender, context) = watch::channel(Arc::new(probe::Context::new(config)));
+        let probe = move |probe: Arc<Probe>| {
+            let context = context.borrow().clone();
+            async move { probe::run(&probe, &context).await }
+        };
         let places = Places::of_this_process(wanted(config));
-        Self::start_with(config, beginning, places, probe)
+        let mut checks = Self::start_with(config, beginning, places, probe);
+        checks.context = Some(sender);
+        checks
     }
 
     pub(super) fn start_with<P, F>(
@@ -145,6 +153,7 @@ impl Checks {
         Self {
             inputs,
             verdicts,
+            context: None,
             clock,
             places,
             observers,
@@ -170,6 +179,9 @@ impl Checks {
 
     /// Checks what a new configuration asks for; what is checked as before goes on undisturbed.
     pub async fn reload(&self, config: &Config) {
+        if let Some(context) = &self.context {
+            context.send_replace(Arc::new(probe::Context::new(config)));
+        }
         self.places.suit(wanted(config));
         let input = Input::Targets(targets(config));
         if self.inputs.send(input).await.is_err() {

@@ -184,3 +184,15 @@ async fn the_verdicts_at_the_start_are_news_where_that_is_asked_for() {
         assert_eq!(said.load(Ordering::SeqCst), expected);
     }
 }
+
+#[tokio::test]
+async fn a_reload_reads_the_certificates_anew() {
+    let mut config = websocket();
+    let checks = Checks::start(&config, beginning(Observers::none()));
+    let context = checks.context.as_ref().unwrap().subscribe();
+    assert!(context.borrow().tls.is_ok());
+    config.ssl.ca = Some("/nonexistent/ca.pem".into());
+    checks.reload(&config).await;
+    let why = context.borrow().tls.clone().unwrap_err();
+    assert!(why.contains("cannot read /nonexistent/ca.pem"), "{why}");
+}

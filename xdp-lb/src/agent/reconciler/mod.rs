@@ -5,8 +5,9 @@
 
 mod verdicts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,16 +18,20 @@ use tracing::{error, info, warn};
 
 use crate::agent::announce::{Announcements, Pace};
 use crate::agent::drive::Clock;
+use crate::agent::overrides::Store;
 use crate::agent::placement::Placement;
+use crate::agent::pools;
 use crate::agent::seams::{Links, PacketPath};
 use crate::agent::vrrp::Claims;
 use crate::agent::writer::Writer;
 use crate::config::model::{Config, XdpMode};
+use crate::control::orders::OrderRequest;
 use crate::dataplane::{AttachedMode, Counters, Error};
 use crate::machine::Now;
 use crate::plan::carriers::Peers;
 use crate::plan::desired::{Desired, OwnedAddress};
 use crate::plan::installed::Installed;
+use crate::plan::pool::{Memberships, Overrides, PoolEvent, Pools};
 use crate::plan::table::{Health, Inputs, Network, Ownership, addresses_of, desired};
 
 /// Until something that failed is tried again.
@@ -35,6 +40,10 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often tables and VIPs are looked after: somebody else (a network manager) may have removed the
 /// latter.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
+
+/// How long gates stay open after the VIPs went, at a stop: a successor advertises first, then takes the
+/// VIPs and announces them, and until then clients send here.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// The announcement of a VIP that came back, or late: keepalived's `vrrp_garp_master_repeat`.
 const BURST: Pace = Pace {
@@ -49,6 +58,9 @@ const INSPECTIONS: usize = 16;
 /// dropped unasked if there is nothing to show.
 pub type Inspection = Box<dyn FnOnce(&View<'_>) + Send>;
 
+/// Orders carried out at a time.
+const ORDERS: usize = 4;
+
 /// The agent's state at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
@@ -58,8 +70,12 @@ pub struct View<'a> {
     pub desired: &'a Desired,
     /// Verdicts on the real servers.
     pub health: &'a Health,
-    /// What the clock reads that the moments in `health` are of.
-    pub health_now: Now,
+    /// Who is in the pool of each service.
+    pub pools: &'a Memberships,
+    /// What operators said at runtime.
+    pub overrides: &'a Overrides,
+    /// What the clock of `pools` reads.
+    pub now: Now,
     /// VRRP instances this director is MASTER for.
     pub ownership: &'a Ownership,
     /// The network.
@@ -80,6 +96,8 @@ pub struct Sources {
     pub health_clock: Clock,
     /// Is told how long after a verdict the tables obeyed it.
     pub obeyed: Arc<dyn Fn(Duration) + Send + Sync>,
+    /// Is told of services that gained or lost their quorum.
+    pub quorum: Arc<pools::Quorum>,
     /// Links and the way to each real server.
     pub network: watch::Receiver<Network>,
     /// Who owns which VIPs, and announces them.
@@ -88,6 +106,11 @@ pub struct Sources {
     pub peers: watch::Receiver<Peers>,
     /// Questions.
     pub inspections: mpsc::Receiver<Inspection>,
+    /// Orders.
+    pub orders: mpsc::Receiver<OrderRequest>,
+    /// Servers in the tables that the configuration does not name are told here: their MACs must go on
+    /// being known.
+    pub leaving: watch::Sender<BTreeSet<IpAddr>>,
 }
 
 impl fmt::Debug for Sources {
@@ -110,9 +133,13 @@ pub struct Reconciler<D, L> {
     desired: Desired,
     /// The verdicts that `desired` is planned by.
     planned: Health,
+    pools: Pools,
+    overrides: Store,
     announcements: Announcements,
     /// The last burst of each instance that was begun.
     announced: BTreeMap<String, u64>,
+    /// What the elections said, as of the last [`Reconciler::reconcile`].
+    ownership: Ownership,
     clock: Clock,
     /// The latest verdict that the tables obey, by the clock of the verdicts.
     obeyed: Now,
@@ -139,11 +166,24 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             refused: BTreeMap::new(),
             desired: Desired::default(),
             planned: Health::new(),
+            pools: Pools::default(),
+            overrides: Store::default(),
             announcements: Announcements::default(),
             announced: BTreeMap::new(),
+            ownership: Ownership::new(),
             clock: Clock::start(),
             retry: None,
             look_after: Now::ZERO.after(LOOK_AFTER),
+        }
+    }
+
+    /// Begins with what operators said before, and with servers of a predecessor.
+    #[must_use]
+    pub fn after(self, pools: Pools, overrides: Store) -> Self {
+        Self {
+            pools,
+            overrides,
+            ..self
         }
     }
 
@@ -221,14 +261,24 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let health = self.sources.health.borrow_and_update().clone();
         let network = self.sources.network.borrow_and_update().clone();
         let claims = self.sources.claims.borrow_and_update().clone();
-        self.desired = desired(&Inputs {
+        for (service, server) in self.overrides.retain(&config) {
+            info!("{service}: {server} left the file, and with it what was said of its weight");
+        }
+        let (now, said) = (self.clock.now(), self.overrides.known());
+        let events = self.pools.update(now, &config, &health, said);
+        self.tell_of_pools(&events);
+        let mut desired = desired(&Inputs {
             config: &config,
             ownership: &claims.ownership,
-            health: &health,
+            pools: self.pools.memberships(),
             network: &network,
             attached: &self.attached.keys().cloned().collect(),
             peers: &self.sources.peers.borrow_and_update(),
         });
+        if claims.is_stopping {
+            keep_open(&mut desired, &self.desired);
+        }
+        self.desired = desired;
         let written = self.writer.write(&self.desired, &network).await;
         if !written.incomplete {
             self.note_delays(health.values());
@@ -239,6 +289,70 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let unfinished = written.incomplete || !self.refused.is_empty();
         self.retry = unfinished.then(|| now.after(RETRY));
         self.begin_bursts(now, &config, &network, &claims, written.added);
+        self.ownership = claims.ownership;
+        self.announce();
+    }
+
+    /// Tells of what changed in the pools.
+    fn tell_of_pools(&self, events: &[PoolEvent]) {
+        pools::tell(events, &*self.sources.quorum);
+        let leaving: BTreeSet<_> = self.pools.leaving().map(|(_, a)| a.ip()).collect();
+        self.sources.leaving.send_if_modified(|told| {
+            let differs = *told != leaving;
+            *told = leaving;
+            differs
+        });
+    }
+
+    /// Does what operators want.
+    async fn obey(&mut self, requests: &mut Vec<OrderRequest>) {
+        let config = self.sources.config.borrow().clone();
+        let mut told = Vec::new();
+        for OrderRequest { order, reply } in requests.drain(..) {
+            let done = self.overrides.carry_out(&config, &order);
+            if let Ok(done) = &done {
+                info!("an operator says: {done}");
+            }
+            told.push((reply, done.map_err(|unknown| unknown.to_string())));
+        }
+        self.reconcile().await;
+        for (reply, done) in told {
+            // Whoever asked may have gone.
+            drop(reply.send(done));
+        }
+    }
+
+    /// Lets those go who were leaving and have no connections any more.
+    async fn let_go(&mut self) {
+        let leaving: Vec<_> = self.pools.leaving().collect();
+        if leaving.is_empty() {
+            return;
+        }
+        // What is wrong with the counters is said when somebody asks for them.
+        let Ok(counters) = self.writer.dataplane().counters() else {
+            return;
+        };
+        let has_connections = |server| {
+            let counters = counters.servers.get(server);
+            counters.is_some_and(|counters| counters.active + counters.inactive > 0)
+        };
+        let now = self.clock.now();
+        for server in leaving.iter().filter(|server| !has_connections(server)) {
+            self.pools.let_go(now, *server);
+        }
+        self.reconcile().await;
+    }
+
+    /// Does what the elections want. Mostly that is to announce once more what this director owns, with
+    /// each advert, and the tables need not be worked out for it.
+    async fn follow_claims(&mut self) {
+        let claims = self.sources.claims.borrow_and_update().clone();
+        if claims.ownership != self.ownership {
+            return self.reconcile().await;
+        }
+        let config = self.sources.config.borrow().clone();
+        let network = self.sources.network.borrow().clone();
+        self.begin_bursts(self.clock.now(), &config, &network, &claims, Vec::new());
         self.announce();
     }
 
@@ -275,15 +389,15 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
 
     /// Reconciles whenever anything changes, until `stop`.
     pub async fn run(&mut self, stop: CancellationToken) {
-        let mut inspections = Vec::new();
+        let (mut inspections, mut orders) = (Vec::new(), Vec::new());
         loop {
             let alarm = self.deadline();
             let beat = self.writer.pulse().due();
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = changed(&mut self.sources.config) => self.reconcile().await,
-                () = changed(&mut self.sources.health) => self.obey().await,
-                () = changed(&mut self.sources.claims) => self.reconcile().await,
+                () = changed(&mut self.sources.health) => self.follow_verdicts().await,
+                () = changed(&mut self.sources.claims) => self.follow_claims().await,
                 () = changed(&mut self.sources.peers) => self.reconcile().await,
                 () = changed(&mut self.sources.network) => {
                     self.reconcile().await;
@@ -291,6 +405,13 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
                 }
                 () = self.clock.reach(Some(alarm)) => self.ring().await,
                 () = sleep_until(beat) => self.writer.beat(),
+                count = self.sources.orders.recv_many(&mut orders, ORDERS),
+                    if !self.sources.orders.is_closed() || !self.sources.orders.is_empty() =>
+                {
+                    if count > 0 {
+                        self.obey(&mut orders).await;
+                    }
+                }
                 asked = self.sources.inspections.recv_many(&mut inspections, INSPECTIONS),
                     if !self.sources.inspections.is_closed() || !self.sources.inspections.is_empty() =>
                 {
@@ -302,14 +423,20 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         }
     }
 
-    /// Gives up what this director owns: VIPs first, then the gates. The tables stay.
+    /// Gives up what this director owns: VIPs first and, when clients have had the time to learn who
+    /// follows, the gates. The tables stay.
     pub async fn release(&mut self) {
         let mut released = self.desired.clone();
         released.addresses.clear();
+        let network = self.sources.network.borrow().clone();
+        if released.services.values().any(|service| service.active) {
+            self.writer.write(&released, &network).await;
+            self.writer.beat();
+            tokio::time::sleep(LINGER).await;
+        }
         for service in released.services.values_mut() {
             service.active = false;
         }
-        let network = self.sources.network.borrow().clone();
         self.writer.write(&released, &network).await;
         self.announcements.keep(&self.writer.installed().addresses);
     }
@@ -321,13 +448,18 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
 
     /// The next moment at which something is due.
     fn deadline(&self) -> Now {
-        let due = [self.retry, self.announcements.deadline()];
+        let due = [
+            self.retry,
+            self.announcements.deadline(),
+            self.pools.deadline(),
+        ];
         due.into_iter().flatten().fold(self.look_after, Now::min)
     }
 
     async fn ring(&mut self) {
         let now = self.clock.now();
-        if self.retry.is_some_and(|retry| retry <= now) {
+        let due = [self.retry, self.pools.deadline()];
+        if due.into_iter().flatten().any(|moment| moment <= now) {
             self.reconcile().await;
         }
         if self.look_after <= now {
@@ -336,6 +468,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
                 warn!("the tables cannot be looked after: {reason}");
             }
             self.restore(|_| true).await;
+            self.let_go().await;
         }
         self.announce();
     }
@@ -444,7 +577,9 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             config: &config,
             desired: &self.desired,
             health: &self.sources.health.borrow(),
-            health_now: self.sources.health_clock.now(),
+            pools: self.pools.memberships(),
+            overrides: self.overrides.known(),
+            now: self.clock.now(),
             ownership: &self.sources.claims.borrow().ownership,
             network: &self.sources.network.borrow(),
             counters: &counters,
@@ -453,6 +588,14 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         for inspection in inspections.drain(..) {
             inspection(&view);
         }
+    }
+}
+
+/// The gates that were open stay open.
+fn keep_open(desired: &mut Desired, before: &Desired) {
+    for (key, service) in &mut desired.services {
+        let old = before.services.get(key);
+        service.active |= old.is_some_and(|old| old.active);
     }
 }
 

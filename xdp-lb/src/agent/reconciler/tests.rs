@@ -7,9 +7,10 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::agent::testing::{FakeDataplane, FakeLinks, Kernel};
 use crate::agent::vrrp::Burst;
-use crate::config::model::Frontend;
+use crate::config::model::{Frontend, SorryServer};
 use crate::dataplane::Inherited;
 use crate::plan::diff::Change;
+use crate::plan::pool::order::{Order, Target, What};
 use crate::plan::table::ServerHealth;
 use crate::plan::testing::{VIP, network, service_key, websocket};
 
@@ -22,6 +23,7 @@ struct Bench {
     claims: watch::Sender<Claims>,
     peers: watch::Sender<Peers>,
     inspections: mpsc::Sender<Inspection>,
+    orders: mpsc::Sender<OrderRequest>,
 }
 
 type Under = Reconciler<FakeDataplane, FakeLinks>;
@@ -33,16 +35,21 @@ fn bench() -> (Bench, Under) {
     let (network, network_seen) = watch::channel(network());
     let (claims, claims_seen) = watch::channel(claims(true, 1));
     let (inspections, asked) = mpsc::channel(4);
+    let (orders, ordered) = mpsc::channel(4);
+    let (leaving, _) = watch::channel(BTreeSet::new());
     let (peers, peers_seen) = watch::channel(Peers::new());
     let sources = Sources {
         config: config_seen,
         health: health_seen,
         health_clock: Clock::start(),
         obeyed: Arc::new(|_| {}),
+        quorum: Arc::new(|_, _| {}),
         network: network_seen,
         claims: claims_seen,
         peers: peers_seen,
         inspections: asked,
+        orders: ordered,
+        leaving,
     };
     let placement = Placement {
         named: BTreeSet::new(),
@@ -62,6 +69,7 @@ fn bench() -> (Bench, Under) {
         claims,
         peers,
         inspections,
+        orders,
     };
     (bench, under)
 }
@@ -79,6 +87,7 @@ fn claims(owned: bool, number: u64) -> Claims {
             .then(|| ("VI_1".to_owned(), burst))
             .into_iter()
             .collect(),
+        is_stopping: false,
     }
 }
 
@@ -189,6 +198,16 @@ fn several() -> Config {
             let mut third = service.real_servers[0].clone();
             third.address.set_port(8080);
             service.real_servers.push(third);
+            if index == 1 {
+                service.real_servers[0].slow_start = Some(Duration::from_secs(60));
+                service.real_servers[1].inhibit_on_failure = true;
+                service.quorum.weight = 2;
+                service.sorry_server = Some(SorryServer {
+                    address: "192.168.1.103:81".parse().unwrap(),
+                    forwarding: service.forwarding,
+                    inhibit: false,
+                });
+            }
             service
         })
         .collect();
@@ -228,7 +247,7 @@ proptest! {
                         up.then_some(|change| matches!(change, Change::SetService(..))),
                     _ => {}
                 }
-                under.obey().await;
+                under.follow_verdicts().await;
                 let short = under.desired().clone();
                 if bench.kernel.state().refuses.is_none() {
                     assert_eq!(bench.kernel.state().tables, Installed::from(&short));
@@ -252,7 +271,7 @@ async fn how_soon_a_verdict_was_obeyed_is_told_once() {
     health.values_mut().last().unwrap().since = since;
     bench.health.send_replace(health);
     tokio::time::sleep(Duration::from_millis(3)).await;
-    under.obey().await;
+    under.follow_verdicts().await;
     assert_eq!(delays.try_recv().unwrap(), Duration::from_millis(3));
     under.reconcile().await;
     assert!(delays.try_recv().is_err());
@@ -267,10 +286,7 @@ async fn what_fails_is_tried_again_after_a_second() {
     assert_eq!(bench.kernel.vips().len(), 0);
     bench.kernel.state().refuses = None;
     run_for(&mut under, 1).await;
-    assert_eq!(
-        bench.kernel.vips(),
-        [VIP.parse::<std::net::IpAddr>().unwrap()]
-    );
+    assert_eq!(bench.kernel.vips(), [VIP.parse::<IpAddr>().unwrap()]);
     assert_eq!(bench.kernel.state().announced.len(), 3);
 }
 
@@ -366,6 +382,28 @@ async fn releasing_drops_the_vip_and_then_closes_the_gate() {
     let changes = bench.kernel.changes();
     assert!(matches!(changes[0], Change::RemoveAddress(_)));
     assert_eq!(changes[1..], [Change::SetActive(service_key(0), false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_a_stop_gates_stay_open_until_clients_know_who_follows() {
+    let (bench, mut under) = bench();
+    under.reconcile().await;
+    bench.kernel.changes();
+    bench.claims.send_replace(Claims {
+        is_stopping: true,
+        ..claims(false, 1)
+    });
+    run_for(&mut under, 1).await;
+    let changes = bench.kernel.changes();
+    assert!(
+        matches!(changes[..], [Change::RemoveAddress(_)]),
+        "{changes:#?}"
+    );
+    let start = tokio::time::Instant::now();
+    under.release().await;
+    assert!(start.elapsed() >= LINGER);
+    let changes = bench.kernel.changes();
+    assert_eq!(changes, [Change::SetActive(service_key(0), false)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -478,4 +516,44 @@ async fn whoever_asks_sees_the_state_and_nothing_if_the_counters_fail() {
     let answer = ask();
     run_for(&mut under, 0).await;
     assert!(answer.await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_is_in_force_when_it_is_answered_and_survives_a_reload() {
+    let (bench, mut under) = bench();
+    under.reconcile().await;
+    let (reply, answer) = oneshot::channel();
+    let target = Target {
+        service: "192.168.1.200:80".parse().unwrap(),
+        protocol: None,
+        server: "192.168.1.102:80".parse().unwrap(),
+    };
+    let order = Order {
+        target,
+        what: What::Drain,
+    };
+    bench
+        .orders
+        .send(OrderRequest { order, reply })
+        .await
+        .unwrap();
+    let stop = CancellationToken::new();
+    let told = tokio::select! {
+        () = under.run(stop) => panic!("it ended"),
+        told = answer => told.unwrap().unwrap(),
+    };
+    assert!(told.starts_with("192.168.1.102:80 of tcp/192.168.1.200:80 is drained"));
+    assert_eq!(scheduled(&bench.kernel), ["192.168.1.103:80"]);
+    let mut next = websocket();
+    next.virtual_servers[0].real_servers[0].weight = 9;
+    bench.config.send_replace(Arc::new(next));
+    run_for(&mut under, 1).await;
+    assert_eq!(scheduled(&bench.kernel), ["192.168.1.103:80"]);
+    assert!(
+        !bench
+            .kernel
+            .changes()
+            .iter()
+            .any(|change| { matches!(change, Change::PurgeServer(..) | Change::RemoveServer(..)) })
+    );
 }

@@ -17,7 +17,7 @@ use crate::plan::table::{Health, Inputs, ServerHealth, desired_services, differi
 impl<D: PacketPath, L: Links> Reconciler<D, L> {
     /// Does as [`Reconciler::reconcile`], where only verdicts have changed: with thousands of services
     /// a server that failed must not wait for all of them to be planned.
-    pub(super) async fn obey(&mut self) {
+    pub(super) async fn follow_verdicts(&mut self) {
         let Some(keys) = self.plan_verdicts() else {
             return self.reconcile().await;
         };
@@ -41,35 +41,47 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let changed = [
             sources.config.has_changed(),
             sources.network.has_changed(),
-            sources.claims.has_changed(),
             sources.peers.has_changed(),
         ];
         // Whoever has gone changes nothing any more.
         if self.retry.is_some() || changed.into_iter().any(|changed| changed.unwrap_or(false)) {
             return None;
         }
-        let health = sources.health.borrow_and_update();
-        let keys = differing(&self.planned, &health)?;
-        let services = desired_services(
-            &keys,
-            &Inputs {
-                config: &sources.config.borrow(),
-                ownership: &sources.claims.borrow().ownership,
-                health: &health,
-                network: &sources.network.borrow(),
-                attached: &self.attached.keys().cloned().collect(),
-                peers: &sources.peers.borrow(),
-            },
-        );
-        let ports = &self.desired.ports;
-        let mut servers = services.values().flat_map(|service| &service.servers);
-        if !servers.all(|server| server.port().is_none_or(|port| ports.contains_key(&port))) {
+        let claims = sources.claims.borrow().clone();
+        if claims.is_stopping || claims.ownership != self.ownership {
             return None;
         }
+        let config = sources.config.borrow().clone();
+        let health = sources.health.borrow_and_update();
+        let keys = differing(&self.planned, &health)?;
+        let now = self.clock.now();
+        let said = self.overrides.known();
+        let events = self
+            .pools
+            .update_services(now, &config, &health, said, &keys);
         for key in &keys {
             let verdicts = of_service(&health, *key);
             let verdicts = verdicts.map(|(server, health)| (*server, health.clone()));
             self.planned.extend(verdicts);
+        }
+        drop(health);
+        self.tell_of_pools(&events);
+        let services = desired_services(
+            &keys,
+            &Inputs {
+                config: &config,
+                ownership: &claims.ownership,
+                pools: self.pools.memberships(),
+                network: &self.sources.network.borrow(),
+                attached: &self.attached.keys().cloned().collect(),
+                peers: &self.sources.peers.borrow(),
+            },
+        );
+        let ports = &self.desired.ports;
+        let mut servers = services.values().flat_map(|service| &service.servers);
+        // A sorry server may be behind an interface of its own.
+        if !servers.all(|server| server.port().is_none_or(|port| ports.contains_key(&port))) {
+            return None;
         }
         self.desired.services.extend(services);
         Some(keys)

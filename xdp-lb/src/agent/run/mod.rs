@@ -15,7 +15,9 @@ use tracing::{error, info, warn};
 
 use crate::agent::health::Checks;
 use crate::agent::outside::Outside;
+use crate::agent::overrides::Store;
 use crate::agent::placement::{NoInterface, Placement, absent_devices, check_interfaces};
+use crate::agent::pools;
 use crate::agent::pulse::Pulse;
 use crate::agent::reconciler::{Inspection, Reconciler, Sources, changed};
 use crate::agent::reload::{differences, needs_restart};
@@ -23,10 +25,12 @@ use crate::agent::seams::{Links, PacketPath};
 use crate::agent::signals::Signal;
 use crate::agent::vrrp::Elections;
 use crate::config::model::{Config, XdpLb};
+use crate::control::orders::{OrderRequest, ReloadReply};
 use crate::dataplane;
 use crate::plan::carriers::Peers;
 use crate::plan::desired::OwnedAddress;
 use crate::plan::installed::Installed;
+use crate::plan::pool::Pools;
 use crate::plan::table::{
     Network, Ownership, owned_addresses, real_server_addresses, resolved_addresses,
 };
@@ -55,6 +59,12 @@ pub struct Parts<P, L> {
     pub outside: Outside,
     /// Questions about the agent's state.
     pub inspections: mpsc::Receiver<Inspection>,
+    /// Orders of operators.
+    pub orders: mpsc::Receiver<OrderRequest>,
+    /// Who wants the configuration to be read again, and hear of what that changes.
+    pub reloads: mpsc::Receiver<ReloadReply>,
+    /// What operators ordered before.
+    pub overrides: Store,
 }
 
 impl<P, L> fmt::Debug for Parts<P, L> {
@@ -79,8 +89,8 @@ pub trait Surroundings {
     /// Takes note of a new phase.
     fn enter(&mut self, phase: Phase);
 
-    /// Reads the configuration again; `None`, having said why, if it is not valid as a whole.
-    fn reload(&mut self) -> Option<Config>;
+    /// Reads the configuration again; what is wrong, line by line, if it is not valid as a whole.
+    fn reload(&mut self) -> Result<Config, Vec<String>>;
 
     /// Resolves the MACs of these addresses from now on.
     fn resolve(&mut self, addresses: BTreeSet<IpAddr>);
@@ -117,6 +127,8 @@ pub struct Agent<P, L> {
     config: watch::Sender<Arc<Config>>,
     network: watch::Receiver<Network>,
     peers: watch::Receiver<Peers>,
+    leaving: watch::Receiver<BTreeSet<IpAddr>>,
+    reloads: mpsc::Receiver<ReloadReply>,
     checks: Checks,
     elections: Elections,
     outside: Outside,
@@ -135,39 +147,42 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         mut elections,
         outside,
         inspections,
+        orders,
+        reloads,
+        overrides,
     } = parts;
-    let took_over = packet_path.took_over();
-    let placement = Placement::of(&config);
+    let (took_over, placement) = (packet_path.took_over(), Placement::of(&config));
     warn_about(absent_devices(&config, &network.borrow()));
     let goes_on = go_on(&mut elections, &outside, &config).await;
     resolved(&config, &mut network, &mut packet_path).await;
-    let owned = elections.claims().borrow().ownership.clone();
-    let installed = found(
+    let (installed, pools) = found(
         &packet_path,
         &config,
         leftovers,
-        (&owned, &network.borrow()),
+        (&elections.claims().borrow().ownership, &network.borrow()),
     );
+    let (leaving, leaving_seen) = watch::channel(BTreeSet::new());
     let (config, config_seen) = watch::channel(config);
     let sources = Sources {
         config: config_seen,
         health: checks.verdicts(),
         health_clock: checks.clock(),
         obeyed: checks.observers().obeyed,
+        quorum: quorum(&outside),
         network: network.clone(),
         claims: elections.claims(),
         peers: elections.peers(),
         inspections,
+        orders,
+        leaving,
     };
-    let mut reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
+    let reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
+    let mut reconciler = reconciler.after(pools, overrides);
     reconciler.beat_only_while(elections.is_alive());
-    let mut reconciler = attached(reconciler, took_over)?;
-    reconciler.reconcile().await;
-    info!("{}", reconciler.summary());
+    let mut reconciler = filled(attached(reconciler, took_over)?).await;
     if !goes_on {
-        outside.settled().await;
-        let config = outside.usable(config.borrow().clone());
-        elect(&mut reconciler, &mut elections, config).await;
+        let config = config.borrow().clone();
+        elect(&mut reconciler, &mut elections, &outside, config).await;
     }
     let stop = CancellationToken::new();
     let reconciler = tokio::spawn(reconcile(reconciler, stop.clone()));
@@ -177,10 +192,18 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         config,
         network,
         peers: elections.peers(),
+        leaving: leaving_seen,
+        reloads,
         checks,
         elections,
         outside,
     })
+}
+
+/// Where services that gain or lose their quorum are told of.
+fn quorum(outside: &Outside) -> Arc<pools::Quorum> {
+    let teller = outside.teller();
+    Arc::new(move |service, gained| teller.quorum_changed(service, gained))
 }
 
 /// Begins the elections at once if a predecessor was master: what it owned is forwarded already, and
@@ -220,28 +243,38 @@ fn attached<P: PacketPath, L: Links>(
     Ok(reconciler)
 }
 
+/// With its tables as they should be.
+async fn filled<P: PacketPath, L: Links>(mut reconciler: Reconciler<P, L>) -> Reconciler<P, L> {
+    reconciler.reconcile().await;
+    info!("{}", reconciler.summary());
+    reconciler
+}
+
 /// Begins the elections, now that the packet path is ready.
 async fn elect<P: PacketPath, L: Links>(
     reconciler: &mut Reconciler<P, L>,
     elections: &mut Elections,
+    outside: &Outside,
     config: Arc<Config>,
 ) {
-    elections.configure(config);
+    outside.settled().await;
+    elections.configure(outside.usable(config));
     // An owner is ready when its VIPs stand.
     if elections.judged().await {
         reconciler.reconcile().await;
     }
 }
 
-/// What stands before the first step. VIPs that are wanted are added all the same: somebody may have
+/// What stands before the first step, and pools with those who serve by it. VIPs that are wanted are added all the same: somebody may have
 /// removed them meanwhile, and the segment is to be told.
 fn found<P: PacketPath>(
     packet_path: &P,
     config: &Config,
     mut leftovers: BTreeSet<OwnedAddress>,
     (ownership, network): (&Ownership, &Network),
-) -> Installed {
+) -> (Installed, Pools) {
     let inherited = packet_path.inherited();
+    let pools = Pools::inheriting(&inherited.servers);
     let mut installed =
         Installed::inherited(&inherited.services, inherited.servers.keys().copied());
     let wanted = owned_addresses(config, ownership, network);
@@ -251,7 +284,7 @@ fn found<P: PacketPath>(
     };
     leftovers.retain(|address| !is_wanted(address));
     installed.addresses = leftovers;
-    installed
+    (installed, pools)
 }
 
 /// Says what of a valid configuration has no effect now.
@@ -292,7 +325,7 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         let mut agent = self;
         loop {
             surroundings.enter(Phase::Running);
-            let signal = loop {
+            let (signal, reply) = loop {
                 tokio::select! {
                     // It ends only by a defect: nobody has stopped it.
                     ended = &mut agent.reconciler => {
@@ -300,7 +333,11 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
                         return Ok(Ending::Left);
                     }
                     _ = agent.elections.ended() => return Err(Error::Elections),
-                    signal = signals.recv() => break signal,
+                    signal = signals.recv() => break (signal, None),
+                    Some(reply) = agent.reloads.recv() => {
+                        break (Some(Signal::Reload), Some(reply));
+                    }
+                    () = changed(&mut agent.leaving) => agent.resolve(surroundings),
                     () = changed(&mut agent.peers) => agent.resolve(surroundings),
                 }
             };
@@ -310,25 +347,39 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
             };
             surroundings.enter(phase);
             match signal {
-                Some(Signal::Reload) => agent.reload(surroundings).await,
+                Some(Signal::Reload) => {
+                    let changes = agent.reload(surroundings).await;
+                    if let Some(reply) = reply {
+                        // Whoever asked may have gone.
+                        drop(reply.send(changes));
+                    }
+                }
                 Some(Signal::Leave) => return agent.leave().await,
                 Some(Signal::Stop) | None => return agent.stop(signals).await,
             }
         }
     }
 
-    async fn reload(&mut self, surroundings: &mut impl Surroundings) {
+    /// Takes in the file as it is now; what that changes, or what is wrong with it, line by line.
+    async fn reload(
+        &mut self,
+        surroundings: &mut impl Surroundings,
+    ) -> Result<Vec<String>, Vec<String>> {
         info!("reading the configuration again");
-        let Some(mut new) = surroundings.reload() else {
+        let mut new = surroundings.reload().inspect_err(|_| {
             error!("the configuration is not valid; the agent goes on with the one it has");
-            return;
-        };
+        })?;
         let old = self.config.borrow().clone();
-        for setting in needs_restart(&old.xdp_lb, &new.xdp_lb) {
-            warn!("`{setting}` of the xdp_lb block is in force after a restart");
-        }
+        let later = needs_restart(&old.xdp_lb, &new.xdp_lb).into_iter();
+        let later = later.map(|setting| {
+            let line = format!("`{setting}` of the xdp_lb block is in force after a restart");
+            warn!("{line}");
+            line
+        });
+        let later: Vec<_> = later.collect();
         new.xdp_lb = XdpLb {
             fail_static: new.xdp_lb.fail_static,
+            drain_timeout: new.xdp_lb.drain_timeout,
             ..old.xdp_lb.clone()
         };
         let differences = differences(&old, &new);
@@ -348,11 +399,13 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         self.outside.reload(&new).await;
         self.elections.configure(self.outside.usable(new));
         self.resolve(surroundings);
+        Ok(differences.into_iter().chain(later).collect())
     }
 
     /// Has the MACs of all that stand in the tables resolved.
     fn resolve(&self, surroundings: &mut impl Surroundings) {
-        let addresses = resolved_addresses(&self.config.borrow(), &self.peers.borrow());
+        let mut addresses = resolved_addresses(&self.config.borrow(), &self.peers.borrow());
+        addresses.extend(self.leaving.borrow().iter());
         surroundings.resolve(addresses);
     }
 

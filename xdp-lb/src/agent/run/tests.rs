@@ -50,6 +50,9 @@ async fn bench(inherited: Inherited) -> (Bench, Parts<FakeDataplane, FakeLinks>)
         elections,
         outside,
         inspections,
+        orders: mpsc::channel(1).1,
+        reloads: mpsc::channel(1).1,
+        overrides: Store::default(),
     };
     let bench = Bench {
         kernel,
@@ -71,8 +74,9 @@ impl Surroundings for File {
         self.phases.push(phase);
     }
 
-    fn reload(&mut self) -> Option<Config> {
-        self.next.take()
+    fn reload(&mut self) -> Result<Config, Vec<String>> {
+        let next = self.next.take();
+        next.ok_or_else(|| vec!["it is not valid".to_owned()])
     }
 
     fn resolve(&mut self, addresses: BTreeSet<IpAddr>) {
@@ -203,6 +207,7 @@ async fn a_reload_takes_in_a_valid_file() {
     next.virtual_servers[0].real_servers.pop();
     next.xdp_lb.connections = 7;
     next.xdp_lb.fail_static = true;
+    next.xdp_lb.drain_timeout = Duration::ZERO;
     let config = agent.config.subscribe();
     let (_, file) = run(agent, &[Signal::Reload, Signal::Leave], Some(next)).await;
     assert_eq!(file.resolving.len(), 1);
@@ -265,4 +270,46 @@ async fn a_reload_of_an_invalid_file_changes_nothing() {
     assert_eq!(ending, Ending::Left);
     assert_eq!(file.resolving.len(), 0);
     assert_eq!(**config.borrow(), websocket());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_leaves_is_resolved_until_it_is_gone_and_a_reload_says_what_it_changed() {
+    let (bench, mut parts) = bench(Inherited::default()).await;
+    let (wish, reloads) = mpsc::channel(1);
+    parts.reloads = reloads;
+    let agent = start(parts).await.unwrap();
+    let mut next = websocket();
+    next.virtual_servers[0].real_servers.pop();
+    let (signals, receiver) = mpsc::channel(1);
+    let mut file = File {
+        next: Some(next),
+        resolving: BTreeSet::new(),
+        phases: Vec::new(),
+    };
+    let talk = async {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        wish.send(reply).await.unwrap();
+        let line = "tcp/192.168.1.200:80: real server 192.168.1.103:80 removed";
+        assert_eq!(answer.await.unwrap().unwrap(), [line]);
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        wish.send(reply).await.unwrap();
+        assert_eq!(answer.await.unwrap().unwrap_err(), ["it is not valid"]);
+        let servers = || {
+            let contents = bench.kernel.state().tables.services[&service_key(0)]
+                .contents
+                .clone();
+            let servers = contents.unwrap().servers.into_iter();
+            servers
+                .map(|s| (s.weight, s.releases_clients))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(servers(), [(1, false), (0, true)]);
+        // It has no connections in this kernel, and the tables are looked after every few seconds.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert_eq!(servers(), [(1, false)]);
+        signals.send(Signal::Leave).await.unwrap();
+    };
+    let (ending, ()) = tokio::join!(agent.run(receiver, &mut file), talk);
+    assert_eq!(ending.unwrap(), Ending::Left);
+    assert_eq!(file.resolving.len(), 1, "{:?}", file.resolving);
 }

@@ -231,6 +231,7 @@ impl Driver {
             }
             Command::Stop => {
                 self.is_stopping = true;
+                self.outlet.stop();
                 self.handle(now, Input::Stop);
             }
             // The turn ends before this.

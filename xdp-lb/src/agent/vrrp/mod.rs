@@ -59,6 +59,8 @@ pub struct Claims {
     pub ownership: Ownership,
     /// The last announcement that each owner wanted.
     pub bursts: BTreeMap<String, Burst>,
+    /// The agent stops: what is owned no more has a successor, whom not every client knows yet.
+    pub is_stopping: bool,
 }
 
 /// Announcements of all addresses of an instance.
@@ -163,6 +165,7 @@ impl Elections {
         let (publish, claims) = watch::channel(Claims {
             ownership: owned.collect(),
             bursts: BTreeMap::new(),
+            is_stopping: false,
         });
         let (tell, peers) = watch::channel(Peers::new());
         let (notify, notifications) = mpsc::unbounded_channel();
@@ -300,6 +303,7 @@ impl Elections {
         let (publish, claims) = watch::channel(Claims {
             ownership: owned.collect(),
             bursts: BTreeMap::new(),
+            is_stopping: false,
         });
         let (tell, peers) = watch::channel(Peers::new());
         let turns = Turns::default();

@@ -25,6 +25,7 @@ pub(super) struct Outlet {
     inherited: BTreeSet<String>,
     bursts: BTreeMap<String, Burst>,
     announced: u64,
+    is_stopping: bool,
 }
 
 impl Outlet {
@@ -44,6 +45,7 @@ impl Outlet {
             owners: BTreeSet::new(),
             bursts: BTreeMap::new(),
             announced: 0,
+            is_stopping: false,
         }
     }
 
@@ -54,6 +56,11 @@ impl Outlet {
         } else {
             self.owners.remove(&id);
         }
+    }
+
+    /// The routers were told to stop.
+    pub(super) const fn stop(&mut self) {
+        self.is_stopping = true;
     }
 
     /// The machine has been told of predecessors, and its word counts from now on.
@@ -107,7 +114,11 @@ impl Outlet {
         let ownership: Ownership = ownership.collect();
         self.bursts.retain(|name, _| owned.contains(name.as_str()));
         let bursts = self.bursts.clone();
-        let claims = Claims { ownership, bursts };
+        let claims = Claims {
+            ownership,
+            bursts,
+            is_stopping: self.is_stopping,
+        };
         self.peers.send_if_modified(|peers| {
             let known = peers.len();
             peers.retain(|name, _| claims.ownership.contains_key(name));
@@ -145,6 +156,7 @@ mod tests {
         let (claims, seen) = watch::channel(Claims {
             ownership: owned.collect(),
             bursts: BTreeMap::new(),
+            is_stopping: false,
         });
         let (publish, peers) = watch::channel(Peers::new());
         let (notifications, told) = mpsc::unbounded_channel();

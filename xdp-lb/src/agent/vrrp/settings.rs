@@ -2,7 +2,7 @@
 //!
 //! Two defaults differ from keepalived's, which both leave clients with the MAC of a director that
 //! stepped down: a master sends one last advert to a better one unless the file says otherwise, and it
-//! announces its addresses every minute unless the file says how often.
+//! announces its addresses with each advert unless the file says how often.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,8 +18,11 @@ use crate::vrrp::priority::{Kind, Tracker};
 use crate::vrrp::settings::{Auth, Garp, Peer, Settings, Transport};
 use crate::vrrp::{Interval, Priority, Version, Vrid};
 
-/// `garp_master_refresh` when the file does not say: clients that missed everything find the way back.
+/// The longest `garp_master_refresh` when the file does not say, but for very many addresses.
 const REFRESH: Duration = Duration::from_mins(1);
+/// The least time from one of these frames to the next, all instances of an interface together. Switches
+/// that inspect ARP shut a port that sends more than 15 a second.
+const REFRESH_GAP: Duration = Duration::from_millis(100);
 /// TTL of adverts to a group.
 const HOPS: u8 = 255;
 
@@ -123,7 +126,7 @@ fn instance(config: &Config, instance: &VrrpInstance, network: &Network) -> Opti
         preempt_delay,
         startup_delay: config.global.vrrp_startup_delay,
         down_timer_adverts: instance.down_timer_adverts,
-        garp: garp(config, instance),
+        garp: garp(config, instance, interval),
         higher_prio_send_advert: instance.higher_prio_send_advert.unwrap_or(true),
         lower_prio_no_advert: instance.lower_prio_no_advert,
         owner_ignore_adverts: instance.owner_ignore_adverts,
@@ -212,18 +215,35 @@ fn signing(written: &model::HmacKeys) -> hmac::Settings {
     }
 }
 
-fn garp(config: &Config, instance: &VrrpInstance) -> Garp {
+fn garp(config: &Config, instance: &VrrpInstance, interval: Interval) -> Garp {
     let written = &instance.garp;
     let frames = |number: u32| u8::try_from(number).unwrap_or(u8::MAX);
+    let refresh = || refresh(config, instance, interval);
     Garp {
         repeat: frames(written.repeat),
         delay: written.delay,
-        refresh: written.refresh.unwrap_or(REFRESH),
+        refresh: written.refresh.unwrap_or_else(refresh),
         refresh_repeat: frames(written.refresh_repeat),
         lower_prio_repeat: frames(written.lower_prio_repeat),
         lower_prio_delay: written.lower_prio_delay,
         gap: gap(config, instance),
     }
+}
+
+/// `garp_master_refresh` when the file does not say: with each advert, as far as the addresses are few
+/// enough. keepalived steps down without a word when it hears a better advert, so the master cannot know
+/// that clients have the MAC of one that just went.
+fn refresh(config: &Config, instance: &VrrpInstance, interval: Interval) -> Duration {
+    let on_link = |other: &&VrrpInstance| other.interface == instance.interface;
+    let on_link = config.vrrp_instances.iter().filter(on_link);
+    let addresses: usize = on_link
+        .map(|each| each.virtual_addresses.len() + each.excluded_addresses.len())
+        .sum();
+    let addresses = u32::try_from(addresses).unwrap_or(u32::MAX);
+    // A burst that is paced has to be through before the next.
+    let burst = gap(config, instance).saturating_mul(instance.garp.repeat);
+    let round = REFRESH_GAP.max(burst).saturating_mul(addresses);
+    interval.duration().min(REFRESH).max(round)
 }
 
 /// The time between two frames on an interface: of its `garp_group`, else of all.

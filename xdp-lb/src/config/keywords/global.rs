@@ -41,7 +41,7 @@ pub(super) const ROOT: &[Keyword] = &[
     list("linkbeat_interfaces", lines::LINKBEAT, NotNeeded("the kernel reports link changes"), "Interfaces whose link is polled"),
     flag("linkbeat_use_polling", NotNeeded("the kernel reports link changes"), "Poll the link state"),
     list("interface_up_down_delays", lines::DELAYS, NotYet, "Delays of link changes"),
-    block("SSL", Ssl, NotYet, "Certificates of SSL_GET"),
+    block("SSL", Ssl, Supported, "Certificates of SSL_GET"),
     one("net_namespace", Name, NotYetNoticeable("the director runs in the namespace it is started in: start it with 'ip netns exec'"), "Network namespace").passed_over(),
     maybe("net_namespace_ipvs", Name, NotYetNoticeable("services live in the namespace the director is started in"), "Network namespace of IPVS"),
     flag("namespace_with_ipsets", NotNeeded("no firewall rules are used"), "Address sets in a namespace, on kernels before 3.13"),
@@ -77,7 +77,7 @@ pub(super) const GLOBAL_DEFS: &[Keyword] = &[
     flag("vrrp_check_unicast_src", Supported, "Adverts must come from a listed peer; a value, 'off' too, changes nothing"),
     one("vrrp_garp_master_delay", Seconds, Supported, "Wait before the second burst of gratuitous ARP; default 5"),
     one("vrrp_garp_master_repeat", ANY, Supported, "Size of a burst; default 5"),
-    one("vrrp_garp_master_refresh", Seconds, Supported, "Time between refreshes; default 60, in keepalived none"),
+    one("vrrp_garp_master_refresh", Seconds, Supported, "Time between refreshes; without it one goes with each advert, in keepalived none"),
     one("vrrp_garp_master_refresh_repeat", ANY, Supported, "Size of a refresh; default 1"),
     one("vrrp_garp_lower_prio_delay", Seconds, Supported, "vrrp_garp_master_delay after a lower priority was heard; default the same"),
     one("vrrp_garp_lower_prio_repeat", ANY, Supported, "vrrp_garp_master_repeat after a lower priority was heard; default the same"),
@@ -195,10 +195,10 @@ pub(super) const GLOBAL_DEFS: &[Keyword] = &[
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const SSL: &[Keyword] = &[
-    one("password", Words("PASSWORD"), NotYet, "Password of the key").passed_over(),
-    one("ca", Path, NotYet, "Certificate authority").passed_over(),
-    one("certificate", Path, NotYet, "Client certificate").passed_over(),
-    one("key", Path, NotYet, "Its key").passed_over(),
+    one("password", Words("PASSWORD"), Supported, "Password of the key").passed_over(),
+    one("ca", Path, Supported, "Certificate authority; servers are not held to it, as in keepalived").passed_over(),
+    one("certificate", Path, Supported, "Client certificate").passed_over(),
+    one("key", Path, Supported, "Its key").passed_over(),
 ];
 
 #[rustfmt::skip] // a table: one row per line

@@ -52,7 +52,7 @@ pub(super) const INSTANCE: &[Keyword] = &[
     maybe("smtp_alert", Boolean, Supported, "Mail on every change of state"),
     one("garp_master_delay", Seconds, Supported, "Wait before the second burst of gratuitous ARP"),
     one("garp_master_repeat", ANY, Supported, "Size of a burst"),
-    one("garp_master_refresh", Seconds, Supported, "Time between refreshes; default 60, in keepalived none"),
+    one("garp_master_refresh", Seconds, Supported, "Time between refreshes; without it one goes with each advert, in keepalived none"),
     one("garp_master_refresh_repeat", ANY, Supported, "Size of a refresh"),
     one("garp_lower_prio_delay", Seconds, Supported, "garp_master_delay after a lower priority was heard"),
     one("garp_lower_prio_repeat", ANY, Supported, "garp_master_repeat after a lower priority was heard"),

@@ -259,7 +259,7 @@ fn authentication_that_keepalived_would_drop_is_said_aloud() {
 #[test]
 fn our_own_block_is_read_and_its_mistakes_are_errors() {
     let loaded = usable(
-        "xdp_lb {\ninterface eth0 eth1\ninterface eth1 eth2\nxdp_mode generic\nmetrics [::1]:9000\nconnections 1024\nfail_static on\n}\n",
+        "xdp_lb {\ninterface eth0 eth1\ninterface eth1 eth2\nxdp_mode generic\nmetrics [::1]:9000\nconnections 1024\nfail_static on\ndrain_timeout 60\n}\n",
     );
     let expected = XdpLb {
         interfaces: ["eth0", "eth1", "eth2"].map(str::to_owned).to_vec(),
@@ -267,6 +267,7 @@ fn our_own_block_is_read_and_its_mistakes_are_errors() {
         metrics: "[::1]:9000".parse().unwrap(),
         connections: 1024,
         fail_static: true,
+        drain_timeout: std::time::Duration::from_mins(1),
     };
     assert_eq!(loaded.config.xdp_lb, expected);
     for line in [
@@ -276,6 +277,7 @@ fn our_own_block_is_read_and_its_mistakes_are_errors() {
         "metrics 9165",
         "xdp_mode offload",
         "fail_static maybe",
+        "drain_timeout 86401",
         "interface eth0/1",
     ] {
         assert_eq!(

@@ -3,7 +3,8 @@
 use aya::maps::PerCpuValues;
 use xdp_lb_common::addr::{Address, Mac};
 use xdp_lb_common::backend::{
-    BACKEND_LOCAL, BACKEND_USABLE, Backend, BackendName, Identity, Port as PortSlot,
+    BACKEND_LOCAL, BACKEND_RELEASES, BACKEND_USABLE, Backend, BackendName, Identity,
+    Port as PortSlot,
 };
 use xdp_lb_common::host::{HostSlot, host_key, mac_bit};
 use xdp_lb_common::lease;
@@ -111,10 +112,15 @@ impl Tables {
         };
         let old = Identity(self.backends.read(index).identity);
         let (address, _family) = Address::from_ip(server.address.ip());
+        let releases = if server.releases_clients {
+            BACKEND_RELEASES
+        } else {
+            0
+        };
         match server.reach {
             Some(Reach::Local) => {
-                let identity =
-                    Identity::new(Mac(0), old.generation(), BACKEND_USABLE | BACKEND_LOCAL);
+                let flags = BACKEND_USABLE | BACKEND_LOCAL | releases;
+                let identity = Identity::new(Mac(0), old.generation(), flags);
                 let line = Backend {
                     identity: identity.0,
                     service: service_id,
@@ -130,7 +136,7 @@ impl Tables {
                 ..
             }) => {
                 let line = Backend {
-                    identity: Identity::new(mac, old.generation(), BACKEND_USABLE).0,
+                    identity: Identity::new(mac, old.generation(), BACKEND_USABLE | releases).0,
                     source_mac: source_mac.0,
                     ifindex,
                     service: service_id,
@@ -140,7 +146,11 @@ impl Tables {
                 self.backends.write(index, &line);
             }
             // Its connections go on to the MAC known last; it takes no new ones.
-            None => {}
+            None => {
+                let flags = old.flags() & !BACKEND_RELEASES | releases;
+                let identity = Identity::new(old.mac(), old.generation(), flags);
+                self.backends.store(index, 0, identity.0);
+            }
         }
         self.backend_names
             .set(index, backend_name(&key, server.serving), 0)
