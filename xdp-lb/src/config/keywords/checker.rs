@@ -8,8 +8,6 @@ use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Supported};
 use super::kind::{ANY, number};
 use super::row::{Keyword, NEWER, OURS, Status, block, flag, line, many, maybe, one, pair, script};
 
-const STARTS_UP: Status = NotYetNoticeable("the server counts as up until its first check fails");
-
 #[rustfmt::skip] // a table: one row per line
 pub(super) const TCP: &[Keyword] = &[
     one("connect_ip", Address, Supported, "Address to check; default that of the real server"),
@@ -37,8 +35,8 @@ macro_rules! with_common {
             one("delay_before_retry", Seconds, Supported, "Time from a failed check to the retry"),
             one("delay_loop", Seconds, Supported, "Time from one check to the next"),
             one("warmup", Seconds, Supported, "The first check starts at a random moment within this time"),
-            maybe("alpha", Boolean, STARTS_UP, "Start as down"),
-            maybe("log_all_failures", Boolean, NotYet, "Log every failed check"),
+            maybe("alpha", Boolean, Supported, "Start as down"),
+            maybe("log_all_failures", Boolean, Supported, "Log every failed check"),
             $($row),*
         ]
     };
