@@ -18,10 +18,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::health::{Checks, Observer};
+use super::health::{Beginning, Checks, Observers, Probed};
 use super::journal::Journal;
 use super::links::KernelLinks;
-use super::notify::Notification;
+use super::notify::{Notification, Teller};
 use super::outside::{self, Outside};
 use super::overrides::Store;
 use super::placement::{NoInterface, check_interfaces};
@@ -154,7 +154,13 @@ async fn direct_as<P: PacketPath>(
     let outside = surround(config.clone(), routers.clone(), notifications).await;
     let health = HealthMetrics::new();
     let inherited = &packet_path.inherited().servers;
-    let checks = Checks::start(&config, inherited, seed(), observer(&health));
+    let beginning = Beginning {
+        inherited,
+        seed: seed(),
+        network: network.clone(),
+        observers: observers(&health, outside.teller()),
+    };
+    let checks = Checks::start(&config, beginning);
     let (snapshots, asked) = Snapshots::channel();
     let (inspect, inspections) = mpsc::channel(INSPECTIONS);
     let (orders, inbox) = Orders::channel();
@@ -243,18 +249,24 @@ fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-fn observer(metrics: &HealthMetrics) -> Observer {
-    let metrics = metrics.clone();
-    Arc::new(move |outcome: &Outcome, duration: Duration| {
-        let result = match outcome {
+fn observers(metrics: &HealthMetrics, teller: Teller) -> Observers {
+    let (metrics, delays) = (metrics.clone(), metrics.clone());
+    let probed = move |probed: &Probed<'_>| {
+        let result = match probed.outcome {
             Outcome::Passed | Outcome::Weighed(_) => CheckResult::Success,
             Outcome::Failed(Failure::TimedOut(_)) => CheckResult::Timeout,
             Outcome::Failed(_) => CheckResult::Failure,
             // Nothing was checked.
             Outcome::Inconclusive(_) => return,
         };
-        metrics.observe(result, duration);
-    })
+        metrics.began(probed.late);
+        metrics.observe(result, probed.took);
+    };
+    Observers {
+        probed: Arc::new(probed),
+        reported: Arc::new(move |report| teller.report(report)),
+        obeyed: Arc::new(move |delay| delays.obeyed(delay)),
+    }
 }
 
 /// Turns what operators and monitoring ask into questions to the agent.

@@ -2,11 +2,25 @@
 
 use tracing::{debug, info, warn};
 
+use crate::config::model::ServiceKey;
 use crate::plan::pool::{Occurrence, PoolEvent};
 
-/// One line in the journal for each.
-pub fn tell(events: &[PoolEvent]) {
+/// Is told of a service that gained its quorum (`true`) or lost it; also of what it begins with, as
+/// under keepalived.
+pub type Quorum = dyn Fn(ServiceKey, bool) + Send + Sync;
+
+/// One line in the journal for each, and what follows from it for scripts and mail.
+pub fn tell(events: &[PoolEvent], quorum: &Quorum) {
     for PoolEvent { service, what } in events {
+        match what {
+            Occurrence::QuorumGained { .. } => quorum(*service, true),
+            Occurrence::QuorumLost { .. } => quorum(*service, false),
+            Occurrence::SorryServes(_)
+            | Occurrence::SorryLeft(_)
+            | Occurrence::Leaves(_)
+            | Occurrence::Returns(_)
+            | Occurrence::Gone(_) => {}
+        }
         match what {
             Occurrence::QuorumGained {
                 live,

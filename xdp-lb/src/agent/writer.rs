@@ -4,6 +4,7 @@
 //! does not fit into the tables, a dead one still leaves the schedule. What failed is said once, with
 //! what it means, and tried again whenever the writer is called.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,7 +18,7 @@ use crate::config::model::ServiceKey;
 use crate::dataplane::Dataplane;
 use crate::plan::belongings::Belonging;
 use crate::plan::desired::{Desired, OwnedAddress, Reach};
-use crate::plan::diff::{Change, steps};
+use crate::plan::diff::{Change, steps, steps_of};
 use crate::plan::installed::{Installed, ServerKey};
 use crate::plan::table::Network;
 
@@ -62,9 +63,30 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
     /// Brings tables and links as near to `wanted` as they will go.
     pub async fn write(&mut self, wanted: &Desired, network: &Network) -> Written {
         self.pulse.suit(wanted);
+        self.take_steps(wanted, network, steps).await
+    }
+
+    /// The same where nothing but the servers and schedules of these services differs, and where
+    /// nothing has failed before: what others hold is not looked at.
+    pub async fn write_services(
+        &mut self,
+        wanted: &Desired,
+        keys: &BTreeSet<ServiceKey>,
+    ) -> Written {
+        let steps = |installed: &Installed, wanted: &Desired| steps_of(installed, wanted, keys);
+        // No step is about an address.
+        self.take_steps(wanted, &Network::default(), steps).await
+    }
+
+    async fn take_steps(
+        &mut self,
+        wanted: &Desired,
+        network: &Network,
+        steps: impl Fn(&Installed, &Desired) -> Vec<Change>,
+    ) -> Written {
         let mut written = Written::default();
         let mut pass = Pass::default();
-        let mut possible = wanted.clone();
+        let mut possible = Cow::Borrowed(wanted);
         loop {
             pass.blocked.clear();
             for change in steps(&self.installed, &possible) {
@@ -73,7 +95,7 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
                 self.step(&change, network, &mut pass, &mut written).await;
             }
             // The rest of a service must not wait for a server that the tables refuse.
-            if !exclude(&mut possible, &pass.refused) {
+            if pass.refused.is_empty() || !exclude(possible.to_mut(), &pass.refused) {
                 break;
             }
         }

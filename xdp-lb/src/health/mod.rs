@@ -3,7 +3,8 @@
 //! In: the targets of the configuration, and what became of each probe ([`Outcome`]). Out: probes to
 //! start, verdicts that changed, and the map of all verdicts. [`target`] says what is to be checked;
 //! [`check`] is one health check with its retries; [`monitor`] is all of them: a server lives while
-//! all of its checks pass; [`report`] puts a verdict in words.
+//! all of its checks pass; [`report`] puts a verdict in words,
+//! [`weighing`] adds up what checks make of a weight.
 //!
 //! Nothing here opens a socket or reads a clock, and nothing here knows what a real server's verdict
 //! is used for.
@@ -14,6 +15,7 @@ pub mod report;
 pub mod target;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod weighing;
 
 use std::fmt;
 use std::net::IpAddr;

@@ -70,6 +70,14 @@ impl Server {
     pub fn is_eligible(&self) -> bool {
         self.serving && self.weight > 0 && self.reach.is_some()
     }
+
+    /// The index of the interface that its frames leave by, if they do and that is known.
+    pub fn port(&self) -> Option<u32> {
+        match self.reach? {
+            Reach::Direct { ifindex, .. } => Some(ifindex),
+            Reach::Local => None,
+        }
+    }
 }
 
 /// How frames get to a real server.

@@ -9,12 +9,12 @@
 //! 3. what came with VIPs taken out, the last first, VIPs removed, gates closed;
 //! 4. flows of failed servers purged, servers, services and interfaces forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::belongings::Belonging;
 use super::desired::{Desired, OwnedAddress, Port, Server, Service};
-use super::installed::{Installed, Published};
+use super::installed::{Installed, Published, ServerKey};
 use crate::config::model::{Scheduler, ServiceKey};
 
 /// One step. Between any two of them the tables are sound.
@@ -67,7 +67,7 @@ pub fn steps(installed: &Installed, wanted: &Desired) -> Vec<Change> {
     remove_addresses(installed, wanted, &mut changes);
     take_links(installed, wanted, &mut changes);
     close_gates(installed, wanted, &mut changes);
-    purge_failed(installed, wanted, &mut changes);
+    purge_failed(installed, wanted.services.iter(), &mut changes);
     forget(installed, wanted, &mut changes);
     changes
 }
@@ -116,6 +116,31 @@ fn put_belongings(installed: &Installed, wanted: &Desired, changes: &mut Vec<Cha
     let coming = wanted.belongings.iter();
     let coming = coming.filter(|new| !is_link(new) && !installed.belongings.contains(new));
     changes.extend(coming.cloned().map(Change::Put));
+}
+
+/// The steps of [`steps`] that are about the servers and schedules of these services, which stand:
+/// all there are if nothing else differs.
+pub fn steps_of(
+    installed: &Installed,
+    wanted: &Desired,
+    keys: &BTreeSet<ServiceKey>,
+) -> Vec<Change> {
+    let services = || {
+        keys.iter()
+            .filter_map(|key| wanted.services.get_key_value(key))
+    };
+    let mut changes = Vec::new();
+    for (key, service) in services() {
+        publish(installed, *key, service, &mut changes);
+    }
+    purge_failed(installed, services(), &mut changes);
+    for (key, service) in services() {
+        let first = (*key, SocketAddr::from(([0, 0, 0, 0], 0)));
+        let records = installed.servers.range(first..).map(|(server, _)| server);
+        let records = records.take_while(|(of, _)| of == key);
+        forget_servers(records, |_| Some(service), &mut changes);
+    }
+    changes
 }
 
 fn set_ports(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
@@ -209,8 +234,12 @@ fn close_gates(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change
 }
 
 /// A predecessor's record may be of a server that served: it is purged if it does not serve now.
-fn purge_failed(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
-    for (key, service) in &wanted.services {
+fn purge_failed<'a>(
+    installed: &Installed,
+    wanted: impl Iterator<Item = (&'a ServiceKey, &'a Service)>,
+    changes: &mut Vec<Change>,
+) {
+    for (key, service) in wanted {
         for server in service.servers.iter().filter(|server| !server.serving) {
             let record = installed.servers.get(&(*key, server.address));
             if record.is_some_and(|r| r.as_ref().is_none_or(|old| old.serving)) {
@@ -243,17 +272,26 @@ fn forget(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
             changes.push(Change::SetService(*key, EMPTY));
         }
     }
-    for (key, address) in installed.servers.keys() {
-        let service = wanted.services.get(key);
-        if !service.is_some_and(|s| s.servers.iter().any(|server| server.address == *address)) {
-            changes.push(Change::RemoveServer(*key, *address));
-        }
-    }
+    let records = installed.servers.keys();
+    forget_servers(records, |key| wanted.services.get(key), changes);
     let services = installed.services.keys().copied().filter(gone);
     changes.extend(services.map(Change::RemoveService));
     let ports = installed.ports.keys().copied();
     let unused = ports.filter(|ifindex| !wanted.ports.contains_key(ifindex));
     changes.extend(unused.map(Change::RemovePort));
+}
+
+fn forget_servers<'a>(
+    records: impl Iterator<Item = &'a ServerKey>,
+    wanted: impl Fn(&ServiceKey) -> Option<&'a Service>,
+    changes: &mut Vec<Change>,
+) {
+    for (key, address) in records {
+        let mut servers = wanted(key).into_iter().flat_map(|service| &service.servers);
+        if !servers.any(|server| server.address == *address) {
+            changes.push(Change::RemoveServer(*key, *address));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -329,6 +367,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_differs_in_some_services_takes_the_steps_of_those(
+            a in any_desired(),
+            b in any_desired(),
+        ) {
+            // The servers of each service that both have become those of the other.
+            let mut wanted = a.clone();
+            let mut keys = BTreeSet::new();
+            for (key, service) in &mut wanted.services {
+                if let Some(other) = b.services.get(key) {
+                    keys.insert(*key);
+                    service.servers.clone_from(&other.servers);
+                    service.scheduler = other.scheduler;
+                }
+            }
+            let installed = Installed::from(&a);
+            prop_assert_eq!(steps_of(&installed, &wanted, &keys), steps(&installed, &wanted));
+        }
+
         #[test]
         fn every_step_is_sound_and_the_last_one_arrives(a in any_desired(), b in any_desired()) {
             let mut installed = Installed::from(&a);

@@ -54,6 +54,36 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
     }
 }
 
+/// What the tables must hold of these services alone: what [`desired`] says of them.
+pub fn desired_services(
+    keys: &BTreeSet<ServiceKey>,
+    inputs: &Inputs<'_>,
+) -> BTreeMap<ServiceKey, Service> {
+    let services = inputs.config.services();
+    let wanted = services.filter(|(key, _)| keys.contains(key));
+    wanted
+        .map(|(key, server)| (key, service(key, server, inputs)))
+        .collect()
+}
+
+/// The services with servers on which the verdict is another one; `None` if these are not the same
+/// servers.
+pub fn differing(old: &Health, new: &Health) -> Option<BTreeSet<ServiceKey>> {
+    if old.len() != new.len() {
+        return None;
+    }
+    let mut differing = BTreeSet::new();
+    for ((old_server, old), (server, new)) in old.iter().zip(new) {
+        if old_server != server {
+            return None;
+        }
+        if old != new {
+            differing.insert(server.0);
+        }
+    }
+    Some(differing)
+}
+
 /// The interfaces to attach to when nobody named any: those of the VRRP instances, and those that
 /// lead to a real server as far as that is known.
 pub fn default_interfaces(config: &Config, network: &Network) -> BTreeSet<String> {
@@ -386,6 +416,42 @@ mod tests {
         assert_eq!(order(&plan(&websocket(), &[], &both, &[])), [103, 102]);
         let back = judged(&[("192.168.1.102:80", true, 1), ("192.168.1.103:80", true, 0)]);
         assert_eq!(order(&plan(&websocket(), &[], &back, &[])), [102, 103]);
+    }
+
+    #[test]
+    fn a_verdict_changes_its_service_and_no_other() {
+        let before = judged(&[("192.168.1.102:80", true, 0), ("192.168.1.103:80", true, 0)]);
+        assert_eq!(differing(&before, &before), Some(BTreeSet::new()));
+        let after = judged(&[
+            ("192.168.1.102:80", true, 0),
+            ("192.168.1.103:80", false, 0),
+        ]);
+        let keys = differing(&before, &after).unwrap();
+        assert_eq!(keys, [service_key(0)].into());
+        for (old, new) in [
+            (&before, &judged(&[("192.168.1.102:80", true, 0)])),
+            (&before, &Health::new()),
+        ] {
+            assert_eq!(differing(old, new), None);
+        }
+        let moved = judged(&[("192.168.1.102:80", true, 0), ("192.168.1.104:80", true, 0)]);
+        assert_eq!(differing(&before, &moved), None);
+        let whole = plan(&websocket(), &[], &after, &[]);
+        let config = websocket();
+        let mut pools = Pools::default();
+        pools.update(Now::ZERO, &config, &after, &Overrides::new());
+        let alone = desired_services(
+            &keys,
+            &Inputs {
+                config: &config,
+                ownership: &Ownership::new(),
+                pools: pools.memberships(),
+                network: &network(),
+                attached: &BTreeSet::new(),
+                peers: &Peers::new(),
+            },
+        );
+        assert_eq!(alone, whole.services);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! counts in, who supervises it.
 //!
 //! In the order of a start: [`privileges`], [`instance`] (one agent per name), [`bpffs`] (where pins
-//! live), [`clock`] (the packet path's time), [`systemd`] (ready). Each fails with one line that
+//! live), [`clock`] (the packet path's time), [`limits`] (how many files), [`systemd`] (ready). Each fails with one line that
 //! says what to do. [`host`] answers what a configuration asks of this machine, [`command`] runs what
 //! it names, [`number`] reads
 //! the files it tracks, [`pidfile`] and [`syslog`] are for those who expect a daemon. Nothing here knows of
@@ -15,6 +15,8 @@ pub mod instance;
 pub mod bpffs;
 
 pub mod clock;
+
+pub mod limits;
 
 pub mod systemd;
 

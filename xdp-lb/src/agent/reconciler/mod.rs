@@ -3,6 +3,8 @@
 //! Whatever changed, the answer is the same: work out what should be, and take the steps there. So
 //! nothing is lost when events are coalesced, and what failed is simply tried again.
 
+mod verdicts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -30,7 +32,7 @@ use crate::plan::belongings::Belonging;
 use crate::plan::carriers::Peers;
 use crate::plan::desired::{Desired, OwnedAddress};
 use crate::plan::installed::Installed;
-use crate::plan::pool::{Memberships, Overrides, Pools};
+use crate::plan::pool::{Memberships, Overrides, PoolEvent, Pools};
 use crate::plan::table::{Health, Inputs, Network, Ownership, addresses_of, desired};
 
 /// Until something that failed is tried again.
@@ -91,6 +93,12 @@ pub struct Sources {
     pub config: watch::Receiver<Arc<Config>>,
     /// Verdicts on the real servers.
     pub health: watch::Receiver<Health>,
+    /// The clock of the moments in the verdicts.
+    pub health_clock: Clock,
+    /// Is told how long after a verdict the tables obeyed it.
+    pub obeyed: Arc<dyn Fn(Duration) + Send + Sync>,
+    /// Is told of services that gained or lost their quorum.
+    pub quorum: Arc<pools::Quorum>,
     /// Links and the way to each real server.
     pub network: watch::Receiver<Network>,
     /// Who owns which VIPs, and announces them.
@@ -124,6 +132,8 @@ pub struct Reconciler<D, L> {
     /// Interfaces that the program could not be put on, and why.
     refused: BTreeMap<String, String>,
     desired: Desired,
+    /// The verdicts that `desired` is planned by.
+    planned: Health,
     pools: Pools,
     overrides: Store,
     announcements: Announcements,
@@ -132,6 +142,8 @@ pub struct Reconciler<D, L> {
     /// What the elections said, as of the last [`Reconciler::reconcile`].
     ownership: Ownership,
     clock: Clock,
+    /// The latest verdict that the tables obey, by the clock of the verdicts.
+    obeyed: Now,
     retry: Option<Now>,
     look_after: Now,
     /// [`Network::strayed`] as of the last look.
@@ -151,12 +163,14 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
     ) -> Self {
         Self {
             writer: Writer::new(dataplane, links, installed),
+            obeyed: sources.health_clock.now(),
             sources,
             placement,
             attached: BTreeMap::new(),
             indexes: BTreeMap::new(),
             refused: BTreeMap::new(),
             desired: Desired::default(),
+            planned: Health::new(),
             pools: Pools::default(),
             overrides: Store::default(),
             announcements: Announcements::default(),
@@ -254,7 +268,12 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let health = self.sources.health.borrow_and_update().clone();
         let network = self.sources.network.borrow_and_update().clone();
         let claims = self.sources.claims.borrow_and_update().clone();
-        self.update_pools(&config, &health);
+        for (service, server) in self.overrides.retain(&config) {
+            info!("{service}: {server} left the file, and with it what was said of its weight");
+        }
+        let (now, said) = (self.clock.now(), self.overrides.known());
+        let events = self.pools.update(now, &config, &health, said);
+        self.tell_of_pools(&events);
         let planned = self.with_those_that_leave(&config, &claims.ownership);
         let mut desired = desired(&Inputs {
             config: &planned,
@@ -269,6 +288,11 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         }
         self.desired = desired;
         let written = self.writer.write(&self.desired, &network).await;
+        if !written.incomplete {
+            self.note_delays(health.values());
+            self.obeyed = verdicts::latest(health.values(), self.obeyed);
+        }
+        self.planned = health;
         let now = self.clock.now();
         let unfinished = written.incomplete || !self.refused.is_empty();
         self.retry = unfinished.then(|| now.after(RETRY));
@@ -277,14 +301,9 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         self.announce();
     }
 
-    /// Works out who is in the pools, and tells of what changed.
-    fn update_pools(&mut self, config: &Config, health: &Health) {
-        for (service, server) in self.overrides.retain(config) {
-            info!("{service}: {server} left the file, and with it what was said of its weight");
-        }
-        let now = self.clock.now();
-        let said = self.overrides.known();
-        pools::tell(&self.pools.update(now, config, health, said));
+    /// Tells of what changed in the pools.
+    fn tell_of_pools(&self, events: &[PoolEvent]) {
+        pools::tell(events, &*self.sources.quorum);
         let leaving: BTreeSet<_> = self.pools.leaving().map(|(_, a)| a.ip()).collect();
         self.sources.leaving.send_if_modified(|told| {
             let differs = *told != leaving;
@@ -408,7 +427,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = changed(&mut self.sources.config) => self.reconcile().await,
-                () = changed(&mut self.sources.health) => self.reconcile().await,
+                () = changed(&mut self.sources.health) => self.follow_verdicts().await,
                 () = changed(&mut self.sources.claims) => self.follow_claims().await,
                 () = changed(&mut self.sources.peers) => self.reconcile().await,
                 () = changed(&mut self.sources.network) => {

@@ -1,10 +1,13 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::agent::testing::{FakeDataplane, FakeLinks, Kernel};
 use crate::agent::vrrp::Burst;
+use crate::config::model::{Frontend, SorryServer};
 use crate::dataplane::Inherited;
 use crate::plan::diff::Change;
 use crate::plan::pool::order::{Order, Target, What};
@@ -38,6 +41,9 @@ fn bench() -> (Bench, Under) {
     let sources = Sources {
         config: config_seen,
         health: health_seen,
+        health_clock: Clock::start(),
+        obeyed: Arc::new(|_| {}),
+        quorum: Arc::new(|_, _| {}),
         network: network_seen,
         claims: claims_seen,
         peers: peers_seen,
@@ -179,6 +185,96 @@ async fn a_failed_server_leaves_the_schedule_before_it_is_purged() {
     assert!(matches!(changes[0], Change::SetService(..)));
     assert!(matches!(changes[2], Change::PurgeServer(_, a) if a.to_string() == "192.168.1.103:80"));
     assert_eq!(scheduled(&bench.kernel), ["192.168.1.102:80"]);
+}
+
+/// Three services of three servers each, on the addresses that the network knows.
+fn several() -> Config {
+    let mut config = websocket();
+    let service = config.virtual_servers[0].clone();
+    config.virtual_servers = (0..3)
+        .map(|index| {
+            let mut service = service.clone();
+            service.frontend = Frontend::Endpoint(service_key(index));
+            let mut third = service.real_servers[0].clone();
+            third.address.set_port(8080);
+            service.real_servers.push(third);
+            if index == 1 {
+                service.real_servers[0].slow_start = Some(Duration::from_secs(60));
+                service.real_servers[1].inhibit_on_failure = true;
+                service.quorum.weight = 2;
+                service.sorry_server = Some(SorryServer {
+                    address: "192.168.1.103:81".parse().unwrap(),
+                    forwarding: service.forwarding,
+                    inhibit: false,
+                });
+            }
+            service
+        })
+        .collect();
+    config
+}
+
+proptest! {
+    /// However verdicts and everything else change, alone or together.
+    #[test]
+    fn the_short_way_ends_where_the_long_one_does(
+        steps in prop::collection::vec((0_usize..9, any::<bool>(), 0_u8..8), 1..40)
+    ) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (bench, mut under) = bench();
+            bench.config.send_replace(Arc::new(several()));
+            let names = several().services().flat_map(|(key, service)| {
+                let servers = service.real_servers.iter();
+                servers.map(|server| (key, server.address)).collect::<Vec<_>>()
+            }).collect::<Vec<_>>();
+            let up = ServerHealth { up: true, ..ServerHealth::default() };
+            bench.health.send_replace(names.iter().map(|name| (*name, up.clone())).collect());
+            under.reconcile().await;
+            let mut joined = 0;
+            for (nth, up, what) in steps {
+                bench.health.send_modify(|health| {
+                    joined += 1;
+                    let verdict = health.get_mut(&names[nth]).unwrap();
+                    *verdict = ServerHealth { up, joined, ..ServerHealth::default() };
+                });
+                match what {
+                    0 => { bench.claims.send_replace(claims(up, joined)); }
+                    1 => bench.health.send_modify(|health| { health.pop_first(); health.insert(names[0], ServerHealth::default()); }),
+                    2 => bench.network.send_modify(|network| { network.reach.pop_first(); }),
+                    3 => bench.kernel.state().refuses =
+                        up.then_some(|change| matches!(change, Change::SetService(..))),
+                    _ => {}
+                }
+                under.follow_verdicts().await;
+                let short = under.desired().clone();
+                if bench.kernel.state().refuses.is_none() {
+                    assert_eq!(bench.kernel.state().tables, Installed::from(&short));
+                }
+                under.reconcile().await;
+                assert_eq!(&short, under.desired());
+            }
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_soon_a_verdict_was_obeyed_is_told_once() {
+    let (bench, mut under) = bench();
+    let (told, mut delays) = mpsc::unbounded_channel();
+    under.sources.obeyed = Arc::new(move |delay| told.send(delay).unwrap());
+    under.reconcile().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let mut health = judged(true, false);
+    let since = under.sources.health_clock.now();
+    health.values_mut().last().unwrap().since = since;
+    bench.health.send_replace(health);
+    tokio::time::sleep(Duration::from_millis(3)).await;
+    under.follow_verdicts().await;
+    assert_eq!(delays.try_recv().unwrap(), Duration::from_millis(3));
+    under.reconcile().await;
+    assert!(delays.try_recv().is_err());
 }
 
 #[tokio::test(start_paused = true)]

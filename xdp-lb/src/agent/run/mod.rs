@@ -17,6 +17,7 @@ use crate::agent::health::Checks;
 use crate::agent::outside::Outside;
 use crate::agent::overrides::Store;
 use crate::agent::placement::{NoInterface, Placement, absent_devices, check_interfaces};
+use crate::agent::pools;
 use crate::agent::pulse::Pulse;
 use crate::agent::reconciler::{Inspection, Reconciler, Sources, changed};
 use crate::agent::reload::{differences, needs_restart};
@@ -179,6 +180,9 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     let sources = Sources {
         config: config_seen,
         health: checks.verdicts(),
+        health_clock: checks.clock(),
+        obeyed: checks.observers().obeyed,
+        quorum: quorum(&outside),
         network: network.clone(),
         claims: elections.claims(),
         peers: elections.peers(),
@@ -209,6 +213,12 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         elections,
         outside,
     })
+}
+
+/// Where services that gain or lose their quorum are told of.
+fn quorum(outside: &Outside) -> Arc<pools::Quorum> {
+    let teller = outside.teller();
+    Arc::new(move |service, gained| teller.quorum_changed(service, gained))
 }
 
 /// Begins the elections at once if a predecessor was master: what it owned is forwarded already, and
@@ -449,6 +459,7 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         let (packet_path, _) = reconciler.into_parts();
         let removed = packet_path.remove();
         let config = self.config.borrow().clone();
+        self.outside.stopping(&self.checks.verdicts().borrow());
         self.outside.finish(&config).await;
         removed?;
         info!("stopped; nothing is left behind");

@@ -1,4 +1,5 @@
 use super::*;
+use crate::agent::health::{Beginning, Observers, Places};
 use crate::agent::testing::{FakeDataplane, FakeLinks, Kernel};
 use crate::dataplane::Inherited;
 use crate::health::Outcome;
@@ -20,8 +21,13 @@ async fn bench(inherited: Inherited) -> (Bench, Parts<FakeDataplane, FakeLinks>)
     let (elections, heard) = Elections::fake(&["VI_1"]);
     let probe = |_| std::future::ready(Outcome::Passed);
     let config = Arc::new(websocket());
-    let observer = Arc::new(|_: &Outcome, _| {});
-    let checks = Checks::start_with(&config, &inherited.servers, 1, observer, probe);
+    let beginning = Beginning {
+        inherited: &inherited.servers,
+        seed: 1,
+        network: network.clone(),
+        observers: Observers::none(),
+    };
+    let checks = Checks::start_with(&config, beginning, Places::new(8), probe);
     // Nobody tells anything.
     let (_, notifications) = mpsc::unbounded_channel();
     let outside = Outside::start(

@@ -4,11 +4,9 @@ use super::Kind::{
     Address, Boolean, Device, Hex, Name, OneOf, Path, Port, Seconds, User, Weight, Words,
 };
 use super::Scope::{SmtpHost, Url};
-use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Supported};
+use super::Status::{NotNeeded, NotYet, Supported};
 use super::kind::{ANY, number};
-use super::row::{Keyword, NEWER, OURS, Status, block, flag, line, many, maybe, one, pair, script};
-
-const STARTS_UP: Status = NotYetNoticeable("the server counts as up until its first check fails");
+use super::row::{Keyword, NEWER, OURS, block, flag, line, many, maybe, one, pair, script};
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const TCP: &[Keyword] = &[
@@ -25,8 +23,8 @@ pub(super) const TCP: &[Keyword] = &[
     one("nb_get_replies", ANY, Supported, "Taken as retry, with a warning; keepalived ignores it").only(OURS),
     one("bind_if", Device, Supported, "Interface the check leaves by"),
     one("fwmark", ANY, Supported, "Firewall mark of the check's packets"),
-    maybe("alpha", Boolean, STARTS_UP, "Start as down"),
-    maybe("log_all_failures", Boolean, NotYet, "Log every failed check"),
+    maybe("alpha", Boolean, Supported, "Start as down"),
+    maybe("log_all_failures", Boolean, Supported, "Log every failed check"),
 ];
 
 /// Rows that every checker has, those that every checker over the network has, and a checker's own.
@@ -37,8 +35,8 @@ macro_rules! with_common {
             one("delay_before_retry", Seconds, Supported, "Time from a failed check to the retry"),
             one("delay_loop", Seconds, Supported, "Time from one check to the next"),
             one("warmup", Seconds, Supported, "The first check starts at a random moment within this time"),
-            maybe("alpha", Boolean, STARTS_UP, "Start as down"),
-            maybe("log_all_failures", Boolean, NotYet, "Log every failed check"),
+            maybe("alpha", Boolean, Supported, "Start as down"),
+            maybe("log_all_failures", Boolean, Supported, "Log every failed check"),
             $($row),*
         ]
     };

@@ -14,8 +14,6 @@ use super::row::{
 const NO_BFD: Status = Rejected(
     "there are no BFD sessions in this version; without this check the server would count as up for ever: use TCP_CHECK",
 );
-const STARTS_UP: Status =
-    NotYetNoticeable("real servers count as up until their first check fails");
 const UNLIMITED: Status = NotYetNoticeable("the number of connections is not limited");
 
 #[rustfmt::skip] // a table: one row per line
@@ -39,12 +37,12 @@ pub(super) const VIRTUAL_SERVER: &[Keyword] = &[
     many("sorry_server_lvs_method", Words("DR"), Supported, "lb_kind of the sorry server").passed_over(),
     one("quorum", number(1, 4_294_967_295), Supported, "Weight that must be up"),
     one("hysteresis", number(0, 4_294_967_295), Supported, "Margin around the quorum"),
-    script("quorum_up", NotYet, "Command when the quorum is gained"),
-    script("quorum_down", NotYet, "Command when the quorum is lost"),
-    flag("alpha", STARTS_UP, "Real servers start as down; a value, 'off' too, changes nothing"),
-    flag("omega", NotYet, "Run the commands for down at the end"),
+    script("quorum_up", Supported, "Command when the quorum is gained"),
+    script("quorum_down", Supported, "Command when the quorum is lost"),
+    flag("alpha", Supported, "Real servers start as down; a value, 'off' too, changes nothing"),
+    flag("omega", Supported, "Run the commands for down at the end"),
     flag("inhibit_on_failure", Supported, "Weight 0 instead of removal"),
-    flag("ha_suspend", NotYet, "No checks while the virtual IP is elsewhere"),
+    flag("ha_suspend", Supported, "No checks while the virtual IP is elsewhere"),
     flag("expire_quiescent", Supported, "Sticky clients of a server with weight 0 move with their next connection").only(OURS),
     flag("ops", NotYetNoticeable("datagrams of one flow stay with one server"), "Schedule each datagram by itself"),
     one("persistence_engine", OneOf(&["sip"]), Rejected("clients would be told apart by address instead of by call: remove it to balance by address"), "Stickiness by SIP call"),
@@ -57,7 +55,7 @@ pub(super) const VIRTUAL_SERVER: &[Keyword] = &[
     flag("mh-port", NotYet, "mh hashes the port as well"),
     flag("mh-fallback", NotYet, "mh passes over servers that are out"),
     one("virtualhost", Name, NotYet, "Host header of HTTP checks").passed_over(),
-    maybe("smtp_alert", Boolean, NotYet, "Mail when servers go up or down"),
+    maybe("smtp_alert", Boolean, Supported, "Mail when the quorum is gained or lost"),
     one("ip_family", OneOf(&["inet", "inet6"]), NotYet, "Family of a fwmark service"),
     one("snmp_name", Name, NotYet, "Name in SNMP").passed_over(),
     maybe("nat_mask", Netmask, NotNeeded("keepalived dropped it long ago"), "Old, without effect").only(OLD),
@@ -84,13 +82,13 @@ pub(super) const REAL_SERVER: &[Keyword] = &[
     block("FILE_CHECK", FileCheck, Supported, "Up or weighted by the number in a file"),
     block("BFD_CHECK", BfdCheck, NO_BFD, "Up while the BFD session is"),
     maybe("inhibit_on_failure", Boolean, Supported, "Weight 0 instead of removal"),
-    maybe("alpha", Boolean, STARTS_UP, "Starts as down"),
+    maybe("alpha", Boolean, Supported, "Starts as down"),
     one("uthreshold", ANY, UNLIMITED, "Most connections"),
     one("lthreshold", ANY, NotYet, "Below this it takes connections again"),
     one("slow_start", Seconds, Supported, "Time in which a server that came back grows to its full weight, in ten steps").only(OURS),
-    script("notify_up", NotYet, "Command when it goes up"),
-    script("notify_down", NotYet, "Command when it goes down"),
-    maybe("smtp_alert", Boolean, NotYet, "Mail when it goes up or down"),
+    script("notify_up", Supported, "Command when it goes up"),
+    script("notify_down", Supported, "Command when it goes down"),
+    maybe("smtp_alert", Boolean, Supported, "Mail when it goes up or down; default on"),
     one("virtualhost", Name, NotYet, "Host header of HTTP checks").passed_over(),
     one("snmp_name", Name, NotYet, "Name in SNMP").passed_over(),
 ];

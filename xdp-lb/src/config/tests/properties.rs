@@ -619,6 +619,7 @@ fn every_supported_keyword_is_lowered_and_its_bad_values_are_noticed() {
         "user",
         "notify_fifo",
         "vrrp_notify_fifo",
+        "lvs_notify_fifo",
         "vrrp_script",
         "track_file",
         "vrrp_track_file",

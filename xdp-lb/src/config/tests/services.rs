@@ -412,8 +412,9 @@ fn mail_is_on_for_real_servers_and_off_for_services_unless_somebody_says_otherwi
         ("smtp_alert", "", "", (true, true)),
         ("smtp_alert off", "", "", (false, false)),
         ("smtp_alert\nsmtp_alert_checker off", "", "", (false, false)),
+        ("no_checker_emails", "", "", (false, true)),
         (
-            "no_checker_emails",
+            "smtp_alert_checker off",
             "smtp_alert",
             "smtp_alert",
             (true, true),

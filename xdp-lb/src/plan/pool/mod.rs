@@ -10,7 +10,7 @@ pub mod order;
 mod quorum;
 mod slow_start;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -174,25 +174,40 @@ impl Pools {
         health: &Health,
         overrides: &Overrides,
     ) -> Vec<PoolEvent> {
+        let keys: BTreeSet<ServiceKey> = config.services().map(|(key, _)| key).collect();
+        self.known.retain(|key, _| keys.contains(key));
+        self.memberships.retain(|key, _| keys.contains(key));
+        self.update_services(now, config, health, overrides, &keys)
+    }
+
+    /// Works out the pools of these services anew, where only verdicts on their servers have changed.
+    /// Others change when it is time for them.
+    pub fn update_services(
+        &mut self,
+        now: Now,
+        config: &Config,
+        health: &Health,
+        overrides: &Overrides,
+        keys: &BTreeSet<ServiceKey>,
+    ) -> Vec<PoolEvent> {
         let mut events = Vec::new();
-        let mut known = std::mem::take(&mut self.known);
-        self.memberships.clear();
         self.deadline = None;
         for (key, service) in config.services() {
-            let mut pool = known.remove(&key).unwrap_or_default();
-            let situation = Situation {
-                now,
-                key,
-                service,
-                health,
-                overrides,
-                drain_timeout: config.xdp_lb.drain_timeout,
-            };
-            let membership = pool.update(&situation, &mut events);
+            let pool = self.known.entry(key).or_default();
+            if keys.contains(&key) {
+                let situation = Situation {
+                    now,
+                    key,
+                    service,
+                    health,
+                    overrides,
+                    drain_timeout: config.xdp_lb.drain_timeout,
+                };
+                let membership = pool.update(&situation, &mut events);
+                self.memberships.insert(key, membership);
+            }
             let due = pool.deadline(service, now);
             self.deadline = [self.deadline, due].into_iter().flatten().min();
-            self.memberships.insert(key, membership);
-            self.known.insert(key, pool);
         }
         events
     }

@@ -131,6 +131,10 @@ metrics! {
         "Health checks by result: success, failure or timeout.";
     HEALTH_CHECK_DURATION = Histogram "health_check_duration_seconds" []
         "Time that health checks took, whatever their result.";
+    HEALTH_CHECK_LATENESS = Histogram "health_check_lateness_seconds" []
+        "How long after their time health checks began.";
+    VERDICT_DELAY = Histogram "verdict_delay_seconds" []
+        "Time from a verdict on a real server to tables that obey it.";
     PACKETS = Counter "packets" ["reason"]
         "Packets by the reason why they left the XDP program the way they did; each has exactly one.";
     EVENTS = Counter "events" ["event"]
