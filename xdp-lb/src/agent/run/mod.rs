@@ -17,9 +17,8 @@ use crate::agent::health::Checks;
 use crate::agent::outside::Outside;
 use crate::agent::overrides::Store;
 use crate::agent::placement::{NoInterface, Placement, absent_devices, check_interfaces};
-use crate::agent::pools;
 use crate::agent::pulse::Pulse;
-use crate::agent::reconciler::{Inspection, Reconciler, Sources, changed};
+use crate::agent::reconciler::{Inspection, Listeners, Reconciler, Sources, changed};
 use crate::agent::reload::{differences, needs_restart};
 use crate::agent::seams::{Links, PacketPath};
 use crate::agent::signals::Signal;
@@ -180,9 +179,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     let sources = Sources {
         config: config_seen,
         health: checks.verdicts(),
-        health_clock: checks.clock(),
-        obeyed: checks.observers().obeyed,
-        quorum: quorum(&outside),
+        listeners: listeners(&checks, &outside),
         network: network.clone(),
         claims: elections.claims(),
         peers: elections.peers(),
@@ -215,10 +212,14 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     })
 }
 
-/// Where services that gain or lose their quorum are told of.
-fn quorum(outside: &Outside) -> Arc<pools::Quorum> {
+/// Who is told of verdicts that are obeyed, and of services that gain or lose their quorum.
+fn listeners(checks: &Checks, outside: &Outside) -> Listeners {
     let teller = outside.teller();
-    Arc::new(move |service, gained| teller.quorum_changed(service, gained))
+    Listeners {
+        health_clock: checks.clock(),
+        obeyed: checks.observers().obeyed,
+        quorum: Arc::new(move |service, gained| teller.quorum_changed(service, gained)),
+    }
 }
 
 /// Begins the elections at once if a predecessor was master: what it owned is forwarded already, and
