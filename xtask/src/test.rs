@@ -15,6 +15,8 @@ const PACKAGES: [&str; 5] = [
     "psmisc",
     "python3-aiosmtpd",
     "tcpdump",
+    // For no_accept.
+    "nftables",
 ];
 
 /// The verb `test`.

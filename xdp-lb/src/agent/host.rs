@@ -135,7 +135,7 @@ async fn direct_as<P: PacketPath>(
         addresses: journal.addresses(),
         belongings: journal.belongings().to_vec(),
     };
-    let links = KernelLinks::open(journal)?;
+    let links = KernelLinks::open(journal, name.as_str())?;
     let config = Arc::new(config);
     let packet_path = open(name, &config, clock)?;
     if packet_path.took_over() {
