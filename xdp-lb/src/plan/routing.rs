@@ -121,8 +121,8 @@ pub fn route(own: &OwnRoute) -> Result<Unplaced, Refused> {
         if option == "via" && matches!(value, "inet" | "inet6") {
             value = words.next().ok_or_else(refused)?;
         }
-        let number = || value.parse().map(Some).map_err(|_| refused());
-        let address = || value.parse::<IpAddr>().map(Some).map_err(|_| refused());
+        let number = || value.parse().ok().map(Some).ok_or_else(refused);
+        let address = || value.parse().ok().map(Some).ok_or_else(refused);
         match option {
             "to" => destination = Some(network_of(value).ok_or_else(refused)?),
             "via" => route.gateway = address()?,
@@ -179,7 +179,7 @@ pub fn rule(own: &OwnRule) -> Result<Rule, Refused> {
             "fwmark" => rule.mark = Some(mark_of(value).ok_or_else(refused)?),
             "tos" | "dsfield" => rule.tos = small(value, &[], "kind of service")?,
             "preference" | "priority" | "order" | "pref" => {
-                rule.priority = Some(value.parse().map_err(|_| refused())?);
+                rule.priority = Some(value.parse().ok().ok_or_else(refused)?);
             }
             "protocol" => rule.protocol = small(value, PROTOCOLS, "routing protocol")?,
             "table" | "lookup" => rule.table = named(value, TABLES, "routing table")?,
@@ -284,7 +284,8 @@ fn named(word: &str, names: Names, what: &'static str) -> Result<u32, Refused> {
 }
 
 fn small(word: &str, names: Names, what: &'static str) -> Result<u8, Refused> {
-    u8::try_from(named(word, names, what)?).map_err(|_| Refused::Name {
+    let number = u8::try_from(named(word, names, what)?).ok();
+    number.ok_or_else(|| Refused::Name {
         name: word.to_owned(),
         what,
     })
@@ -326,14 +327,15 @@ mod tests {
         Route::to(destination.parse().unwrap())
     }
 
-    fn ip(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn the_words_of_ip_route_are_understood() {
         let by = |destination: &str, gateway: &str| Route {
-            gateway: ip(gateway),
+            gateway: Some(ip(gateway)),
             ..to(destination)
         };
         let cases = [
@@ -378,7 +380,7 @@ mod tests {
                  tos 0x10 mtu 1400 advmss 1300 initcwnd 20 initrwnd 30",
                 Route {
                     on_link: true,
-                    source: ip("10.9.0.200"),
+                    source: Some(ip("10.9.0.200")),
                     table: 254,
                     scope: 200,
                     protocol: 4,

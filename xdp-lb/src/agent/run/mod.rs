@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::agent::health::Checks;
+use crate::agent::journal::Journal;
 use crate::agent::outside::Outside;
 use crate::agent::placement::{NoInterface, Placement, absent_devices, check_interfaces};
 use crate::agent::pulse::Pulse;
@@ -75,6 +76,16 @@ pub struct Leftovers {
     pub addresses: BTreeSet<OwnedAddress>,
     /// What came with them, in the order it was put in place.
     pub belongings: Vec<Belonging>,
+}
+
+impl Leftovers {
+    /// What stands in a journal.
+    pub fn of(journal: &Journal) -> Self {
+        Self {
+            addresses: journal.addresses(),
+            belongings: journal.belongings().to_vec(),
+        }
+    }
 }
 
 /// Where in its life an agent is.
