@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     let mut site = Site::start()?;
     table.memory("at the start", &mut site)?;
     // Each server has been checked, and those that are spread over the first period have been twice.
-    site.pass(2 * PERIOD)?;
+    Site::pass(2 * PERIOD)?;
     table.window("all up", &mut site, WINDOW)?;
     table.verdicts("a server dies", &mut site, |site| {
         for number in 0..SINGLE_DEATHS {
@@ -48,7 +48,7 @@ fn main() -> Result<()> {
     })?;
     site.silence("10.50.32.0/21")?;
     // They are known to be silent.
-    site.pass(3 * PERIOD)?;
+    Site::pass(3 * PERIOD)?;
     table.window("2,048 are silent", &mut site, WINDOW)?;
     table.memory("at the end", &mut site)?;
     print!("{}", table.text());

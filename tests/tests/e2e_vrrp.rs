@@ -1,12 +1,13 @@
 //! Elections between `xdp-lb up` and real keepalived, in both roles.
 
-use std::net::Ipv4Addr;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use xdp_lb_tests::cluster::{Cluster, DIRECTOR, VIP};
+use xdp_lb_tests::cluster::{Cluster, DIRECTOR, VIP, real_server, virtual_server};
 use xdp_lb_tests::keepalived::Keepalived;
 use xdp_lb_tests::lan::{Host, INTERFACE};
 use xdp_lb_tests::process::Process;
@@ -510,4 +511,70 @@ fn an_instance_that_a_reload_removes_is_handed_over() {
     pair.cluster.director.signal(Signal::SIGHUP).unwrap();
     wait_for(&pair, (false, false));
     assert!(has_vip(&pair.cluster.host));
+}
+
+#[test]
+fn with_no_accept_the_vip_takes_what_is_balanced_and_nothing_else() {
+    if !needs::root().unwrap() {
+        return;
+    }
+    let mut cluster = Cluster::create("va", 2, &[]).unwrap();
+    let servers = format!("lb_algo rr\n{}{}", real_server(1, 1), real_server(2, 1));
+    let text = |lines| format!("{}{}", instance(150, lines), virtual_server(&servers));
+    let rules = |cluster: &Cluster| {
+        let mut command = Command::new("nft");
+        let netns = &cluster.host.netns;
+        netns.output(command.args(["list", "ruleset"])).unwrap()
+    };
+    let connect = |cluster: &Cluster, port| {
+        let address = SocketAddr::from((VIP, port));
+        let connected = cluster
+            .client
+            .netns
+            .run(|| TcpStream::connect_timeout(&address, Duration::from_secs(1)));
+        connected.unwrap().map(drop).map_err(|reason| reason.kind())
+    };
+    cluster.director.configure(&text("no_accept")).unwrap();
+    cluster.director.start_whole().unwrap();
+    cluster.director.wait_log("BACKUP → MASTER").unwrap();
+    wait::until("a balanced connection opens", LIMIT, || {
+        Ok(connect(&cluster, 80).ok())
+    })
+    .unwrap();
+    assert_eq!(connect(&cluster, 9), Err(ErrorKind::TimedOut));
+    assert_eq!(connect(&cluster, 80), Ok(()));
+    assert!(rules(&cluster).contains("ip daddr 10.80.0.200 drop"));
+
+    // Somebody flushes the rules.
+    let mut command = Command::new("nft");
+    cluster
+        .host
+        .netns
+        .output(command.args(["flush", "ruleset"]))
+        .unwrap();
+    cluster
+        .director
+        .wait_log("somebody removed the filter of packets to 10.80.0.200")
+        .unwrap();
+    assert_eq!(connect(&cluster, 9), Err(ErrorKind::TimedOut));
+
+    // A successor of one that was killed knows of it.
+    cluster.director.end_by(Signal::SIGKILL).unwrap();
+    cluster.director.configure(&text("")).unwrap();
+    cluster.director.start_whole().unwrap();
+    wait::until("it takes packets", LIMIT, || {
+        let refused = connect(&cluster, 9) == Err(ErrorKind::ConnectionRefused);
+        Ok(refused.then_some(()))
+    })
+    .unwrap();
+    assert_eq!(rules(&cluster), "");
+    cluster.director.configure(&text("no_accept")).unwrap();
+    cluster.director.signal(Signal::SIGHUP).unwrap();
+    wait::until("it takes none", LIMIT, || {
+        let silent = connect(&cluster, 9) == Err(ErrorKind::TimedOut);
+        Ok(silent.then_some(()))
+    })
+    .unwrap();
+    cluster.director.end_by(Signal::SIGTERM).unwrap();
+    assert_eq!(rules(&cluster), "");
 }

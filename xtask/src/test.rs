@@ -18,6 +18,8 @@ const PACKAGES: [&str; 8] = [
     "psmisc",
     "python3-aiosmtpd",
     "tcpdump",
+    // For no_accept.
+    "nftables",
 ];
 
 /// The verb `test`.

@@ -55,8 +55,8 @@ impl Table {
         let before = site.scrape()?;
         site.farm.take();
         let (start, usage) = (Instant::now(), site.usage()?);
-        site.pass(time)?;
-        let spent = site.usage()?.cpu - usage.cpu;
+        Site::pass(time)?;
+        let spent = site.usage()?.cpu.saturating_sub(usage.cpu);
         let took = start.elapsed();
         let (gaps, asked) = site.farm.take();
         let after = site.scrape()?;
@@ -96,7 +96,7 @@ impl Table {
         let before = site.scrape()?;
         die(site)?;
         // A period, and a retry if an answer was lost.
-        site.pass(2 * PERIOD + Duration::from_secs(2))?;
+        Site::pass(2 * PERIOD + Duration::from_secs(2))?;
         let after = site.scrape()?;
         let verdicts = difference(&before, &after, &format!("{DELAY}_count"))?;
         self.add(when, "verdicts", (verdicts, ""), None);

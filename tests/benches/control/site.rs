@@ -78,7 +78,7 @@ impl Site {
     }
 
     /// Lets time pass.
-    pub(crate) fn pass(&self, time: Duration) -> Result<()> {
+    pub(crate) fn pass(time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         while Instant::now() < end {
             interrupt::check()?;

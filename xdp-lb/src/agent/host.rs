@@ -41,7 +41,6 @@ use crate::health::{Failure, Outcome};
 use crate::machine::Now;
 use crate::net::{self, names, watch::Watcher};
 use crate::plan::carriers::Peers;
-use crate::plan::desired::OwnedAddress;
 use crate::plan::routing;
 use crate::plan::table::{Network, resolved_addresses};
 use crate::sys::instance::{self, Instance, Name};
@@ -122,9 +121,7 @@ async fn direct_as<P: PacketPath>(
     open: impl FnOnce(&Name, &Config, xdp_lb_common::tick::Clock) -> Result<P, dataplane::Error>,
 ) -> Result<Ending, Error> {
     let name = instance.name();
-    if let Some(warning) = bpffs::ensure()?.warning() {
-        warn!("{warning}");
-    }
+    ensure_bpffs()?;
     let config = of_this_host(config);
     let clock = clock::kernel()?;
     outside::begin(&config).await;
@@ -133,23 +130,15 @@ async fn direct_as<P: PacketPath>(
     let control = control::server::bind(name.control_socket())?;
     let metrics = http::bind(config.xdp_lb.metrics)?;
     let journal = Journal::open(vips(instance));
-    let leftovers = Leftovers {
-        addresses: journal.addresses(),
-        belongings: journal.belongings().to_vec(),
-    };
-    let links = KernelLinks::open(journal)?;
+    let leftovers = Leftovers::of(&journal);
+    let links = KernelLinks::open(journal, name.as_str())?;
     let config = Arc::new(config);
     let packet_path = open(name, &config, clock)?;
     if packet_path.took_over() {
         info!("took over the program, tables and connections of a predecessor");
     }
-    let (elections, notifications, alive) = elect(
-        instance,
-        &config,
-        &packet_path,
-        &leftovers.addresses,
-        &network,
-    )?;
+    let (elections, notifications, alive) =
+        elect(instance, &config, &packet_path, &leftovers, &network)?;
     let routers = elections.inputs();
     let outside = surround(config.clone(), routers.clone(), notifications).await;
     let health = HealthMetrics::new();
@@ -190,6 +179,13 @@ async fn direct_as<P: PacketPath>(
     Ok(ending?)
 }
 
+fn ensure_bpffs() -> Result<(), Error> {
+    if let Some(warning) = bpffs::ensure()?.warning() {
+        warn!("{warning}");
+    }
+    Ok(())
+}
+
 /// With what this host calls its routing tables; says which routes and rules cannot be.
 fn of_this_host(mut config: Config) -> Config {
     names::resolve(&mut config);
@@ -206,7 +202,7 @@ fn elect(
     instance: &Instance,
     config: &Config,
     packet_path: &impl PacketPath,
-    leftovers: &BTreeSet<OwnedAddress>,
+    leftovers: &Leftovers,
     network: &watch::Receiver<Network>,
 ) -> Result<(Elections, Notifications, Alive), Error> {
     let path = instance.folder().join("alive");
@@ -214,7 +210,7 @@ fn elect(
         config,
         &Found {
             gates: &packet_path.inherited().services,
-            leftovers,
+            leftovers: &leftovers.addresses,
             network: &network.borrow(),
             last_seen: last_seen(&path),
         },

@@ -11,6 +11,7 @@ use crate::net;
 use crate::net::addresses::{self, Addresses};
 use crate::net::announce::Announcer;
 use crate::net::routes::Routes;
+use crate::net::silence::Silences;
 use crate::net::vmac::Vmacs;
 use crate::plan::belongings::Belonging;
 use crate::plan::desired::OwnedAddress;
@@ -22,17 +23,26 @@ pub struct KernelLinks {
     announcer: Announcer,
     routes: Routes,
     vmacs: Vmacs,
+    silences: Silences,
     journal: Journal,
 }
 
 impl KernelLinks {
     /// Opens the connections to the kernel. Must be called inside a tokio runtime.
-    pub fn open(journal: Journal) -> Result<Self, net::Error> {
+    /// `agent` is its name.
+    pub fn open(journal: Journal, agent: &str) -> Result<Self, net::Error> {
+        let silences = journal.belongings().iter();
+        let silences = silences.filter_map(|belonging| match belonging {
+            Belonging::Silence(silence) => Some(silence.clone()),
+            Belonging::Link(_) | Belonging::Route(_) | Belonging::Rule(_) => None,
+        });
+        let silences = Silences::resume(agent, silences.collect());
         Ok(Self {
             addresses: Addresses::open()?,
             announcer: Announcer::open()?,
             routes: Routes::open()?,
             vmacs: Vmacs::resume(journal.settings().to_vec())?,
+            silences,
             journal,
         })
     }
@@ -55,10 +65,11 @@ impl Links for KernelLinks {
         Ok(())
     }
 
-    /// The kernel answers within the call: nobody waits.
+    /// The kernel answers within the call: nobody waits, but for `nft` where a filter is wanted.
     async fn put(&mut self, belonging: &Belonging) -> Result<Added, net::Error> {
         let added = match belonging {
             Belonging::Link(link) => self.vmacs.put(link),
+            Belonging::Silence(silence) => self.silences.put(silence).await,
             Belonging::Route(route) => only(self.routes.add(slice::from_ref(route))?),
             Belonging::Rule(rule) => only(self.routes.add_rules(slice::from_ref(rule))?),
         };
@@ -74,6 +85,7 @@ impl Links for KernelLinks {
     async fn take(&mut self, belonging: &Belonging) -> Result<(), net::Error> {
         match belonging {
             Belonging::Link(link) => self.vmacs.take(link)?,
+            Belonging::Silence(silence) => self.silences.take(silence).await?,
             Belonging::Route(route) => only(self.routes.remove(slice::from_ref(route))?)?,
             Belonging::Rule(rule) => only(self.routes.remove_rules(slice::from_ref(rule))?)?,
         }

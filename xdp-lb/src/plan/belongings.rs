@@ -1,5 +1,7 @@
-//! What comes and goes with VIPs beside the addresses: interfaces with a virtual MAC, routes, rules.
+//! What comes and goes with VIPs beside the addresses: interfaces with a virtual MAC, filters, routes,
+//! rules.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -20,7 +22,9 @@ pub const MAIN: u32 = 254;
 pub enum Belonging {
     /// An interface; stands as long as its instance is configured.
     Link(VirtualLink),
-    /// A route; stands while its instance owns its VIPs.
+    /// VIPs that take no packets; stands while their instance owns them.
+    Silence(Silence),
+    /// A route; likewise.
     Route(Route),
     /// A rule; likewise.
     Rule(Rule),
@@ -41,10 +45,22 @@ pub struct VirtualLink {
     pub carries_v6: bool,
 }
 
+/// VIPs that take no packets but those that are balanced (`no_accept`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Silence {
+    /// Each with the index of its interface.
+    pub addresses: BTreeSet<(IpAddr, u32)>,
+}
+
 impl fmt::Display for Belonging {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Link(link) => write!(f, "interface {} with MAC {}", link.name, link.mac()),
+            Self::Silence(silence) => {
+                let addresses = silence.addresses.iter();
+                let addresses: Vec<_> = addresses.map(|(ip, _)| ip.to_string()).collect();
+                write!(f, "the filter of packets to {}", addresses.join(", "))
+            }
             Self::Route(route) => {
                 write!(f, "the route to {}", route.destination)?;
                 let gateway = route.gateway.map(|gateway| format!(" via {gateway}"));

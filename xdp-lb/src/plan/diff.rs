@@ -55,7 +55,7 @@ pub fn diff(old: &Desired, new: &Desired) -> Vec<Change> {
 /// The steps from what stands to what is wanted; none if that is the same.
 pub fn steps(installed: &Installed, wanted: &Desired) -> Vec<Change> {
     let mut changes = Vec::new();
-    replace_links(installed, wanted, &mut changes);
+    put_first(installed, wanted, &mut changes);
     set_ports(installed, wanted, &mut changes);
     for (key, service) in &wanted.services {
         publish(installed, *key, service, &mut changes);
@@ -65,16 +65,17 @@ pub fn steps(installed: &Installed, wanted: &Desired) -> Vec<Change> {
     add_addresses(installed, wanted, &mut changes);
     put_belongings(installed, wanted, &mut changes);
     remove_addresses(installed, wanted, &mut changes);
-    take_links(installed, wanted, &mut changes);
+    take_last(installed, wanted, &mut changes);
     close_gates(installed, wanted, &mut changes);
     purge_failed(installed, wanted.services.iter(), &mut changes);
     forget(installed, wanted, &mut changes);
     changes
 }
 
-/// Interfaces come before everything that stands on them. One that is to be another goes first.
-fn replace_links(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
-    for link in wanted.belongings.iter().filter(|other| is_link(other)) {
+/// Interfaces come before everything that stands on them, one that is to be another having gone; filters
+/// come before what they filter.
+fn put_first(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
+    for link in wanted.belongings.iter().filter(|other| is_first(other)) {
         if !installed.belongings.contains(link) {
             let standing = installed.belongings.iter();
             let replaced = standing.filter(|old| have_one_name(old, link));
@@ -84,19 +85,19 @@ fn replace_links(installed: &Installed, wanted: &Desired, changes: &mut Vec<Chan
     }
 }
 
-/// They go after everything that stands on them.
-fn take_links(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
-    for link in installed.belongings.iter().filter(|other| is_link(other)) {
+/// They go after all that.
+fn take_last(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
+    for old in installed.belongings.iter().filter(|other| is_first(other)) {
         let mut new = wanted.belongings.iter();
-        if !new.any(|new| have_one_name(new, link)) {
-            changes.push(Change::Take(link.clone()));
+        if !new.any(|new| new == old || have_one_name(new, old)) {
+            changes.push(Change::Take(old.clone()));
         }
     }
 }
 
-const fn is_link(belonging: &Belonging) -> bool {
+const fn is_first(belonging: &Belonging) -> bool {
     match belonging {
-        Belonging::Link(_) => true,
+        Belonging::Link(_) | Belonging::Silence(_) => true,
         Belonging::Route(_) | Belonging::Rule(_) => false,
     }
 }
@@ -108,13 +109,13 @@ fn have_one_name(one: &Belonging, other: &Belonging) -> bool {
 /// The last first: a route may lead to the gateway of the next.
 fn take_belongings(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
     let standing = installed.belongings.iter().rev();
-    let going = standing.filter(|old| !is_link(old) && !wanted.belongings.contains(old));
+    let going = standing.filter(|old| !is_first(old) && !wanted.belongings.contains(old));
     changes.extend(going.cloned().map(Change::Take));
 }
 
 fn put_belongings(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
     let coming = wanted.belongings.iter();
-    let coming = coming.filter(|new| !is_link(new) && !installed.belongings.contains(new));
+    let coming = coming.filter(|new| !is_first(new) && !installed.belongings.contains(new));
     changes.extend(coming.cloned().map(Change::Put));
 }
 

@@ -122,7 +122,7 @@ pub fn route(own: &OwnRoute) -> Result<Unplaced, Refused> {
             value = words.next().ok_or_else(refused)?;
         }
         let number = || value.parse().ok().map(Some).ok_or_else(refused);
-        let address = || value.parse::<IpAddr>().ok().map(Some).ok_or_else(refused);
+        let address = || value.parse().ok().map(Some).ok_or_else(refused);
         match option {
             "to" => destination = Some(network_of(value).ok_or_else(refused)?),
             "via" => route.gateway = address()?,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use xdp_lb_common::addr::Mac;
 
-use super::belongings::{Belonging, virtual_links, virtual_name};
+use super::belongings::{Belonging, Silence, virtual_links, virtual_name};
 use super::carriers::{Peers, lease, peer_addresses, peers, virtual_mac};
 use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
 use super::pool::{Member, Memberships};
@@ -256,16 +256,27 @@ pub fn belongings(config: &Config, ownership: &Ownership, network: &Network) -> 
     let mut belongings: Vec<_> = links.map(Belonging::Link).collect();
     let instances = config.vrrp_instances.iter();
     let owned = instances.filter(|instance| is_owned(instance, ownership));
+    let silences = owned.clone().filter_map(|own| silence(own, network));
     let others = owned.flat_map(|instance| routing::of_instance(instance, network));
-    for other in routing::static_ones(config, network)
+    let others = routing::static_ones(config, network)
         .into_iter()
-        .chain(others)
-    {
+        .chain(others);
+    for other in silences.map(Belonging::Silence).chain(others) {
         if !belongings.contains(&other) {
             belongings.push(other);
         }
     }
     belongings
+}
+
+/// The VIPs of an instance that takes no packets to them.
+fn silence(instance: &VrrpInstance, network: &Network) -> Option<Silence> {
+    let takes_them = instance.accept || instance.priority == VrrpInstance::OWNER_PRIORITY;
+    let addresses = addresses_of(instance, network).into_iter();
+    let addresses: BTreeSet<_> = addresses
+        .map(|vip| (vip.address.addr(), vip.ifindex))
+        .collect();
+    (!takes_them && !addresses.is_empty()).then_some(Silence { addresses })
 }
 
 /// What moves with an instance, whoever owns it now, as far as its interfaces exist; in the order of
@@ -547,6 +558,23 @@ mod tests {
         assert_eq!(after.ports.into_keys().collect::<Vec<_>>(), [2, 3]);
         let interfaces = default_interfaces(&config, &network);
         assert_eq!(Vec::from_iter(interfaces), ["eth0", "eth1"]);
+    }
+
+    #[test]
+    fn vips_that_take_no_packets_are_silent_while_they_are_owned_unless_by_their_owner() {
+        let mut config = websocket();
+        let silent = |config: &Config, owned: &[&str]| {
+            let desired = plan(config, owned, &Health::new(), &[]);
+            let belongings = desired.belongings.iter();
+            belongings.map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(silent(&config, &["VI_1"]), [""; 0]);
+        config.vrrp_instances[0].accept = false;
+        let filter = "the filter of packets to 192.168.1.200";
+        assert_eq!(silent(&config, &["VI_1"]), [filter]);
+        assert_eq!(silent(&config, &[]), [""; 0]);
+        config.vrrp_instances[0].priority = 255;
+        assert_eq!(silent(&config, &["VI_1"]), [""; 0]);
     }
 
     #[test]

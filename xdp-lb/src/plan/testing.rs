@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use xdp_lb_common::addr::Mac;
 
-use super::belongings::{Belonging, Route, Rule, VirtualLink};
+use super::belongings::{Belonging, Route, Rule, Silence, VirtualLink};
 use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
 use super::installed::Installed;
 use super::table::{Link, Network};
@@ -157,7 +157,10 @@ fn any_belongings() -> impl Strategy<Value = Vec<Belonging>> {
     let all = |numbers: Vec<u8>| {
         let route = |number| format!("10.{number}.0.0/16").parse().unwrap();
         let each = numbers.into_iter().map(|number| match number {
-            0..3 => Belonging::Route(Route::to(route(number))),
+            0 => Belonging::Silence(Silence {
+                addresses: [(service_key(0).vip, 2)].into(),
+            }),
+            1..3 => Belonging::Route(Route::to(route(number))),
             _ => Belonging::Rule(Rule::all(false, number.into())),
         });
         each.collect::<Vec<_>>()

@@ -512,7 +512,7 @@ fn a_router_without_a_peer_has_a_fault_until_it_gets_one() {
     let mut actions = Vec::new();
     let state = |routers: &Routers| routers.snapshots()[0].1.state;
     routers.handle(Now::ZERO, unicast(vec![]), &mut actions);
-    assert_eq!(state(&routers), State::Fault);
+    assert_eq!(state(&routers), Fault);
     let said = actions.iter().any(|action| match action {
         Action::Router(_, router::Action::Log(event)) => {
             event.to_string() == "INIT → FAULT: it has no unicast_peer (unicast_fault_no_peer)"
@@ -526,7 +526,7 @@ fn a_router_without_a_peer_has_a_fault_until_it_gets_one() {
         max_ttl: 255,
     };
     routers.handle(Now::ZERO, unicast(vec![peer]), &mut actions);
-    assert_eq!(state(&routers), State::Backup);
+    assert_eq!(state(&routers), Backup);
     routers.handle(Now::ZERO, unicast(vec![]), &mut actions);
-    assert_eq!(state(&routers), State::Fault);
+    assert_eq!(state(&routers), Fault);
 }

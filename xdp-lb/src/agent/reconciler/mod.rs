@@ -529,6 +529,8 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         self.strayed = network.strayed;
         self.put_back(|belonging| match belonging {
             Belonging::Link(link) => !network.links.contains_key(&link.name),
+            // Nobody tells: these are looked after now and then.
+            Belonging::Silence(_) => false,
             Belonging::Route(_) | Belonging::Rule(_) => strayed,
         })
         .await;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::agent::health::Checks;
+use crate::agent::journal::Journal;
 use crate::agent::outside::Outside;
 use crate::agent::overrides::Store;
 use crate::agent::placement::{NoInterface, Placement, absent_devices, check_interfaces};
@@ -84,6 +85,16 @@ pub struct Leftovers {
     pub addresses: BTreeSet<OwnedAddress>,
     /// What came with them, in the order it was put in place.
     pub belongings: Vec<Belonging>,
+}
+
+impl Leftovers {
+    /// What stands in a journal.
+    pub fn of(journal: &Journal) -> Self {
+        Self {
+            addresses: journal.addresses(),
+            belongings: journal.belongings().to_vec(),
+        }
+    }
 }
 
 /// Where in its life an agent is.
@@ -168,12 +179,9 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     warn_about(absent_devices(&config, &network.borrow()));
     let goes_on = go_on(&mut elections, &outside, &config).await;
     resolved(&config, &mut network, &mut packet_path).await;
-    let (installed, pools) = found(
-        &packet_path,
-        &config,
-        leftovers,
-        (&elections.claims().borrow().ownership, &network.borrow()),
-    );
+    let owned = elections.claims().borrow().ownership.clone();
+    let seen = network.borrow().clone();
+    let (installed, pools) = found(&packet_path, &config, leftovers, (&owned, &seen));
     let (leaving, leaving_seen) = watch::channel(BTreeSet::new());
     let (config, config_seen) = watch::channel(config);
     let sources = Sources {
@@ -192,9 +200,9 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     reconciler.beat_only_while(elections.is_alive());
     let mut reconciler = filled(attached(reconciler, took_over)?).await;
     if !goes_on {
-        standing(&mut network, &config.borrow().clone()).await;
-        let config = config.borrow().clone();
-        elect(&mut reconciler, &mut elections, &outside, config).await;
+        let now = config.borrow().clone();
+        standing(&mut network, &now).await;
+        elect(&mut reconciler, &mut elections, &outside, now).await;
     }
     let stop = CancellationToken::new();
     let reconciler = tokio::spawn(reconcile(reconciler, stop.clone()));

@@ -4,7 +4,7 @@
 //! In: the configuration ([`settings`]), links and addresses, what trackers see ([`Inputs`]), adverts.
 //! Out: adverts; [`Claims`] for the reconciler, which opens gates, adds addresses and announces them,
 //! and the [`Peers`] that were heard; [`Notification`]s for scripts; [`Report`]s for operators. `driver`
-//! is the loop, `sockets` what it listens to and speaks by, `outlet` what it tells the rest of the
+//! is the loop, `sockets` what it listens to and speaks by, `delays` when a change of a link counts, `outlet` what it tells the rest of the
 //! agent, `turns` how that knows that the thread lives. [`alive`] and
 //! [`predecessor`] let an agent that restarts in time go on as master.
 
@@ -12,6 +12,7 @@ pub mod alive;
 pub mod predecessor;
 pub mod settings;
 
+mod delays;
 mod driver;
 mod outlet;
 mod sockets;

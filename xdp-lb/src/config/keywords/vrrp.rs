@@ -12,8 +12,6 @@ use super::row::{
     named, one, pair, script,
 };
 
-const NO_ACCEPT: Status =
-    NotYetNoticeable("the master takes packets to its addresses, as it does without the keyword");
 const NO_OTHER_VMAC: Status =
     NotYetNoticeable("addresses on other interfaces have the MAC of their interface");
 const NO_IPVLAN: Status =
@@ -76,7 +74,7 @@ pub(super) const INSTANCE: &[Keyword] = &[
     maybe("strict_mode", Boolean, NotYet, "Follow the RFC to the letter"),
     maybe("skip_check_adv_addr", Boolean, Supported, "Check the addresses of a known master once"),
     flag("accept", Supported, "Take packets to the addresses"),
-    flag("no_accept", NO_ACCEPT, "Drop packets to the addresses"),
+    flag("no_accept", Supported, "Drop packets to the addresses"),
     line("use_vmac", 0, 2, Words("[NAME] [MAC]"), Supported, "Addresses on a virtual MAC"),
     maybe("use_vmac_addr", Name, NO_OTHER_VMAC, "The same for addresses elsewhere"),
     flag("vmac_xmit_base", Supported, "Adverts leave by the interface itself"),

@@ -606,6 +606,7 @@ fn every_supported_keyword_is_lowered_and_its_bad_values_are_noticed() {
     let anything_goes = [
         "router_id",
         "vmac_prefix",
+        "use_vmac",
         "vrrp_instance",
         "vrrp_sync_group",
         "interface",
