@@ -143,14 +143,8 @@ async fn direct_as<P: PacketPath>(
     let routers = elections.inputs();
     let outside = surround(config.clone(), routers.clone(), notifications).await;
     let health = HealthMetrics::new();
-    let inherited = &packet_path.inherited().servers;
-    let beginning = Beginning {
-        inherited,
-        seed: seed(),
-        network: network.clone(),
-        observers: observers(&health, outside.teller()),
-    };
-    let checks = Checks::start(&config, beginning);
+    let observers = observers(&health, outside.teller());
+    let checks = check(&config, &packet_path, &network, observers);
     let (snapshots, asked) = Snapshots::channel();
     let (inspect, inspections) = mpsc::channel(INSPECTIONS);
     let (orders, inbox) = Orders::channel();
@@ -210,6 +204,22 @@ fn elect(
     let (elections, notifications) = started.map_err(Error::Thread)?;
     let alive = Alive::start(&path).map_err(Error::Alive)?;
     Ok((elections, notifications, alive))
+}
+
+/// Starts the health checks, with the verdicts of a predecessor.
+fn check(
+    config: &Config,
+    packet_path: &impl PacketPath,
+    network: &watch::Receiver<Network>,
+    observers: Observers,
+) -> Checks {
+    let beginning = Beginning {
+        inherited: &packet_path.inherited().servers,
+        seed: seed(),
+        network: network.clone(),
+        observers,
+    };
+    Checks::start(config, beginning)
 }
 
 /// Starts what the elections hear of and whom they tell.

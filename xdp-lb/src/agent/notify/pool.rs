@@ -224,24 +224,24 @@ mod tests {
     use crate::plan::table::ServerHealth;
     use crate::plan::testing::{service_key, websocket};
 
-    fn command(line: &str) -> Option<Command> {
-        Some(Command {
+    fn command(line: &str) -> Command {
+        Command {
             line: line.to_owned(),
             program: line.to_owned(),
             arguments: Vec::new(),
             user: None,
-        })
+        }
     }
 
     fn config() -> Config {
         let mut config = websocket();
         config.global.router_id = Some("LVS_1".to_owned());
         let service = &mut config.virtual_servers[0];
-        service.quorum.up = command("/quorum_up");
-        service.quorum.down = command("/quorum_down");
+        service.quorum.up = Some(command("/quorum_up"));
+        service.quorum.down = Some(command("/quorum_down"));
         for server in &mut service.real_servers {
-            server.notify_up = command("/up");
-            server.notify_down = command("/down");
+            server.notify_up = Some(command("/up"));
+            server.notify_down = Some(command("/down"));
             server.smtp_alert = true;
         }
         config

@@ -92,12 +92,8 @@ pub struct Sources {
     pub config: watch::Receiver<Arc<Config>>,
     /// Verdicts on the real servers.
     pub health: watch::Receiver<Health>,
-    /// The clock of the moments in the verdicts.
-    pub health_clock: Clock,
-    /// Is told how long after a verdict the tables obeyed it.
-    pub obeyed: Arc<dyn Fn(Duration) + Send + Sync>,
-    /// Is told of services that gained or lost their quorum.
-    pub quorum: Arc<pools::Quorum>,
+    /// Who is told what becomes of them.
+    pub listeners: Listeners,
     /// Links and the way to each real server.
     pub network: watch::Receiver<Network>,
     /// Who owns which VIPs, and announces them.
@@ -111,6 +107,22 @@ pub struct Sources {
     /// Servers in the tables that the configuration does not name are told here: their MACs must go on
     /// being known.
     pub leaving: watch::Sender<BTreeSet<IpAddr>>,
+}
+
+/// Who is told what the reconciler makes of verdicts. None of them may wait.
+pub struct Listeners {
+    /// The clock of the moments in the verdicts.
+    pub health_clock: Clock,
+    /// Is told how long after a verdict the tables obeyed it.
+    pub obeyed: Arc<dyn Fn(Duration) + Send + Sync>,
+    /// Is told of services that gained or lost their quorum.
+    pub quorum: Arc<pools::Quorum>,
+}
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listeners").finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Sources {
@@ -158,7 +170,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
     ) -> Self {
         Self {
             writer: Writer::new(dataplane, links, installed),
-            obeyed: sources.health_clock.now(),
+            obeyed: sources.listeners.health_clock.now(),
             sources,
             placement,
             attached: BTreeMap::new(),
@@ -295,7 +307,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
 
     /// Tells of what changed in the pools.
     fn tell_of_pools(&self, events: &[PoolEvent]) {
-        pools::tell(events, &*self.sources.quorum);
+        pools::tell(events, &*self.sources.listeners.quorum);
         let leaving: BTreeSet<_> = self.pools.leaving().map(|(_, a)| a.ip()).collect();
         self.sources.leaving.send_if_modified(|told| {
             let differs = *told != leaving;

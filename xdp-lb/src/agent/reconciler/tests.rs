@@ -41,9 +41,11 @@ fn bench() -> (Bench, Under) {
     let sources = Sources {
         config: config_seen,
         health: health_seen,
-        health_clock: Clock::start(),
-        obeyed: Arc::new(|_| {}),
-        quorum: Arc::new(|_, _| {}),
+        listeners: Listeners {
+            health_clock: Clock::start(),
+            obeyed: Arc::new(|_| {}),
+            quorum: Arc::new(|_, _| {}),
+        },
         network: network_seen,
         claims: claims_seen,
         peers: peers_seen,
@@ -199,7 +201,7 @@ fn several() -> Config {
             third.address.set_port(8080);
             service.real_servers.push(third);
             if index == 1 {
-                service.real_servers[0].slow_start = Some(Duration::from_secs(60));
+                service.real_servers[0].slow_start = Some(Duration::from_mins(1));
                 service.real_servers[1].inhibit_on_failure = true;
                 service.quorum.weight = 2;
                 service.sorry_server = Some(SorryServer {
@@ -263,11 +265,11 @@ proptest! {
 async fn how_soon_a_verdict_was_obeyed_is_told_once() {
     let (bench, mut under) = bench();
     let (told, mut delays) = mpsc::unbounded_channel();
-    under.sources.obeyed = Arc::new(move |delay| told.send(delay).unwrap());
+    under.sources.listeners.obeyed = Arc::new(move |delay| told.send(delay).unwrap());
     under.reconcile().await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let mut health = judged(true, false);
-    let since = under.sources.health_clock.now();
+    let since = under.sources.listeners.health_clock.now();
     health.values_mut().last().unwrap().since = since;
     bench.health.send_replace(health);
     tokio::time::sleep(Duration::from_millis(3)).await;

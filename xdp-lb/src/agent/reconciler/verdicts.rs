@@ -89,9 +89,9 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
 
     /// Tells how long the tables took to obey each verdict that is new.
     pub(super) fn note_delays<'a>(&self, verdicts: impl Iterator<Item = &'a ServerHealth>) {
-        let now = self.sources.health_clock.now();
+        let now = self.sources.listeners.health_clock.now();
         for verdict in verdicts.filter(|verdict| verdict.since > self.obeyed) {
-            (self.sources.obeyed)(verdict.since.until(now));
+            (self.sources.listeners.obeyed)(verdict.since.until(now));
         }
     }
 }

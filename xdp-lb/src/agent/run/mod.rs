@@ -17,9 +17,8 @@ use crate::agent::health::Checks;
 use crate::agent::outside::Outside;
 use crate::agent::overrides::Store;
 use crate::agent::placement::{NoInterface, Placement, absent_devices, check_interfaces};
-use crate::agent::pools;
 use crate::agent::pulse::Pulse;
-use crate::agent::reconciler::{Inspection, Reconciler, Sources, changed};
+use crate::agent::reconciler::{Inspection, Listeners, Reconciler, Sources, changed};
 use crate::agent::reload::{differences, needs_restart};
 use crate::agent::seams::{Links, PacketPath};
 use crate::agent::signals::Signal;
@@ -166,9 +165,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     let sources = Sources {
         config: config_seen,
         health: checks.verdicts(),
-        health_clock: checks.clock(),
-        obeyed: checks.observers().obeyed,
-        quorum: quorum(&outside),
+        listeners: listeners(&checks, &outside),
         network: network.clone(),
         claims: elections.claims(),
         peers: elections.peers(),
@@ -177,17 +174,16 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         leaving,
     };
     let reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
-    let mut reconciler = reconciler.after(pools, overrides);
-    reconciler.beat_only_while(elections.is_alive());
-    let mut reconciler = filled(attached(reconciler, took_over)?).await;
+    let reconciler = reconciler.after(pools, overrides);
+    let reconciler = attached(reconciler, elections.is_alive(), took_over)?;
+    let mut reconciler = filled(reconciler).await;
     if !goes_on {
         let config = config.borrow().clone();
         elect(&mut reconciler, &mut elections, &outside, config).await;
     }
     let stop = CancellationToken::new();
-    let reconciler = tokio::spawn(reconcile(reconciler, stop.clone()));
     Ok(Agent {
-        reconciler,
+        reconciler: tokio::spawn(reconcile(reconciler, stop.clone())),
         stop,
         config,
         network,
@@ -200,10 +196,14 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     })
 }
 
-/// Where services that gain or lose their quorum are told of.
-fn quorum(outside: &Outside) -> Arc<pools::Quorum> {
+/// Who is told of verdicts that are obeyed, and of services that gain or lose their quorum.
+fn listeners(checks: &Checks, outside: &Outside) -> Listeners {
     let teller = outside.teller();
-    Arc::new(move |service, gained| teller.quorum_changed(service, gained))
+    Listeners {
+        health_clock: checks.clock(),
+        obeyed: checks.observers().obeyed,
+        quorum: Arc::new(move |service, gained| teller.quorum_changed(service, gained)),
+    }
 }
 
 /// Begins the elections at once if a predecessor was master: what it owned is forwarded already, and
@@ -227,11 +227,13 @@ async fn reconcile<P: PacketPath, L: Links>(
     reconciler
 }
 
-/// On its interfaces, or as if there had been no start.
+/// On its interfaces, giving signs of life while the elections do; or as if there had been no start.
 fn attached<P: PacketPath, L: Links>(
     mut reconciler: Reconciler<P, L>,
+    is_alive: impl Fn() -> bool + Send + 'static,
     took_over: bool,
 ) -> Result<Reconciler<P, L>, Error> {
+    reconciler.beat_only_while(is_alive);
     if let Err(reason) = reconciler.attach() {
         let (packet_path, _) = reconciler.into_parts();
         if !took_over && let Err(left) = packet_path.remove() {

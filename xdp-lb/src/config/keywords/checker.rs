@@ -4,9 +4,9 @@ use super::Kind::{
     Address, Boolean, Device, Hex, Name, OneOf, Path, Port, Seconds, User, Weight, Words,
 };
 use super::Scope::{SmtpHost, Url};
-use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Supported};
+use super::Status::{NotNeeded, NotYet, Supported};
 use super::kind::{ANY, number};
-use super::row::{Keyword, NEWER, OURS, Status, block, flag, line, many, maybe, one, pair, script};
+use super::row::{Keyword, NEWER, OURS, block, flag, line, many, maybe, one, pair, script};
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const TCP: &[Keyword] = &[

@@ -87,7 +87,7 @@ fn retry(index: u8) -> u32 {
 fn goes_to(index: u8) -> Vec<SocketAddr> {
     let address = server_address(index);
     let mut all = vec![address];
-    if index % 3 == 0 {
+    if index.is_multiple_of(3) {
         all.push(SocketAddr::new(address.ip(), 8080));
     }
     all
@@ -150,11 +150,12 @@ impl World {
         for index in &self.plan.servers {
             for address in goes_to(*index) {
                 names.insert((key(*index), address));
-                self.known.entry((key(*index), address)).or_insert(Known {
+                let known = Known {
                     retry: retry(*index),
                     begins_down: index % 2 == 1,
                     history: Vec::new(),
-                });
+                };
+                self.known.entry((key(*index), address)).or_insert(known);
             }
         }
         self.known.retain(|name, _| names.contains(name));
@@ -380,6 +381,6 @@ proptest! {
             world.carry_out(now, actions, &mut fates);
             world.check(now);
         }
-        world.run(now, now.after(Duration::from_secs(120)), &mut fates);
+        world.run(now, now.after(Duration::from_mins(2)), &mut fates);
     }
 }

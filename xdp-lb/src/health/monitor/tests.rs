@@ -349,7 +349,7 @@ fn checks_rest_with_their_verdicts_and_begin_again_apart() {
 fn a_shorter_period_does_not_gather_the_checks_at_its_end() {
     let slow = |index| {
         let mut target = target(index, 0);
-        target.checks[0].delay_loop = Duration::from_secs(600);
+        target.checks[0].delay_loop = Duration::from_mins(10);
         target
     };
     let mut monitor = monitor((0..100).map(slow).collect());
