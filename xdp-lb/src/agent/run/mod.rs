@@ -196,18 +196,17 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         leaving,
     };
     let reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
-    let mut reconciler = reconciler.after(pools, overrides);
-    reconciler.beat_only_while(elections.is_alive());
-    let mut reconciler = filled(attached(reconciler, took_over)?).await;
+    let reconciler = reconciler.after(pools, overrides);
+    let reconciler = attached(reconciler, elections.is_alive(), took_over)?;
+    let mut reconciler = filled(reconciler).await;
     if !goes_on {
         let now = config.borrow().clone();
         standing(&mut network, &now).await;
         elect(&mut reconciler, &mut elections, &outside, now).await;
     }
     let stop = CancellationToken::new();
-    let reconciler = tokio::spawn(reconcile(reconciler, stop.clone()));
     Ok(Agent {
-        reconciler,
+        reconciler: tokio::spawn(reconcile(reconciler, stop.clone())),
         stop,
         config,
         network,
@@ -251,11 +250,13 @@ async fn reconcile<P: PacketPath, L: Links>(
     reconciler
 }
 
-/// On its interfaces, or as if there had been no start.
+/// On its interfaces, giving signs of life while the elections do; or as if there had been no start.
 fn attached<P: PacketPath, L: Links>(
     mut reconciler: Reconciler<P, L>,
+    is_alive: impl Fn() -> bool + Send + 'static,
     took_over: bool,
 ) -> Result<Reconciler<P, L>, Error> {
+    reconciler.beat_only_while(is_alive);
     if let Err(reason) = reconciler.attach() {
         let (packet_path, _) = reconciler.into_parts();
         if !took_over && let Err(left) = packet_path.remove() {
