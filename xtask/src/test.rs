@@ -9,7 +9,7 @@ use crate::progress::say;
 use crate::{ebpf, kernel, packages, tree};
 
 /// Programs that the suites call.
-const PACKAGES: [&str; 5] = [
+const PACKAGES: [&str; 6] = [
     "ethtool",
     "iproute2",
     "psmisc",
