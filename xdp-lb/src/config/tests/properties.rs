@@ -610,6 +610,7 @@ fn every_supported_keyword_is_lowered_and_its_bad_values_are_noticed() {
         "vrrp_instance",
         "vrrp_sync_group",
         "interface",
+        "default_interface",
         "auth_pass",
         "notification_email_from",
         "smtp_server",
