@@ -6,30 +6,27 @@
     reason = "helpers of tests fail as tests do, and a skipped test says so"
 )]
 
+#[path = "support/scripts.rs"]
+mod scripts;
 #[path = "support/smtp.rs"]
 mod smtp;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::unistd::{User, geteuid};
+use scripts::{Folder, SOON, resolver};
 use smtp::Server;
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use xdp_lb::agent::notify::{Notifier, Teller};
 use xdp_lb::config::model::{
-    Command, Config, Fifo, Forwarding, Frontend, Protocol, RealServer, Scheduler, ScriptUser,
-    ServiceKey, VirtualServer,
+    Config, Fifo, Forwarding, Frontend, Protocol, RealServer, Scheduler, ServiceKey, VirtualServer,
 };
 use xdp_lb::health::report::{News, Report};
 use xdp_lb::plan::table::{Health, ServerHealth};
-use xdp_lb::sys::command::resolve::Resolver;
-
-/// Bound of whatever should take milliseconds: a busy machine may be slow, not wrong.
-const SOON: Duration = Duration::from_secs(30);
 
 fn service() -> ServiceKey {
     ServiceKey {
@@ -45,7 +42,7 @@ fn server(number: u16) -> SocketAddr {
 
 /// A folder and a service of real servers 1, 2, …
 struct Bench {
-    folder: TempDir,
+    folder: Folder,
     config: Config,
 }
 
@@ -59,27 +56,8 @@ impl Bench {
         let all = (1..=servers).map(|number| RealServer::new(server(number), dr));
         service.real_servers = all.collect();
         config.virtual_servers.push(service);
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::new();
         Self { folder, config }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap_or_default()
-    }
-
-    /// A line for the shell, with its arguments behind it; `%` is the folder.
-    fn shell(&self, line: &str) -> Command {
-        let line = line.replace('%', self.folder.path().to_str().unwrap());
-        Command {
-            program: "/bin/sh".to_owned(),
-            arguments: vec!["-c".to_owned(), line.clone(), "sh".to_owned()],
-            line,
-            user: None,
-        }
     }
 
     fn service(&mut self) -> &mut VirtualServer {
@@ -90,23 +68,14 @@ impl Bench {
         let config = Arc::new(self.config.clone());
         Notifier::start(config, &resolver(), "lb1".to_owned()).await
     }
-
-    async fn until(&self, name: &str, is: impl Fn(&str) -> bool) {
-        let start = Instant::now();
-        while !is(&self.read(name)) {
-            assert!(start.elapsed() < SOON, "{name} holds {:?}", self.read(name));
-            sleep(Duration::from_millis(5)).await;
-        }
-    }
 }
 
-/// Commands run as whoever runs the tests, also where keepalived's own user exists.
-fn resolver() -> Resolver {
-    let own = User::from_uid(geteuid()).unwrap().unwrap();
-    Resolver::new(Some(ScriptUser {
-        name: own.name,
-        group: None,
-    }))
+impl Deref for Bench {
+    type Target = Folder;
+
+    fn deref(&self) -> &Folder {
+        &self.folder
+    }
 }
 
 fn went(teller: &Teller, number: u16, up: bool) {
@@ -174,16 +143,16 @@ async fn a_switch_that_fails_does_not_start_a_script_for_each_server_at_once() {
         went(&teller, number, false);
     }
     let start = Instant::now();
-    while count(bench.folder.path(), ".began") < 32 {
+    while count(&bench.path(""), ".began") < 32 {
         assert!(start.elapsed() < SOON);
         sleep(Duration::from_millis(5)).await;
     }
     // More would have begun by now.
     sleep(Duration::from_millis(300)).await;
-    assert_eq!(count(bench.folder.path(), ".began"), 32);
+    assert_eq!(count(&bench.path(""), ".began"), 32);
     fs::write(bench.path("go"), "").unwrap();
     notifier.finish(SOON).await;
-    assert_eq!(count(bench.folder.path(), ".ended"), usize::from(SERVERS));
+    assert_eq!(count(&bench.path(""), ".ended"), usize::from(SERVERS));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

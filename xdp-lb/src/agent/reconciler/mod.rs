@@ -3,15 +3,16 @@
 //! Whatever changed, the answer is the same: work out what should be, and take the steps there. So
 //! nothing is lost when events are coalesced, and what failed is simply tried again.
 
+mod attach;
+mod sources;
+mod upkeep;
 mod verdicts;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -22,18 +23,17 @@ use crate::agent::overrides::Store;
 use crate::agent::placement::Placement;
 use crate::agent::pools;
 use crate::agent::seams::{Links, PacketPath};
-use crate::agent::vrrp::Claims;
 use crate::agent::writer::Writer;
-use crate::config::model::{Config, VrrpInstance, XdpMode};
+use crate::config::model::{Config, VrrpInstance};
 use crate::control::orders::OrderRequest;
-use crate::dataplane::{AttachedMode, Counters, Error};
+use crate::dataplane::AttachedMode;
 use crate::machine::Now;
-use crate::plan::belongings::Belonging;
-use crate::plan::carriers::Peers;
-use crate::plan::desired::{Desired, OwnedAddress};
+use crate::plan::desired::Desired;
 use crate::plan::installed::Installed;
-use crate::plan::pool::{Memberships, Overrides, PoolEvent, Pools};
-use crate::plan::table::{Health, Inputs, Network, Ownership, addresses_of, desired};
+use crate::plan::pool::{PoolEvent, Pools};
+use crate::plan::table::{Health, Inputs, Ownership, desired};
+
+pub use sources::{Inspection, Listeners, Sources, View};
 
 /// Until something that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -55,82 +55,8 @@ const BURST: Pace = Pace {
 /// Inspections answered from one reading of the counters.
 const INSPECTIONS: usize = 16;
 
-/// A question about the agent's state; it is asked on the reconciler's task and must be quick. It is
-/// dropped unasked if there is nothing to show.
-pub type Inspection = Box<dyn FnOnce(&View<'_>) + Send>;
-
 /// Orders carried out at a time.
 const ORDERS: usize = 4;
-
-/// The agent's state at one moment.
-#[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
-    /// What the file says.
-    pub config: &'a Config,
-    /// What the tables should hold.
-    pub desired: &'a Desired,
-    /// Verdicts on the real servers.
-    pub health: &'a Health,
-    /// Who is in the pool of each service.
-    pub pools: &'a Memberships,
-    /// What operators said at runtime.
-    pub overrides: &'a Overrides,
-    /// What the clock of `pools` reads.
-    pub now: Now,
-    /// VRRP instances this director is MASTER for.
-    pub ownership: &'a Ownership,
-    /// The network.
-    pub network: &'a Network,
-    /// The data plane's counters.
-    pub counters: &'a Counters,
-    /// Interfaces that the program is on.
-    pub attached: &'a BTreeMap<String, AttachedMode>,
-}
-
-/// What the reconciler listens to.
-pub struct Sources {
-    /// The configuration in force.
-    pub config: watch::Receiver<Arc<Config>>,
-    /// Verdicts on the real servers.
-    pub health: watch::Receiver<Health>,
-    /// Who is told what becomes of them.
-    pub listeners: Listeners,
-    /// Links and the way to each real server.
-    pub network: watch::Receiver<Network>,
-    /// Who owns which VIPs, and announces them.
-    pub claims: watch::Receiver<Claims>,
-    /// Other directors that were heard.
-    pub peers: watch::Receiver<Peers>,
-    /// Questions.
-    pub inspections: mpsc::Receiver<Inspection>,
-    /// Orders.
-    pub orders: mpsc::Receiver<OrderRequest>,
-    /// Servers in the tables that the configuration does not name are told here: their MACs must go on
-    /// being known.
-    pub leaving: watch::Sender<BTreeSet<IpAddr>>,
-}
-
-/// Who is told what the reconciler makes of verdicts. None of them may wait.
-pub struct Listeners {
-    /// The clock of the moments in the verdicts.
-    pub health_clock: Clock,
-    /// Is told how long after a verdict the tables obeyed it.
-    pub obeyed: Arc<dyn Fn(Duration) + Send + Sync>,
-    /// Is told of services that gained or lost their quorum.
-    pub quorum: Arc<pools::Quorum>,
-}
-
-impl fmt::Debug for Listeners {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listeners").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Sources {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sources").finish_non_exhaustive()
-    }
-}
 
 /// The reconciler.
 #[derive(Debug)]
@@ -215,28 +141,6 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
     /// Tells the program once more that the agent lives, before it leaves.
     pub fn beat_now(&mut self) {
         self.writer.beat_now();
-    }
-
-    /// Puts the program on every interface it belongs on and that exists by now. Stops at the first
-    /// that refuses it.
-    pub fn attach(&mut self) -> Result<(), Error> {
-        for (name, ifindex) in self.unattached() {
-            self.attach_to(&name, ifindex)?;
-        }
-        Ok(())
-    }
-
-    /// Takes the program off interfaces that a predecessor has put it on and that nobody wants.
-    pub fn detach_others(&mut self) {
-        let wanted = self.indexes.values().copied().collect();
-        if let Err(reason) = self.writer.dataplane().detach_others(&wanted) {
-            error!("the program stays on interfaces that nobody asks for: {reason}");
-        }
-    }
-
-    /// Interfaces that the program is on.
-    pub fn attached(&self) -> &BTreeMap<String, AttachedMode> {
-        &self.attached
     }
 
     /// What the tables should hold, as of the last [`Reconciler::reconcile`].
@@ -399,37 +303,6 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         Arc::new(planned)
     }
 
-    /// Begins the announcements that the elections want, and those of VIPs that came for another
-    /// reason.
-    fn begin_bursts(
-        &mut self,
-        now: Now,
-        config: &Config,
-        network: &Network,
-        claims: &Claims,
-        added: Vec<OwnedAddress>,
-    ) {
-        let standing = &self.writer.installed().addresses;
-        let mut told: Vec<OwnedAddress> = Vec::new();
-        for instance in &config.vrrp_instances {
-            let Some(burst) = claims.bursts.get(&instance.name) else {
-                continue;
-            };
-            let mut addresses = addresses_of(instance, network);
-            addresses.retain(|address| standing.contains(address));
-            let last = self.announced.insert(instance.name.clone(), burst.number);
-            if last == Some(burst.number) {
-                addresses.retain(|address| added.contains(address));
-            }
-            told.extend(addresses.iter().cloned());
-            let (repeat, gap) = (burst.repeat, burst.gap);
-            self.announcements
-                .start(now, addresses, Pace { repeat, gap });
-        }
-        let others = added.into_iter().filter(|address| !told.contains(address));
-        self.announcements.start(now, others.collect(), BURST);
-    }
-
     /// Reconciles whenever anything changes, until `stop`.
     pub async fn run(&mut self, stop: CancellationToken) {
         let (mut inspections, mut orders) = (Vec::new(), Vec::new());
@@ -516,116 +389,6 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             self.let_go().await;
         }
         self.announce();
-    }
-
-    /// Puts back VIPs that the network shows to be missing. It may only not show them yet: whether
-    /// they are is for the kernel to say.
-    async fn restore_missing(&mut self) {
-        let network = self.sources.network.borrow().clone();
-        let is_missing =
-            |vip: &OwnedAddress| network.link(vip.ifindex).is_some() && !network.has(vip);
-        // The kernel takes routes along with the address that they name as their source, and says nothing.
-        let strayed = self.restore(is_missing).await || network.strayed != self.strayed;
-        self.strayed = network.strayed;
-        self.put_back(|belonging| match belonging {
-            Belonging::Link(link) => !network.links.contains_key(&link.name),
-            // Nobody tells: these are looked after now and then.
-            Belonging::Silence(_) => false,
-            Belonging::Route(_) | Belonging::Rule(_) => strayed,
-        })
-        .await;
-        self.announce();
-    }
-
-    async fn put_back(&mut self, is_missing: impl Fn(&Belonging) -> bool) {
-        for belonging in self.writer.put_back(is_missing).await {
-            warn!(
-                "somebody removed {belonging}, which comes with VIPs of this director; it is back"
-            );
-        }
-    }
-
-    /// Whether there were any.
-    async fn restore(&mut self, is_missing: impl Fn(&OwnedAddress) -> bool) -> bool {
-        let restored = self.writer.restore(is_missing).await;
-        for address in &restored {
-            let vip = address.address.addr();
-            warn!("somebody removed {vip}, which this director owns; it is back");
-        }
-        let now = self.clock.now();
-        let any = !restored.is_empty();
-        self.announcements.start(now, restored, BURST);
-        any
-    }
-
-    /// Sends the gratuitous ARP that is due.
-    fn announce(&mut self) {
-        let network = self.sources.network.borrow();
-        let has_carrier = |ifindex| network.link(ifindex).is_some_and(|(_, link)| link.up);
-        self.announcements.keep(&self.writer.installed().addresses);
-        for (address, frames) in self.announcements.take(self.clock.now(), has_carrier) {
-            self.writer.announce(&address, frames, &network);
-        }
-    }
-
-    /// As [`Reconciler::attach`], but one that refuses keeps nobody from anything.
-    fn attach_what_came(&mut self) {
-        let mut refused = BTreeMap::new();
-        for (name, ifindex) in self.unattached() {
-            if let Err(reason) = self.attach_to(&name, ifindex) {
-                let reason = reason.to_string();
-                if self.refused.get(&name) != Some(&reason) {
-                    error!(
-                        "packets that come in by {name} are not balanced: {reason}; trying again"
-                    );
-                }
-                refused.insert(name, reason);
-            }
-        }
-        self.refused = refused;
-    }
-
-    /// Interfaces that the program belongs on and is not on.
-    fn unattached(&mut self) -> Vec<(String, u32)> {
-        let network = self.sources.network.borrow();
-        let gone = |name: &str, ifindex: u32| {
-            network
-                .links
-                .get(name)
-                .is_none_or(|link| link.ifindex != ifindex)
-        };
-        for (name, _) in self
-            .indexes
-            .extract_if(.., |name, ifindex| gone(name, *ifindex))
-        {
-            self.attached.remove(&name);
-            warn!("interface {name}, which the program was on, is gone");
-        }
-        let config = self.sources.config.borrow();
-        let names = self.placement.interfaces(&config, &network);
-        let waiting = names
-            .into_iter()
-            .filter(|name| !self.attached.contains_key(name));
-        waiting
-            .filter_map(|name| Some((name.clone(), network.links.get(&name)?.ifindex)))
-            .collect()
-    }
-
-    fn attach_to(&mut self, name: &str, ifindex: u32) -> Result<(), Error> {
-        let wish = self.placement.mode;
-        let mode = self.writer.dataplane().attach(name, ifindex, wish)?;
-        self.writer.beat();
-        if let (XdpMode::Auto, AttachedMode::Generic) = (wish, mode) {
-            warn!(
-                "{name}: its driver has no XDP; the program runs in the stack, which is slower \
-                 (say `--xdp-mode generic` if that is meant)"
-            );
-        } else {
-            info!("{name}: attached in {} mode", mode.name());
-        }
-        self.attached.insert(name.to_owned(), mode);
-        self.indexes.insert(name.to_owned(), ifindex);
-        Ok(())
     }
 
     fn answer(&mut self, inspections: &mut Vec<Inspection>) {

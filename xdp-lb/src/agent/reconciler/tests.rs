@@ -1,17 +1,19 @@
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::*;
 use crate::agent::testing::{FakeDataplane, FakeLinks, Kernel};
-use crate::agent::vrrp::Burst;
-use crate::config::model::{Frontend, SorryServer};
+use crate::agent::vrrp::{Burst, Claims};
+use crate::config::model::{Frontend, SorryServer, XdpMode};
 use crate::dataplane::Inherited;
+use crate::plan::carriers::Peers;
 use crate::plan::diff::Change;
 use crate::plan::pool::order::{Order, Target, What};
-use crate::plan::table::ServerHealth;
+use crate::plan::table::{Network, ServerHealth};
 use crate::plan::testing::{VIP, network, service_key, websocket};
 
 /// A reconciler over a fake kernel, and the strings to pull.
