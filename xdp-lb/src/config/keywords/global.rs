@@ -145,7 +145,7 @@ pub(super) const GLOBAL_DEFS: &[Keyword] = &[
     one("config_save_dir", Path, NotYet, "Where configurations are kept"),
     many("include_check", Words("[+|-][match|wildcard_match|brace_match]…"), NotYet, "What include checks from here on").optional(),
     maybe("checker_log_all_failures", Boolean, Supported, "Log every failed check"),
-    maybe("rs_init_notifies", Boolean, Supported, "Commands at the start too"),
+    flag("rs_init_notifies", Supported, "notify_up and notify_down run at the start too; a value, 'off' too, changes nothing"),
     one("vrrp_rlimit_rtime", number(1, 4_294_967_295), SCHEDULING, "Old spelling of vrrp_rlimit_rttime"),
     one("checker_rlimit_rtime", number(1, 4_294_967_295), SCHEDULING, "Old spelling of checker_rlimit_rttime"),
     one("bfd_rlimit_rtime", number(1, 4_294_967_295), SCHEDULING, "Old spelling of bfd_rlimit_rttime"),
