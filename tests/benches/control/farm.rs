@@ -91,14 +91,14 @@ impl<'a> Witness<'a> {
     ) -> Result<(Vec<Duration>, usize)> {
         self.capture.finish()?;
         let bytes = fs::read(self.folder.join(format!("{NAME}.out")))?;
-        let mut last: BTreeMap<Ipv4Addr, (Duration, u16)> = BTreeMap::new();
+        let mut last: BTreeMap<Ipv4Addr, (Duration, u32)> = BTreeMap::new();
         let mut gaps = Vec::new();
         let syns = syns(&bytes).context("no capture that can be read")?;
         for syn in syns.into_iter().filter(|syn| counts(syn.server)) {
-            match last.insert(syn.server, (syn.at, syn.from)) {
+            match last.insert(syn.server, (syn.at, syn.number)) {
                 // Sent again, for want of an answer.
-                Some((at, from)) if from == syn.from => {
-                    last.insert(syn.server, (at, from));
+                Some((at, number)) if number == syn.number => {
+                    last.insert(syn.server, (at, number));
                 }
                 Some((at, _)) => gaps.push(syn.at.saturating_sub(at)),
                 None => {}
@@ -112,8 +112,8 @@ impl<'a> Witness<'a> {
 struct Syn {
     at: Duration,
     server: Ipv4Addr,
-    /// Source port.
-    from: u16,
+    /// Sequence number.
+    number: u32,
 }
 
 /// Of a capture in tcpdump's classic format, with microseconds, in this machine's byte order: a header
@@ -131,11 +131,11 @@ fn syns(mut bytes: &[u8]) -> Option<Vec<Syn>> {
         let frame = bytes.split_off(..length)?;
         // Behind 14 octets of Ethernet; no options stand in what a kernel sends.
         let address: [u8; 4] = frame.get(30..34)?.try_into().ok()?;
-        let port: [u8; 2] = frame.get(34..36)?.try_into().ok()?;
+        let number: [u8; 4] = frame.get(38..42)?.try_into().ok()?;
         syns.push(Syn {
             at,
             server: address.into(),
-            from: u16::from_be_bytes(port),
+            number: u32::from_be_bytes(number),
         });
     }
     Some(syns)

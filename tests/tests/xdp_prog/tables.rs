@@ -67,6 +67,7 @@ const fn virtual_service(port: u16, protocol: Protocol) -> Virtual {
             persistence: None,
             servers: Vec::new(),
             peers: BTreeMap::new(),
+            virtual_mac: None,
         },
     }
 }
@@ -104,6 +105,12 @@ impl Virtual {
         self.service
             .servers
             .retain(|s| s.address.ip() != server_ip(n));
+        self
+    }
+
+    /// Clients send to this MAC for its VIP.
+    pub(crate) fn virtual_mac(mut self, mac: [u8; 6]) -> Self {
+        self.service.virtual_mac = Some(Mac::from_octets(mac));
         self
     }
 
@@ -214,6 +221,7 @@ pub(crate) fn tables<const N: usize>(services: [Virtual; N]) -> Desired {
         (index, Port { mac })
     });
     Desired {
+        belongings: Vec::new(),
         ports: ports.into(),
         services: services.map(|made| (made.key, made.service)).into(),
         addresses: [].into(),

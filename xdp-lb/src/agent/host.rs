@@ -26,7 +26,7 @@ use super::outside::{self, Outside};
 use super::overrides::Store;
 use super::placement::{NoInterface, check_interfaces};
 use super::reconciler::{Inspection, View};
-use super::run::{self, Ending, Parts, Phase, Surroundings};
+use super::run::{self, Ending, Leftovers, Parts, Phase, Surroundings};
 use super::seams::PacketPath;
 use super::signals::{self, Signal};
 use super::vrrp::alive::{Alive, last_seen};
@@ -39,9 +39,9 @@ use crate::control::{self, Snapshot, Snapshots};
 use crate::dataplane;
 use crate::health::{Failure, Outcome};
 use crate::machine::Now;
-use crate::net::{self, watch::Watcher};
+use crate::net::{self, names, watch::Watcher};
 use crate::plan::carriers::Peers;
-use crate::plan::desired::OwnedAddress;
+use crate::plan::routing;
 use crate::plan::table::{Network, resolved_addresses};
 use crate::sys::instance::{self, Instance, Name};
 use crate::sys::{bpffs, clock, systemd};
@@ -121,9 +121,8 @@ async fn direct_as<P: PacketPath>(
     open: impl FnOnce(&Name, &Config, xdp_lb_common::tick::Clock) -> Result<P, dataplane::Error>,
 ) -> Result<Ending, Error> {
     let name = instance.name();
-    if let Some(warning) = bpffs::ensure()?.warning() {
-        warn!("{warning}");
-    }
+    ensure_bpffs()?;
+    let config = of_this_host(config);
     let clock = clock::kernel()?;
     outside::begin(&config).await;
     let (watcher, network) = Watcher::start(resolved_addresses(&config, &Peers::new())).await?;
@@ -131,8 +130,8 @@ async fn direct_as<P: PacketPath>(
     let control = control::server::bind(name.control_socket())?;
     let metrics = http::bind(config.xdp_lb.metrics)?;
     let journal = Journal::open(vips(instance));
-    let leftovers = journal.addresses();
-    let links = KernelLinks::open(journal)?;
+    let leftovers = Leftovers::of(&journal);
+    let links = KernelLinks::open(journal, name.as_str())?;
     let config = Arc::new(config);
     let packet_path = open(name, &config, clock)?;
     if packet_path.took_over() {
@@ -180,6 +179,22 @@ async fn direct_as<P: PacketPath>(
     Ok(ending?)
 }
 
+fn ensure_bpffs() -> Result<(), Error> {
+    if let Some(warning) = bpffs::ensure()?.warning() {
+        warn!("{warning}");
+    }
+    Ok(())
+}
+
+/// With what this host calls its routing tables; says which routes and rules cannot be.
+fn of_this_host(mut config: Config) -> Config {
+    names::resolve(&mut config);
+    for line in routing::refused(&config) {
+        warn!("{line}");
+    }
+    config
+}
+
 type Notifications = mpsc::UnboundedReceiver<Notification>;
 
 /// Starts the elections, with what a predecessor was master of.
@@ -187,7 +202,7 @@ fn elect(
     instance: &Instance,
     config: &Config,
     packet_path: &impl PacketPath,
-    leftovers: &BTreeSet<OwnedAddress>,
+    leftovers: &Leftovers,
     network: &watch::Receiver<Network>,
 ) -> Result<(Elections, Notifications, Alive), Error> {
     let path = instance.folder().join("alive");
@@ -195,7 +210,7 @@ fn elect(
         config,
         &Found {
             gates: &packet_path.inherited().services,
-            leftovers,
+            leftovers: &leftovers.addresses,
             network: &network.borrow(),
             last_seen: last_seen(&path),
         },
@@ -354,7 +369,7 @@ impl<R: FnMut() -> Result<Config, Vec<String>>> Surroundings for Host<R> {
     }
 
     fn reload(&mut self) -> Result<Config, Vec<String>> {
-        (self.read)()
+        (self.read)().map(of_this_host)
     }
 
     fn resolve(&mut self, addresses: BTreeSet<IpAddr>) {

@@ -16,6 +16,7 @@ use super::pulse::Pulse;
 use super::seams::{Added, Links};
 use crate::config::model::ServiceKey;
 use crate::dataplane::Dataplane;
+use crate::plan::belongings::Belonging;
 use crate::plan::desired::{Desired, OwnedAddress, Reach};
 use crate::plan::diff::{Change, steps, steps_of};
 use crate::plan::installed::{Installed, ServerKey};
@@ -32,6 +33,8 @@ pub struct Writer<D, L> {
     troubles: Troubles,
     /// Of the last [`Writer::restore`].
     lost: Troubles,
+    /// Of the last [`Writer::put_back`].
+    strayed: Troubles,
 }
 
 /// What a run of the writer did.
@@ -53,6 +56,7 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
             pulse: Pulse::new(),
             troubles: Troubles::default(),
             lost: Troubles::default(),
+            strayed: Troubles::default(),
         }
     }
 
@@ -133,6 +137,14 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
                 let removed = self.links.remove(address).await;
                 removed.map_err(|error| error.to_string())
             }
+            Change::Put(belonging) => {
+                let put = self.links.put(belonging).await;
+                put.map(|_| ()).map_err(|error| error.to_string())
+            }
+            Change::Take(belonging) => {
+                let taken = self.links.take(belonging).await;
+                taken.map_err(|error| error.to_string())
+            }
             Change::SetPort(..)
             | Change::SetServer(..)
             | Change::SetService(..)
@@ -186,6 +198,27 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
         restored
     }
 
+    /// Puts back what came with VIPs and somebody else removed, and returns it.
+    pub async fn put_back(&mut self, is_missing: impl Fn(&Belonging) -> bool) -> Vec<Belonging> {
+        let mut restored = Vec::new();
+        let mut lost = BTreeSet::new();
+        for belonging in &self.installed.belongings {
+            if !is_missing(belonging) {
+                continue;
+            }
+            match self.links.put(belonging).await {
+                Ok(Added::Existed) => {}
+                Ok(Added::New) => restored.push(belonging.clone()),
+                Err(reason) => {
+                    let change = Change::Put(belonging.clone());
+                    lost.insert(trouble(&change, &reason));
+                }
+            }
+        }
+        self.strayed.are(lost);
+        restored
+    }
+
     /// Tells the segment where a VIP is now, by that many frames.
     pub fn announce(&mut self, address: &OwnedAddress, frames: u32, network: &Network) {
         let vip = address.address.addr();
@@ -226,6 +259,7 @@ enum Scope {
     Port(u32),
     Service(ServiceKey),
     Address(OwnedAddress),
+    Belonging(String),
 }
 
 impl Scope {
@@ -240,6 +274,9 @@ impl Scope {
             | Change::RemoveService(key) => Self::Service(*key),
             Change::AddAddress(address) | Change::RemoveAddress(address) => {
                 Self::Address(address.clone())
+            }
+            Change::Put(belonging) | Change::Take(belonging) => {
+                Self::Belonging(belonging.to_string())
             }
         }
     }
@@ -349,6 +386,8 @@ impl fmt::Display for Meaning<'_> {
             Change::RemoveAddress(address) => {
                 write!(f, "{} is still on this host", vip(&address.address))
             }
+            Change::Put(belonging) => write!(f, "{belonging} is not in place"),
+            Change::Take(belonging) => write!(f, "{belonging} is still in place"),
             Change::PurgeServer(key, address) => {
                 write!(f, "connections of {key} stay with {address}, which failed")
             }

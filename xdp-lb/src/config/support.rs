@@ -14,6 +14,52 @@ const WORKING_SCHEDULERS: &str =
 /// What to know before writing `lb_kind DR`.
 const NEEDS_OF_DR: &str = "write 'lb_kind DR' if the real servers are on this director's link, have the virtual IP on 'lo' and do not answer ARP for it ('xdp-lb realserver up' sets that up)";
 
+/// Options of a route that work.
+pub const ROUTE_OPTIONS: &[&str] = &[
+    "to",
+    "via",
+    "src",
+    "dev",
+    "oif",
+    "scope",
+    "table",
+    "protocol",
+    "metric",
+    "priority",
+    "preference",
+    "tos",
+    "dsfield",
+    "mtu",
+    "advmss",
+    "initcwnd",
+    "initrwnd",
+    "onlink",
+];
+/// Options of a rule that work.
+pub const RULE_OPTIONS: &[&str] = &[
+    "not",
+    "from",
+    "to",
+    "iif",
+    "dev",
+    "oif",
+    "fwmark",
+    "tos",
+    "dsfield",
+    "protocol",
+    "preference",
+    "priority",
+    "order",
+    "pref",
+    "table",
+    "lookup",
+    "blackhole",
+    "unreachable",
+    "prohibit",
+];
+/// Kinds of routes that work.
+pub const ROUTE_KINDS: &[&str] = &["unicast", "blackhole", "unreachable", "prohibit"];
+
 /// Complains about all of it.
 pub fn check(config: &Config, places: &Places, diagnostics: &mut Collector) {
     for (service, place) in config.virtual_servers.iter().zip(&places.services) {

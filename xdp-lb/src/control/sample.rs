@@ -259,6 +259,7 @@ fn add_service(
         persistence,
         servers: Vec::new(),
         peers: BTreeMap::new(),
+        virtual_mac: None,
     };
     parts.desired.services.insert(key, service);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use xdp_lb_common::addr::Mac;
 
+use super::belongings::Belonging;
 use crate::config::model::{Persistence, Scheduler, ServiceKey};
 
 /// Everything, at one moment.
@@ -18,6 +19,8 @@ pub struct Desired {
     pub services: BTreeMap<ServiceKey, Service>,
     /// VIPs this director owns.
     pub addresses: BTreeSet<OwnedAddress>,
+    /// What comes with them, in the order it is put in place: interfaces, routes, rules.
+    pub belongings: Vec<Belonging>,
 }
 
 /// An interface.
@@ -43,6 +46,8 @@ pub struct Service {
     pub servers: Vec<Server>,
     /// The other directors of its VIP on the links of this one: they may have balanced a frame already.
     pub peers: BTreeMap<IpAddr, Mac>,
+    /// The virtual MAC of its VIP: frames to it are for this director, too.
+    pub virtual_mac: Option<Mac>,
 }
 
 /// A real server of a service.

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use xdp_lb_common::addr::Mac;
 
-use super::carriers::{Peers, lease, peer_addresses, peers};
+use super::belongings::{Belonging, Silence, virtual_links, virtual_name};
+use super::carriers::{Peers, lease, peer_addresses, peers, virtual_mac};
 use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
 use super::pool::{Member, Memberships};
+use super::routing;
 use crate::config::model::{
     Config, RealServer, ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
 };
@@ -48,6 +50,7 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
         ports: ports(&services, inputs),
         services,
         addresses: owned_addresses(inputs.config, inputs.ownership, inputs.network),
+        belongings: belongings(inputs.config, inputs.ownership, inputs.network),
     }
 }
 
@@ -87,10 +90,12 @@ pub fn default_interfaces(config: &Config, network: &Network) -> BTreeSet<String
     let vrrp = config.vrrp_instances.iter().map(|i| i.interface.clone());
     let leading = real_server_addresses(config)
         .into_iter()
-        .filter_map(|ip| match network.reach.get(&ip)? {
-            Reach::Direct { ifindex, .. } => network.link(*ifindex),
-            Reach::Local => None,
-        })
+        .filter_map(
+            |ip| match below(*network.reach.get(&ip)?, config, network) {
+                Reach::Direct { ifindex, .. } => network.link(ifindex),
+                Reach::Local => None,
+            },
+        )
         .map(|(name, _)| name.to_owned());
     vrrp.chain(leading).collect()
 }
@@ -121,6 +126,7 @@ fn service(key: ServiceKey, server: &VirtualServer, inputs: &Inputs<'_>) -> Serv
         persistence: server.persistence,
         servers: servers(key, inputs),
         peers: peers(key.vip, inputs),
+        virtual_mac: virtual_mac(key.vip, inputs),
     }
 }
 
@@ -146,21 +152,51 @@ fn moving(instance: &VrrpInstance) -> impl Iterator<Item = &VirtualAddress> {
     advertised.chain(&instance.excluded_addresses)
 }
 
-fn is_owned(instance: &VrrpInstance, ownership: &Ownership) -> bool {
+pub(super) fn is_owned(instance: &VrrpInstance, ownership: &Ownership) -> bool {
     ownership.get(&instance.name).copied().unwrap_or(false)
 }
 
 fn servers(key: ServiceKey, inputs: &Inputs<'_>) -> Vec<Server> {
     let membership = inputs.pools.get(&key);
     let members = membership.map_or(&[] as &[_], |pool| pool.members.as_slice());
+    let reach = |address: SocketAddr| {
+        let reach = inputs.network.reach.get(&address.ip()).copied();
+        reach.map(|reach| below(reach, inputs.config, inputs.network))
+    };
     let server = |member: &Member| Server {
         address: member.address,
         weight: member.weight,
         serving: member.serving,
         releases_clients: member.releases_clients,
-        reach: inputs.network.reach.get(&member.address.ip()).copied(),
+        reach: reach(member.address),
     };
     members.iter().map(server).collect()
+}
+
+/// The way by the interface below, where the kernel's leads by one with a virtual MAC: frames that are
+/// balanced leave by the port and with its own MAC. A switch learns the virtual one from the adverts of
+/// the master only; frames of a director that has just lost would draw it back.
+fn below(reach: Reach, config: &Config, network: &Network) -> Reach {
+    let Reach::Direct {
+        ifindex,
+        mac,
+        on_link,
+        ..
+    } = reach
+    else {
+        return reach;
+    };
+    let base = network.link(ifindex).and_then(|(name, _)| {
+        let mut instances = config.vrrp_instances.iter();
+        let instance = instances.find(|instance| virtual_name(instance) == Some(name))?;
+        network.links.get(&instance.interface)
+    });
+    base.map_or(reach, |link| Reach::Direct {
+        ifindex: link.ifindex,
+        source_mac: link.mac,
+        mac,
+        on_link,
+    })
 }
 
 /// A server that nobody has judged lives only if nothing checks it.
@@ -193,7 +229,8 @@ fn ports(services: &BTreeMap<ServiceKey, Service>, inputs: &Inputs<'_>) -> BTree
     leading.chain(attached).collect()
 }
 
-/// The VIPs of the instances this director is MASTER for, on the interfaces that exist.
+/// The VIPs of the instances this director is MASTER for, and static addresses, on the interfaces that
+/// exist.
 pub fn owned_addresses(
     config: &Config,
     ownership: &Ownership,
@@ -201,25 +238,66 @@ pub fn owned_addresses(
 ) -> BTreeSet<OwnedAddress> {
     let instances = config.vrrp_instances.iter();
     let owned = instances.filter(|instance| is_owned(instance, ownership));
+    let static_ones = config.static_addresses.iter();
+    let static_ones = static_ones.filter_map(|own| {
+        let device = own.address.device.as_deref()?;
+        on(&own.address, device, network)
+    });
     owned
         .flat_map(|instance| addresses_of(instance, network))
+        .chain(static_ones)
         .collect()
+}
+
+/// What comes with the VIPs: interfaces of every instance, the rest of those that are owned; and static
+/// routes and rules.
+pub fn belongings(config: &Config, ownership: &Ownership, network: &Network) -> Vec<Belonging> {
+    let links = virtual_links(config, network).into_iter();
+    let mut belongings: Vec<_> = links.map(Belonging::Link).collect();
+    let instances = config.vrrp_instances.iter();
+    let owned = instances.filter(|instance| is_owned(instance, ownership));
+    let silences = owned.clone().filter_map(|own| silence(own, network));
+    let others = owned.flat_map(|instance| routing::of_instance(instance, network));
+    let others = routing::static_ones(config, network)
+        .into_iter()
+        .chain(others);
+    for other in silences.map(Belonging::Silence).chain(others) {
+        if !belongings.contains(&other) {
+            belongings.push(other);
+        }
+    }
+    belongings
+}
+
+/// The VIPs of an instance that takes no packets to them.
+fn silence(instance: &VrrpInstance, network: &Network) -> Option<Silence> {
+    let takes_them = instance.accept || instance.priority == VrrpInstance::OWNER_PRIORITY;
+    let addresses = addresses_of(instance, network).into_iter();
+    let addresses: BTreeSet<_> = addresses
+        .map(|vip| (vip.address.addr(), vip.ifindex))
+        .collect();
+    (!takes_them && !addresses.is_empty()).then_some(Silence { addresses })
 }
 
 /// What moves with an instance, whoever owns it now, as far as its interfaces exist; in the order of
 /// the file.
 pub fn addresses_of(instance: &VrrpInstance, network: &Network) -> Vec<OwnedAddress> {
+    let own = virtual_name(instance).unwrap_or(&instance.interface);
     let placed = |vip: &VirtualAddress| {
-        let device = vip.device.as_ref().unwrap_or(&instance.interface);
-        Some(OwnedAddress {
-            ifindex: network.links.get(device)?.ifindex,
-            address: vip.address,
-            label: vip.label.clone(),
-            broadcast: vip.broadcast,
-            scope: vip.scope,
-        })
+        let device = vip.device.as_deref().unwrap_or(own);
+        on(vip, device, network)
     };
     moving(instance).filter_map(placed).collect()
+}
+
+fn on(vip: &VirtualAddress, device: &str, network: &Network) -> Option<OwnedAddress> {
+    Some(OwnedAddress {
+        ifindex: network.links.get(device)?.ifindex,
+        address: vip.address,
+        label: vip.label.clone(),
+        broadcast: vip.broadcast,
+        scope: vip.scope,
+    })
 }
 
 /// An interface as the kernel has it now.
@@ -243,6 +321,8 @@ pub struct Network {
     /// The addresses of each interface, by its index, in the kernel's order: the first one is where
     /// packets leave from.
     pub addresses: BTreeMap<u32, Vec<IpNet>>,
+    /// Grows with each route or rule of keepalived's protocol number that goes.
+    pub strayed: u64,
 }
 
 impl Network {
@@ -298,8 +378,9 @@ pub type Health = BTreeMap<(ServiceKey, SocketAddr), ServerHealth>;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::{OwnRoute, OwnRule, StaticAddress, VirtualInterface};
     use crate::plan::pool::{Overrides, Pools};
-    use crate::plan::testing::{VIP, instance, network, service_key, websocket};
+    use crate::plan::testing::{VIP, direct, instance, link, network, service_key, websocket};
 
     fn judged(verdicts: &[(&str, bool, u64)]) -> Health {
         let verdict = |&(address, up, joined): &(&str, bool, u64)| {
@@ -438,6 +519,116 @@ mod tests {
         assert_eq!(on(&config), [3]);
         config.vrrp_instances[0].virtual_addresses[0].device = Some("eth9".to_owned());
         assert_eq!(on(&config), [] as [u32; 0], "no such interface, now");
+    }
+
+    #[test]
+    fn with_a_virtual_mac_vips_stand_on_its_interface_and_frames_leave_by_the_one_below() {
+        let mut config = websocket();
+        let name = "vrrp.51".to_owned();
+        config.vrrp_instances[0].virtual_interface = Some(VirtualInterface::Vmac {
+            name: name.clone(),
+            mac: None,
+            adverts_below: false,
+        });
+        let mut network = network();
+        let mut pools = Pools::default();
+        pools.update(Now::ZERO, &config, &Health::new(), &Overrides::new());
+        let plan = |network: &Network| {
+            desired(&Inputs {
+                config: &config,
+                ownership: &[("VI_1".to_owned(), true)].into(),
+                pools: pools.memberships(),
+                network,
+                attached: &BTreeSet::new(),
+                peers: &Peers::new(),
+            })
+        };
+        let before = plan(&network);
+        assert_eq!(before.belongings.len(), 1);
+        assert!(before.addresses.is_empty(), "not there yet");
+        network.links.insert(name, link(9));
+        network
+            .reach
+            .insert("192.168.1.102".parse().unwrap(), direct(9));
+        let after = plan(&network);
+        let on: Vec<_> = after.addresses.iter().map(|vip| vip.ifindex).collect();
+        assert_eq!(on, [9]);
+        let reach = after.services[&service_key(0)].servers[1].reach;
+        assert_eq!(reach, Some(direct(2)), "by eth0, from its own MAC");
+        assert_eq!(after.ports.into_keys().collect::<Vec<_>>(), [2, 3]);
+        let interfaces = default_interfaces(&config, &network);
+        assert_eq!(Vec::from_iter(interfaces), ["eth0", "eth1"]);
+    }
+
+    #[test]
+    fn vips_that_take_no_packets_are_silent_while_they_are_owned_unless_by_their_owner() {
+        let mut config = websocket();
+        let silent = |config: &Config, owned: &[&str]| {
+            let desired = plan(config, owned, &Health::new(), &[]);
+            let belongings = desired.belongings.iter();
+            belongings.map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(silent(&config, &["VI_1"]), [""; 0]);
+        config.vrrp_instances[0].accept = false;
+        let filter = "the filter of packets to 192.168.1.200";
+        assert_eq!(silent(&config, &["VI_1"]), [filter]);
+        assert_eq!(silent(&config, &[]), [""; 0]);
+        config.vrrp_instances[0].priority = 255;
+        assert_eq!(silent(&config, &["VI_1"]), [""; 0]);
+    }
+
+    #[test]
+    fn routes_and_rules_follow_ownership_and_static_ones_stay() {
+        let mut config = websocket();
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect();
+        let route = |line: &str| OwnRoute {
+            words: words(line),
+            tracked: true,
+            track_group: None,
+        };
+        let rule = |line: &str| OwnRule {
+            words: words(line),
+            tracked: true,
+            track_group: None,
+        };
+        config.vrrp_instances[0].routes = vec![
+            route("10.9.0.0/16 dev eth0"),
+            route("10.1.0.0/16 via 10.9.0.1"),
+        ];
+        config.vrrp_instances[0].rules = vec![rule("from 10.1.0.0/16 table 9 preference 5")];
+        config.static_routes = vec![route("10.2.0.0/16 dev eth1")];
+        config.static_rules = vec![rule("from 10.2.0.0/16 table 9 preference 6")];
+        let device = Some("eth1".to_owned());
+        config.static_addresses = vec![StaticAddress {
+            address: VirtualAddress {
+                device,
+                ..VirtualAddress::new("10.3.0.1/24".parse().unwrap())
+            },
+            track_group: None,
+        }];
+        let shown = |owned: &[&str]| {
+            let desired = plan(&config, owned, &Health::new(), &[]);
+            let belongings = desired.belongings.iter().map(ToString::to_string);
+            let addresses = desired.addresses.iter();
+            let addresses = addresses.map(|a| format!("{} on {}", a.address, a.ifindex));
+            belongings.chain(addresses).collect::<Vec<_>>()
+        };
+        let stay = [
+            "the route to 10.2.0.0/16",
+            "the IPv4 rule from 10.2.0.0/16 of preference 6",
+            "10.3.0.1/24 on 3",
+        ];
+        assert_eq!(shown(&[]), stay);
+        let move_along = [
+            "the route to 10.2.0.0/16",
+            "the IPv4 rule from 10.2.0.0/16 of preference 6",
+            "the route to 10.9.0.0/16",
+            "the route to 10.1.0.0/16 via 10.9.0.1",
+            "the IPv4 rule from 10.1.0.0/16 of preference 5",
+            "192.168.1.200/24 on 2",
+            "10.3.0.1/24 on 3",
+        ];
+        assert_eq!(shown(&["VI_1"]), move_along);
     }
 
     #[test]

@@ -24,10 +24,11 @@ use crate::agent::pools;
 use crate::agent::seams::{Links, PacketPath};
 use crate::agent::vrrp::Claims;
 use crate::agent::writer::Writer;
-use crate::config::model::{Config, XdpMode};
+use crate::config::model::{Config, VrrpInstance, XdpMode};
 use crate::control::orders::OrderRequest;
 use crate::dataplane::{AttachedMode, Counters, Error};
 use crate::machine::Now;
+use crate::plan::belongings::Belonging;
 use crate::plan::carriers::Peers;
 use crate::plan::desired::{Desired, OwnedAddress};
 use crate::plan::installed::Installed;
@@ -157,6 +158,10 @@ pub struct Reconciler<D, L> {
     obeyed: Now,
     retry: Option<Now>,
     look_after: Now,
+    /// [`Network::strayed`] as of the last look.
+    strayed: u64,
+    /// Instances as of the last configuration, and those before that still own their VIPs.
+    instances: Vec<VrrpInstance>,
 }
 
 impl<D: PacketPath, L: Links> Reconciler<D, L> {
@@ -186,6 +191,8 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             clock: Clock::start(),
             retry: None,
             look_after: Now::ZERO.after(LOOK_AFTER),
+            strayed: 0,
+            instances: Vec::new(),
         }
     }
 
@@ -279,8 +286,9 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let (now, said) = (self.clock.now(), self.overrides.known());
         let events = self.pools.update(now, &config, &health, said);
         self.tell_of_pools(&events);
+        let planned = self.with_those_that_leave(&config, &claims.ownership);
         let mut desired = desired(&Inputs {
-            config: &config,
+            config: &planned,
             ownership: &claims.ownership,
             pools: self.pools.memberships(),
             network: &network,
@@ -368,6 +376,29 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         self.announce();
     }
 
+    /// The configuration, with instances that it has no more and that own their VIPs until somebody took
+    /// over, or nobody did.
+    fn with_those_that_leave(
+        &mut self,
+        config: &Arc<Config>,
+        ownership: &Ownership,
+    ) -> Arc<Config> {
+        let is_named = |name: &str| config.vrrp_instances.iter().any(|i| i.name == name);
+        let mut leaving = std::mem::take(&mut self.instances);
+        leaving.retain(|instance| {
+            let is_owned = ownership.get(&instance.name).copied().unwrap_or(false);
+            is_owned && !is_named(&instance.name)
+        });
+        self.instances.clone_from(&config.vrrp_instances);
+        self.instances.extend(leaving.iter().cloned());
+        if leaving.is_empty() {
+            return config.clone();
+        }
+        let mut planned = Config::clone(config);
+        planned.vrrp_instances.extend(leaving);
+        Arc::new(planned)
+    }
+
     /// Begins the announcements that the elections want, and those of VIPs that came for another
     /// reason.
     fn begin_bursts(
@@ -440,6 +471,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
     pub async fn release(&mut self) {
         let mut released = self.desired.clone();
         released.addresses.clear();
+        released.belongings.clear();
         let network = self.sources.network.borrow().clone();
         if released.services.values().any(|service| service.active) {
             self.writer.write(&released, &network).await;
@@ -480,6 +512,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
                 warn!("the tables cannot be looked after: {reason}");
             }
             self.restore(|_| true).await;
+            self.put_back(|_| true).await;
             self.let_go().await;
         }
         self.announce();
@@ -489,19 +522,40 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
     /// they are is for the kernel to say.
     async fn restore_missing(&mut self) {
         let network = self.sources.network.borrow().clone();
-        self.restore(|vip| network.link(vip.ifindex).is_some() && !network.has(vip))
-            .await;
+        let is_missing =
+            |vip: &OwnedAddress| network.link(vip.ifindex).is_some() && !network.has(vip);
+        // The kernel takes routes along with the address that they name as their source, and says nothing.
+        let strayed = self.restore(is_missing).await || network.strayed != self.strayed;
+        self.strayed = network.strayed;
+        self.put_back(|belonging| match belonging {
+            Belonging::Link(link) => !network.links.contains_key(&link.name),
+            // Nobody tells: these are looked after now and then.
+            Belonging::Silence(_) => false,
+            Belonging::Route(_) | Belonging::Rule(_) => strayed,
+        })
+        .await;
         self.announce();
     }
 
-    async fn restore(&mut self, is_missing: impl Fn(&OwnedAddress) -> bool) {
+    async fn put_back(&mut self, is_missing: impl Fn(&Belonging) -> bool) {
+        for belonging in self.writer.put_back(is_missing).await {
+            warn!(
+                "somebody removed {belonging}, which comes with VIPs of this director; it is back"
+            );
+        }
+    }
+
+    /// Whether there were any.
+    async fn restore(&mut self, is_missing: impl Fn(&OwnedAddress) -> bool) -> bool {
         let restored = self.writer.restore(is_missing).await;
         for address in &restored {
             let vip = address.address.addr();
             warn!("somebody removed {vip}, which this director owns; it is back");
         }
         let now = self.clock.now();
+        let any = !restored.is_empty();
         self.announcements.start(now, restored, BURST);
+        any
     }
 
     /// Sends the gratuitous ARP that is due.

@@ -412,6 +412,7 @@ async fn at_a_stop_gates_stay_open_until_clients_know_who_follows() {
 async fn a_new_configuration_is_taken_in() {
     let (bench, mut under) = bench();
     under.reconcile().await;
+    bench.claims.send_replace(Claims::default());
     bench.config.send_replace(Arc::new(Config::default()));
     run_for(&mut under, 0).await;
     let state = bench.kernel.state();
@@ -419,6 +420,46 @@ async fn a_new_configuration_is_taken_in() {
     assert_eq!(state.addresses.len(), 0);
     // The program stays where it is: nothing says that it should go.
     assert_eq!(state.tables, Installed::from(under.desired()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_is_removed_keeps_its_vip_until_it_has_handed_over() {
+    let (bench, mut under) = bench();
+    under.reconcile().await;
+    let mut without = websocket();
+    without.vrrp_instances.clear();
+    without.virtual_servers.clear();
+    bench.config.send_replace(Arc::new(without));
+    run_for(&mut under, 6).await;
+    assert_eq!(
+        bench.kernel.vips().len(),
+        1,
+        "its router waits for a successor"
+    );
+    bench.claims.send_replace(Claims::default());
+    run_for(&mut under, 0).await;
+    assert_eq!(bench.kernel.vips().len(), 0);
+    bench.claims.send_replace(claims(true, 2));
+    run_for(&mut under, 0).await;
+    assert_eq!(bench.kernel.vips().len(), 0, "nobody knows it any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_is_renamed_keeps_its_vip_all_the_time() {
+    let (bench, mut under) = bench();
+    under.reconcile().await;
+    bench.kernel.changes();
+    let mut renamed = websocket();
+    renamed.vrrp_instances[0].name = "VI_9".to_owned();
+    bench.config.send_replace(Arc::new(renamed));
+    run_for(&mut under, 0).await;
+    bench.claims.send_replace(Claims {
+        ownership: [("VI_9".to_owned(), true)].into(),
+        ..Claims::default()
+    });
+    run_for(&mut under, 0).await;
+    assert_eq!(bench.kernel.changes(), []);
+    assert_eq!(bench.kernel.vips().len(), 1);
 }
 
 /// How long it was from each heartbeat to the next, and to now, at most.

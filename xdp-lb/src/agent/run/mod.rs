@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::agent::health::Checks;
+use crate::agent::journal::Journal;
 use crate::agent::outside::Outside;
 use crate::agent::overrides::Store;
 use crate::agent::placement::{NoInterface, Placement, absent_devices, check_interfaces};
@@ -26,6 +27,8 @@ use crate::agent::vrrp::Elections;
 use crate::config::model::{Config, XdpLb};
 use crate::control::orders::{OrderRequest, ReloadReply};
 use crate::dataplane;
+use crate::plan;
+use crate::plan::belongings::{Belonging, links_stand};
 use crate::plan::carriers::Peers;
 use crate::plan::desired::OwnedAddress;
 use crate::plan::installed::Installed;
@@ -38,6 +41,9 @@ use crate::plan::table::{
 /// tables that were taken over are not emptied for want of an answer.
 const RESOLUTION: Duration = Duration::from_secs(1);
 
+/// How long instances wait for their interfaces with a virtual MAC. They take milliseconds.
+const STANDING: Duration = Duration::from_secs(1);
+
 /// What an agent is made of, open and ready.
 pub struct Parts<P, L> {
     /// The configuration, with what the command line overrides.
@@ -46,8 +52,8 @@ pub struct Parts<P, L> {
     pub packet_path: P,
     /// The links.
     pub links: L,
-    /// VIPs that predecessors added and did not remove.
-    pub leftovers: BTreeSet<OwnedAddress>,
+    /// What predecessors left behind.
+    pub leftovers: Leftovers,
     /// The network, as it changes.
     pub network: watch::Receiver<Network>,
     /// The running health checks.
@@ -69,6 +75,25 @@ pub struct Parts<P, L> {
 impl<P, L> fmt::Debug for Parts<P, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+/// What predecessors put in place and did not take out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// VIPs.
+    pub addresses: BTreeSet<OwnedAddress>,
+    /// What came with them, in the order it was put in place.
+    pub belongings: Vec<Belonging>,
+}
+
+impl Leftovers {
+    /// What stands in a journal.
+    pub fn of(journal: &Journal) -> Self {
+        Self {
+            addresses: journal.addresses(),
+            belongings: journal.belongings().to_vec(),
+        }
     }
 }
 
@@ -154,12 +179,9 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     warn_about(absent_devices(&config, &network.borrow()));
     let goes_on = go_on(&mut elections, &outside, &config).await;
     resolved(&config, &mut network, &mut packet_path).await;
-    let (installed, pools) = found(
-        &packet_path,
-        &config,
-        leftovers,
-        (&elections.claims().borrow().ownership, &network.borrow()),
-    );
+    let owned = elections.claims().borrow().ownership.clone();
+    let seen = network.borrow().clone();
+    let (installed, pools) = found(&packet_path, &config, leftovers, (&owned, &seen));
     let (leaving, leaving_seen) = watch::channel(BTreeSet::new());
     let (config, config_seen) = watch::channel(config);
     let sources = Sources {
@@ -178,8 +200,9 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     let reconciler = attached(reconciler, elections.is_alive(), took_over)?;
     let mut reconciler = filled(reconciler).await;
     if !goes_on {
-        let config = config.borrow().clone();
-        elect(&mut reconciler, &mut elections, &outside, config).await;
+        let now = config.borrow().clone();
+        standing(&mut network, &now).await;
+        elect(&mut reconciler, &mut elections, &outside, now).await;
     }
     let stop = CancellationToken::new();
     Ok(Agent {
@@ -272,7 +295,7 @@ async fn elect<P: PacketPath, L: Links>(
 fn found<P: PacketPath>(
     packet_path: &P,
     config: &Config,
-    mut leftovers: BTreeSet<OwnedAddress>,
+    leftovers: Leftovers,
     (ownership, network): (&Ownership, &Network),
 ) -> (Installed, Pools) {
     let inherited = packet_path.inherited();
@@ -284,9 +307,26 @@ fn found<P: PacketPath>(
         let mut wanted = wanted.iter();
         wanted.any(|new| new.ifindex == old.ifindex && new.address == old.address)
     };
-    leftovers.retain(|address| !is_wanted(address));
-    installed.addresses = leftovers;
+    let Leftovers {
+        mut addresses,
+        mut belongings,
+    } = leftovers;
+    addresses.retain(|address| !is_wanted(address));
+    let wanted = plan::table::belongings(config, ownership, network);
+    belongings.retain(|belonging| !wanted.contains(belonging));
+    installed.addresses = addresses;
+    installed.belongings = belongings;
     (installed, pools)
+}
+
+/// Waits until what instances stand on is seen, lest they begin with a fault.
+async fn standing(network: &mut watch::Receiver<Network>, config: &Config) {
+    let stand = |network: &Network| links_stand(config, network);
+    if timeout(STANDING, network.wait_for(stand)).await.is_err() {
+        warn!(
+            "an interface with a virtual MAC does not come up; its instance has a fault until then"
+        );
+    }
 }
 
 /// Says what of a valid configuration has no effect now.
@@ -399,6 +439,7 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         let new = Arc::new(new);
         self.config.send_replace(new.clone());
         self.outside.reload(&new).await;
+        standing(&mut self.network, &new).await;
         self.elections.configure(self.outside.usable(new));
         self.resolve(surroundings);
         Ok(differences.into_iter().chain(later).collect())

@@ -44,7 +44,7 @@ async fn bench(inherited: Inherited) -> (Bench, Parts<FakeDataplane, FakeLinks>)
             inherited,
         },
         links: FakeLinks(kernel.clone()),
-        leftovers: BTreeSet::new(),
+        leftovers: Leftovers::default(),
         network,
         checks,
         elections,
@@ -179,9 +179,9 @@ async fn vips_of_a_predecessor_go_unless_they_are_wanted() {
         &[("VI_1".to_owned(), true)].into(),
         &network(),
     );
-    parts.leftovers = wanted.clone();
-    parts.leftovers.insert(leftover());
-    bench.kernel.state().addresses = parts.leftovers.clone();
+    parts.leftovers.addresses = wanted.clone();
+    parts.leftovers.addresses.insert(leftover());
+    bench.kernel.state().addresses = parts.leftovers.addresses.clone();
     let _agent = start(parts).await.unwrap();
     assert_eq!(bench.kernel.state().addresses, wanted);
     assert_eq!(bench.kernel.state().announced.len(), 5, "it is here, again");

@@ -98,7 +98,7 @@ impl Outlet {
     }
 
     /// Tells the reconciler what changed. `instances` are all names of the configuration, `routers`
-    /// those that run.
+    /// those that run, and those that leave.
     pub(super) fn publish(
         &mut self,
         instances: impl Iterator<Item = String>,
@@ -111,7 +111,9 @@ impl Outlet {
             let is_owned = owned.contains(name.as_str()) || self.inherited.contains(&name);
             (name, is_owned)
         });
-        let ownership: Ownership = ownership.collect();
+        let mut ownership: Ownership = ownership.collect();
+        // One that is configured no more has its addresses until it has handed them over.
+        ownership.extend(owned.iter().map(|name| ((*name).to_owned(), true)));
         self.bursts.retain(|name, _| owned.contains(name.as_str()));
         let bursts = self.bursts.clone();
         let claims = Claims {
@@ -205,6 +207,27 @@ mod tests {
             claims.bursts.is_empty(),
             "nothing of it is announced any more"
         );
+    }
+
+    #[test]
+    fn one_that_is_configured_no_more_owns_until_it_has_stopped() {
+        let mut bench = bench(&[]);
+        bench.outlet.own(bench.id, true);
+        let publish = |bench: &mut Bench| {
+            let names = ["VI_2".to_owned()].into_iter();
+            bench.outlet.publish(names, &bench.routers);
+            bench.seen.borrow_and_update().ownership.clone()
+        };
+        let owned = |owned: &[(&str, bool)]| -> Ownership {
+            let owned = owned.iter();
+            owned.map(|(name, is)| ((*name).to_owned(), *is)).collect()
+        };
+        assert_eq!(
+            publish(&mut bench),
+            owned(&[("VI_1", true), ("VI_2", false)])
+        );
+        bench.outlet.own(bench.id, false);
+        assert_eq!(publish(&mut bench), owned(&[("VI_2", false)]));
     }
 
     #[test]

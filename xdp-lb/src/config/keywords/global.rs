@@ -34,13 +34,13 @@ pub(super) const ROOT: &[Keyword] = &[
     vrrp::root("bfd_instance", BfdInstance, NotYet, "A BFD session"),
     named("virtual_server_group", 1, 1, Name, Lines, NotRun("virtual servers by group are not balanced yet: write a 'virtual_server ADDRESS PORT' for each address and port"), "Addresses that share a pool").of(lines::SERVICE_GROUP),
     vrrp::root("track_group", TrackGroup, NotYet, "Instances that go with a static address, route or rule").passed_over(),
-    block("garp_group", GarpGroup, NotYet, "Delays of gratuitous ARP per interface"),
-    list("static_ipaddress", lines::ADDRESSES, NotYet, "Addresses that stay"),
-    list("static_routes", lines::ROUTES, NotYet, "Routes that stay"),
-    list("static_rules", lines::RULES, NotYet, "Routing rules that stay"),
+    block("garp_group", GarpGroup, Supported, "Delays of gratuitous ARP per interface"),
+    list("static_ipaddress", lines::ADDRESSES, Supported, "Addresses that stay"),
+    list("static_routes", lines::ROUTES, Supported, "Routes that stay"),
+    list("static_rules", lines::RULES, Supported, "Routing rules that stay"),
     list("linkbeat_interfaces", lines::LINKBEAT, NotNeeded("the kernel reports link changes"), "Interfaces whose link is polled"),
     flag("linkbeat_use_polling", NotNeeded("the kernel reports link changes"), "Poll the link state"),
-    list("interface_up_down_delays", lines::DELAYS, NotYet, "Delays of link changes"),
+    list("interface_up_down_delays", lines::DELAYS, Supported, "Delays of link changes"),
     block("SSL", Ssl, Supported, "Certificates of SSL_GET"),
     one("net_namespace", Name, NotYetNoticeable("the director runs in the namespace it is started in: start it with 'ip netns exec'"), "Network namespace").passed_over(),
     maybe("net_namespace_ipvs", Name, NotYetNoticeable("services live in the namespace the director is started in"), "Network namespace of IPVS"),
@@ -103,7 +103,7 @@ pub(super) const GLOBAL_DEFS: &[Keyword] = &[
     one("nftables_ipvs_priority", ANY, FIREWALL, "Priority of the chains of fwmark services"),
     flag("nftables_ifindex", FIREWALL, "Rules name interfaces by index"),
     flag("disable_local_igmp", NotYet, "No group membership of VRRP on the host"),
-    one("default_interface", Device, NotYet, "Interface of static addresses; default eth0").passed_over(),
+    one("default_interface", Device, Supported, "Interface of static addresses; default eth0").passed_over(),
     maybe("dynamic_interfaces", OneOf(&["allow_if_changes"]), Supported, "Interfaces may appear later"),
     many("lvs_sync_daemon", Words("DEVICE [INSTANCE] [OPTION…]"), NotYet, "Connection synchronisation; options: inst, id, maxlen, port, ttl, group").passed_over(),
     many("lvs_timeouts", Words("[tcp S] [tcpfin S] [udp S]"), NotYetNoticeable("connections live as long as IPVS's defaults say: 900, 120 and 300 seconds"), "Life of idle connections").passed_over(),
@@ -189,7 +189,7 @@ pub(super) const GLOBAL_DEFS: &[Keyword] = &[
     one("tmp_config_directory", Path, NotNeeded("the file is read once"), "Where the file is copied").passed_over(),
     maybe("use_symlink_paths", Boolean, NotYet, "Paths of scripts keep symbolic links").only(NEWER),
     flag("log_unknown_vrids", NotYet, "Log adverts of other virtual routers"),
-    one("vmac_prefix", Words("PREFIX"), NotYet, "Names of virtual MAC interfaces"),
+    one("vmac_prefix", Words("PREFIX"), Supported, "Names of virtual MAC interfaces"),
     one("vmac_addr_prefix", Words("PREFIX"), NotYet, "Names of those of use_vmac_addr"),
 ];
 
@@ -203,10 +203,10 @@ pub(super) const SSL: &[Keyword] = &[
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const GARP_GROUP: &[Keyword] = &[
-    one("garp_interval", Seconds, NotYet, "Time between gratuitous ARPs"),
-    one("gna_interval", Seconds, NotYet, "Time between neighbour advertisements"),
-    one("interface", Device, NotYet, "The interface"),
-    list("interfaces", lines::DEVICES, NotYet, "Interfaces behind one switch, limited together"),
+    one("garp_interval", Seconds, Supported, "Time between gratuitous ARPs"),
+    one("gna_interval", Seconds, Supported, "Time between neighbour advertisements"),
+    one("interface", Device, Supported, "The interface"),
+    list("interfaces", lines::DEVICES, Supported, "Interfaces of this pace, each for itself; keepalived limits them together"),
 ];
 
 #[rustfmt::skip] // a table: one row per line

@@ -305,11 +305,12 @@ fn unknown_blocks_are_skipped_whole_and_the_rest_is_kept() {
 
 #[test]
 fn what_has_no_effect_is_named_once() {
-    let (_, diagnostics) = instance("use_vmac\ntrack_bfd {\nx\n}\nno_accept\nlinkbeat_use_polling");
+    let (_, diagnostics) =
+        instance("garp_extra_if 5\ntrack_bfd {\nx\n}\nold_unicast_checksum\nlinkbeat_use_polling");
     let note = diagnostics.iter().last().unwrap();
     assert_eq!(
         note.message(),
-        "understood, but without effect in this version: no_accept (line 8); track_bfd (line 5); use_vmac (line 4)"
+        "understood, but without effect in this version: garp_extra_if (line 4); old_unicast_checksum (line 8); track_bfd (line 5)"
     );
     assert_eq!(note.severity(), Severity::Note);
 }

@@ -38,7 +38,9 @@ pub(super) fn apply(tables: &mut Tables, change: &Change) -> Result<(), Error> {
         Change::PurgeServer(service, address) => tables.purge(&(*service, *address)),
         Change::RemoveServer(service, address) => tables.remove_server(&(*service, *address)),
         Change::RemoveService(key) => tables.remove_service(key),
-        Change::AddAddress(_) | Change::RemoveAddress(_) => Ok(()),
+        Change::AddAddress(_) | Change::RemoveAddress(_) | Change::Put(_) | Change::Take(_) => {
+            Ok(())
+        }
     }
 }
 
@@ -182,6 +184,8 @@ impl Tables {
             .store(index, word::HOST_FILTER, before | filter);
         self.set_persistence(index, service);
         self.set_lease(index, service);
+        let virtual_mac = service.virtual_mac.map_or(0, |mac| mac.0 & Mac::MASK);
+        self.services.store(index, word::VIRTUAL_MAC, virtual_mac);
         let is_new = self.published.get(&key) != Some(&hosts);
         self.publish_schedule(key, index, service)?;
         if is_new {

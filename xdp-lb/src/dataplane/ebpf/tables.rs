@@ -41,6 +41,7 @@ pub(super) mod word {
     pub(in super::super) const PERSISTENCE: usize = 4;
     /// `lease_ticks`.
     pub(in super::super) const LEASE: usize = 5;
+    pub(in super::super) const VIRTUAL_MAC: usize = 6;
 }
 
 /// Maps and memory of them.

