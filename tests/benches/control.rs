@@ -15,12 +15,13 @@ mod report;
 #[path = "control/site.rs"]
 mod site;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use report::Table;
-use site::{PERIOD, Site};
+use site::{PERIOD, Site, pass};
 use xdp_lb_tests::interrupt;
 
 /// How long each state of the world is looked at.
@@ -35,7 +36,7 @@ fn main() -> Result<()> {
     let mut site = Site::start()?;
     table.memory("at the start", &mut site)?;
     // Each server has been checked, and those that are spread over the first period have been twice.
-    Site::pass(2 * PERIOD)?;
+    pass(2 * PERIOD)?;
     table.window("all up", &mut site, WINDOW)?;
     table.verdicts("a server dies", &mut site, |site| {
         for number in 0..SINGLE_DEATHS {
@@ -46,9 +47,9 @@ fn main() -> Result<()> {
     table.verdicts("250 servers die at once", &mut site, |site| {
         site.reject("10.50.7.0/24")
     })?;
-    site.silence("10.50.32.0/21")?;
+    site.silence(Ipv4Addr::new(10, 50, 32, 0), 21)?;
     // They are known to be silent.
-    Site::pass(3 * PERIOD)?;
+    pass(3 * PERIOD)?;
     table.window("2,048 are silent", &mut site, WINDOW)?;
     table.memory("at the end", &mut site)?;
     print!("{}", table.text());

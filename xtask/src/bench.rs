@@ -58,7 +58,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         packages::ensure_keepalived()?;
     }
     if OF_THE_BUILT_AGENT.contains(&name) {
-        packages::ensure(&["iproute2", "ethtool"])?;
+        packages::ensure(&["iproute2", "ethtool", "tcpdump"])?;
         tree::run_cargo(["build", "--package", "xdp-lb", "--release"])?;
     }
     if OF_THE_AGENT.contains(&name) || OF_THE_BUILT_AGENT.contains(&name) {

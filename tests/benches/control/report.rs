@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use xdp_lb_tests::metrics::Scrape;
 
-use crate::site::{PERIOD, SERVERS, Site};
+use crate::site::{PERIOD, SERVERS, Site, pass};
 
 /// Of one core.
 const CPU_LIMIT: f64 = 40.0;
@@ -53,12 +53,12 @@ impl Table {
     /// What checks cost and how punctual they are, for some time in which nothing changes.
     pub(crate) fn window(&mut self, when: &str, site: &mut Site, time: Duration) -> Result<()> {
         let before = site.scrape()?;
-        site.farm.take();
         let (start, usage) = (Instant::now(), site.usage()?);
-        Site::pass(time)?;
+        let witness = site.witness()?;
+        pass(time)?;
+        let (gaps, asked) = witness.finish(site.answers())?;
         let spent = site.usage()?.cpu.saturating_sub(usage.cpu);
         let took = start.elapsed();
-        let (gaps, asked) = site.farm.take();
         let after = site.scrape()?;
         let cpu = 100.0 * spent.as_secs_f64() / took.as_secs_f64();
         self.add(when, "CPU time, of one core", (cpu, "%"), Some(CPU_LIMIT));
@@ -96,7 +96,7 @@ impl Table {
         let before = site.scrape()?;
         die(site)?;
         // A period, and a retry if an answer was lost.
-        Site::pass(2 * PERIOD + Duration::from_secs(2))?;
+        pass(2 * PERIOD + Duration::from_secs(2))?;
         let after = site.scrape()?;
         let verdicts = difference(&before, &after, &format!("{DELAY}_count"))?;
         self.add(when, "verdicts", (verdicts, ""), None);

@@ -11,7 +11,7 @@ use xdp_lb_tests::interrupt;
 use xdp_lb_tests::metrics::Scrape;
 use xdp_lb_tests::netns::{Netns, unique_prefix};
 
-use crate::farm::Farm;
+use crate::farm::{Farm, Witness};
 
 const SERVICES: u32 = 2_000;
 const PER_SERVICE: u32 = 10;
@@ -23,10 +23,12 @@ const PORT: u16 = 80;
 
 pub(crate) struct Site {
     pub(crate) director: Director,
-    pub(crate) farm: Farm,
     servers: Netns,
+    /// The network whose servers are silent.
+    silent: Option<(Ipv4Addr, u32)>,
+    _farm: Farm,
     _inside: Netns,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// What of the agent is counted by the kernel.
@@ -67,24 +69,18 @@ impl Site {
         let folder = tempfile::tempdir()?;
         let mut director = Director::new(&inside, &prefix, folder.path(), &[])?;
         director.configure(&configuration())?;
+        for (name, value) in environment() {
+            director.set(name, value);
+        }
         director.start()?;
         Ok(Self {
             director,
-            farm,
             servers,
+            silent: None,
+            _farm: farm,
             _inside: inside,
-            _folder: folder,
+            folder,
         })
-    }
-
-    /// Lets time pass.
-    pub(crate) fn pass(time: Duration) -> Result<()> {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            interrupt::check()?;
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(())
     }
 
     /// The router in front of a server says that it is gone.
@@ -99,9 +95,27 @@ impl Site {
     }
 
     /// Whatever goes to a network is lost.
-    pub(crate) fn silence(&self, network: &str) -> Result<()> {
-        let line = format!("route add blackhole {network} table local");
-        self.servers.ip(&line)
+    pub(crate) fn silence(&mut self, network: Ipv4Addr, length: u32) -> Result<()> {
+        let line = format!("route add blackhole {network}/{length} table local");
+        self.servers.ip(&line)?;
+        self.silent = Some((network, length));
+        Ok(())
+    }
+
+    /// Begins to note who is asked.
+    pub(crate) fn witness(&self) -> Result<Witness<'_>> {
+        Witness::start(&self.servers, self.folder.path())
+    }
+
+    /// Whether a server answers in some way, so that its checks follow each other in their period.
+    pub(crate) fn answers(&self) -> impl Fn(Ipv4Addr) -> bool + use<> {
+        let silent = self.silent;
+        move |server| {
+            silent.is_none_or(|(network, length)| {
+                let differs = u32::from(server) ^ u32::from(network);
+                differs.leading_zeros() < length
+            })
+        }
     }
 
     pub(crate) fn usage(&mut self) -> Result<Usage> {
@@ -113,10 +127,29 @@ impl Site {
     }
 }
 
+/// What the unit gives the agent as its environment.
+fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let unit = include_str!("../../../etc/xdp-lb.service");
+    let lines = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("Environment="));
+    lines.filter_map(|setting| setting.split_once('='))
+}
+
 /// Sets what the kernel keeps for the network namespace of this thread.
 fn set(name: &str, value: &str) -> Result<()> {
     let path = format!("/proc/sys/net/{name}");
     std::fs::write(&path, value).context(path)
+}
+
+/// Lets time pass.
+pub(crate) fn pass(time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        interrupt::check()?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 fn usage(pid: u32) -> Result<Usage> {

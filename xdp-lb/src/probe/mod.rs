@@ -72,16 +72,19 @@ impl Context {
 }
 
 /// Carries out a probe. It ends within the probe's own time limits.
+///
+/// Thousands may be under way at once, most of them of the small kinds: the others have their room on
+/// the heap.
 pub async fn run(probe: &Probe, context: &Context) -> Outcome {
     match probe {
         Probe::Tcp(connection) => tcp::run(connection).await,
-        Probe::Http(http) => http::run(http, context).await,
-        Probe::Smtp(smtp) => smtp::run(smtp, context).await,
-        Probe::Dns(dns) => dns::run(dns).await,
-        Probe::Udp(udp) => udp::run(udp).await,
-        Probe::Ping(connection) => ping::run(connection).await,
-        Probe::Misc(misc) => misc::run(misc, context).await,
-        Probe::File(file) => file::run(file, context).await,
+        Probe::Http(http) => Box::pin(http::run(http, context)).await,
+        Probe::Smtp(smtp) => Box::pin(smtp::run(smtp, context)).await,
+        Probe::Dns(dns) => Box::pin(dns::run(dns)).await,
+        Probe::Udp(udp) => Box::pin(udp::run(udp)).await,
+        Probe::Ping(connection) => Box::pin(ping::run(connection)).await,
+        Probe::Misc(misc) => Box::pin(misc::run(misc, context)).await,
+        Probe::File(file) => Box::pin(file::run(file, context)).await,
     }
 }
 
@@ -114,4 +117,21 @@ fn random() -> [u8; RANDOM] {
         chunk.copy_from_slice(&state.hash_one(at).to_be_bytes());
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::config::model::Connection;
+
+    #[test]
+    fn a_probe_under_way_is_small() {
+        let target = SocketAddr::from(([10, 0, 0, 1], 80));
+        let probe = Probe::Tcp(Connection::to(target, Duration::from_secs(1)));
+        let context = Context::new(&Config::default());
+        let size = size_of_val(&run(&probe, &context));
+        assert!(size <= 1024, "{size}");
+    }
 }
