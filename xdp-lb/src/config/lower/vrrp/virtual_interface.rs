@@ -105,11 +105,11 @@ pub(super) fn tell_apart(instances: &mut [VrrpInstance]) {
     let mut taken = BTreeSet::new();
     for instance in instances {
         let is_v6 = instance.family == Family::V6;
-        let own = match &mut instance.virtual_interface {
-            Some(VirtualInterface::Vmac { name, .. } | VirtualInterface::Ipvlan { name, .. }) => {
-                name
-            }
-            None => continue,
+        let Some(
+            VirtualInterface::Vmac { name: own, .. } | VirtualInterface::Ipvlan { name: own, .. },
+        ) = &mut instance.virtual_interface
+        else {
+            continue;
         };
         let Some((prefix, vrid)) = own.rsplit_once('.') else {
             taken.insert(own.clone());
