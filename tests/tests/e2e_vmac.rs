@@ -219,6 +219,67 @@ fn adverts_of_the_interface_below_are_understood_both_ways() {
     }
 }
 
+#[test]
+fn ipv6_routers_have_a_virtual_mac_of_their_own() {
+    if !needs::root().unwrap() {
+        return;
+    }
+    let instance = |priority: u8| {
+        format!(
+            "vrrp_instance VI_6 {{
+                state BACKUP
+                interface {INTERFACE}
+                virtual_router_id 51
+                priority {priority}
+                version 3
+                advert_int 0.5
+                use_vmac
+                virtual_ipaddress {{
+                    fe80::200/64
+                    fd80::200/64
+                }}
+            }}\n"
+        )
+    };
+    let mut cluster = Cluster::create("vs", 0, &[]).unwrap();
+    let other = cluster.lan.add_host("other", [&*format!("{OTHER}/24")]);
+    let other = other.unwrap();
+    let mut keepalived = Keepalived::new("keepalived", &other.netns, cluster.folder());
+    let owners = || {
+        [&cluster.host, &other].map(|host| {
+            let shown = run(host, "ip -o -6 addr");
+            let on = |line: &str| line.contains(LINK) && line.contains("fd80::200/64");
+            shown.lines().any(on)
+        })
+    };
+    let settles = |expected: [bool; 2]| {
+        wait::until("the VIPs move", LIMIT, || {
+            Ok((owners() == expected).then_some(()))
+        })
+        .unwrap();
+    };
+    keepalived.start(&instance(100)).unwrap();
+    settles([false, true]);
+    cluster.director.configure(&instance(150)).unwrap();
+    cluster.director.start().unwrap();
+    settles([true, false]);
+    let mut command = Command::new("tcpdump");
+    command.args(["-Z", "root", "-n", "-e", "-p", "-c", "3", "-i"]);
+    command.args([
+        &cluster.client.name,
+        "ip6 proto 112 and ether src 00:00:5e:00:02:33",
+    ]);
+    let switch = cluster.lan.switch();
+    let heard = Process::start("adverts", switch, &mut command, cluster.folder()).unwrap();
+    heard.finish(LIMIT).unwrap();
+    assert_eq!(owners(), [true, false]);
+    cluster.director.end_by(Signal::SIGTERM).unwrap();
+    let log = cluster.director.log();
+    assert!(log.contains(" took over"), "{log}");
+    settles([false, true]);
+    assert!(!run(&cluster.host, "ip -o link").contains(LINK));
+}
+
 /// The kernel's settings that a virtual MAC has to do with.
 fn settings(host: &Host) -> String {
     run(
