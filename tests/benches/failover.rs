@@ -97,7 +97,7 @@ impl Options {
             return 0;
         }
         match event {
-            Event::Heal => self.runs * HEALS / RUNS,
+            Event::Heal | Event::Return => self.runs * HEALS / RUNS,
             _ => self.runs,
         }
     }
@@ -122,8 +122,8 @@ fn side_by_side(pairs: &[[Program; 2]], version: Version, options: &Options) -> 
         for event in wanted {
             let name = name(event.name(), version, pair);
             let mut row = Row::new(&name, event.formula(version));
-            for run in 0..options.times(event, version, pair) {
-                let outcome = event.run(&mut site, run).context(site.logs());
+            for _ in 0..options.times(event, version, pair) {
+                let outcome = event.run(&mut site).context(site.logs());
                 row.add(&outcome.with_context(|| name.clone())?);
             }
             eprintln!("{name}: done");

@@ -8,7 +8,8 @@ Prints a line "ready" when every source has had its first answer, and one JSON o
                   "answers": {server: requests it answered},
                   "errors": {text: how often},
                   "outage": seconds from the last answer of the server it had to the first answer of
-                            another; null if it was never answered by another}]}
+                            another; null if it was never answered by another,
+                  "gap": the longest time, s, from one answer to the next}]}
 
 Every connection has a local port of its own, counted up from --port: the kernel would sometimes pick
 one again, and a director rightly takes a known address pair for a known connection.
@@ -35,6 +36,7 @@ class Source(threading.Thread):
         self.answers: collections.Counter[str] = collections.Counter()
         self.errors: collections.Counter[str] = collections.Counter()
         self.outage: float | None = None
+        self.gap = 0.0
         self.answered = threading.Event()
 
     def run(self) -> None:
@@ -47,9 +49,12 @@ class Source(threading.Thread):
             if server is not None:
                 if last_server not in (None, server) and self.outage is None:
                     self.outage = now - last_good
+                self.gap = max(self.gap, now - last_good)
                 last_good, last_server = now, server
                 self.answered.set()
             time.sleep(self.options.every)
+        if last_server is not None:
+            self.gap = max(self.gap, time.monotonic() - last_good - self.options.every)
         self.answered.set()
 
     def is_done(self) -> bool:
@@ -112,6 +117,7 @@ def main() -> None:
                     "answers": source.answers,
                     "errors": source.errors,
                     "outage": source.outage,
+                    "gap": source.gap,
                 }
                 for source in sources
             ],

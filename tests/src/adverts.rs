@@ -17,6 +17,12 @@ use crate::{stream, wait};
 const VRRP: i32 = 112;
 const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 
+/// `linux/if_ether.h`.
+const ETH_P_ALL: u16 = 3;
+
+/// Bytes that wait for the listener at a switch.
+const TAP_BUFFER: usize = 4 << 20;
+
 /// How soon a listener notices that it is to stop.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -27,6 +33,8 @@ pub struct Advert {
     pub at: Instant,
     /// Who sent it.
     pub source: Ipv4Addr,
+    /// For which virtual router.
+    pub vrid: u8,
     /// With what priority; 0 means that the sender gives up being master.
     pub priority: u8,
 }
@@ -48,7 +56,26 @@ impl Adverts {
             socket.set_read_timeout(Some(TICK))?;
             std::io::Result::Ok(socket)
         };
-        let mut socket = netns.run(open)?.context("cannot listen for adverts")?;
+        let socket = netns.run(open)?.context("cannot listen for adverts")?;
+        Ok(Self::listen(socket))
+    }
+
+    /// Listens to everything that crosses any port of a switch, also of ports that do not forward. An
+    /// advert is heard once for each port it crosses.
+    pub fn tap(switch: &Netns) -> Result<Self> {
+        let open = || {
+            // Without an address it is on all interfaces. The number is in network byte order.
+            let all = Protocol::from(i32::from(ETH_P_ALL.to_be()));
+            let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(all))?;
+            socket.set_recv_buffer_size(TAP_BUFFER)?;
+            socket.set_read_timeout(Some(TICK))?;
+            std::io::Result::Ok(socket)
+        };
+        let socket = switch.run(open)?.context("cannot listen at the switch")?;
+        Ok(Self::listen(socket))
+    }
+
+    fn listen(mut socket: Socket) -> Self {
         let heard = Arc::<Mutex<Vec<Advert>>>::default();
         let stop = Arc::<AtomicBool>::default();
         let (list, stopped) = (heard.clone(), stop.clone());
@@ -63,15 +90,16 @@ impl Adverts {
                         list.extend(advert);
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    Err(_) => return,
+                    // An interface that goes down is told of once, and comes back.
+                    Err(_) => std::thread::sleep(TICK),
                 }
             }
         });
-        Ok(Self {
+        Self {
             heard,
             stop,
             thread: Some(thread),
-        })
+        }
     }
 
     /// Every advert since an instant.
@@ -131,15 +159,22 @@ impl Drop for Adverts {
 
 /// Reads source and priority off an IPv4 packet with an advert of version 2 or 3.
 fn decode(packet: &[u8]) -> Option<Advert> {
-    let header = usize::from(packet.first()? & 0x0f) * 4;
+    let &[first, .., protocol] = packet.get(..10)? else {
+        return None;
+    };
+    if first >> 4 != 4 || i32::from(protocol) != VRRP {
+        return None;
+    }
+    let header = usize::from(first & 0x0f) * 4;
     let source: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
-    let &[kind, _vrid, priority, ..] = packet.get(header..)? else {
+    let &[kind, vrid, priority, ..] = packet.get(header..)? else {
         return None;
     };
     // Version in the upper half, type 1 in the lower.
     matches!(kind, 0x21 | 0x31).then(|| Advert {
         at: Instant::now(),
         source: source.into(),
+        vrid,
         priority,
     })
 }
@@ -157,10 +192,13 @@ mod tests {
         ];
         let advert = decode(&packet).unwrap();
         assert_eq!(advert.source, Ipv4Addr::new(172, 16, 12, 61));
-        assert_eq!(advert.priority, 100);
+        assert_eq!((advert.vrid, advert.priority), (51, 100));
         assert_eq!(decode(&packet[..20]), None);
         let mut other = packet;
         other[20] = 0x45;
         assert_eq!(decode(&other), None, "no advert");
+        other = packet;
+        other[9] = 17;
+        assert_eq!(decode(&other), None, "UDP");
     }
 }

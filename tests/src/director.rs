@@ -58,6 +58,7 @@ pub struct Director {
     netns: Netns,
     folder: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     starts: u32,
     agent: Option<Process>,
 }
@@ -72,9 +73,15 @@ impl Director {
             netns: netns.handle(),
             folder: folder.to_owned(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
+            environment: Vec::new(),
             starts: 0,
             agent: None,
         })
+    }
+
+    /// Starts the agent with this in its environment.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// The file it reads.
@@ -95,6 +102,8 @@ impl Director {
         command.arg("up").arg("-f").arg(self.file());
         command.args(["--instance", &self.instance]);
         command.args(&self.arguments);
+        let environment = self.environment.iter();
+        command.envs(environment.map(|(name, value)| (name, value)));
         let agent = Process::start(&name, &self.netns, &mut command, &self.folder)?;
         let agent = self.agent.insert(agent);
         wait::until("/readyz says yes", LIMIT, || {
@@ -249,8 +258,10 @@ pub struct RealServer {
     pub weight: u32,
     /// `up`, `down`, …
     pub state: String,
-    /// Why it is down.
+    /// Why it is in its state.
     pub reason: Option<String>,
+    /// Since when, in seconds.
+    pub since_s: Option<u64>,
     /// Connections established or opening.
     pub active_conns: u64,
     /// Connections since the tables were made.

@@ -11,7 +11,8 @@ use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::director::traces;
 use crate::netns::Netns;
@@ -83,8 +84,8 @@ impl Peer {
         let ready = wait::until(&what, LIMIT, || {
             process.expect_running()?;
             let ready = match self.program {
-                // It enters BACKUP first, whatever its file says.
-                Program::Keepalived => process.log_tail(1000).contains("Entering"),
+                // It enters BACKUP or FAULT first, whatever its file says.
+                Program::Keepalived => process.log_tail(1000).contains("ntering "),
                 // Refused until it listens.
                 Program::XdpLb(_) => {
                     http::get(netns, METRICS, "/readyz").is_ok_and(|answer| answer.status == 200)
@@ -124,6 +125,14 @@ impl Peer {
         Ok(command)
     }
 
+    /// The process id of the running director.
+    pub fn pid(&mut self) -> Result<u32> {
+        let process = self.process.as_mut();
+        let process = process.context("the director does not run")?;
+        process.expect_running()?;
+        Ok(process.pid())
+    }
+
     /// Whether it was started and has not ended.
     pub fn is_running(&mut self) -> bool {
         let process = self.process.as_mut();
@@ -136,6 +145,13 @@ impl Peer {
         let at = Instant::now();
         process.signal(Signal::SIGTERM)?;
         Ok(at)
+    }
+
+    /// SIGHUP to its first process, as `systemctl reload` does; does not wait.
+    pub fn reload(&self) -> Result<()> {
+        let process = self.process.as_ref().context("the director does not run")?;
+        let pid = Pid::from_raw(process.pid().cast_signed());
+        kill(pid, Signal::SIGHUP).with_context(|| format!("cannot reload {}", self.instance))
     }
 
     /// Waits until it has ended.

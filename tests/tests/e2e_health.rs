@@ -67,7 +67,7 @@ fn a_server_that_fails_gives_its_clients_away_and_returns() {
         .wait_list("rs1 is down", is(1, "down"))
         .unwrap();
     let failed = list.real_server(server_address(1)).unwrap();
-    assert_eq!(failed.reason.as_deref(), Some("its health checks fail"));
+    assert_eq!(failed.reason.as_deref(), Some("connection refused"));
     // One failure is none yet: `retry 1`.
     assert!(checks(&cluster.director, "failure") >= 2.0);
     let log = cluster.director.log();

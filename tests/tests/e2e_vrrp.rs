@@ -1,12 +1,13 @@
 //! Elections between `xdp-lb up` and real keepalived, in both roles.
 
-use std::net::Ipv4Addr;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use xdp_lb_tests::cluster::{Cluster, DIRECTOR, VIP};
+use xdp_lb_tests::cluster::{Cluster, DIRECTOR, VIP, real_server, virtual_server};
 use xdp_lb_tests::keepalived::Keepalived;
 use xdp_lb_tests::lan::{Host, INTERFACE};
 use xdp_lb_tests::process::Process;
@@ -306,7 +307,7 @@ fn a_nopreempt_instance_leaves_a_worse_master_alone() {
 
 #[test]
 fn a_vip_that_somebody_removes_is_back_at_once() {
-    let Some(mut pair) = Pair::create("vd") else {
+    let Some(mut pair) = Pair::create("vz") else {
         return;
     };
     pair.start(255, PASS);
@@ -449,4 +450,131 @@ fn members_of_a_sync_group_move_together() {
     pair.keepalived_is_master();
     netns.ip("link set dev tracked up").unwrap();
     pair.xdp_lb_is_master();
+}
+
+#[test]
+fn an_instance_that_a_reload_removes_is_handed_over() {
+    const SECOND: &str = "10.80.0.201/24";
+    let Some(mut pair) = Pair::create("vh") else {
+        return;
+    };
+    let second = |priority: u8| {
+        let first = instance(priority, PASS);
+        let second = first.replace("VI_1", "VI_2").replace("id 51", "id 52");
+        second.replace(&format!("{VIP}/24"), SECOND)
+    };
+    let both = |priority| instance(priority, PASS) + &second(priority);
+    pair.keepalived.start(&both(100)).unwrap();
+    pair.cluster.director.configure(&both(150)).unwrap();
+    pair.cluster.director.start().unwrap();
+    let owners = |pair: &Pair| {
+        // Whoever takes over has it before the other lets it go.
+        let here = pair.cluster.host.has_address(SECOND).unwrap();
+        (here, pair.other.has_address(SECOND).unwrap())
+    };
+    let wait_for = |pair: &Pair, expected| {
+        wait::until(&format!("{SECOND} moves"), LIMIT, || {
+            Ok((owners(pair) == expected).then_some(()))
+        })
+        .unwrap();
+    };
+    wait_for(&pair, (true, false));
+    pair.settles("xdp-lb", true, false);
+
+    pair.cluster
+        .director
+        .configure(&instance(150, PASS))
+        .unwrap();
+    pair.cluster.director.signal(Signal::SIGHUP).unwrap();
+    wait::until("the VIP moves", LIMIT, || {
+        let owners = owners(&pair);
+        assert_ne!(owners, (false, false), "nobody has it");
+        Ok((owners == (false, true)).then_some(()))
+    })
+    .unwrap();
+    let log = pair.cluster.director.log();
+    assert!(
+        log.contains("VI_2: MASTER → INIT: stopped, 10.80.0.2 took over"),
+        "{log}"
+    );
+    pair.xdp_lb_is_master();
+
+    // Without a successor it goes after a while all the same.
+    pair.cluster.director.configure(&both(150)).unwrap();
+    pair.cluster.director.signal(Signal::SIGHUP).unwrap();
+    wait_for(&pair, (true, false));
+    pair.keepalived.end_by(Signal::SIGTERM).unwrap();
+    pair.cluster
+        .director
+        .configure(&instance(150, PASS))
+        .unwrap();
+    pair.cluster.director.signal(Signal::SIGHUP).unwrap();
+    wait_for(&pair, (false, false));
+    assert!(has_vip(&pair.cluster.host));
+}
+
+#[test]
+fn with_no_accept_the_vip_takes_what_is_balanced_and_nothing_else() {
+    if !needs::root().unwrap() {
+        return;
+    }
+    let mut cluster = Cluster::create("va", 2, &[]).unwrap();
+    let servers = format!("lb_algo rr\n{}{}", real_server(1, 1), real_server(2, 1));
+    let text = |lines| format!("{}{}", instance(150, lines), virtual_server(&servers));
+    let rules = |cluster: &Cluster| {
+        let mut command = Command::new("nft");
+        let netns = &cluster.host.netns;
+        netns.output(command.args(["list", "ruleset"])).unwrap()
+    };
+    let connect = |cluster: &Cluster, port| {
+        let address = SocketAddr::from((VIP, port));
+        let connected = cluster
+            .client
+            .netns
+            .run(|| TcpStream::connect_timeout(&address, Duration::from_secs(1)));
+        connected.unwrap().map(drop).map_err(|reason| reason.kind())
+    };
+    cluster.director.configure(&text("no_accept")).unwrap();
+    cluster.director.start_whole().unwrap();
+    cluster.director.wait_log("BACKUP → MASTER").unwrap();
+    wait::until("a balanced connection opens", LIMIT, || {
+        Ok(connect(&cluster, 80).ok())
+    })
+    .unwrap();
+    assert_eq!(connect(&cluster, 9), Err(ErrorKind::TimedOut));
+    assert_eq!(connect(&cluster, 80), Ok(()));
+    assert!(rules(&cluster).contains("ip daddr 10.80.0.200 drop"));
+
+    // Somebody flushes the rules.
+    let mut command = Command::new("nft");
+    cluster
+        .host
+        .netns
+        .output(command.args(["flush", "ruleset"]))
+        .unwrap();
+    cluster
+        .director
+        .wait_log("somebody removed the filter of packets to 10.80.0.200")
+        .unwrap();
+    assert_eq!(connect(&cluster, 9), Err(ErrorKind::TimedOut));
+
+    // A successor of one that was killed knows of it.
+    cluster.director.end_by(Signal::SIGKILL).unwrap();
+    cluster.director.configure(&text("")).unwrap();
+    cluster.director.start_whole().unwrap();
+    wait::until("it takes packets", LIMIT, || {
+        let refused = connect(&cluster, 9) == Err(ErrorKind::ConnectionRefused);
+        Ok(refused.then_some(()))
+    })
+    .unwrap();
+    assert_eq!(rules(&cluster), "");
+    cluster.director.configure(&text("no_accept")).unwrap();
+    cluster.director.signal(Signal::SIGHUP).unwrap();
+    wait::until("it takes none", LIMIT, || {
+        let silent = connect(&cluster, 9) == Err(ErrorKind::TimedOut);
+        Ok(silent.then_some(()))
+    })
+    .unwrap();
+    cluster.director.end_by(Signal::SIGTERM).unwrap();
+    assert_eq!(rules(&cluster), "");
 }

@@ -33,6 +33,8 @@ pub struct Identity(pub u64);
 pub const BACKEND_USABLE: u8 = 1 << 0;
 /// The real server is this director itself: packets pass to its own stack.
 pub const BACKEND_LOCAL: u8 = 1 << 1;
+/// Its persistence templates are void, its flows are not: sticky clients go elsewhere.
+pub const BACKEND_RELEASES: u8 = 1 << 2;
 
 impl Identity {
     /// Packs the three parts.

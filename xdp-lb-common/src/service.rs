@@ -66,12 +66,14 @@ pub struct Service {
     pub lease_ticks: u32,
     /// How new connections are placed, see [`crate::schedule::Rule`].
     pub rule: u32,
+    /// The virtual MAC of the VIP: frames to it are for this director, too; 0 for none.
+    pub virtual_mac: u64,
     /// Fills the cache line.
-    pub reserved: [u64; 2],
+    pub reserved: u64,
 }
 pod!(Service);
 no_padding!(
-    Service, u32, u32, u64, u64, u64, u32, u32, u32, u32, [u64; 2]
+    Service, u32, u32, u64, u64, u64, u32, u32, u32, u32, u64, u64
 );
 
 /// A part of the shared slot array, packed in one word so that it is published by one store.

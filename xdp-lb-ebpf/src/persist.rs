@@ -1,6 +1,7 @@
 //! Persistence templates: which real server a client sticks to.
 
 use xdp_lb_common::addr::{Address, FAMILY_V4};
+use xdp_lb_common::backend::BACKEND_RELEASES;
 use xdp_lb_common::conn::table::{Claim, Inserted, Places};
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::flow::FlowInfo;
@@ -9,8 +10,8 @@ use xdp_lb_common::persist::template_hash_v4;
 use xdp_lb_common::reason::Event;
 use xdp_lb_common::tick::Tick;
 
-use crate::conn::{MapPlace, Route, Via, backend_of};
-use crate::maps::{TEMPLATE_INFO, TEMPLATES};
+use crate::conn::{MapPlace, Route, Via, backend_of, identity};
+use crate::maps::{BACKENDS, TEMPLATE_INFO, TEMPLATES};
 use crate::packet::Packet;
 use crate::settings::{COEFFICIENTS, TEMPLATE_MASK};
 use crate::{count, service};
@@ -41,12 +42,23 @@ fn expiry(service: &service::Found, now: Tick) -> Tick {
     now.after(service.get().persistence_ticks)
 }
 
+/// The backend of a template, unless it is void: its server failed, or releases its clients.
+#[inline(always)]
+fn backend_by(state: State) -> Option<Route> {
+    let route = backend_of(state, Via::Persistent)?;
+    if identity(BACKENDS.get_ptr(route.backend())?).flags() & BACKEND_RELEASES == 0 {
+        Some(route)
+    } else {
+        None
+    }
+}
+
 /// The backend that the client sticks to.
 #[inline(always)]
 pub fn find(packet: &Packet, service: &service::Found, now: Tick) -> Option<Route> {
     let hash = hash(packet.flow.client_be, service);
     let found = places(hash)?.find(hash, now);
-    backend_of(found.state, Via::Persistent)
+    backend_by(found.state)
 }
 
 /// Confirms the client's template and restarts its timer, as a connection of it lives. Global as
@@ -90,7 +102,7 @@ pub fn place(
     let hash = hash(packet.flow.client_be, service);
     let places = places(hash)?;
     let found = places.find(hash, now);
-    if let Some(route) = backend_of(found.state, Via::Persistent) {
+    if let Some(route) = backend_by(found.state) {
         // As with IPVS, every new connection restarts the template's timer.
         let state = found.state.with(found.state.kind(), expiry(service, now));
         let _won = state == found.state || places.update(&found, state);
@@ -112,7 +124,7 @@ pub fn place(
         }
         // Another CPU replaced the template of the failed server, and its choice counts.
         count::event(Event::RaceLost);
-        let route = backend_of(places.find(hash, now).state, Via::Persistent).unwrap_or(route);
+        let route = backend_by(places.find(hash, now).state).unwrap_or(route);
         return Some(Placed { route, template: 0 });
     }
     // Two attempts: the first may lose its way to another CPU.
@@ -130,7 +142,7 @@ pub fn place(
             template: index + 1,
         }),
         Inserted::Other(other) => {
-            let route = backend_of(other, Via::Persistent).unwrap_or(route);
+            let route = backend_by(other).unwrap_or(route);
             Some(Placed { route, template: 0 })
         }
         Inserted::Lost => {

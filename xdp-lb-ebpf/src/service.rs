@@ -147,7 +147,7 @@ pub fn ours(frame: &Frame, packet: &Packet, service: &Found, now: LongTick) -> R
     if !lease::holds(settings.lease_ticks, heartbeat()?, now) {
         return Err(Reason::LeaseOver);
     }
-    if !is_addressed_here(frame, packet) {
+    if !is_addressed_here(frame, packet) && !is_to_virtual_mac(packet, service) {
         return Err(Reason::OtherHost);
     }
     if settings.flags & SERVICE_HAS_HOSTS != 0
@@ -179,6 +179,15 @@ fn is_addressed_here(frame: &Frame, packet: &Packet) -> bool {
         return port.mac == packet.destination.0;
     }
     port_mac(ifindex) == packet.destination.0
+}
+
+/// The VIP may have a MAC of its own, which moves with it from director to director.
+#[inline(always)]
+fn is_to_virtual_mac(packet: &Packet, service: &Found) -> bool {
+    let settings = service.get();
+    // SAFETY: a map value; userspace changes the word whole while packets read.
+    let mac = unsafe { (&raw const settings.virtual_mac).read_volatile() };
+    mac != 0 && mac == packet.destination.0
 }
 
 /// The MAC of an interface that does not stand in its first slot; all ones for none.

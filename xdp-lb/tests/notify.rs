@@ -6,35 +6,31 @@
     reason = "helpers of tests fail as tests do, and a skipped test says so"
 )]
 
+#[path = "support/scripts.rs"]
+mod scripts;
 #[path = "support/smtp.rs"]
 mod smtp;
 
 use std::fs;
 use std::num::NonZeroU8;
+use std::ops::Deref;
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::unistd::{User, geteuid};
+use scripts::{Folder, SOON, resolver};
 use smtp::Server;
-use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use xdp_lb::agent::notify::{Notification, Notifier, run_once};
 use xdp_lb::config::model::{
-    Command, Config, Deleted, Fifo, Notify, ScriptUser, SyncGroup, TimedCommand, Trackers,
-    VrrpInstance,
+    Config, Deleted, Fifo, Notify, SyncGroup, TimedCommand, Trackers, VrrpInstance,
 };
 use xdp_lb::sys::command::notify::Subject;
-use xdp_lb::sys::command::resolve::Resolver;
 use xdp_lb::vrrp::router::Notice;
-
-/// Bound of whatever should take milliseconds: a busy machine may be slow, not wrong.
-const SOON: Duration = Duration::from_secs(30);
 
 /// A folder and a configuration of one instance and one group.
 struct Bench {
-    folder: TempDir,
+    folder: Folder,
     config: Config,
 }
 
@@ -51,27 +47,8 @@ impl Bench {
             tracking_weight: false,
             notify: Notify::default(),
         });
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::new();
         Self { folder, config }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap_or_default()
-    }
-
-    /// A line for the shell, with its arguments behind it; `%` is the folder.
-    fn shell(&self, line: &str) -> Command {
-        let line = line.replace('%', self.folder.path().to_str().unwrap());
-        Command {
-            program: "/bin/sh".to_owned(),
-            arguments: vec!["-c".to_owned(), line.clone(), "sh".to_owned()],
-            line,
-            user: None,
-        }
     }
 
     fn notify(&mut self) -> &mut Notify {
@@ -82,23 +59,14 @@ impl Bench {
         let config = Arc::new(self.config.clone());
         Notifier::start(config, &resolver(), "lb1".to_owned()).await
     }
-
-    async fn until(&self, name: &str, is: impl Fn(&str) -> bool) {
-        let start = Instant::now();
-        while !is(&self.read(name)) {
-            assert!(start.elapsed() < SOON, "{name} holds {:?}", self.read(name));
-            sleep(Duration::from_millis(5)).await;
-        }
-    }
 }
 
-/// Commands run as whoever runs the tests, also where keepalived's own user exists.
-fn resolver() -> Resolver {
-    let own = User::from_uid(geteuid()).unwrap().unwrap();
-    Resolver::new(Some(ScriptUser {
-        name: own.name,
-        group: None,
-    }))
+impl Deref for Bench {
+    type Target = Folder;
+
+    fn deref(&self) -> &Folder {
+        &self.folder
+    }
 }
 
 fn vi(notice: Notice) -> Notification {

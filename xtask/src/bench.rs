@@ -12,13 +12,16 @@ use crate::{ebpf, kernel, packages, tree};
 /// compiled as the agent is for users.
 const OF_THE_AGENT: [&str; 1] = ["config"];
 
-/// Benchmarks that run the built agent, as it is for users, beside keepalived.
+/// Benchmarks that run the built agent, as it is for users.
+const OF_THE_BUILT_AGENT: [&str; 2] = ["failover", "control"];
+
+/// Those that do so beside keepalived.
 const BESIDE_KEEPALIVED: [&str; 1] = ["failover"];
 
 /// What of a benchmark to run.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct BenchArgs {
-    /// Which one: `datapath`, `config`, `failover`
+    /// Which one: `datapath`, `config`, `control`, `failover`
     name: String,
     /// Also write the rows to this file
     #[arg(long, value_name = "FILE")]
@@ -52,11 +55,13 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         }
     }
     if BESIDE_KEEPALIVED.contains(&name) {
-        packages::ensure(&["iproute2", "ethtool"])?;
         packages::ensure_keepalived()?;
+    }
+    if OF_THE_BUILT_AGENT.contains(&name) {
+        packages::ensure(&["iproute2", "ethtool", "tcpdump"])?;
         tree::run_cargo(["build", "--package", "xdp-lb", "--release"])?;
     }
-    if OF_THE_AGENT.contains(&name) || BESIDE_KEEPALIVED.contains(&name) {
+    if OF_THE_AGENT.contains(&name) || OF_THE_BUILT_AGENT.contains(&name) {
         words.extend(["--profile".into(), "release".into()]);
     }
     words.push("--".into());

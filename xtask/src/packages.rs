@@ -2,6 +2,7 @@
 //! says so; elsewhere than on Debian it says what has to be there and goes on.
 
 use std::collections::BTreeSet;
+use std::env;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
@@ -53,6 +54,27 @@ pub(crate) fn ensure_keepalived() -> Result<()> {
         progress::run("disabling the service of keepalived", disable)?;
     }
     Ok(())
+}
+
+/// Installs nginx if there is none; whichever of Debian's builds is there will do, as they exclude each
+/// other. Its service is neither started nor left for the next boot.
+pub(crate) fn ensure_nginx() -> Result<()> {
+    const NGINX: &str = "nginx-light";
+    if is_on_path("nginx") {
+        return Ok(());
+    }
+    ensure(&[NGINX])?;
+    if Path::new("/run/systemd/system").exists() {
+        let mut disable = Command::new("systemctl");
+        disable.args(["disable", "nginx"]);
+        progress::run("disabling the service of nginx", disable)?;
+    }
+    Ok(())
+}
+
+fn is_on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 /// Fetches the lists of packages.

@@ -9,9 +9,13 @@ use crate::progress::say;
 use crate::{ebpf, kernel, packages, tree};
 
 /// Programs that the suites call.
-const PACKAGES: [&str; 5] = [
+const PACKAGES: [&str; 8] = [
+    "dnsmasq-base",
     "ethtool",
     "iproute2",
+    // For no_accept.
+    "nftables",
+    "openssl",
     "psmisc",
     "python3-aiosmtpd",
     "tcpdump",
@@ -22,7 +26,9 @@ pub(crate) fn run(args: &[OsString]) -> Result<()> {
     let objects = ebpf::build()?;
     let mut obstacles = kernel::obstacles(&objects.rig);
     if obstacles.is_empty() {
-        let needed = packages::ensure(&PACKAGES).and_then(|()| packages::ensure_keepalived());
+        let needed = packages::ensure(&PACKAGES)
+            .and_then(|()| packages::ensure_keepalived())
+            .and_then(|()| packages::ensure_nginx());
         obstacles.extend(needed.err().map(|error| format!("{error:#}")));
     }
     if obstacles.is_empty() {

@@ -128,6 +128,7 @@ fn desired(sticky: bool) -> Desired {
         persistence,
         servers: (1..=SERVERS).rev().map(server).collect(),
         peers: BTreeMap::new(),
+        virtual_mac: None,
     };
     let mac = Mac::from_octets(DIRECTOR_MAC);
     Desired {
@@ -149,6 +150,7 @@ fn server(number: u8) -> Server {
         address,
         weight: 1,
         serving: true,
+        releases_clients: false,
         reach: Some(reach),
     }
 }

@@ -23,18 +23,24 @@ pub(crate) enum Event {
     Carrier,
     /// The switch forwards nothing from or to it any more, and nobody knows.
     Silence,
+    /// SIGKILL, and a start before anybody can have taken over.
+    Restart,
     /// They did not hear each other, both were master, and now they do.
     Heal,
+    /// The master was cut off, and clients found the other one; now it is back.
+    Return,
 }
 
 /// All of them, in the order of the table.
-pub(crate) const EVENTS: [Event; 6] = [
+pub(crate) const EVENTS: [Event; 8] = [
     Event::Nothing,
     Event::Stop,
     Event::Kill,
     Event::Carrier,
     Event::Silence,
+    Event::Restart,
     Event::Heal,
+    Event::Return,
 ];
 
 /// The row of [`under_load`].
@@ -54,6 +60,18 @@ pub(crate) struct Outcome {
     pub(crate) gap: Duration,
     /// From the last advert of the old master to the first of the new one.
     pub(crate) taken_over: Option<Duration>,
+    /// How often the second director took over, where it should not.
+    pub(crate) take_overs: Option<usize>,
+}
+
+impl Outcome {
+    const fn of_gap(gap: Duration) -> Self {
+        Self {
+            gap,
+            taken_over: None,
+            take_overs: None,
+        }
+    }
 }
 
 impl Event {
@@ -65,31 +83,38 @@ impl Event {
             Self::Kill => "kill -9",
             Self::Carrier => "carrier loss",
             Self::Silence => "silent path loss",
+            Self::Restart => "kill -9 and restart",
             Self::Heal => "partition heals",
+            Self::Return => "lost path comes back",
         }
     }
 
     /// What the protocol allows, and how it is reckoned.
     pub(crate) fn formula(self, version: Version) -> Option<(Duration, &'static str)> {
         match self {
-            Self::Nothing => None,
+            Self::Nothing | Self::Restart => None,
             Self::Stop => Some((version.skew(), "skew")),
             Self::Kill | Self::Carrier | Self::Silence => {
                 Some((version.down_timer(), "3 × interval + skew"))
             }
-            Self::Heal => Some((version.interval(), "interval")),
+            Self::Heal | Self::Return => Some((version.interval(), "interval")),
         }
     }
 
     /// Brings it about once, measures, and makes all well again.
-    pub(crate) fn run(self, site: &mut Site, run: usize) -> Result<Outcome> {
+    pub(crate) fn run(self, site: &mut Site) -> Result<Outcome> {
         match self {
             Self::Nothing => nothing(site),
             Self::Stop => stop(site),
             Self::Kill => kill(site),
             Self::Carrier => cut(site, |site, whole| site.lan.set_cable("dir1", whole)),
             Self::Silence => cut(site, |site, whole| site.lan.set_forwarding("dir1", whole)),
-            Self::Heal => heal(site, run),
+            Self::Restart => restart(site),
+            Self::Heal => heal(site, |site, whole| {
+                let mut hosts = ["dir1", "dir2"].into_iter();
+                hosts.try_for_each(|host| site.lan.set_multicast(host, whole))
+            }),
+            Self::Return => heal(site, |site, whole| site.lan.set_forwarding("dir1", whole)),
         }
     }
 }
@@ -97,10 +122,7 @@ impl Event {
 fn nothing(site: &Site) -> Result<Outcome> {
     let start = Instant::now();
     pause(site.version.down_timer().min(Duration::from_secs(1)))?;
-    Ok(Outcome {
-        gap: site.stream.longest_gap(start),
-        taken_over: None,
-    })
+    Ok(Outcome::of_gap(site.stream.longest_gap(start)))
 }
 
 fn stop(site: &mut Site) -> Result<Outcome> {
@@ -138,23 +160,34 @@ fn settle(site: &Site, start: Instant) -> Result<Outcome> {
     let calm = (site.version.interval() * 2).min(Duration::from_millis(500));
     site.stream.wait_steady(calm, PATIENCE)?;
     Ok(Outcome {
-        gap: site.stream.longest_gap(start),
         taken_over: Some(taken_over),
+        ..Outcome::of_gap(site.stream.longest_gap(start))
     })
 }
 
-fn heal(site: &Site, run: usize) -> Result<Outcome> {
-    let both = |passes| {
-        ["dir1", "dir2"]
-            .into_iter()
-            .try_for_each(|host| site.lan.set_multicast(host, passes))
-    };
+/// Killed at any moment between two adverts, and started again as a service manager does.
+fn restart(site: &mut Site) -> Result<Outcome> {
+    pause(random(site.version.interval()))?;
+    let start = site.peers[0].kill()?;
+    site.restart_first()?;
+    pause(site.version.down_timer())?;
+    let take_overs = site.take_overs(start);
+    let gap = site.stream.longest_gap(start);
+    site.wait_whole()?;
+    Ok(Outcome {
+        take_overs: Some(take_overs),
+        ..Outcome::of_gap(gap)
+    })
+}
+
+/// `set` parts the two directors, or brings them together.
+fn heal(site: &Site, set: impl Fn(&Site, bool) -> Result<()>) -> Result<Outcome> {
     let start = Instant::now();
-    both(false)?;
+    set(site, false)?;
     site.wait_taken_over(start)?;
     pause(SECOND_BURST + random(site.version.interval()))?;
     let start = Instant::now();
-    both(true)?;
+    set(site, true)?;
     // By then the loser has heard of it.
     pause(site.version.interval() * 2 + Duration::from_millis(500))?;
     site.stream
@@ -162,13 +195,7 @@ fn heal(site: &Site, run: usize) -> Result<Outcome> {
     let gap = site.stream.longest_gap(start);
     site.adverts
         .wait_only(DIRECTORS[0], site.version.interval() * 3, PATIENCE)?;
-    if gap > Duration::from_secs(5) {
-        eprintln!("heal {run}: dark for {:.1} s", gap.as_secs_f64());
-    }
-    Ok(Outcome {
-        gap,
-        taken_over: None,
-    })
+    Ok(Outcome::of_gap(gap))
 }
 
 /// Counts how often the second director takes over from a first that is only short of CPU time.
@@ -179,14 +206,7 @@ pub(crate) fn under_load(site: &mut Site, name: &str) -> Result<Row> {
     drop(busy);
     paused?;
     let mut row = Row::new(name, None);
-    let mut before = true;
-    let mut count = 0;
-    for advert in site.adverts.since(start) {
-        let first = advert.source == DIRECTORS[0] || advert.priority == 0;
-        count += usize::from(before && !first);
-        before = first;
-    }
-    row.count(count, site.stream.longest_gap(start));
+    row.count(site.take_overs(start), site.stream.longest_gap(start));
     Ok(row)
 }
 

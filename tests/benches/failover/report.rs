@@ -45,6 +45,9 @@ impl Row {
     pub(crate) fn add(&mut self, outcome: &Outcome) {
         self.gap_ms.push(ms(outcome.gap));
         self.taken_over_ms.extend(outcome.taken_over.map(ms));
+        if let Some(count) = outcome.take_overs {
+            *self.take_overs.get_or_insert(0) += count;
+        }
     }
 
     /// Adds what was counted, and the longest gap meanwhile.
@@ -55,7 +58,8 @@ impl Row {
 
     /// Whether it is about an event of this name.
     pub(crate) fn is_of(&self, event: &str) -> bool {
-        self.name.starts_with(event)
+        let rest = self.name.strip_prefix(event);
+        rest.is_some_and(|rest| rest.starts_with(','))
     }
 }
 

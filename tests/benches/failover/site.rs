@@ -168,6 +168,19 @@ impl Site {
         Ok(taken - last.at)
     }
 
+    /// How often the second director became master since an instant. One advert of it alone is the last of
+    /// a master that yields.
+    pub(crate) fn take_overs(&self, start: Instant) -> usize {
+        let mut adverts = self.adverts.since(start);
+        adverts.retain(|advert| advert.priority > 0);
+        let is_second = adverts.iter().map(|advert| advert.source == DIRECTORS[1]);
+        let is_second: Vec<_> = std::iter::once(false).chain(is_second).collect();
+        let taken = is_second
+            .windows(3)
+            .filter(|three| **three == [false, true, true]);
+        taken.count()
+    }
+
     /// Starts the first director again.
     pub(crate) fn restart_first(&mut self) -> Result<()> {
         self.peers[0].start(&self.hosts[0].netns)?;

@@ -33,6 +33,29 @@ fn frames_for_other_hosts_pass() {
 }
 
 #[test]
+fn frames_to_the_virtual_mac_of_the_vip_are_ours_wherever_they_come_in() {
+    const VIRTUAL: [u8; 6] = [0, 0, 0x5e, 0, 1, 51];
+    let to = |mac| syn(1).to_mac(mac);
+    check(vec![Case {
+        name: "a virtual MAC",
+        tables: tables([tcp(80).rr(1).virtual_mac(VIRTUAL), tcp(81).rr(1)]),
+        steps: vec![
+            // The frame goes on from the port's own MAC: the case compares all of it.
+            send(to(VIRTUAL), goes(Reason::TxScheduled, 1)),
+            send(ack(1).to_mac(VIRTUAL), goes(Reason::TxConnection, 1)),
+            send(ack(1), goes(Reason::TxConnection, 1)),
+            send(to([0, 0, 0x5e, 0, 1, 52]), stays(Reason::OtherHost)),
+            send(to([0; 6]), stays(Reason::OtherHost)),
+            // Of another VIP.
+            send(to(VIRTUAL).to_port(81), stays(Reason::OtherHost)),
+            send(to([0; 6]).to_port(81), stays(Reason::OtherHost)),
+            Step::Tables(tables([tcp(80).rr(1), tcp(81).rr(1)])),
+            send(ack(1).to_mac(VIRTUAL), stays(Reason::OtherHost)),
+        ],
+    }]);
+}
+
+#[test]
 fn each_port_knows_its_own_mac() {
     in_a_network(|| {
         let director = Director::new(&tables([tcp(80).rr(1)]));

@@ -233,6 +233,44 @@ fn templates_outlive_weight_0_but_not_a_failure() {
 }
 
 #[test]
+fn a_server_that_releases_its_clients_keeps_its_connections() {
+    let service = || tcp(80).rr(2).persistent(50, 32);
+    let change = |service| Step::Tables(tables([service]));
+    check(vec![
+        Case {
+            name: "weight 0 and its clients released: flows go on, the next connection moves",
+            tables: tables([service()]),
+            steps: vec![
+                send(syn(1), scheduled(2)),
+                send(ack(1), known(2)),
+                send(syn(2), scheduled(1)),
+                change(service().weigh(2, 0).release(2)),
+                send(ack(1), known(2)),
+                send(ack(1).port(40_005), stays(Reason::NoConnection)),
+                send(syn(1).port(40_001), scheduled(1)),
+                Step::Template(syn(1), 32, Some((Kind::TemplateNew, 1))),
+                send(ack(1), known(2)),
+                send(syn(1).port(40_002), persistent(1)),
+                send(syn(2).port(40_001), persistent(1)),
+                change(service()),
+                send(ack(1), known(2)),
+                send(syn(1).port(40_003), persistent(1)),
+            ],
+        },
+        Case {
+            name: "released and wanted again before its client is back: nothing happened",
+            tables: tables([service()]),
+            steps: vec![
+                send(syn(1), scheduled(2)),
+                change(service().weigh(2, 0).release(2)),
+                change(service()),
+                send(syn(1).port(40_001), persistent(2)),
+            ],
+        },
+    ]);
+}
+
+#[test]
 fn persistence_can_be_switched_on_and_off() {
     let change = |service| Step::Tables(tables([service]));
     check(vec![Case {

@@ -68,6 +68,7 @@ const fn virtual_service(port: u16, protocol: Protocol) -> Virtual {
             one_packet: false,
             servers: Vec::new(),
             peers: BTreeMap::new(),
+            virtual_mac: None,
         },
     }
 }
@@ -113,6 +114,7 @@ impl Virtual {
             weight,
             limit: None,
             serving: true,
+            releases_clients: false,
             reach: Some(direct(n, PORT)),
         };
         self.service.servers.insert(0, server);
@@ -127,6 +129,12 @@ impl Virtual {
         self
     }
 
+    /// Clients send to this MAC for its VIP.
+    pub(crate) fn virtual_mac(mut self, mac: [u8; 6]) -> Self {
+        self.service.virtual_mac = Some(Mac::from_octets(mac));
+        self
+    }
+
     /// Gives server `n` another weight.
     pub(crate) fn weigh(self, n: u8, weight: u32) -> Self {
         self.edit(n, |server| server.weight = weight)
@@ -135,6 +143,11 @@ impl Virtual {
     /// The checks of server `n` fail.
     pub(crate) fn fail(self, n: u8) -> Self {
         self.edit(n, |server| server.serving = false)
+    }
+
+    /// A server keeps its flows, and its templates are void.
+    pub(crate) fn release(self, n: u8) -> Self {
+        self.edit(n, |server| server.releases_clients = true)
     }
 
     /// Server `n` came back: it is added anew.
@@ -229,6 +242,7 @@ pub(crate) fn tables<const N: usize>(services: [Virtual; N]) -> Desired {
         (index, Port { mac })
     });
     Desired {
+        belongings: Vec::new(),
         ports: ports.into(),
         services: services.map(|made| (made.key, made.service)).into(),
         addresses: [].into(),

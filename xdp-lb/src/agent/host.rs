@@ -18,28 +18,30 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::health::{Checks, Observer};
+use super::health::{Beginning, Checks, Observers, Probed};
 use super::journal::Journal;
 use super::links::KernelLinks;
-use super::notify::Notification;
+use super::notify::{Notification, Teller};
 use super::outside::{self, Outside};
+use super::overrides::Store;
 use super::placement::{NoInterface, check_interfaces};
 use super::reconciler::{Inspection, View};
-use super::run::{self, Ending, Parts, Phase, Surroundings};
+use super::run::{self, Ending, Leftovers, Parts, Phase, Surroundings};
 use super::seams::PacketPath;
 use super::signals::{self, Signal};
 use super::vrrp::alive::{Alive, last_seen};
 use super::vrrp::predecessor::{Found, predecessors};
 use super::vrrp::{Elections, Inputs, Report};
 use crate::config::model::Config;
+use crate::control::orders::Orders;
 use crate::control::snapshot::SnapshotInputs;
 use crate::control::{self, Snapshot, Snapshots};
 use crate::dataplane;
 use crate::health::{Failure, Outcome};
 use crate::machine::Now;
-use crate::net::{self, watch::Watcher};
+use crate::net::{self, names, watch::Watcher};
 use crate::plan::carriers::Peers;
-use crate::plan::desired::OwnedAddress;
+use crate::plan::routing;
 use crate::plan::table::{Network, resolved_addresses};
 use crate::sys::instance::{self, Instance, Name};
 use crate::sys::{bpffs, clock, systemd};
@@ -95,7 +97,7 @@ pub enum Error {
 pub async fn direct<P: PacketPath>(
     name: &Name,
     config: Config,
-    read: impl FnMut() -> Option<Config>,
+    read: impl FnMut() -> Result<Config, Vec<String>>,
     open: impl FnOnce(&Name, &Config, xdp_lb_common::tick::Clock) -> Result<P, dataplane::Error>,
 ) -> Result<Ending, Error> {
     let signals = signals::listen().map_err(Error::Signals)?;
@@ -115,13 +117,12 @@ async fn direct_as<P: PacketPath>(
     instance: &Instance,
     config: Config,
     signals: mpsc::Receiver<Signal>,
-    read: impl FnMut() -> Option<Config>,
+    read: impl FnMut() -> Result<Config, Vec<String>>,
     open: impl FnOnce(&Name, &Config, xdp_lb_common::tick::Clock) -> Result<P, dataplane::Error>,
 ) -> Result<Ending, Error> {
     let name = instance.name();
-    if let Some(warning) = bpffs::ensure()?.warning() {
-        warn!("{warning}");
-    }
+    ensure_bpffs()?;
+    let config = of_this_host(config);
     let clock = clock::kernel()?;
     outside::begin(&config).await;
     let (watcher, network) = Watcher::start(resolved_addresses(&config, &Peers::new())).await?;
@@ -129,8 +130,8 @@ async fn direct_as<P: PacketPath>(
     let control = control::server::bind(name.control_socket())?;
     let metrics = http::bind(config.xdp_lb.metrics)?;
     let journal = Journal::open(vips(instance));
-    let leftovers = journal.addresses();
-    let links = KernelLinks::open(journal)?;
+    let leftovers = Leftovers::of(&journal);
+    let links = KernelLinks::open(journal, name.as_str())?;
     let config = Arc::new(config);
     let packet_path = open(name, &config, clock)?;
     if packet_path.took_over() {
@@ -141,10 +142,11 @@ async fn direct_as<P: PacketPath>(
     let routers = elections.inputs();
     let outside = surround(config.clone(), routers.clone(), notifications).await;
     let health = HealthMetrics::new();
-    let inherited = &packet_path.inherited().servers;
-    let checks = Checks::start(&config, inherited, seed(), observer(&health));
+    let observers = observers(&health, outside.teller());
+    let checks = check(&config, &packet_path, &network, observers);
     let (snapshots, asked) = Snapshots::channel();
     let (inspect, inspections) = mpsc::channel(INSPECTIONS);
+    let (orders, inbox) = Orders::channel();
     let parts = Parts {
         config,
         packet_path,
@@ -155,13 +157,16 @@ async fn direct_as<P: PacketPath>(
         elections,
         outside,
         inspections,
+        orders: inbox.orders,
+        reloads: inbox.reloads,
+        overrides: Store::open(instance.folder().join("overrides")),
     };
     let agent = run::start(parts).await?;
     let mut servers = Servers::default();
     let stop = servers.stop.clone();
     servers.add(
         "control socket",
-        control.serve(snapshots.clone(), stop.clone()),
+        control.serve(snapshots.clone(), orders, stop.clone()),
     );
     servers.add("metrics", http::serve(metrics, snapshots, health, stop));
     let _reporter = Abort(tokio::spawn(report(name.clone(), asked, inspect, routers)));
@@ -174,6 +179,22 @@ async fn direct_as<P: PacketPath>(
     Ok(ending?)
 }
 
+fn ensure_bpffs() -> Result<(), Error> {
+    if let Some(warning) = bpffs::ensure()?.warning() {
+        warn!("{warning}");
+    }
+    Ok(())
+}
+
+/// With what this host calls its routing tables; says which routes and rules cannot be.
+fn of_this_host(mut config: Config) -> Config {
+    names::resolve(&mut config);
+    for line in routing::refused(&config) {
+        warn!("{line}");
+    }
+    config
+}
+
 type Notifications = mpsc::UnboundedReceiver<Notification>;
 
 /// Starts the elections, with what a predecessor was master of.
@@ -181,7 +202,7 @@ fn elect(
     instance: &Instance,
     config: &Config,
     packet_path: &impl PacketPath,
-    leftovers: &BTreeSet<OwnedAddress>,
+    leftovers: &Leftovers,
     network: &watch::Receiver<Network>,
 ) -> Result<(Elections, Notifications, Alive), Error> {
     let path = instance.folder().join("alive");
@@ -189,7 +210,7 @@ fn elect(
         config,
         &Found {
             gates: &packet_path.inherited().services,
-            leftovers,
+            leftovers: &leftovers.addresses,
             network: &network.borrow(),
             last_seen: last_seen(&path),
         },
@@ -198,6 +219,22 @@ fn elect(
     let (elections, notifications) = started.map_err(Error::Thread)?;
     let alive = Alive::start(&path).map_err(Error::Alive)?;
     Ok((elections, notifications, alive))
+}
+
+/// Starts the health checks, with the verdicts of a predecessor.
+fn check(
+    config: &Config,
+    packet_path: &impl PacketPath,
+    network: &watch::Receiver<Network>,
+    observers: Observers,
+) -> Checks {
+    let beginning = Beginning {
+        inherited: &packet_path.inherited().servers,
+        seed: seed(),
+        network: network.clone(),
+        observers,
+    };
+    Checks::start(config, beginning)
 }
 
 /// Starts what the elections hear of and whom they tell.
@@ -218,18 +255,24 @@ fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-fn observer(metrics: &HealthMetrics) -> Observer {
-    let metrics = metrics.clone();
-    Arc::new(move |outcome: &Outcome, duration: Duration| {
-        let result = match outcome {
-            Outcome::Passed => CheckResult::Success,
+fn observers(metrics: &HealthMetrics, teller: Teller) -> Observers {
+    let (metrics, delays) = (metrics.clone(), metrics.clone());
+    let probed = move |probed: &Probed<'_>| {
+        let result = match probed.outcome {
+            Outcome::Passed | Outcome::Weighed(_) => CheckResult::Success,
             Outcome::Failed(Failure::TimedOut(_)) => CheckResult::Timeout,
             Outcome::Failed(_) => CheckResult::Failure,
             // Nothing was checked.
             Outcome::Inconclusive(_) => return,
         };
-        metrics.observe(result, duration);
-    })
+        metrics.began(probed.late);
+        metrics.observe(result, probed.took);
+    };
+    Observers {
+        probed: Arc::new(probed),
+        reported: Arc::new(move |report| teller.report(report)),
+        obeyed: Arc::new(move |delay| delays.obeyed(delay)),
+    }
 }
 
 /// Turns what operators and monitoring ask into questions to the agent.
@@ -263,6 +306,9 @@ fn snapshot(name: &Name, uptime: Duration, routers: Option<&Report>, view: &View
         config: view.config,
         desired: view.desired,
         health: view.health,
+        pools: view.pools,
+        overrides: view.overrides,
+        pools_now: view.now,
         ownership: view.ownership,
         vrrp: routers.map_or(&[], |report| &report.routers),
         vrrp_now: routers.map_or(Now::ZERO, |report| report.now),
@@ -313,7 +359,7 @@ struct Host<R> {
     read: R,
 }
 
-impl<R: FnMut() -> Option<Config>> Surroundings for Host<R> {
+impl<R: FnMut() -> Result<Config, Vec<String>>> Surroundings for Host<R> {
     fn enter(&mut self, phase: Phase) {
         match phase {
             Phase::Running => systemd::ready(),
@@ -322,8 +368,8 @@ impl<R: FnMut() -> Option<Config>> Surroundings for Host<R> {
         }
     }
 
-    fn reload(&mut self) -> Option<Config> {
-        (self.read)()
+    fn reload(&mut self) -> Result<Config, Vec<String>> {
+        (self.read)().map(of_this_host)
     }
 
     fn resolve(&mut self, addresses: BTreeSet<IpAddr>) {

@@ -1,6 +1,6 @@
-//! Remembers which VIPs an agent put on links, beyond its death.
+//! Remembers which VIPs, routes, rules and interfaces an agent put in place, beyond its death.
 //!
-//! A start after a crash with another configuration finds addresses that nobody wants. It may remove
+//! A start after a crash with another configuration finds what nobody wants. It may remove
 //! those that are known to be ours and no others: the administrator's own look just the same. The
 //! file stands in the instance's folder under `/run`, so that it does not outlive the addresses.
 
@@ -13,30 +13,45 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use tracing::warn;
 
+use crate::plan::belongings::Belonging;
 use crate::plan::desired::OwnedAddress;
 
-/// The VIPs that this agent and its predecessors added.
+/// What this agent and its predecessors added.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    added: BTreeSet<(u32, IpNet)>,
+    kept: Kept,
 }
+
+/// What stands in the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Kept {
+    addresses: BTreeSet<(u32, IpNet)>,
+    belongings: Vec<Belonging>,
+    /// Settings of the kernel that interfaces with a virtual MAC need otherwise, as they were.
+    settings: Vec<(PathBuf, String)>,
+}
+
+/// Begins the line of something that came with a VIP.
+const WITH: &str = "with ";
+/// Begins the line of a setting.
+const BEFORE: &str = "before ";
 
 impl Journal {
     /// Opens the journal, which may not exist yet. One that cannot be read counts as empty.
     pub fn open(path: PathBuf) -> Self {
-        let added = match fs::read_to_string(&path) {
-            Ok(text) => text.lines().filter_map(parse).collect(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
+        let kept = match fs::read_to_string(&path) {
+            Ok(text) => parse(&text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::default(),
             Err(error) => {
                 warn!(
                     "{}: {error}; VIPs of an agent before are not known",
                     path.display()
                 );
-                BTreeSet::new()
+                Kept::default()
             }
         };
-        Self { path, added }
+        Self { path, kept }
     }
 
     /// The VIPs in it, as far as they name an address to the kernel.
@@ -48,33 +63,72 @@ impl Journal {
             broadcast: None,
             scope: 0,
         };
-        self.added.iter().map(address).collect()
+        self.kept.addresses.iter().map(address).collect()
+    }
+
+    /// What came with VIPs, the first first.
+    pub fn belongings(&self) -> &[Belonging] {
+        &self.kept.belongings
+    }
+
+    /// Settings of the kernel that were changed, as they were, the first first.
+    pub fn settings(&self) -> &[(PathBuf, String)] {
+        &self.kept.settings
+    }
+
+    /// Something that comes with a VIP was put in place.
+    pub fn put(&mut self, belonging: &Belonging) {
+        if !self.kept.belongings.contains(belonging) {
+            self.kept.belongings.push(belonging.clone());
+            self.write();
+        }
+    }
+
+    /// It was taken out.
+    pub fn take(&mut self, belonging: &Belonging) {
+        let before = self.kept.belongings.len();
+        self.kept.belongings.retain(|other| other != belonging);
+        if self.kept.belongings.len() != before {
+            self.write();
+        }
+    }
+
+    /// These settings are changed now.
+    pub fn set_settings(&mut self, settings: &[(PathBuf, String)]) {
+        if self.kept.settings != settings {
+            self.kept.settings = settings.to_vec();
+            self.write();
+        }
     }
 
     /// A VIP was added.
     pub fn add(&mut self, address: &OwnedAddress) {
-        if self.added.insert((address.ifindex, address.address)) {
+        if self
+            .kept
+            .addresses
+            .insert((address.ifindex, address.address))
+        {
             self.write();
         }
     }
 
     /// A VIP was removed.
     pub fn remove(&mut self, address: &OwnedAddress) {
-        if self.added.remove(&(address.ifindex, address.address)) {
+        if self
+            .kept
+            .addresses
+            .remove(&(address.ifindex, address.address))
+        {
             self.write();
         }
     }
 
     /// Replaces the file; an empty journal has none.
     fn write(&self) {
-        let written = if self.added.is_empty() {
+        let written = if self.kept == Kept::default() {
             fs::remove_file(&self.path)
         } else {
-            let mut text = String::new();
-            for (ifindex, address) in &self.added {
-                // Writing to a string cannot fail.
-                writeln!(text, "{ifindex} {address}").ok();
-            }
+            let text = text(&self.kept);
             let unfinished = self.path.with_extension("new");
             fs::write(&unfinished, text).and_then(|()| fs::rename(&unfinished, &self.path))
         };
@@ -87,9 +141,40 @@ impl Journal {
     }
 }
 
-fn parse(line: &str) -> Option<(u32, IpNet)> {
-    let (ifindex, address) = line.split_once(' ')?;
-    Some((ifindex.parse().ok()?, address.parse().ok()?))
+fn text(kept: &Kept) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail, nor has any of it a key that is no string.
+    for (ifindex, address) in &kept.addresses {
+        writeln!(text, "{ifindex} {address}").ok();
+    }
+    for belonging in &kept.belongings {
+        if let Ok(line) = serde_json::to_string(belonging) {
+            writeln!(text, "{WITH}{line}").ok();
+        }
+    }
+    for (path, value) in &kept.settings {
+        writeln!(text, "{BEFORE}{value} {}", path.display()).ok();
+    }
+    text
+}
+
+/// A line that is not understood, of another version perhaps, is left out.
+fn parse(text: &str) -> Kept {
+    let mut kept = Kept::default();
+    for line in text.lines() {
+        if let Some(belonging) = line.strip_prefix(WITH) {
+            kept.belongings.extend(serde_json::from_str(belonging).ok());
+        } else if let Some(setting) = line.strip_prefix(BEFORE) {
+            let setting = setting.split_once(' ');
+            let setting = setting.map(|(value, path)| (PathBuf::from(path), value.to_owned()));
+            kept.settings.extend(setting);
+        } else if let Some((ifindex, address)) = line.split_once(' ')
+            && let (Ok(ifindex), Ok(address)) = (ifindex.parse(), address.parse())
+        {
+            kept.addresses.insert((ifindex, address));
+        }
+    }
+    kept
 }
 
 #[cfg(test)]

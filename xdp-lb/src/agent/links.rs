@@ -1,6 +1,7 @@
-//! VIPs on this host's interfaces.
+//! VIPs on this host's interfaces, and what comes with them.
 
 use std::net::IpAddr;
+use std::slice;
 
 use xdp_lb_common::addr::Mac;
 
@@ -9,22 +10,39 @@ use super::seams::{Added, Links};
 use crate::net;
 use crate::net::addresses::{self, Addresses};
 use crate::net::announce::Announcer;
+use crate::net::routes::Routes;
+use crate::net::silence::Silences;
+use crate::net::vmac::Vmacs;
+use crate::plan::belongings::Belonging;
 use crate::plan::desired::OwnedAddress;
 
-/// The interfaces of this host, and a memory of the VIPs that were put on them.
+/// The interfaces of this host, and a memory of what was put on them.
 #[derive(Debug)]
 pub struct KernelLinks {
     addresses: Addresses,
     announcer: Announcer,
+    routes: Routes,
+    vmacs: Vmacs,
+    silences: Silences,
     journal: Journal,
 }
 
 impl KernelLinks {
     /// Opens the connections to the kernel. Must be called inside a tokio runtime.
-    pub fn open(journal: Journal) -> Result<Self, net::Error> {
+    /// `agent` is its name.
+    pub fn open(journal: Journal, agent: &str) -> Result<Self, net::Error> {
+        let silences = journal.belongings().iter();
+        let silences = silences.filter_map(|belonging| match belonging {
+            Belonging::Silence(silence) => Some(silence.clone()),
+            Belonging::Link(_) | Belonging::Route(_) | Belonging::Rule(_) => None,
+        });
+        let silences = Silences::resume(agent, silences.collect());
         Ok(Self {
             addresses: Addresses::open()?,
             announcer: Announcer::open()?,
+            routes: Routes::open()?,
+            vmacs: Vmacs::resume(journal.settings().to_vec())?,
+            silences,
             journal,
         })
     }
@@ -34,13 +52,11 @@ impl Links for KernelLinks {
     type Error = net::Error;
 
     async fn add(&mut self, address: &OwnedAddress) -> Result<Added, net::Error> {
-        match self.addresses.add(address).await? {
-            addresses::Added::New => {
-                self.journal.add(address);
-                Ok(Added::New)
-            }
-            addresses::Added::Existed => Ok(Added::Existed),
+        let added = self.addresses.add(address).await?;
+        if added == addresses::Added::New {
+            self.journal.add(address);
         }
+        Ok(added.into())
     }
 
     async fn remove(&mut self, address: &OwnedAddress) -> Result<(), net::Error> {
@@ -49,7 +65,54 @@ impl Links for KernelLinks {
         Ok(())
     }
 
+    /// The kernel answers within the call: nobody waits, but for `nft` where a filter is wanted.
+    async fn put(&mut self, belonging: &Belonging) -> Result<Added, net::Error> {
+        let added = match belonging {
+            Belonging::Link(link) => self.vmacs.put(link),
+            Belonging::Silence(silence) => self.silences.put(silence).await,
+            Belonging::Route(route) => only(self.routes.add(slice::from_ref(route))?),
+            Belonging::Rule(rule) => only(self.routes.add_rules(slice::from_ref(rule))?),
+        };
+        // Also after a failure: it may have changed some.
+        self.journal.set_settings(self.vmacs.before());
+        let added = added?;
+        if added == addresses::Added::New {
+            self.journal.put(belonging);
+        }
+        Ok(added.into())
+    }
+
+    async fn take(&mut self, belonging: &Belonging) -> Result<(), net::Error> {
+        match belonging {
+            Belonging::Link(link) => self.vmacs.take(link)?,
+            Belonging::Silence(silence) => self.silences.take(silence).await?,
+            Belonging::Route(route) => only(self.routes.remove(slice::from_ref(route))?)?,
+            Belonging::Rule(rule) => only(self.routes.remove_rules(slice::from_ref(rule))?)?,
+        }
+        self.journal.take(belonging);
+        self.journal.set_settings(self.vmacs.before());
+        Ok(())
+    }
+
     fn announce(&mut self, ifindex: u32, mac: Mac, vip: IpAddr) -> Result<(), net::Error> {
         self.announcer.announce(ifindex, mac, vip)
     }
+}
+
+impl From<addresses::Added> for Added {
+    fn from(added: addresses::Added) -> Self {
+        match added {
+            addresses::Added::New => Self::New,
+            addresses::Added::Existed => Self::Existed,
+        }
+    }
+}
+
+/// The answer to a batch of one.
+fn only<T>(mut answers: Vec<Result<T, net::Error>>) -> Result<T, net::Error> {
+    answers.pop().unwrap_or_else(|| {
+        Err(net::Error::NoAnswer {
+            operation: "change what comes with a VIP".to_owned(),
+        })
+    })
 }

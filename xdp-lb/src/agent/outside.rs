@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::notify::{Notification, Notifier, run_once};
+use super::notify::{Notification, Notifier, Teller, run_once};
 use super::track::{Report, Trackers};
 use crate::config::model::Config;
+use crate::plan::table::Health;
 use crate::sys::command::resolve::Resolver;
 
 /// How long a first election waits for the first results of scripts.
@@ -68,6 +69,16 @@ impl Outside {
             trackers,
             messenger,
         }
+    }
+
+    /// Where to tell what became of real servers and services.
+    pub fn teller(&self) -> Teller {
+        self.notifier.teller()
+    }
+
+    /// The director stops: services with `omega` are told to be down.
+    pub fn stopping(&self, health: &Health) {
+        self.notifier.teller().stopping(health);
     }
 
     /// Waits for the first results of scripts, but not for long.

@@ -7,11 +7,18 @@ use crate::config::model::{Config, RealServer, VirtualServer, VrrpInstance, XdpL
 /// What changes from one configuration to the next, one line each, in the order of the new file.
 pub fn differences(old: &Config, new: &Config) -> Vec<String> {
     let mut lines = Vec::new();
-    instances(&old.vrrp_instances, &new.vrrp_instances, &mut lines);
+    let named = |instance: &VrrpInstance| instance.name.clone();
+    let (was, is) = (&old.vrrp_instances, &new.vrrp_instances);
+    blocks("vrrp_instance", (was, is), named, &mut lines);
+    objects(old, new, &mut lines);
     services(&old.virtual_servers, &new.virtual_servers, &mut lines);
     if old.xdp_lb.fail_static != new.xdp_lb.fail_static {
         let becomes = if new.xdp_lb.fail_static { "on" } else { "off" };
         lines.push(format!("xdp_lb: fail_static becomes {becomes}"));
+    }
+    if old.xdp_lb.drain_timeout != new.xdp_lb.drain_timeout {
+        let becomes = new.xdp_lb.drain_timeout.as_secs();
+        lines.push(format!("xdp_lb: drain_timeout becomes {becomes}"));
     }
     lines
 }
@@ -25,6 +32,7 @@ pub fn needs_restart(old: &XdpLb, new: &XdpLb) -> Vec<&'static str> {
         connections,
         // In force at once.
         fail_static: _,
+        drain_timeout: _,
     } = new;
     let settings = [
         ("interface", old.interfaces != *interfaces),
@@ -36,22 +44,55 @@ pub fn needs_restart(old: &XdpLb, new: &XdpLb) -> Vec<&'static str> {
     differing.map(|(name, _)| name).collect()
 }
 
-fn instances(old: &[VrrpInstance], new: &[VrrpInstance], lines: &mut Vec<String>) {
-    let mut gone: BTreeMap<_, _> = old.iter().map(|i| (i.name.as_str(), i)).collect();
-    for instance in new {
-        let name = instance.name.as_str();
-        match gone.remove(name) {
-            None => lines.push(format!("vrrp_instance {name} added")),
-            Some(before) if before != instance => {
-                lines.push(format!("vrrp_instance {name} changed"));
-            }
+/// What instances and services refer to, and what stands for itself.
+fn objects(old: &Config, new: &Config, lines: &mut Vec<String>) {
+    let (was, is) = (&old.sync_groups, &new.sync_groups);
+    blocks("vrrp_sync_group", (was, is), |own| own.name.clone(), lines);
+    let (was, is) = (&old.scripts, &new.scripts);
+    blocks("vrrp_script", (was, is), |own| own.name.clone(), lines);
+    let (was, is) = (&old.track_files, &new.track_files);
+    blocks("track_file", (was, is), |own| own.name.clone(), lines);
+    let (was, is) = (&old.track_processes, &new.track_processes);
+    blocks(
+        "vrrp_track_process",
+        (was, is),
+        |own| own.name.clone(),
+        lines,
+    );
+    let others = [
+        ("global_defs", old.global != new.global),
+        (
+            "static_ipaddress",
+            old.static_addresses != new.static_addresses,
+        ),
+        ("static_routes", old.static_routes != new.static_routes),
+        ("static_rules", old.static_rules != new.static_rules),
+        (
+            "the pace of announcements",
+            old.announcements != new.announcements,
+        ),
+    ];
+    let changed = others.into_iter().filter(|(_, changed)| *changed);
+    lines.extend(changed.map(|(name, _)| format!("{name} changed")));
+}
+
+/// Blocks that have names.
+fn blocks<T: PartialEq>(
+    kind: &str,
+    (old, new): (&[T], &[T]),
+    named: impl Fn(&T) -> String,
+    lines: &mut Vec<String>,
+) {
+    let mut gone: BTreeMap<_, _> = old.iter().map(|block| (named(block), block)).collect();
+    for block in new {
+        let name = named(block);
+        match gone.remove(&name) {
+            None => lines.push(format!("{kind} {name} added")),
+            Some(before) if before != block => lines.push(format!("{kind} {name} changed")),
             Some(_) => {}
         }
     }
-    lines.extend(
-        gone.keys()
-            .map(|name| format!("vrrp_instance {name} removed")),
-    );
+    lines.extend(gone.keys().map(|name| format!("{kind} {name} removed")));
 }
 
 fn services(old: &[VirtualServer], new: &[VirtualServer], lines: &mut Vec<String>) {
@@ -79,6 +120,7 @@ fn service_changes(key: &str, old: &VirtualServer, new: &VirtualServer, lines: &
         omega,
         ha_suspend,
         smtp_alert,
+        expire_quiescent,
         real_servers,
     } = new;
     let settings = [
@@ -91,6 +133,10 @@ fn service_changes(key: &str, old: &VirtualServer, new: &VirtualServer, lines: &
         ("omega", old.omega != *omega),
         ("ha_suspend", old.ha_suspend != *ha_suspend),
         ("smtp_alert", old.smtp_alert != *smtp_alert),
+        (
+            "expire_quiescent",
+            old.expire_quiescent != *expire_quiescent,
+        ),
     ];
     if old.scheduler != *scheduler {
         let (was, is) = (old.scheduler.name(), scheduler.name());
@@ -162,6 +208,34 @@ mod tests {
         assert_eq!(lines, ["xdp_lb: fail_static becomes on"]);
         let lines = differences(&new, &websocket());
         assert_eq!(lines, ["xdp_lb: fail_static becomes off"]);
+    }
+
+    #[test]
+    fn what_instances_refer_to_is_told_of() {
+        let read = |text: &str| {
+            let loaded = crate::config::parse("test.conf", text.as_bytes());
+            loaded
+                .unwrap_or_else(|found| panic!("{}", found.render(false)))
+                .config
+        };
+        let old = read(
+            "global_defs {\nrouter_id a\n}\nvrrp_script one {\nscript \"/bin/true\"\n}\n\
+             vrrp_script two {\nscript \"/bin/true\"\n}\ntrack_file f {\nfile /tmp/f\n}\n",
+        );
+        let new = read(
+            "global_defs {\nrouter_id b\n}\nvrrp_script one {\nscript \"/bin/true\"\ninterval 5\n}\n\
+             vrrp_track_process p {\nprocess nginx\n}\ntrack_file f {\nfile /tmp/g\n}\n\
+             static_routes {\n10.0.0.0/8 dev eth0\n}\n",
+        );
+        let expected = [
+            "vrrp_script one changed",
+            "vrrp_script two removed",
+            "track_file f changed",
+            "vrrp_track_process p added",
+            "global_defs changed",
+            "static_routes changed",
+        ];
+        assert_eq!(differences(&old, &new), expected);
     }
 
     #[test]

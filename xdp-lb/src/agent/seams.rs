@@ -8,9 +8,10 @@ use xdp_lb_common::addr::Mac;
 
 use crate::config::model::XdpMode;
 use crate::dataplane::{AttachedMode, Dataplane, Error};
+use crate::plan::belongings::Belonging;
 use crate::plan::desired::OwnedAddress;
 
-/// What became of a VIP that was added.
+/// What became of something that was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
     /// It was not there.
@@ -34,6 +35,18 @@ pub trait Links: Send + 'static {
     fn remove(
         &mut self,
         address: &OwnedAddress,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Puts in place what comes with a VIP. What is there already is no error.
+    fn put(
+        &mut self,
+        belonging: &Belonging,
+    ) -> impl Future<Output = Result<Added, Self::Error>> + Send;
+
+    /// Takes it out. What is gone already is no error.
+    fn take(
+        &mut self,
+        belonging: &Belonging,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Says once, by gratuitous ARP or a neighbour advertisement, that `vip` is at `mac`.

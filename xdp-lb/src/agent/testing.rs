@@ -10,6 +10,7 @@ use xdp_lb_common::addr::Mac;
 use super::seams::{Added, Links, PacketPath};
 use crate::config::model::XdpMode;
 use crate::dataplane::{AttachedMode, Counters, Dataplane, Error, Inherited};
+use crate::plan::belongings::Belonging;
 use crate::plan::desired::OwnedAddress;
 use crate::plan::diff::Change;
 use crate::plan::installed::Installed;
@@ -30,6 +31,7 @@ pub(crate) struct State {
     pub(crate) without_xdp: BTreeSet<String>,
     pub(crate) attached: Vec<(String, u32)>,
     pub(crate) addresses: BTreeSet<OwnedAddress>,
+    pub(crate) belongings: Vec<Belonging>,
     pub(crate) announced: Vec<(Mac, IpAddr)>,
     pub(crate) counters_fail: bool,
     /// When the agent gave a sign of life.
@@ -140,6 +142,22 @@ impl Links for FakeLinks {
     async fn remove(&mut self, address: &OwnedAddress) -> Result<(), Error> {
         self.0.take(&Change::RemoveAddress(address.clone()))?;
         self.0.state().addresses.remove(address);
+        Ok(())
+    }
+
+    async fn put(&mut self, belonging: &Belonging) -> Result<Added, Error> {
+        self.0.take(&Change::Put(belonging.clone()))?;
+        let stands = &mut self.0.state().belongings;
+        if stands.contains(belonging) {
+            return Ok(Added::Existed);
+        }
+        stands.push(belonging.clone());
+        Ok(Added::New)
+    }
+
+    async fn take(&mut self, belonging: &Belonging) -> Result<(), Error> {
+        self.0.take(&Change::Take(belonging.clone()))?;
+        self.0.state().belongings.retain(|other| other != belonging);
         Ok(())
     }
 

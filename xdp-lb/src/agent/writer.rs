@@ -4,6 +4,7 @@
 //! does not fit into the tables, a dead one still leaves the schedule. What failed is said once, with
 //! what it means, and tried again whenever the writer is called.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,8 +16,9 @@ use super::pulse::Pulse;
 use super::seams::{Added, Links};
 use crate::config::model::ServiceKey;
 use crate::dataplane::Dataplane;
+use crate::plan::belongings::Belonging;
 use crate::plan::desired::{Desired, OwnedAddress, Reach};
-use crate::plan::diff::{Change, steps};
+use crate::plan::diff::{Change, steps, steps_of};
 use crate::plan::installed::{Installed, ServerKey};
 use crate::plan::table::Network;
 
@@ -31,6 +33,8 @@ pub struct Writer<D, L> {
     troubles: Troubles,
     /// Of the last [`Writer::restore`].
     lost: Troubles,
+    /// Of the last [`Writer::put_back`].
+    strayed: Troubles,
 }
 
 /// What a run of the writer did.
@@ -52,15 +56,37 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
             pulse: Pulse::new(),
             troubles: Troubles::default(),
             lost: Troubles::default(),
+            strayed: Troubles::default(),
         }
     }
 
     /// Brings tables and links as near to `wanted` as they will go.
     pub async fn write(&mut self, wanted: &Desired, network: &Network) -> Written {
         self.pulse.suit(wanted);
+        self.take_steps(wanted, network, steps).await
+    }
+
+    /// The same where nothing but the servers and schedules of these services differs, and where
+    /// nothing has failed before: what others hold is not looked at.
+    pub async fn write_services(
+        &mut self,
+        wanted: &Desired,
+        keys: &BTreeSet<ServiceKey>,
+    ) -> Written {
+        let steps = |installed: &Installed, wanted: &Desired| steps_of(installed, wanted, keys);
+        // No step is about an address.
+        self.take_steps(wanted, &Network::default(), steps).await
+    }
+
+    async fn take_steps(
+        &mut self,
+        wanted: &Desired,
+        network: &Network,
+        steps: impl Fn(&Installed, &Desired) -> Vec<Change>,
+    ) -> Written {
         let mut written = Written::default();
         let mut pass = Pass::default();
-        let mut possible = wanted.clone();
+        let mut possible = Cow::Borrowed(wanted);
         loop {
             pass.blocked.clear();
             for change in steps(&self.installed, &possible) {
@@ -69,7 +95,7 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
                 self.step(&change, network, &mut pass, &mut written).await;
             }
             // The rest of a service must not wait for a server that the tables refuse.
-            if !exclude(&mut possible, &pass.refused) {
+            if pass.refused.is_empty() || !exclude(possible.to_mut(), &pass.refused) {
                 break;
             }
         }
@@ -110,6 +136,14 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
             Change::RemoveAddress(address) => {
                 let removed = self.links.remove(address).await;
                 removed.map_err(|error| error.to_string())
+            }
+            Change::Put(belonging) => {
+                let put = self.links.put(belonging).await;
+                put.map(|_| ()).map_err(|error| error.to_string())
+            }
+            Change::Take(belonging) => {
+                let taken = self.links.take(belonging).await;
+                taken.map_err(|error| error.to_string())
             }
             Change::SetPort(..)
             | Change::SetServer(..)
@@ -164,6 +198,27 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
         restored
     }
 
+    /// Puts back what came with VIPs and somebody else removed, and returns it.
+    pub async fn put_back(&mut self, is_missing: impl Fn(&Belonging) -> bool) -> Vec<Belonging> {
+        let mut restored = Vec::new();
+        let mut lost = BTreeSet::new();
+        for belonging in &self.installed.belongings {
+            if !is_missing(belonging) {
+                continue;
+            }
+            match self.links.put(belonging).await {
+                Ok(Added::Existed) => {}
+                Ok(Added::New) => restored.push(belonging.clone()),
+                Err(reason) => {
+                    let change = Change::Put(belonging.clone());
+                    lost.insert(trouble(&change, &reason));
+                }
+            }
+        }
+        self.strayed.are(lost);
+        restored
+    }
+
     /// Tells the segment where a VIP is now, by that many frames.
     pub fn announce(&mut self, address: &OwnedAddress, frames: u32, network: &Network) {
         let vip = address.address.addr();
@@ -204,6 +259,7 @@ enum Scope {
     Port(u32),
     Service(ServiceKey),
     Address(OwnedAddress),
+    Belonging(String),
 }
 
 impl Scope {
@@ -218,6 +274,9 @@ impl Scope {
             | Change::RemoveService(key) => Self::Service(*key),
             Change::AddAddress(address) | Change::RemoveAddress(address) => {
                 Self::Address(address.clone())
+            }
+            Change::Put(belonging) | Change::Take(belonging) => {
+                Self::Belonging(belonging.to_string())
             }
         }
     }
@@ -327,6 +386,8 @@ impl fmt::Display for Meaning<'_> {
             Change::RemoveAddress(address) => {
                 write!(f, "{} is still on this host", vip(&address.address))
             }
+            Change::Put(belonging) => write!(f, "{belonging} is not in place"),
+            Change::Take(belonging) => write!(f, "{belonging} is still in place"),
             Change::PurgeServer(key, address) => {
                 write!(f, "connections of {key} stay with {address}, which failed")
             }

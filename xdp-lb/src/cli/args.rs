@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use super::check::CheckArgs;
 use super::list::ListArgs;
+use super::order::{TargetArgs, WeightArgs};
 use super::realserver::RealServerArgs;
 use super::status::StatusArgs;
 use super::up::UpArgs;
@@ -46,6 +47,22 @@ pub enum Command {
     Vrrp(VrrpArgs),
     /// Show the state of a director on one screen
     Status(StatusArgs),
+    /// Set the weight of a real server, until told otherwise
+    ///
+    /// It is in force at once and survives reloads and restarts, but not a full stop. `file` instead of a
+    /// number undoes it. It ends a drain.
+    Weight(WeightArgs),
+    /// Keep new connections from a real server
+    ///
+    /// Its connections go on, and its sticky clients stay (with `expire_quiescent` in the virtual server
+    /// they move). Survives reloads and restarts, but not a full stop.
+    Drain(TargetArgs),
+    /// Undo a drain
+    Undrain(TargetArgs),
+    /// Read the configuration again, and print what that changes
+    ///
+    /// Nothing changes unless the whole file is valid.
+    Reload,
     /// Make this host a real server of direct routing, or look whether it is one
     Realserver(RealServerArgs),
 }

@@ -6,6 +6,7 @@ pub mod args;
 
 pub mod check;
 pub mod list;
+pub mod order;
 pub mod realserver;
 pub mod status;
 pub mod up;
@@ -83,6 +84,12 @@ fn dispatch(args: &Args) -> ExitCode {
         Command::List(args) => list::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Vrrp(args) => vrrp::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Status(args) => status::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
+        Command::Weight(args) => order::weight(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
+        Command::Drain(args) => order::drain(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
+        Command::Undrain(args) => {
+            order::undrain(instance.as_str(), args).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Reload => order::reload(instance.as_str()).map(|()| ExitCode::SUCCESS),
         Command::Realserver(args) => real_server(args),
     };
     done.unwrap_or_else(|error| {

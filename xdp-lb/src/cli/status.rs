@@ -13,8 +13,8 @@ use super::vrrp::{self, InstanceView};
 use crate::control::client;
 use crate::control::protocol::Verb;
 use crate::control::snapshot::{
-    Condition, Count, Exit, Interface, ServerState, Service, Snapshot, Table, VrrpInstance,
-    VrrpState, vrrp::Election,
+    Condition, Count, Exit, Interface, RealServer, ServerState, Service, Snapshot, Table,
+    VrrpInstance, VrrpState, vrrp::Election,
 };
 use crate::dataplane::AttachedMode;
 
@@ -177,12 +177,37 @@ fn services(out: &mut String, services: &[Service]) -> Result<(), Error> {
             view.active_conns
         )?;
         for server in &service.real_servers {
-            if let Some(reason) = &server.reason {
-                writeln!(out, "    {} is down: {reason}", server.label())?;
-            } else if server.state == ServerState::Draining {
-                writeln!(out, "    {} is draining (weight 0)", server.label())?;
-            }
+            remarks(out, server)?;
         }
+    }
+    Ok(())
+}
+
+/// What there is to say about a real server.
+fn remarks(out: &mut String, server: &RealServer) -> Result<(), Error> {
+    let (label, reason) = (server.label(), server.reason.as_deref());
+    match (server.state, reason) {
+        (ServerState::Down, reason) => {
+            let reason = reason.unwrap_or("no reason given");
+            writeln!(out, "    {label} is down: {reason}")?;
+        }
+        (ServerState::Draining, None) => {
+            writeln!(out, "    {label} is draining (weight 0)")?;
+        }
+        (ServerState::Draining, Some(reason)) => {
+            writeln!(out, "    {label} is draining: {reason}")?;
+        }
+        (ServerState::Sorry, _) => {
+            writeln!(
+                out,
+                "    {label}, the sorry server, serves in place of all others"
+            )?;
+        }
+        (ServerState::Up, Some(reason)) => writeln!(out, "    {label}: {reason}")?,
+        (ServerState::Up, None) => {}
+    }
+    if let Some(weight) = server.overridden.and_then(|said| said.weight) {
+        writeln!(out, "    {label} was given weight {weight} by an operator")?;
     }
     Ok(())
 }
@@ -303,7 +328,7 @@ impl<'a> StatusView<'a> {
 impl ServiceLine {
     fn of(service: &Service) -> Self {
         let up = |server: &&_| {
-            let server: &crate::control::snapshot::RealServer = server;
+            let server: &RealServer = server;
             matches!(server.state, ServerState::Up | ServerState::Sorry)
         };
         Self {

@@ -125,18 +125,23 @@ impl Director {
         Ok(self.taken(loaded?.config))
     }
 
-    /// Reads the file again; what is new to say goes to the log, and errors whether new or not.
-    fn read_again(&mut self) -> Option<Config> {
+    /// Reads the file again; what is new to say goes to the log, and errors whether new or not. What
+    /// makes it unusable is returned, too.
+    fn read_again(&mut self) -> Result<Config, Vec<String>> {
         let loaded = self.load();
+        let mut wrong = Vec::new();
         if let Some(diagnostics) = diagnostics(&loaded) {
             let new = self.told.new_in(diagnostics);
             log(diagnostics, &new);
+            let errors = new.iter().filter(|item| item.severity() == Severity::Error);
+            wrong.extend(errors.map(|item| diagnostics.one_line(item)));
         }
         match loaded {
-            Ok(loaded) => Some(self.taken(loaded.config)),
+            Ok(loaded) => Ok(self.taken(loaded.config)),
             Err(invalid) => {
                 error!("{invalid}");
-                None
+                wrong.push(invalid.to_string());
+                Err(wrong)
             }
         }
     }

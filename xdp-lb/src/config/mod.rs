@@ -24,6 +24,7 @@ pub mod pair;
 mod parser;
 pub mod places;
 pub mod print;
+pub mod regex;
 pub mod source;
 pub mod support;
 mod text;

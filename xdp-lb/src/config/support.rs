@@ -6,24 +6,66 @@
 use xdp_lb_common::limits;
 
 use super::diagnostic::{Code, Collector, Diagnostic, quote};
-use super::keywords::{self, Scope, Status};
-use super::model::{Check, Config, Forwarding, Frontend, Probe, Protocol, VirtualServer};
+use super::model::{Config, Forwarding, Frontend, Protocol, VirtualServer};
 use super::places::{Places, ServerPlaces, ServicePlaces};
-use super::source::Span;
 
 /// What to know before writing `lb_kind DR`.
 const NEEDS_OF_DR: &str = "write 'lb_kind DR' if the real servers are on this director's link, have the virtual IP on 'lo' and do not answer ARP for it ('xdp-lb realserver up' sets that up)";
+
+/// Options of a route that work.
+pub const ROUTE_OPTIONS: &[&str] = &[
+    "to",
+    "via",
+    "src",
+    "dev",
+    "oif",
+    "scope",
+    "table",
+    "protocol",
+    "metric",
+    "priority",
+    "preference",
+    "tos",
+    "dsfield",
+    "mtu",
+    "advmss",
+    "initcwnd",
+    "initrwnd",
+    "onlink",
+];
+/// Options of a rule that work.
+pub const RULE_OPTIONS: &[&str] = &[
+    "not",
+    "from",
+    "to",
+    "iif",
+    "dev",
+    "oif",
+    "fwmark",
+    "tos",
+    "dsfield",
+    "protocol",
+    "preference",
+    "priority",
+    "order",
+    "pref",
+    "table",
+    "lookup",
+    "blackhole",
+    "unreachable",
+    "prohibit",
+];
+/// Kinds of routes that work.
+pub const ROUTE_KINDS: &[&str] = &["unicast", "blackhole", "unreachable", "prohibit"];
 
 /// Complains about all of it.
 pub fn check(config: &Config, places: &Places, diagnostics: &mut Collector) {
     for (service, place) in config.virtual_servers.iter().zip(&places.services) {
         frontend(service, place, diagnostics);
         forwarding(service, place, diagnostics);
+        sorry_forwarding(service, place, diagnostics);
         for (server, place) in service.real_servers.iter().zip(&place.real_servers) {
             own_forwarding(server.forwarding, place, diagnostics);
-            for (check, place) in server.checks.iter().zip(&place.checks) {
-                probe(check, *place, diagnostics);
-            }
         }
     }
     tables(config, places, diagnostics);
@@ -34,20 +76,6 @@ pub const fn runs_forwarding(forwarding: Forwarding) -> bool {
     match forwarding {
         Forwarding::DirectRouting => true,
         Forwarding::Nat | Forwarding::Tunnel(_) => false,
-    }
-}
-
-/// Whether servers can be probed so.
-pub const fn runs_probe(probe: &Probe) -> bool {
-    match probe {
-        Probe::Tcp(_) => true,
-        Probe::Http(_)
-        | Probe::Smtp(_)
-        | Probe::Dns(_)
-        | Probe::Udp(_)
-        | Probe::Ping(_)
-        | Probe::Misc(_)
-        | Probe::File(_) => false,
     }
 }
 
@@ -106,6 +134,26 @@ fn forwarding(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut 
     diagnostics.push(diagnostic.help(NEEDS_OF_DR));
 }
 
+/// Forwarding of a sorry server that has its own.
+fn sorry_forwarding(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Collector) {
+    let Some(sorry) = service.sorry_server else {
+        return;
+    };
+    // That of the service was complained about already.
+    if runs_forwarding(sorry.forwarding) || sorry.forwarding == service.forwarding {
+        return;
+    }
+    let name = sorry.forwarding.name();
+    diagnostics.push(
+        Diagnostic::error(
+            Code::NotSupported,
+            format!("'{name}' forwarding does not exist in this version yet"),
+        )
+        .at(place.head, "only DR works for its sorry server")
+        .help(NEEDS_OF_DR),
+    );
+}
+
 /// Forwarding of a real server that has its own.
 fn own_forwarding(forwarding: Forwarding, place: &ServerPlaces, diagnostics: &mut Collector) {
     let Some(span) = place.forwarding.filter(|_| !runs_forwarding(forwarding)) else {
@@ -121,22 +169,6 @@ fn own_forwarding(forwarding: Forwarding, place: &ServerPlaces, diagnostics: &mu
         )
         .at(span, "only DR works in this version")
         .help(NEEDS_OF_DR),
-    );
-}
-
-fn probe(check: &Check, place: Span, diagnostics: &mut Collector) {
-    if runs_probe(&check.probe) {
-        return;
-    }
-    let name = check.probe.name();
-    let why = match keywords::find(Scope::RealServer, name).map(|keyword| keyword.status) {
-        Some(Status::NotRun(why)) => why,
-        _ => "remove it",
-    };
-    diagnostics.push(
-        Diagnostic::error(Code::NotSupported, format!("'{name}' is not supported"))
-            .at(place, "refused")
-            .help(why),
     );
 }
 

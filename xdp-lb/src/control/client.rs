@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::protocol::{self, AnswerError, MAX_ANSWER, Verb};
+use super::protocol::{self, AnswerError, MAX_ANSWER, Request, Verb};
 use super::{Snapshot, socket_path};
 
 /// Longest silence of the agent before a command gives up: more than the agent's own limits.
@@ -38,9 +38,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The agent takes too long.
-    #[error(
-        "the agent named '{instance}' did not answer within {} s; see its log", PATIENCE.as_secs()
-    )]
+    #[error("the agent named '{instance}' did not answer in time; see its log")]
     Silent {
         /// The instance asked for.
         instance: String,
@@ -65,18 +63,38 @@ pub fn ask(instance: &str, verb: Verb) -> Result<Snapshot, Error> {
     ask_at(&socket_path(instance), instance, verb)
 }
 
+/// Has the agent of an instance do something; what it did, line by line.
+pub fn order(instance: &str, request: &Request) -> Result<Vec<String>, Error> {
+    order_at(&socket_path(instance), instance, request)
+}
+
+pub(super) fn order_at(
+    path: &Path,
+    instance: &str,
+    request: &Request,
+) -> Result<Vec<String>, Error> {
+    let line = converse(path, request).map_err(|error| classify(error, path, instance))?;
+    Ok(protocol::decode_done(&line)?)
+}
+
 pub(super) fn ask_at(path: &Path, instance: &str, verb: Verb) -> Result<Snapshot, Error> {
-    let line = converse(path, verb).map_err(|error| classify(error, path, instance))?;
+    let request = Request::Show(verb);
+    let line = converse(path, &request).map_err(|error| classify(error, path, instance))?;
     Ok(protocol::decode_answer(&line)?)
 }
 
-fn converse(path: &Path, verb: Verb) -> io::Result<Vec<u8>> {
+fn converse(path: &Path, request: &Request) -> io::Result<Vec<u8>> {
     let mut socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Also bounds connect(), which waits while the agent's backlog is full.
     socket.set_write_timeout(Some(PATIENCE))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    // A reload waits for scripts and probes of the configuration that goes.
+    let patience = match request {
+        Request::Show(_) | Request::Order(_) => PATIENCE,
+        Request::Reload => 6 * PATIENCE,
+    };
+    socket.set_read_timeout(Some(patience))?;
     socket.connect(&SockAddr::unix(path)?)?;
-    socket.write_all(&protocol::encode_request(verb))?;
+    socket.write_all(&protocol::encode_request(request))?;
     let mut line = Vec::new();
     socket.take(MAX_ANSWER).read_to_end(&mut line)?;
     Ok(line)

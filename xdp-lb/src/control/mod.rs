@@ -3,7 +3,7 @@
 //! In comes a line on the instance's socket ([`server`], [`protocol`]); out goes a [`Snapshot`], the
 //! whole visible state at one moment. [`client`] is the other end, for the commands. The agent alone
 //! builds snapshots: whoever wants one asks for it through [`Snapshots`], so nothing here can read a
-//! map, hold a lock or delay the agent.
+//! map, hold a lock or delay the agent. What operators want done goes in through [`orders`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 pub mod client;
+pub mod orders;
 pub mod protocol;
 #[cfg(test)]
 pub(crate) mod sample;

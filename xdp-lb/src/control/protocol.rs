@@ -1,13 +1,14 @@
 //! What is said on the control socket, as pure functions from bytes to bytes.
 //!
 //! A client sends one JSON object on one line, `{"version":1,"verb":"list"}`, and gets one back:
-//! `{"version":1,"snapshot":{…}}` or `{"version":1,"error":{"kind":"unknown_verb","message":"…"}}`.
+//! `{"version":1,"snapshot":{…}}`, after an order `{"version":1,"done":["…"]}`, or `{"version":1,"error":{"kind":"unknown_verb","message":"…"}}`.
 //! Then the agent closes. A request without a version speaks the current one; fields that are not
 //! known are ignored.
 
 use serde::{Deserialize, Serialize};
 
 use super::snapshot::{SCHEMA, Snapshot};
+use crate::plan::pool::order::Order;
 
 /// Version of the protocol.
 pub const VERSION: u32 = 1;
@@ -18,7 +19,29 @@ pub const MAX_REQUEST: usize = 4096;
 /// Longest answer a client accepts, in bytes: many times the state of an agent that is full.
 pub const MAX_ANSWER: u64 = 256 << 20;
 
-/// What a client can ask for.
+/// What a client can send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// It wants to see something.
+    Show(Verb),
+    /// `order`: it wants something done to a pool.
+    Order(Order),
+    /// `reload`: it wants the configuration read again.
+    Reload,
+}
+
+impl Request {
+    /// The verb in the request.
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Self::Show(verb) => verb.name(),
+            Self::Order(_) => "order",
+            Self::Reload => "reload",
+        }
+    }
+}
+
+/// What a client can ask to see.
 ///
 /// All are answered by a whole snapshot: what of it is shown is the command's own business.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +92,10 @@ pub enum RefusalKind {
     UnsupportedVersion,
     /// The agent does not know the verb.
     UnknownVerb,
+    /// Only root may order.
+    Forbidden,
+    /// What was ordered could not be done.
+    Failed,
     /// The agent is stopping, or too busy to answer in time.
     Unavailable,
     /// A cause that this version has no name for.
@@ -91,7 +118,10 @@ impl Refusal {
 pub enum AnswerError {
     /// The agent refused.
     #[error("the agent refused: {0}")]
-    Refused(#[from] Refusal),
+    Refused(Refusal),
+    /// What was ordered could not be done.
+    #[error("{0}")]
+    Failed(String),
     /// The agent is of another version.
     #[error(
         "the agent speaks version {agent} of the control protocol, this command {VERSION}; \
@@ -116,23 +146,43 @@ pub enum AnswerError {
 }
 
 /// A request, with the newline that ends it.
-pub fn encode_request(verb: Verb) -> Vec<u8> {
-    format!("{{\"version\":{VERSION},\"verb\":\"{}\"}}\n", verb.name()).into_bytes()
+pub fn encode_request(request: &Request) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        version: u32,
+        verb: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        order: Option<&'a Order>,
+    }
+
+    let line = Line {
+        version: VERSION,
+        verb: request.verb(),
+        order: match request {
+            Request::Order(order) => Some(order),
+            Request::Show(_) | Request::Reload => None,
+        },
+    };
+    // As for an answer: there is nothing that could fail.
+    let mut line = serde_json::to_vec(&line).unwrap_or_default();
+    line.push(b'\n');
+    line
 }
 
 /// Reads a request: the bytes up to the newline, or up to the end of what the client sent.
-pub fn decode_request(line: &[u8]) -> Result<Verb, Refusal> {
+pub fn decode_request(line: &[u8]) -> Result<Request, Refusal> {
     #[derive(Deserialize)]
-    struct Request {
+    struct Line {
         version: Option<u32>,
         verb: String,
+        order: Option<Order>,
     }
 
     if line.len() > MAX_REQUEST {
         let message = format!("the request is longer than {MAX_REQUEST} bytes");
         return Err(Refusal::new(RefusalKind::TooLong, message));
     }
-    let request: Request = serde_json::from_slice(line).map_err(|error| {
+    let request: Line = serde_json::from_slice(line).map_err(|error| {
         let message = format!(
             "a request is one line like {{\"version\":{VERSION},\"verb\":\"list\"}}: {error}"
         );
@@ -142,15 +192,27 @@ pub fn decode_request(line: &[u8]) -> Result<Verb, Refusal> {
         let message = format!("this agent speaks version {VERSION}, the request is of {version}");
         return Err(Refusal::new(RefusalKind::UnsupportedVersion, message));
     }
+    match (request.verb.as_str(), request.order) {
+        ("reload", _) => return Ok(Request::Reload),
+        ("order", Some(order)) => return Ok(Request::Order(order)),
+        ("order", None) => {
+            let message = "the verb 'order' needs an \"order\"";
+            return Err(Refusal::new(RefusalKind::Malformed, message));
+        }
+        _ => {}
+    }
     let mut known = Verb::ALL.into_iter();
-    known
-        .find(|verb| verb.name() == request.verb)
-        .ok_or_else(|| unknown_verb(&request.verb))
+    let verb = known.find(|verb| verb.name() == request.verb);
+    let verb = verb.ok_or_else(|| unknown_verb(&request.verb))?;
+    Ok(Request::Show(verb))
 }
 
 fn unknown_verb(verb: &str) -> Refusal {
     let known = Verb::ALL.map(Verb::name).join(", ");
-    let message = format!("unknown verb '{}'; known are: {known}", verb.escape_debug());
+    let message = format!(
+        "unknown verb '{}'; known are: {known}, order, reload",
+        verb.escape_debug()
+    );
     Refusal::new(RefusalKind::UnknownVerb, message)
 }
 
@@ -174,6 +236,58 @@ pub fn encode_answer(answer: Result<&Snapshot, &Refusal>) -> Vec<u8> {
     let mut line = serde_json::to_vec(&answer).unwrap_or_default();
     line.push(b'\n');
     line
+}
+
+/// An answer to an order, with the newline that ends it.
+pub fn encode_done(done: &[String]) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        version: u32,
+        done: &'a [String],
+    }
+
+    let version = VERSION;
+    let mut line = serde_json::to_vec(&Answer { version, done }).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// Reads an answer to an order.
+pub fn decode_done(line: &[u8]) -> Result<Vec<String>, AnswerError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        version: u32,
+        error: Option<Refusal>,
+        done: Option<Vec<String>>,
+    }
+
+    let answer: Answer =
+        serde_json::from_slice(line).map_err(|error| AnswerError::Malformed(error.to_string()))?;
+    if let Some(refusal) = answer.error {
+        return Err(refusal.into());
+    }
+    if answer.version != VERSION {
+        let agent = answer.version;
+        return Err(AnswerError::Version { agent });
+    }
+    let missing = || AnswerError::Malformed("it does not say what was done".to_owned());
+    answer.done.ok_or_else(missing)
+}
+
+impl From<Refusal> for AnswerError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.kind {
+            // It speaks for itself.
+            RefusalKind::Failed | RefusalKind::Forbidden => Self::Failed(refusal.message),
+            RefusalKind::Malformed
+            | RefusalKind::TooLong
+            | RefusalKind::TooSlow
+            | RefusalKind::UnsupportedVersion
+            | RefusalKind::UnknownVerb
+            | RefusalKind::Unavailable
+            | RefusalKind::Unknown => Self::Refused(refusal),
+        }
+    }
 }
 
 /// Reads an answer.
@@ -218,6 +332,7 @@ pub fn decode_answer(line: &[u8]) -> Result<Snapshot, AnswerError> {
 mod tests {
     use super::*;
     use crate::control::sample;
+    use crate::plan::pool::order::{Target, What};
     use proptest::prelude::*;
 
     fn kind(line: &[u8]) -> RefusalKind {
@@ -227,18 +342,37 @@ mod tests {
     #[test]
     fn every_verb_is_read_back() {
         for verb in Verb::ALL {
-            let line = encode_request(verb);
+            let line = encode_request(&Request::Show(verb));
             assert_eq!(
                 line.iter().position(|byte| *byte == b'\n'),
                 Some(line.len() - 1)
             );
-            assert_eq!(decode_request(&line), Ok(verb));
+            assert_eq!(decode_request(&line), Ok(Request::Show(verb)));
         }
-        assert_eq!(decode_request(br#"{"verb":"list"}"#), Ok(Verb::List));
-        assert_eq!(
-            decode_request(br#"{"verb":"list","new":[1]}"#),
-            Ok(Verb::List)
-        );
+        let list = Ok(Request::Show(Verb::List));
+        assert_eq!(decode_request(br#"{"verb":"list"}"#), list);
+        assert_eq!(decode_request(br#"{"verb":"list","new":[1]}"#), list);
+    }
+
+    #[test]
+    fn orders_and_what_was_done_are_read_back() {
+        let order = Order {
+            target: Target {
+                service: "10.0.0.1:80".parse().unwrap(),
+                protocol: Some("tcp".to_owned()),
+                server: "10.0.0.2:80".parse().unwrap(),
+            },
+            what: What::Weight(Some(3)),
+        };
+        for request in [Request::Order(order), Request::Reload] {
+            assert_eq!(decode_request(&encode_request(&request)), Ok(request));
+        }
+        assert_eq!(kind(br#"{"verb":"order"}"#), RefusalKind::Malformed);
+        let done = ["one".to_owned(), "two".to_owned()];
+        assert_eq!(decode_done(&encode_done(&done)).unwrap(), done);
+        let refusal = Refusal::new(RefusalKind::Failed, "there is no such server");
+        let told = decode_done(&encode_answer(Err(&refusal))).unwrap_err();
+        assert_eq!(told.to_string(), "there is no such server");
     }
 
     #[test]
@@ -255,7 +389,7 @@ mod tests {
         assert_eq!(refusal.kind, RefusalKind::UnknownVerb);
         assert_eq!(
             refusal.message,
-            "unknown verb 'lst'; known are: list, vrrp, status"
+            "unknown verb 'lst'; known are: list, vrrp, status, order, reload"
         );
     }
 
@@ -294,7 +428,7 @@ mod tests {
 
         #[test]
         fn any_verb_but_ours_is_unknown(verb in "\\PC{0,40}") {
-            let known = Verb::ALL.iter().any(|known| known.name() == verb);
+            let known = verb == "reload" || Verb::ALL.iter().any(|known| known.name() == verb);
             let line = serde_json::to_vec(&serde_json::json!({ "verb": verb })).unwrap();
             match decode_request(&line) {
                 Ok(_) => prop_assert!(known),

@@ -16,6 +16,7 @@ use crate::config::model::{
 use crate::dataplane::{AttachedMode, Counters, Fill, ServerCounters};
 use crate::machine::Now;
 use crate::plan::desired::{Desired, Reach, Server, Service};
+use crate::plan::pool::{Memberships, Overrides};
 use crate::plan::table::{Health, Link, Network, Ownership, ServerHealth};
 use crate::vrrp::router;
 
@@ -30,6 +31,8 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) desired: Desired,
     pub(crate) health: Health,
+    pub(crate) pools: Memberships,
+    pub(crate) overrides: Overrides,
     pub(crate) ownership: Ownership,
     pub(crate) vrrp: Vec<router::Snapshot>,
     pub(crate) network: Network,
@@ -46,6 +49,9 @@ impl Parts {
             config: &self.config,
             desired: &self.desired,
             health: &self.health,
+            pools: &self.pools,
+            overrides: &self.overrides,
+            pools_now: NOW,
             ownership: &self.ownership,
             vrrp: &self.vrrp,
             vrrp_now: NOW,
@@ -146,7 +152,7 @@ fn bend(parts: &mut Parts) {
     let failed = "10.1.0.13:80".parse().unwrap();
     let verdict = ServerHealth {
         up: false,
-        joined: 0,
+        ..ServerHealth::default()
     };
     parts.health.insert((key, failed), verdict);
     let service = parts.desired.services.get_mut(&key).unwrap();
@@ -254,6 +260,7 @@ fn add_service(
         one_packet: false,
         servers: Vec::new(),
         peers: BTreeMap::new(),
+        virtual_mac: None,
     };
     parts.desired.services.insert(key, service);
 }
@@ -288,6 +295,7 @@ fn add_server(parts: &mut Parts, key: ServiceKey, address: &str, weight: u32) {
         weight,
         limit: None,
         serving: true,
+        releases_clients: false,
         reach: Some(reach),
     };
     let service = parts.desired.services.get_mut(&key).unwrap();

@@ -19,8 +19,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::protocol::{self, MAX_REQUEST, Refusal, RefusalKind};
-use super::{Snapshot, Snapshots};
+use super::orders::Orders;
+use super::protocol::{self, MAX_REQUEST, Refusal, RefusalKind, Request};
+use super::{Gone, Snapshot, Snapshots};
 
 /// Who may ask: root and the group of the socket, which is root until an operator changes it.
 const SOCKET_MODE: u32 = 0o660;
@@ -32,8 +33,10 @@ struct Limits {
     clients: usize,
     /// From accept to the whole request.
     request: Duration,
-    /// From the request to the snapshot.
+    /// From the request to the snapshot, or until an order is in force.
     snapshot: Duration,
+    /// From the request until a configuration is in force.
+    reload: Duration,
     /// To take the whole answer off our hands.
     answer: Duration,
 }
@@ -42,6 +45,7 @@ const LIMITS: Limits = Limits {
     clients: 16,
     request: Duration::from_secs(2),
     snapshot: Duration::from_secs(5),
+    reload: Duration::from_secs(50),
     answer: Duration::from_secs(10),
 };
 
@@ -81,9 +85,10 @@ pub enum Error {
 pub async fn serve(
     path: impl Into<PathBuf>,
     snapshots: Snapshots,
+    orders: Orders,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    bind(path)?.serve(snapshots, shutdown).await
+    bind(path)?.serve(snapshots, orders, shutdown).await
 }
 
 /// Takes the socket's folder for this process and listens, in place of whatever a dead agent left.
@@ -163,19 +168,28 @@ impl Drop for Socket {
     }
 }
 
+/// What clients reach through the socket.
+#[derive(Clone, Debug)]
+struct Agent {
+    snapshots: Snapshots,
+    orders: Orders,
+}
+
 impl Bound {
     /// Answers clients until `shutdown`, then removes the socket.
     pub async fn serve(
         self,
         snapshots: Snapshots,
+        orders: Orders,
         shutdown: CancellationToken,
     ) -> Result<(), Error> {
-        self.serve_within(snapshots, shutdown, LIMITS).await
+        let agent = Agent { snapshots, orders };
+        self.serve_within(agent, shutdown, LIMITS).await
     }
 
     async fn serve_within(
         self,
-        snapshots: Snapshots,
+        agent: Agent,
         shutdown: CancellationToken,
         limits: Limits,
     ) -> Result<(), Error> {
@@ -199,7 +213,7 @@ impl Bound {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let conversation = converse(stream, snapshots.clone(), limits);
+                    let conversation = converse(stream, agent.clone(), limits);
                     let shutdown = shutdown.clone();
                     tokio::spawn(async move {
                         shutdown.run_until_cancelled(conversation).await;
@@ -217,17 +231,22 @@ impl Bound {
 }
 
 /// One request, one answer.
-async fn converse(stream: UnixStream, snapshots: Snapshots, limits: Limits) {
+async fn converse(stream: UnixStream, agent: Agent, limits: Limits) {
+    let may_order = may_order(&stream);
     let (reader, writer) = stream.into_split();
     let Some(request) = read_request(reader, limits.request).await else {
         return;
     };
     let answer = match request {
-        Ok(line) => answer(&line, &snapshots, limits.snapshot).await,
+        Ok(line) => answer(&line, &agent, may_order, limits).await,
         Err(refusal) => Err(refusal),
     };
     // Thousands of services are megabytes of text: not on a thread that others wait for.
-    let encode = move || protocol::encode_answer(answer.as_deref());
+    let encode = move || match answer {
+        Ok(Answer::Shown(snapshot)) => protocol::encode_answer(Ok(&snapshot)),
+        Ok(Answer::Done(lines)) => protocol::encode_done(&lines),
+        Err(refusal) => protocol::encode_answer(Err(&refusal)),
+    };
     let Ok(line) = tokio::task::spawn_blocking(encode).await else {
         return;
     };
@@ -262,21 +281,65 @@ async fn read_request(reader: OwnedReadHalf, limit: Duration) -> Option<Result<V
     }
 }
 
+/// What a client gets.
+enum Answer {
+    Shown(Arc<Snapshot>),
+    Done(Vec<String>),
+}
+
+/// Who is in the group of the socket may look; who may change what the director does is root, and the
+/// user of the agent.
+fn may_order(stream: &UnixStream) -> bool {
+    let peer = stream.peer_cred().map(|peer| peer.uid());
+    peer.is_ok_and(|uid| uid == 0 || uid == nix::unistd::geteuid().as_raw())
+}
+
 async fn answer(
     line: &[u8],
-    snapshots: &Snapshots,
-    limit: Duration,
-) -> Result<Arc<Snapshot>, Refusal> {
-    let verb = protocol::decode_request(line)?;
-    debug!(verb = verb.name(), "asked on the control socket");
-    let unavailable = |message| Refusal::new(RefusalKind::Unavailable, message);
-    match timeout(limit, snapshots.take()).await {
-        Ok(Ok(snapshot)) => Ok(snapshot),
-        Ok(Err(gone)) => Err(unavailable(gone.to_string())),
-        Err(_) => Err(unavailable(format!(
-            "the agent is busy: no snapshot within {} s",
-            limit.as_secs()
-        ))),
+    agent: &Agent,
+    may_order: bool,
+    limits: Limits,
+) -> Result<Answer, Refusal> {
+    let request = protocol::decode_request(line)?;
+    debug!(verb = request.verb(), "asked on the control socket");
+    let (limit, late) = match &request {
+        Request::Show(_) => (limits.snapshot, "no snapshot"),
+        Request::Order(_) => (
+            limits.snapshot,
+            "the order may still be carried out; not done",
+        ),
+        Request::Reload => (limits.reload, "the reload may still happen; not done"),
+    };
+    let done = timeout(limit, carry_out(request, agent, may_order)).await;
+    done.unwrap_or_else(|_| {
+        let message = format!("the agent is busy: {late} within {} s", limit.as_secs());
+        Err(Refusal::new(RefusalKind::Unavailable, message))
+    })
+}
+
+async fn carry_out(request: Request, agent: &Agent, may_order: bool) -> Result<Answer, Refusal> {
+    let gone = |gone: Gone| Refusal::new(RefusalKind::Unavailable, gone.to_string());
+    let failed = |why| Refusal::new(RefusalKind::Failed, why);
+    match request {
+        Request::Show(_) => agent
+            .snapshots
+            .take()
+            .await
+            .map(Answer::Shown)
+            .map_err(gone),
+        Request::Order(_) | Request::Reload if !may_order => {
+            let message = "only root may change what a director does; run as root";
+            Err(Refusal::new(RefusalKind::Forbidden, message))
+        }
+        Request::Order(order) => {
+            let done = agent.orders.give(order).await.map_err(gone)?;
+            done.map(|line| Answer::Done(vec![line])).map_err(failed)
+        }
+        Request::Reload => {
+            let changes = agent.orders.reload().await.map_err(gone)?;
+            let failed = |wrong: Vec<String>| failed(wrong.join("\n"));
+            changes.map(Answer::Done).map_err(failed)
+        }
     }
 }
 
@@ -289,8 +352,10 @@ async fn write_all(mut writer: OwnedWriteHalf, line: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::control::client;
+    use crate::control::orders::OrderRequest;
     use crate::control::protocol::{AnswerError, Verb, decode_answer, encode_request};
     use crate::control::sample;
+    use crate::plan::pool::order::{Order, Target, What};
     use std::io::{Read, Write};
     use std::os::unix::fs::FileTypeExt;
     use std::os::unix::net::UnixStream as Client;
@@ -323,7 +388,20 @@ mod tests {
                 }
             });
             let shutdown = CancellationToken::new();
-            let server = bound.serve_within(snapshots, shutdown.clone(), limits);
+            let (orders, mut inbox) = Orders::channel();
+            tokio::spawn(async move {
+                while let Some(OrderRequest { order, reply }) = inbox.orders.recv().await {
+                    let done = match order.what {
+                        What::Drain => Ok(format!("{} is drained", order.target.server)),
+                        What::Weight(_) | What::Undrain => {
+                            Err("there is no such server".to_owned())
+                        }
+                    };
+                    drop(reply.send(done));
+                }
+            });
+            let agent = Agent { snapshots, orders };
+            let server = bound.serve_within(agent, shutdown.clone(), limits);
             Self {
                 folder,
                 shutdown,
@@ -377,6 +455,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_order_is_answered_with_what_was_done_or_why_not() {
+        let running = Running::start(Some(sample::snapshot()), LIMITS);
+        let order = |what| {
+            let target = Target {
+                service: "10.0.0.1:80".parse().unwrap(),
+                protocol: None,
+                server: "10.0.0.2:80".parse().unwrap(),
+            };
+            let (path, request) = (running.path(), Request::Order(Order { target, what }));
+            spawn_blocking(move || client::order_at(&path, "default", &request))
+        };
+        let done = order(What::Drain).await.unwrap();
+        assert_eq!(done.unwrap(), ["10.0.0.2:80 is drained"]);
+        let refused = order(What::Undrain).await.unwrap().unwrap_err();
+        assert_eq!(refused.to_string(), "there is no such server");
+    }
+
+    #[tokio::test]
+    async fn who_may_only_look_may_not_order() {
+        let (snapshots, _agent) = Snapshots::channel();
+        let (orders, _inbox) = Orders::channel();
+        let agent = Agent { snapshots, orders };
+        let line = encode_request(&Request::Reload);
+        let Err(refusal) = answer(&line, &agent, false, LIMITS).await else {
+            panic!("not refused");
+        };
+        assert_eq!(refusal.kind, RefusalKind::Forbidden);
+    }
+
+    #[tokio::test]
     async fn a_wrong_request_is_answered_with_an_error() {
         let running = Running::start(Some(sample::snapshot()), LIMITS);
         for (request, kind) in [
@@ -419,7 +527,9 @@ mod tests {
         let deaf: Vec<Client> = (0..limits.clients)
             .map(|_| {
                 let mut client = running.connect();
-                client.write_all(&encode_request(Verb::List)).unwrap();
+                client
+                    .write_all(&encode_request(&Request::Show(Verb::List)))
+                    .unwrap();
                 client
             })
             .collect();
@@ -453,7 +563,9 @@ mod tests {
     async fn shutdown_ends_conversations() {
         let running = Running::start(None, LIMITS);
         let mut client = running.connect();
-        client.write_all(&encode_request(Verb::List)).unwrap();
+        client
+            .write_all(&encode_request(&Request::Show(Verb::List)))
+            .unwrap();
         running.shutdown.cancel();
         running.server.await.unwrap().unwrap();
         let heard = spawn_blocking(move || client.read_to_end(&mut Vec::new()));

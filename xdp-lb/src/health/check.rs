@@ -1,123 +1,252 @@
 //! One health check: when to probe, and how many failures count as one.
 //!
-//! As keepalived does it: a server is taken to be up before its first check, and the first check
-//! needs no retry to take it out. From then on `retry` further failures in a row are needed,
-//! `delay_before_retry` apart; one success brings it back.
+//! As keepalived does it: a server is taken to be up before its first check, or down with `alpha`, and
+//! the first check needs no retry to take it out. From then on `retry` further failures in a row are
+//! needed, `delay_before_retry` apart; one success brings it back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Failure, Outcome};
-use crate::config::model;
+use super::{Failure, Outcome, Weighing};
+use crate::config::model::{self, Probe};
 use crate::machine::Now;
+
+/// A probe that took this long is expected to do so again.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// A health check of a real server.
 #[derive(Clone, Debug)]
 pub struct Check {
-    config: model::Check,
-    /// `None` while a probe is in flight.
-    due: Option<Now>,
+    probe: Arc<Probe>,
+    rules: Rules,
+    next: Next,
     up: bool,
     /// A probe had a verdict before: from here on failures are retried.
     proven: bool,
     /// Failures in a row while up.
     failures: u32,
+    /// Why the last probe failed; kept while down.
+    failure: Option<Failure>,
+    weighing: Option<Weighing>,
+    slow: bool,
 }
 
-/// A verdict that changed.
+/// All of a check's configuration but the probe.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    delay_loop: Duration,
+    delay_before_retry: Duration,
+    retry: u32,
+    log_all_failures: bool,
+}
+
+/// What a check waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// A moment.
+    At(Now),
+    /// The end of a probe.
+    InFlight,
+    /// Somebody who wakes it up.
+    Resting,
+}
+
+/// A probe that ended and that is worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// A probe passed.
+    /// A probe passed: the check is up now.
     Up,
-    /// Enough probes failed.
+    /// Enough probes failed: the check is down now.
     Down {
         /// Why the last of them did.
         failure: Failure,
         /// How many failed in a row.
         failures: u32,
     },
+    /// A probe failed and is tried again; only with `log_all_failures`.
+    Retried {
+        /// Why.
+        failure: Failure,
+        /// How many failed in a row.
+        failures: u32,
+        /// How many must.
+        needed: u32,
+    },
+    /// A probe failed of a check that is down; only with `log_all_failures`.
+    StillDown(Failure),
 }
 
 /// What is known of a check before its first probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prior {
-    /// Nothing: taken to be up until the first probe says otherwise.
+    /// Nothing: with `alpha` down until a probe passes, else taken to be up until one says otherwise.
     Unknown,
+    /// Nothing, but the server serves: `alpha` is for servers that start.
+    Serving,
     /// It passed before.
     Up,
     /// It failed before: down until a probe passes.
     Down,
 }
 
+/// A probe to carry out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// It.
+    pub probe: Arc<Probe>,
+    /// When it was due.
+    pub due: Now,
+    /// The last one took long: it must not keep others waiting.
+    pub slow: bool,
+}
+
 impl Check {
     /// A check whose first probe is due at `first`.
     pub fn new(config: model::Check, first: Now, prior: Prior) -> Self {
+        let up = match prior {
+            Prior::Unknown => !config.alpha,
+            Prior::Serving | Prior::Up => true,
+            Prior::Down => false,
+        };
         Self {
-            config,
-            due: Some(first),
-            up: prior != Prior::Down,
-            proven: prior != Prior::Unknown,
+            rules: Rules::of(&config),
+            probe: Arc::new(config.probe),
+            next: Next::At(first),
+            up,
+            proven: matches!(prior, Prior::Up | Prior::Down),
             failures: 0,
+            failure: None,
+            weighing: None,
+            slow: false,
         }
     }
 
     /// Takes note that a probe starts; nothing is due until it is finished.
-    pub fn start(&mut self) -> &model::Probe {
-        self.due = None;
-        &self.config.probe
+    pub fn start(&mut self, now: Now) -> Start {
+        let due = self.due().unwrap_or(now);
+        self.next = Next::InFlight;
+        Start {
+            probe: Arc::clone(&self.probe),
+            due,
+            slow: self.slow,
+        }
     }
 
-    /// Takes the outcome of the probe in flight.
-    pub fn finish(&mut self, now: Now, outcome: Outcome) -> Option<Turn> {
+    /// Takes the outcome of the probe in flight, and how long that took once it was carried out.
+    /// Nothing follows it if the check is to rest.
+    pub fn finish(
+        &mut self,
+        now: Now,
+        (outcome, took): (Outcome, Duration),
+        rests: bool,
+    ) -> Option<Turn> {
+        if !matches!(outcome, Outcome::Inconclusive(_)) {
+            self.slow = took >= SLOW;
+        }
         let (delay, turn) = self.judge(outcome);
-        self.due = Some(now.after(delay));
+        self.next = if rests {
+            Next::Resting
+        } else {
+            Next::At(now.after(delay))
+        };
         turn
     }
 
-    /// The time to the next probe, and the verdict if it changed.
+    /// The time to the next probe, and what is to be told.
     fn judge(&mut self, outcome: Outcome) -> (Duration, Option<Turn>) {
-        let delay_loop = self.config.delay_loop;
         match outcome {
-            Outcome::Inconclusive(_) => (delay_loop, None),
-            Outcome::Passed => {
-                let was_up = std::mem::replace(&mut self.up, true);
-                self.proven = true;
-                self.failures = 0;
-                (delay_loop, (!was_up).then_some(Turn::Up))
+            Outcome::Inconclusive(_) => (self.rules.delay_loop, None),
+            Outcome::Passed => (self.rules.delay_loop, self.pass()),
+            Outcome::Weighed(weighing) => {
+                self.weighing = Some(weighing);
+                (self.rules.delay_loop, self.pass())
             }
-            Outcome::Failed(_) if !self.up => (delay_loop, None),
-            Outcome::Failed(failure) => {
-                let needed = self.failures_needed();
-                self.proven = true;
-                self.failures = self.failures.saturating_add(1);
-                if self.failures < needed {
-                    return (self.config.delay_before_retry, None);
-                }
-                self.up = false;
-                let failures = std::mem::take(&mut self.failures);
-                (delay_loop, Some(Turn::Down { failure, failures }))
-            }
+            Outcome::Failed(failure) => self.fail(failure),
         }
+    }
+
+    fn pass(&mut self) -> Option<Turn> {
+        let was_up = std::mem::replace(&mut self.up, true);
+        self.proven = true;
+        self.failures = 0;
+        self.failure = None;
+        (!was_up).then_some(Turn::Up)
+    }
+
+    fn fail(&mut self, failure: Failure) -> (Duration, Option<Turn>) {
+        let Rules {
+            delay_loop,
+            delay_before_retry,
+            log_all_failures,
+            ..
+        } = self.rules;
+        if !self.up {
+            let told = log_all_failures.then(|| Turn::StillDown(failure.clone()));
+            self.failure = Some(failure);
+            return (delay_loop, told);
+        }
+        let needed = self.failures_needed();
+        self.proven = true;
+        self.failures = self.failures.saturating_add(1);
+        let failures = self.failures;
+        if failures < needed {
+            let told = log_all_failures.then_some(Turn::Retried {
+                failure,
+                failures,
+                needed,
+            });
+            return (delay_before_retry, told);
+        }
+        self.up = false;
+        self.failures = 0;
+        self.failure = Some(failure.clone());
+        (delay_loop, Some(Turn::Down { failure, failures }))
     }
 
     fn failures_needed(&self) -> u32 {
         if self.proven {
-            self.config.retry.saturating_add(1)
+            self.rules.retry.saturating_add(1)
         } else {
             1
         }
     }
 
-    /// Takes new timing for the same probe; a probe that is due later than the new period allows
-    /// moves forward.
-    pub fn retime(&mut self, now: Now, config: model::Check) {
-        let latest = now.after(config.delay_loop);
-        self.due = self.due.map(|due| due.min(latest));
-        self.config = config;
+    /// Takes new rules for the same probe. One that is due later than the new period allows moves
+    /// forward to `sooner`, which lies within it: not all of them to its end.
+    pub fn retime(&mut self, now: Now, config: &model::Check, sooner: Now) {
+        self.rules = Rules::of(config);
+        if let Next::At(due) = self.next
+            && due > now.after(self.rules.delay_loop)
+        {
+            self.next = Next::At(sooner);
+        }
     }
 
-    /// When the next probe is due; `None` while one is in flight.
+    /// Starts nothing any more; a probe in flight goes on.
+    pub fn rest(&mut self) {
+        if let Next::At(_) = self.next {
+            self.next = Next::Resting;
+        }
+    }
+
+    /// Goes on after a rest.
+    pub fn wake(&mut self, first: Now) {
+        if self.next == Next::Resting {
+            self.next = Next::At(first);
+        }
+    }
+
+    /// When the next probe is due; `None` while one is in flight, and at rest.
     pub fn due(&self) -> Option<Now> {
-        self.due
+        match self.next {
+            Next::At(due) => Some(due),
+            Next::InFlight | Next::Resting => None,
+        }
+    }
+
+    /// Whether a probe was started whose outcome is not known yet.
+    pub fn is_in_flight(&self) -> bool {
+        matches!(self.next, Next::InFlight)
     }
 
     /// The verdict.
@@ -125,9 +254,35 @@ impl Check {
         self.up
     }
 
+    /// Why the last probe failed, of a check that is down.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// What it last made of the weight; a failure changes nothing in that.
+    pub fn weighing(&self) -> Option<Weighing> {
+        self.weighing
+    }
+
     /// What is probed.
-    pub fn probe(&self) -> &model::Probe {
-        &self.config.probe
+    pub fn probe(&self) -> &Probe {
+        &self.probe
+    }
+
+    /// Time from one probe to the next.
+    pub fn period(&self) -> Duration {
+        self.rules.delay_loop
+    }
+}
+
+impl Rules {
+    fn of(config: &model::Check) -> Self {
+        Self {
+            delay_loop: config.delay_loop,
+            delay_before_retry: config.delay_before_retry,
+            retry: config.retry,
+            log_all_failures: config.log_all_failures,
+        }
     }
 }
 
@@ -157,9 +312,9 @@ mod tests {
 
     fn probed(check: &mut Check, outcome: Outcome) -> Option<Turn> {
         let now = check.due().unwrap();
-        check.start();
+        check.start(now);
         assert_eq!(check.due(), None, "one probe at a time");
-        check.finish(now, outcome)
+        check.finish(now, (outcome, Duration::ZERO), false)
     }
 
     #[test]
@@ -218,8 +373,97 @@ mod tests {
         probed(&mut check, Outcome::Passed);
         let mut faster = check_config(2);
         faster.delay_loop = Duration::from_secs(2);
-        check.retime(Now::ZERO, faster);
-        assert_eq!(check.due(), Some(seconds(2)));
+        check.retime(Now::ZERO, &faster, seconds(1));
+        assert_eq!(check.due(), Some(seconds(1)));
+        check.retime(Now::ZERO, &check_config(2), seconds(4));
+        assert_eq!(check.due(), Some(seconds(1)), "soon enough");
+    }
+
+    #[test]
+    fn alpha_is_down_until_a_probe_passes_unless_the_server_serves() {
+        let mut config = check_config(2);
+        config.alpha = true;
+        let mut check = Check::new(config.clone(), Now::ZERO, Prior::Unknown);
+        assert!(!check.is_up());
+        assert_eq!(probed(&mut check, failed()), None);
+        assert_eq!(check.failure(), Some(&Failure::Refused));
+        assert_eq!(
+            check.due(),
+            Some(seconds(5)),
+            "it is down: nothing to retry"
+        );
+        assert_eq!(probed(&mut check, Outcome::Passed), Some(Turn::Up));
+        assert_eq!(check.failure(), None);
+        assert_eq!(probed(&mut check, failed()), None, "retries count now");
+        for prior in [Prior::Serving, Prior::Up] {
+            assert!(Check::new(config.clone(), Now::ZERO, prior).is_up());
+        }
+    }
+
+    #[test]
+    fn every_failure_is_told_where_that_is_asked_for() {
+        let mut config = check_config(1);
+        config.log_all_failures = true;
+        let mut check = Check::new(config, Now::ZERO, Prior::Up);
+        let failure = Failure::Refused;
+        let retried = Turn::Retried {
+            failure: failure.clone(),
+            failures: 1,
+            needed: 2,
+        };
+        assert_eq!(probed(&mut check, failed()), Some(retried));
+        assert_eq!(probed(&mut check, failed()), Some(down(2)));
+        assert_eq!(probed(&mut check, failed()), Some(Turn::StillDown(failure)));
+    }
+
+    #[test]
+    fn a_weight_is_kept_until_another_one_comes() {
+        let mut check = check(Prior::Up);
+        assert_eq!(check.weighing(), None);
+        let five = Weighing::Set(5);
+        assert_eq!(probed(&mut check, Outcome::Weighed(five)), None);
+        for outcome in [Outcome::Passed, failed(), failed(), failed()] {
+            probed(&mut check, outcome);
+            assert_eq!(check.weighing(), Some(five));
+        }
+        let six = Outcome::Weighed(Weighing::Set(6));
+        assert_eq!(probed(&mut check, six), Some(Turn::Up));
+        assert_eq!(check.weighing(), Some(Weighing::Set(6)));
+    }
+
+    #[test]
+    fn one_that_took_long_is_slow_until_it_is_quick_again() {
+        let mut check = check(Prior::Up);
+        let mut took = |outcome, milliseconds| {
+            let now = check.due().unwrap();
+            let start = check.start(now);
+            let took = Duration::from_millis(milliseconds);
+            check.finish(now, (outcome, took), false);
+            start.slow
+        };
+        assert!(!took(failed(), 3_000));
+        assert!(took(Outcome::Inconclusive(String::new()), 0));
+        assert!(took(Outcome::Passed, 1), "nothing was learnt");
+        assert!(!took(Outcome::Passed, 1));
+    }
+
+    #[test]
+    fn at_rest_nothing_is_due_and_what_is_in_flight_counts() {
+        let mut check = check(Prior::Up);
+        check.start(Now::ZERO);
+        check.rest();
+        assert!(check.is_in_flight());
+        assert_eq!(
+            check.finish(seconds(1), (failed(), Duration::ZERO), true),
+            None
+        );
+        assert_eq!(check.due(), None);
+        check.wake(seconds(9));
+        assert_eq!(check.due(), Some(seconds(9)));
+        check.wake(seconds(3));
+        assert_eq!(check.due(), Some(seconds(9)), "it was awake");
+        check.rest();
+        assert_eq!(check.due(), None);
     }
 
     proptest! {

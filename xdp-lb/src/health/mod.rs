@@ -3,7 +3,8 @@
 //! In: the targets of the configuration, and what became of each probe ([`Outcome`]). Out: probes to
 //! start, verdicts that changed, and the map of all verdicts. [`target`] says what is to be checked;
 //! [`check`] is one health check with its retries; [`monitor`] is all of them: a server lives while
-//! all of its checks pass; [`report`] puts a verdict in words.
+//! all of its checks pass; [`report`] puts a verdict in words,
+//! [`weighing`] adds up what checks make of a weight.
 //!
 //! Nothing here opens a socket or reads a clock, and nothing here knows what a real server's verdict
 //! is used for.
@@ -14,6 +15,7 @@ pub mod report;
 pub mod target;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod weighing;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -24,11 +26,22 @@ use std::time::Duration;
 pub enum Outcome {
     /// The real server did what it should.
     Passed,
+    /// The same, and it is to have another weight.
+    Weighed(Weighing),
     /// It did not.
     Failed(Failure),
     /// The probe says nothing about the server, for this host could not carry it out: out of file
     /// descriptors, memory or ports. The verdict stands, as in keepalived.
     Inconclusive(String),
+}
+
+/// What a check makes of the weight of its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weighing {
+    /// This, whatever is configured: `misc_dynamic`.
+    Set(u32),
+    /// So much more than configured, or less: `dynamic` of a `FILE_CHECK`.
+    Add(i64),
 }
 
 /// Why a probe failed.

@@ -23,6 +23,7 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
 };
+use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::MulticastGroup;
 use rtnetlink::sys::AsyncSocket;
@@ -31,6 +32,7 @@ use xdp_lb_common::addr::Mac;
 
 use super::Error;
 use super::view::{Hop, Input, Interface, Neighbour, Resolution, Route};
+use crate::plan::belongings::KEEPALIVED;
 
 /// The kernel answers while the request is being sent; only a broken connection takes longer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -301,8 +303,17 @@ fn input(message: &RouteNetlinkMessage) -> Option<Input> {
             neighbour(entry).map(|(hop, neighbour)| Input::Neighbour(hop, neighbour))
         }
         Message::DelNeighbour(entry) => neighbour(entry).map(|(hop, _)| Input::NeighbourGone(hop)),
+        Message::DelRoute(route) if u8::from(route.header.protocol) == KEEPALIVED => {
+            Some(Input::Strayed)
+        }
+        Message::DelRule(rule) if is_of_keepalived(rule) => Some(Input::Strayed),
         _ => Some(Input::RoutesChanged),
     }
+}
+
+fn is_of_keepalived(rule: &RuleMessage) -> bool {
+    let ours = RuleAttribute::Protocol(KEEPALIVED.into());
+    rule.attributes.contains(&ours)
 }
 
 fn interface(message: &LinkMessage) -> Option<Interface> {

@@ -20,122 +20,7 @@ use super::addresses::Added;
 use super::batch::{Batch, Request};
 use super::netlink::family;
 
-/// The protocol number of keepalived's routes and rules (`/etc/iproute2/rt_protos`).
-pub const KEEPALIVED: u8 = 18;
-/// The main table.
-pub const MAIN: u32 = 254;
-
-/// What becomes of packets that a route or a rule catches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fate {
-    /// They go on: by the route's gateway and interface, or by the rule's table.
-    #[default]
-    Forward,
-    /// Dropped.
-    Blackhole,
-    /// Refused: host unreachable.
-    Unreachable,
-    /// Refused: administratively prohibited.
-    Prohibit,
-}
-
-/// A route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// Where it leads; /0 for the default route.
-    pub destination: IpNet,
-    /// What becomes of the packets.
-    pub fate: Fate,
-    /// `via`.
-    pub gateway: Option<IpAddr>,
-    /// `dev`, as an index; found by the gateway if there is none.
-    pub ifindex: Option<u32>,
-    /// `src`: source of connections that this host makes by it.
-    pub source: Option<IpAddr>,
-    /// `metric`: of routes to one destination the lowest is taken.
-    pub metric: Option<u32>,
-    /// `table`.
-    pub table: u32,
-    /// `scope`, as rtnetlink numbers it; 0 is global.
-    pub scope: u8,
-    /// `proto`, as rtnetlink numbers it.
-    pub protocol: u8,
-    /// `tos`.
-    pub tos: u8,
-    /// `mtu`.
-    pub mtu: Option<u32>,
-    /// `onlink`: the gateway is on the link although no address there says so.
-    pub on_link: bool,
-}
-
-impl Route {
-    /// The plain route to a destination in the main table, by nothing yet.
-    pub const fn to(destination: IpNet) -> Self {
-        Self {
-            destination,
-            fate: Fate::Forward,
-            gateway: None,
-            ifindex: None,
-            source: None,
-            metric: None,
-            table: MAIN,
-            scope: 0,
-            protocol: KEEPALIVED,
-            tos: 0,
-            mtu: None,
-            on_link: false,
-        }
-    }
-}
-
-/// A routing rule: packets for which all holds go by its table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// Whether it is for IPv6, which `from` and `to` must agree with.
-    pub v6: bool,
-    /// `from`.
-    pub from: Option<IpNet>,
-    /// `to`.
-    pub to: Option<IpNet>,
-    /// `iif`: the interface they arrived by.
-    pub in_interface: Option<String>,
-    /// `oif`: the interface their socket is bound to.
-    pub out_interface: Option<String>,
-    /// `fwmark`: the mark, and the bits of it that count.
-    pub mark: Option<(u32, u32)>,
-    /// `tos`.
-    pub tos: u8,
-    /// `not`: packets for which not all holds.
-    pub not: bool,
-    /// `priority`: rules are asked from the lowest to the highest.
-    pub priority: Option<u32>,
-    /// What becomes of the packets.
-    pub fate: Fate,
-    /// `table`.
-    pub table: u32,
-    /// As rtnetlink numbers it.
-    pub protocol: u8,
-}
-
-impl Rule {
-    /// The rule that sends all packets of a family to a table.
-    pub const fn all(v6: bool, table: u32) -> Self {
-        Self {
-            v6,
-            from: None,
-            to: None,
-            in_interface: None,
-            out_interface: None,
-            mark: None,
-            tos: 0,
-            not: false,
-            priority: None,
-            fate: Fate::Forward,
-            table,
-            protocol: KEEPALIVED,
-        }
-    }
-}
+pub use crate::plan::belongings::{Fate, KEEPALIVED, MAIN, Route, Rule};
 
 /// Adds and removes routes and rules in the network namespace of the thread that opened it.
 ///
@@ -280,8 +165,16 @@ fn route_message(route: &Route) -> RouteMessage {
     attributes.extend(route.metric.map(RouteAttribute::Priority));
     let source = route.source;
     attributes.extend(source.map(|ip| RouteAttribute::PrefSource(ip.into())));
-    let mtu = route.mtu;
-    attributes.extend(mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
+    let metrics = [
+        route.mtu.map(RouteMetric::Mtu),
+        route.advmss.map(RouteMetric::Advmss),
+        route.initcwnd.map(RouteMetric::InitCwnd),
+        route.initrwnd.map(RouteMetric::InitRwnd),
+    ];
+    let metrics: Vec<_> = metrics.into_iter().flatten().collect();
+    if !metrics.is_empty() {
+        attributes.push(RouteAttribute::Metrics(metrics));
+    }
     message
 }
 

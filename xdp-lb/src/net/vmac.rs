@@ -15,11 +15,15 @@ use netlink_packet_route::link::{
 };
 use nix::ifaddrs::getifaddrs;
 use nix::libc::{EEXIST, ENODEV};
-use nix::net::if_::if_nametoindex;
+use nix::net::if_::{if_indextoname, if_nametoindex};
 use xdp_lb_common::addr::Mac;
 
+use super::addresses::Added;
 use super::batch::{Batch, Request};
 use super::{Error, addresses};
+use crate::plan::belongings::VirtualLink;
+
+pub use crate::plan::belongings::router_mac as mac;
 
 /// Where the settings of interfaces are, of the namespace of the thread that asks.
 const SETTINGS: &str = "/proc/sys/net";
@@ -29,11 +33,6 @@ const SETTINGS: &str = "/proc/sys/net";
 pub fn name(vrid: u8, beside_v4: bool) -> String {
     let prefix = if beside_v4 { "vrrp6" } else { "vrrp" };
     format!("{prefix}.{vrid}")
-}
-
-/// The virtual MAC of a router (RFC 5798 section 7.3).
-pub const fn mac(vrid: u8, v6: bool) -> Mac {
-    Mac::from_octets([0, 0, 0x5e, 0, if v6 { 2 } else { 1 }, vrid])
 }
 
 /// Makes and removes such interfaces in the network namespace of the thread that opened it, on which
@@ -50,24 +49,69 @@ pub struct Vmacs {
 impl Vmacs {
     /// Opens a connection to the kernel.
     pub fn open() -> Result<Self, Error> {
+        Self::resume(Vec::new())
+    }
+
+    /// As [`Vmacs::open`], with the settings that a predecessor changed, as they were before.
+    pub fn resume(before: Vec<(PathBuf, String)>) -> Result<Self, Error> {
         let kernel = Batch::open()?;
         Ok(Self {
             kernel,
             standing: Vec::new(),
-            before: Vec::new(),
+            before,
         })
     }
 
-    /// Makes the interface of a router on the interface `parent`, sets it up and returns its index.
-    /// One of that name and MAC, which an agent that was killed left behind, is taken over.
+    /// Settings of others that were changed, as they were, the oldest first: for a successor.
+    pub fn before(&self) -> &[(PathBuf, String)] {
+        &self.before
+    }
+
+    /// Makes an interface unless it stands.
     ///
-    /// For IPv4 it carries no IPv6. For IPv6 it has no address that the kernel made: adverts need one
-    /// of the link to come from, that of the parent, deprecated.
+    /// # Errors
+    ///
+    /// As [`Vmacs::create`].
+    pub fn put(&mut self, link: &VirtualLink) -> Result<Added, Error> {
+        let stood = if_nametoindex(&*link.name).ok();
+        if stood.is_some_and(|index| self.standing.contains(&index)) {
+            return Ok(Added::Existed);
+        }
+        self.create(link)?;
+        Ok(if stood.is_some() {
+            Added::Existed
+        } else {
+            Added::New
+        })
+    }
+
+    /// Removes an interface; one that is gone is no error.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refuses.
+    pub fn take(&mut self, link: &VirtualLink) -> Result<(), Error> {
+        self.standing.retain(|index| if_indextoname(*index).is_ok());
+        match if_nametoindex(&*link.name) {
+            // Somebody else's may bear the name by now.
+            Ok(index) if has_mac(&link.name, link.mac()) => self.remove(index),
+            Ok(_) | Err(_) => {
+                self.restore_if_last();
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the interface of a router, sets it up and returns its index. One of that name and MAC, which an agent that was killed left behind, is taken over.
+    ///
+    /// For IPv4 it carries no IPv6, unless an address is. It never has an IPv6 address that the kernel
+    /// made.
     ///
     /// # Errors
     ///
     /// No such parent, a parent that can have no macvlan, another interface of that name.
-    pub fn create(&mut self, parent: u32, name: &str, mac: Mac, v6: bool) -> Result<u32, Error> {
+    pub fn create(&mut self, link: &VirtualLink) -> Result<u32, Error> {
+        let (parent, name, mac) = (link.parent, &*link.name, link.mac());
         match self.ask(
             RouteNetlinkMessage::NewLink(macvlan(parent, name, mac)),
             NLM_F_CREATE | NLM_F_EXCL,
@@ -89,7 +133,7 @@ impl Vmacs {
                 &format!("keep {name} without an IPv6 address"),
             )?;
         }
-        self.set_up(parent, name, v6)?;
+        self.set_up(link)?;
         self.ask(
             RouteNetlinkMessage::NewLink(up(index)),
             0,
@@ -112,9 +156,7 @@ impl Vmacs {
             &format!("remove {}", addresses::name(index)),
         );
         self.standing.retain(|standing| *standing != index);
-        if self.standing.is_empty() {
-            self.restore();
-        }
+        self.restore_if_last();
         match removed {
             Err(error) if error.errno() == Some(ENODEV) => Ok(()),
             result => result,
@@ -139,11 +181,12 @@ impl Vmacs {
         Ok(())
     }
 
-    fn set_up(&mut self, parent: u32, name: &str, v6: bool) -> Result<(), Error> {
-        if v6 {
+    fn set_up(&mut self, link: &VirtualLink) -> Result<(), Error> {
+        if link.is_v6 {
             return Ok(());
         }
-        let parent = addresses::name(parent);
+        let name = &*link.name;
+        let parent = addresses::name(link.parent);
         // Packets that the parent sent, and those that would be answered by the parent, count here.
         set(name, "ipv4", "accept_local", "1")?;
         self.loosen_reverse_path_filter(name)?;
@@ -151,11 +194,15 @@ impl Vmacs {
         set(name, "ipv4", "arp_ignore", "1")?;
         self.change(&parent, "arp_ignore", "1")?;
         self.change(&parent, "arp_filter", "1")?;
+        // Where the parent asks for a client's MAC to answer it, the client would learn the parent's
+        // MAC for the VIP. keepalived leaves this to its users.
+        self.change(&parent, "arp_announce", "2")?;
         // The first VIP of a subnet may go before the others.
         set(name, "ipv4", "promote_secondaries", "1")?;
         // A kernel without IPv6 has no such setting.
         if setting(name, "ipv6", "disable_ipv6").exists() {
-            set(name, "ipv6", "disable_ipv6", "1")?;
+            let disabled = if link.carries_v6 { "0" } else { "1" };
+            set(name, "ipv6", "disable_ipv6", disabled)?;
         }
         Ok(())
     }
@@ -186,6 +233,12 @@ impl Vmacs {
         set(interface, "ipv4", key, value)?;
         self.before.push((path, before));
         Ok(())
+    }
+
+    fn restore_if_last(&mut self) {
+        if self.standing.is_empty() {
+            self.restore();
+        }
     }
 
     /// Puts settings back, the last that was changed first.

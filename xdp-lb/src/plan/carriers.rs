@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use xdp_lb_common::addr::Mac;
 
+use super::belongings::virtual_mac as mac_of;
 use super::desired::Reach;
-use super::table::{Inputs, carries};
+use super::table::{Inputs, carries, is_owned};
 use crate::config::model::{Config, Transport, Version, VrrpInstance};
 use crate::vrrp::{Interval, Priority, Version as WireVersion, timing};
 
@@ -54,6 +55,17 @@ fn master_down(instance: &VrrpInstance) -> Duration {
     }
 }
 
+/// The virtual MAC that clients send to for a VIP: of the instance that is owned here, else of any that
+/// carries it.
+pub(super) fn virtual_mac(vip: IpAddr, inputs: &Inputs<'_>) -> Option<Mac> {
+    let instances = inputs.config.vrrp_instances.iter();
+    let mut carriers: Vec<_> = instances
+        .filter(|instance| carries(instance, vip))
+        .collect();
+    carriers.sort_by_key(|instance| !is_owned(instance, inputs.ownership));
+    carriers.into_iter().find_map(mac_of)
+}
+
 /// The directors that share a VIP with this one and are on a link with it: a frame from the MAC of one
 /// was balanced already.
 pub(super) fn peers(vip: IpAddr, inputs: &Inputs<'_>) -> BTreeMap<IpAddr, Mac> {
@@ -83,9 +95,10 @@ fn peers_of(instance: &VrrpInstance, heard: &Peers) -> BTreeSet<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::{Centiseconds, Peer, Seconds};
+    use crate::config::model::{Centiseconds, Peer, Seconds, VirtualInterface};
     use crate::plan::desired::Desired;
-    use crate::plan::table::{Health, desired};
+    use crate::plan::pool::Memberships;
+    use crate::plan::table::desired;
     use crate::plan::testing::{VIP, direct, instance, network, service_key, websocket};
 
     fn vip() -> IpAddr {
@@ -170,7 +183,7 @@ mod tests {
         let desired: Desired = desired(&Inputs {
             config,
             ownership: &BTreeMap::new(),
-            health: &Health::new(),
+            pools: &Memberships::new(),
             network: &network,
             attached: &BTreeSet::new(),
             peers: heard,
@@ -209,6 +222,44 @@ mod tests {
         };
         let ways = [("192.168.1.11", routed), ("192.168.1.12", Reach::Local)];
         assert_eq!(peers_in(&config, &heard, &ways), [""; 0]);
+    }
+
+    #[test]
+    fn the_virtual_mac_is_that_of_the_carrier_that_is_owned() {
+        let mut config = websocket();
+        config
+            .vrrp_instances
+            .push(instance("VI_2", "eth1", "192.168.1.201"));
+        let macs = |config: &Config, owned: &str| {
+            let desired = desired(&Inputs {
+                config,
+                ownership: &[(owned.to_owned(), true)].into(),
+                pools: &Memberships::new(),
+                network: &network(),
+                attached: &BTreeSet::new(),
+                peers: &Peers::new(),
+            });
+            let mac = desired.services[&service_key(0)].virtual_mac;
+            mac.map(|mac| mac.octets()[5])
+        };
+        assert_eq!(macs(&config, "VI_1"), None);
+        for (instance, number) in config.vrrp_instances.iter_mut().zip([51, 52]) {
+            instance.virtual_router_id = number;
+            instance.virtual_interface = Some(VirtualInterface::Vmac {
+                name: format!("vrrp.{number}"),
+                mac: None,
+                adverts_below: false,
+            });
+        }
+        assert_eq!(
+            macs(&config, "VI_2"),
+            Some(51),
+            "the other does not carry it"
+        );
+        config.vrrp_instances[1].virtual_addresses =
+            config.vrrp_instances[0].virtual_addresses.clone();
+        assert_eq!(macs(&config, "VI_2"), Some(52));
+        assert_eq!(macs(&config, "VI_1"), Some(51));
     }
 
     #[test]

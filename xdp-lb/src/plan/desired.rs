@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use xdp_lb_common::addr::Mac;
 
+use super::belongings::Belonging;
 use crate::config::model::{ConnectionLimit, Persistence, Scheduler, ServiceKey};
 
 /// Everything, at one moment.
@@ -18,6 +19,8 @@ pub struct Desired {
     pub services: BTreeMap<ServiceKey, Service>,
     /// VIPs this director owns.
     pub addresses: BTreeSet<OwnedAddress>,
+    /// What comes with them, in the order it is put in place: interfaces, routes, rules.
+    pub belongings: Vec<Belonging>,
 }
 
 /// An interface.
@@ -45,6 +48,8 @@ pub struct Service {
     pub servers: Vec<Server>,
     /// The other directors of its VIP on the links of this one: they may have balanced a frame already.
     pub peers: BTreeMap<IpAddr, Mac>,
+    /// The virtual MAC of its VIP: frames to it are for this director, too.
+    pub virtual_mac: Option<Mac>,
 }
 
 /// A real server of a service.
@@ -58,6 +63,8 @@ pub struct Server {
     pub limit: Option<ConnectionLimit>,
     /// Its health checks pass. Turning false purges its flows and templates.
     pub serving: bool,
+    /// Sticky clients go elsewhere with their next connection: its templates are void, its flows not.
+    pub releases_clients: bool,
     /// How frames get there; `None` while its MAC is not known: no new connections then.
     pub reach: Option<Reach>,
 }
@@ -66,6 +73,14 @@ impl Server {
     /// Whether new connections may be placed on it.
     pub fn is_eligible(&self) -> bool {
         self.serving && self.weight > 0 && self.reach.is_some()
+    }
+
+    /// The index of the interface that its frames leave by, if they do and that is known.
+    pub fn port(&self) -> Option<u32> {
+        match self.reach? {
+            Reach::Direct { ifindex, .. } => Some(ifindex),
+            Reach::Local => None,
+        }
     }
 }
 

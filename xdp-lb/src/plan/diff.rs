@@ -5,15 +5,16 @@
 //!
 //! 1. interfaces, then service by service: its servers, its schedule, and only then those of its
 //!    servers that the new schedule leaves out;
-//! 2. gates opened, VIPs added;
-//! 3. VIPs removed, gates closed;
+//! 2. gates opened, VIPs added, and what comes with them, in its order;
+//! 3. what came with VIPs taken out, the last first, VIPs removed, gates closed;
 //! 4. flows of failed servers purged, servers, services and interfaces forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use super::belongings::Belonging;
 use super::desired::{Desired, OwnedAddress, Port, Server, Service};
-use super::installed::{Installed, Published};
+use super::installed::{Installed, Published, ServerKey};
 use crate::config::model::{Scheduler, ServiceKey};
 
 /// One step. Between any two of them the tables are sound.
@@ -32,6 +33,10 @@ pub enum Change {
     AddAddress(OwnedAddress),
     /// Take a VIP away.
     RemoveAddress(OwnedAddress),
+    /// Put in place what comes with a VIP.
+    Put(Belonging),
+    /// Take out what came with a VIP.
+    Take(Belonging),
     /// Purge the flows of a server that failed.
     PurgeServer(ServiceKey, SocketAddr),
     /// Forget a server, purging its flows.
@@ -50,16 +55,92 @@ pub fn diff(old: &Desired, new: &Desired) -> Vec<Change> {
 /// The steps from what stands to what is wanted; none if that is the same.
 pub fn steps(installed: &Installed, wanted: &Desired) -> Vec<Change> {
     let mut changes = Vec::new();
+    put_first(installed, wanted, &mut changes);
     set_ports(installed, wanted, &mut changes);
     for (key, service) in &wanted.services {
         publish(installed, *key, service, &mut changes);
     }
     open_gates(installed, wanted, &mut changes);
+    take_belongings(installed, wanted, &mut changes);
     add_addresses(installed, wanted, &mut changes);
+    put_belongings(installed, wanted, &mut changes);
     remove_addresses(installed, wanted, &mut changes);
+    take_last(installed, wanted, &mut changes);
     close_gates(installed, wanted, &mut changes);
-    purge_failed(installed, wanted, &mut changes);
+    purge_failed(installed, wanted.services.iter(), &mut changes);
     forget(installed, wanted, &mut changes);
+    changes
+}
+
+/// Interfaces come before everything that stands on them, one that is to be another having gone; filters
+/// come before what they filter.
+fn put_first(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
+    for link in wanted.belongings.iter().filter(|other| is_first(other)) {
+        if !installed.belongings.contains(link) {
+            let standing = installed.belongings.iter();
+            let replaced = standing.filter(|old| have_one_name(old, link));
+            changes.extend(replaced.cloned().map(Change::Take));
+            changes.push(Change::Put(link.clone()));
+        }
+    }
+}
+
+/// They go after all that.
+fn take_last(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
+    for old in installed.belongings.iter().filter(|other| is_first(other)) {
+        let mut new = wanted.belongings.iter();
+        if !new.any(|new| new == old || have_one_name(new, old)) {
+            changes.push(Change::Take(old.clone()));
+        }
+    }
+}
+
+const fn is_first(belonging: &Belonging) -> bool {
+    match belonging {
+        Belonging::Link(_) | Belonging::Silence(_) => true,
+        Belonging::Route(_) | Belonging::Rule(_) => false,
+    }
+}
+
+fn have_one_name(one: &Belonging, other: &Belonging) -> bool {
+    matches!((one, other), (Belonging::Link(one), Belonging::Link(other)) if one.name == other.name)
+}
+
+/// The last first: a route may lead to the gateway of the next.
+fn take_belongings(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
+    let standing = installed.belongings.iter().rev();
+    let going = standing.filter(|old| !is_first(old) && !wanted.belongings.contains(old));
+    changes.extend(going.cloned().map(Change::Take));
+}
+
+fn put_belongings(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
+    let coming = wanted.belongings.iter();
+    let coming = coming.filter(|new| !is_first(new) && !installed.belongings.contains(new));
+    changes.extend(coming.cloned().map(Change::Put));
+}
+
+/// The steps of [`steps`] that are about the servers and schedules of these services, which stand:
+/// all there are if nothing else differs.
+pub fn steps_of(
+    installed: &Installed,
+    wanted: &Desired,
+    keys: &BTreeSet<ServiceKey>,
+) -> Vec<Change> {
+    let services = || {
+        keys.iter()
+            .filter_map(|key| wanted.services.get_key_value(key))
+    };
+    let mut changes = Vec::new();
+    for (key, service) in services() {
+        publish(installed, *key, service, &mut changes);
+    }
+    purge_failed(installed, services(), &mut changes);
+    for (key, service) in services() {
+        let first = (*key, SocketAddr::from(([0, 0, 0, 0], 0)));
+        let records = installed.servers.range(first..).map(|(server, _)| server);
+        let records = records.take_while(|(of, _)| of == key);
+        forget_servers(records, |_| Some(service), &mut changes);
+    }
     changes
 }
 
@@ -99,6 +180,7 @@ fn has_contents(published: &Published, service: &Service) -> bool {
         one_packet,
         servers,
         peers,
+        virtual_mac,
     } = service;
     published.contents.as_ref().is_some_and(|stands| {
         stands.scheduler == *scheduler
@@ -107,6 +189,7 @@ fn has_contents(published: &Published, service: &Service) -> bool {
             && stands.servers == *servers
             && stands.lease == *lease
             && stands.peers == *peers
+            && stands.virtual_mac == *virtual_mac
     })
 }
 
@@ -154,8 +237,12 @@ fn close_gates(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change
 }
 
 /// A predecessor's record may be of a server that served: it is purged if it does not serve now.
-fn purge_failed(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
-    for (key, service) in &wanted.services {
+fn purge_failed<'a>(
+    installed: &Installed,
+    wanted: impl Iterator<Item = (&'a ServiceKey, &'a Service)>,
+    changes: &mut Vec<Change>,
+) {
+    for (key, service) in wanted {
         for server in service.servers.iter().filter(|server| !server.serving) {
             let record = installed.servers.get(&(*key, server.address));
             if record.is_some_and(|r| r.as_ref().is_none_or(|old| old.serving)) {
@@ -174,6 +261,7 @@ const EMPTY: Service = Service {
     one_packet: false,
     servers: Vec::new(),
     peers: BTreeMap::new(),
+    virtual_mac: None,
 };
 
 /// The schedule of a service that goes is emptied before its servers go.
@@ -188,12 +276,8 @@ fn forget(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
             changes.push(Change::SetService(*key, EMPTY));
         }
     }
-    for (key, address) in installed.servers.keys() {
-        let service = wanted.services.get(key);
-        if !service.is_some_and(|s| s.servers.iter().any(|server| server.address == *address)) {
-            changes.push(Change::RemoveServer(*key, *address));
-        }
-    }
+    let records = installed.servers.keys();
+    forget_servers(records, |key| wanted.services.get(key), changes);
     let services = installed.services.keys().copied().filter(gone);
     changes.extend(services.map(Change::RemoveService));
     let ports = installed.ports.keys().copied();
@@ -201,11 +285,25 @@ fn forget(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
     changes.extend(unused.map(Change::RemovePort));
 }
 
+fn forget_servers<'a>(
+    records: impl Iterator<Item = &'a ServerKey>,
+    wanted: impl Fn(&ServiceKey) -> Option<&'a Service>,
+    changes: &mut Vec<Change>,
+) {
+    for (key, address) in records {
+        let mut servers = wanted(key).into_iter().flat_map(|service| &service.servers);
+        if !servers.any(|server| server.address == *address) {
+            changes.push(Change::RemoveServer(*key, *address));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::plan::belongings::{Route, Rule, VirtualLink};
     use crate::plan::testing::{any_desired, service_key, unsound};
 
     fn carry_out(installed: &mut Installed, changes: &[Change], wanted: &Desired) {
@@ -223,13 +321,81 @@ mod tests {
         }
     }
 
+    /// What came with VIPs stands in the order in which it came: that is history.
+    fn in_order(mut installed: Installed) -> Installed {
+        installed
+            .belongings
+            .sort_by_key(|belonging| format!("{belonging:?}"));
+        installed
+    }
+
+    /// Interfaces come before all that stands on them and go after it; routes and rules come after VIPs
+    /// and go before them, in reverse.
+    #[test]
+    fn what_comes_with_a_vip_comes_after_it_and_goes_before_it() {
+        let link = Belonging::Link(VirtualLink {
+            name: "vrrp.51".to_owned(),
+            parent: 2,
+            mac: [0, 0, 0x5e, 0, 1, 51],
+            is_v6: false,
+            carries_v6: false,
+        });
+        let route = Belonging::Route(Route::to("10.0.0.0/8".parse().unwrap()));
+        let rule = Belonging::Rule(Rule::all(false, 100));
+        let vip = OwnedAddress {
+            ifindex: 9,
+            address: "192.168.1.200/24".parse().unwrap(),
+            label: None,
+            broadcast: None,
+            scope: 0,
+        };
+        let owning = Desired {
+            addresses: [vip.clone()].into(),
+            belongings: vec![link.clone(), route.clone(), rule.clone()],
+            ..Desired::default()
+        };
+        let took = [
+            Change::Put(link.clone()),
+            Change::AddAddress(vip.clone()),
+            Change::Put(route.clone()),
+            Change::Put(rule.clone()),
+        ];
+        assert_eq!(diff(&Desired::default(), &owning), took);
+        let gave = [
+            Change::Take(rule),
+            Change::Take(route),
+            Change::RemoveAddress(vip),
+            Change::Take(link),
+        ];
+        assert_eq!(diff(&owning, &Desired::default()), gave);
+    }
+
     proptest! {
+        #[test]
+        fn what_differs_in_some_services_takes_the_steps_of_those(
+            a in any_desired(),
+            b in any_desired(),
+        ) {
+            // The servers of each service that both have become those of the other.
+            let mut wanted = a.clone();
+            let mut keys = BTreeSet::new();
+            for (key, service) in &mut wanted.services {
+                if let Some(other) = b.services.get(key) {
+                    keys.insert(*key);
+                    service.servers.clone_from(&other.servers);
+                    service.scheduler = other.scheduler;
+                }
+            }
+            let installed = Installed::from(&a);
+            prop_assert_eq!(steps_of(&installed, &wanted, &keys), steps(&installed, &wanted));
+        }
+
         #[test]
         fn every_step_is_sound_and_the_last_one_arrives(a in any_desired(), b in any_desired()) {
             let mut installed = Installed::from(&a);
             carry_out(&mut installed, &diff(&a, &b), &b);
-            prop_assert_eq!(&installed, &Installed::from(&b));
             prop_assert_eq!(steps(&installed, &b), vec![]);
+            prop_assert_eq!(in_order(installed), in_order(Installed::from(&b)));
         }
 
         #[test]
@@ -246,7 +412,7 @@ mod tests {
             carry_out(&mut installed, &changes[..cut.min(changes.len())], &b);
             let rest = steps(&installed, &c);
             carry_out(&mut installed, &rest, &c);
-            prop_assert_eq!(&installed, &Installed::from(&c));
+            prop_assert_eq!(in_order(installed), in_order(Installed::from(&c)));
         }
 
         #[test]
@@ -254,11 +420,15 @@ mod tests {
             let truth = Installed::from(&old);
             let gates = truth.services.iter().map(|(key, p)| (*key, p.active)).collect();
             let known = Installed::inherited(&gates, truth.servers.keys().copied());
-            let mut tables = Installed { addresses: known.addresses.clone(), ..truth };
+            let mut tables = Installed {
+                addresses: known.addresses.clone(),
+                belongings: Vec::new(),
+                ..truth
+            };
             carry_out(&mut tables, &steps(&known, &new), &new);
             // Ports that only the predecessor used are unknown, and stay.
             tables.ports.retain(|ifindex, _| new.ports.contains_key(ifindex));
-            prop_assert_eq!(tables, Installed::from(&new));
+            prop_assert_eq!(in_order(tables), in_order(Installed::from(&new)));
         }
 
         #[test]

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use super::belongings::Belonging;
 use super::desired::{Desired, OwnedAddress, Port, Server, Service};
 use super::diff::Change;
 use crate::config::model::ServiceKey;
@@ -25,6 +26,8 @@ pub struct Installed {
     pub services: BTreeMap<ServiceKey, Published>,
     /// VIPs.
     pub addresses: BTreeSet<OwnedAddress>,
+    /// What came with VIPs.
+    pub belongings: Vec<Belonging>,
 }
 
 /// A service as it was published.
@@ -85,6 +88,12 @@ impl Installed {
             Change::RemoveAddress(address) => {
                 self.addresses.remove(address);
             }
+            Change::Put(belonging) => {
+                if !self.belongings.contains(belonging) {
+                    self.belongings.push(belonging.clone());
+                }
+            }
+            Change::Take(belonging) => self.belongings.retain(|other| other != belonging),
             Change::PurgeServer(key, address) => {
                 if let Some(Some(server)) = self.servers.get_mut(&(*key, *address)) {
                     server.serving = false;
@@ -118,6 +127,7 @@ impl From<&Desired> for Installed {
         let mut installed = Self {
             ports: desired.ports.clone(),
             addresses: desired.addresses.clone(),
+            belongings: desired.belongings.clone(),
             ..Self::default()
         };
         for (key, service) in &desired.services {

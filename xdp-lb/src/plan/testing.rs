@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use xdp_lb_common::addr::Mac;
 
+use super::belongings::{Belonging, Route, Rule, Silence, VirtualLink};
 use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
 use super::installed::Installed;
 use super::table::{Link, Network};
@@ -121,6 +122,7 @@ pub(crate) fn network() -> Network {
         links: links.into(),
         reach: reach.into(),
         addresses: [(2, vec!["192.168.1.100/24".parse().unwrap()])].into(),
+        strayed: 0,
     }
 }
 
@@ -130,11 +132,41 @@ pub(crate) fn any_desired() -> impl Strategy<Value = Desired> {
     let services =
         prop::collection::btree_map((0_u8..3).prop_map(service_key), any_service(), 0..4);
     let addresses = prop::collection::btree_set(any_address(), 0..3);
-    (ports, services, addresses).prop_map(|(ports, services, addresses)| Desired {
-        ports: with_leading(ports, &services),
-        services,
-        addresses: one_per_ip(addresses),
-    })
+    (ports, services, addresses, any_belongings()).prop_map(
+        |(ports, services, addresses, belongings)| Desired {
+            ports: with_leading(ports, &services),
+            services,
+            addresses: one_per_ip(addresses),
+            belongings,
+        },
+    )
+}
+
+fn any_belongings() -> impl Strategy<Value = Vec<Belonging>> {
+    let link = |(vrid, parent)| {
+        Belonging::Link(VirtualLink {
+            name: format!("vrrp.{vrid}"),
+            parent,
+            mac: [0, 0, 0x5e, 0, 1, vrid],
+            is_v6: false,
+            carries_v6: false,
+        })
+    };
+    let links = prop::collection::btree_map(1_u8..3, 1_u32..3, 0..3);
+    let links = links.prop_map(move |links| links.into_iter().map(link).collect::<Vec<_>>());
+    let all = |numbers: Vec<u8>| {
+        let route = |number| format!("10.{number}.0.0/16").parse().unwrap();
+        let each = numbers.into_iter().map(|number| match number {
+            0 => Belonging::Silence(Silence {
+                addresses: [(service_key(0).vip, 2)].into(),
+            }),
+            1..3 => Belonging::Route(Route::to(route(number))),
+            _ => Belonging::Rule(Rule::all(false, number.into())),
+        });
+        each.collect::<Vec<_>>()
+    };
+    let others = prop::sample::subsequence(vec![0_u8, 1, 2, 3, 4], 0..=5).prop_map(all);
+    (links, others).prop_map(|(links, others)| links.into_iter().chain(others).collect())
 }
 
 fn any_port() -> impl Strategy<Value = Port> {
@@ -151,8 +183,9 @@ fn any_service() -> impl Strategy<Value = Service> {
     ];
     let peers = prop::collection::btree_map(any_peer(), (1_u64..3).prop_map(Mac), 0..2);
     let gate = (any::<bool>(), leases);
-    (gate, prop::sample::select(schedulers), servers, peers).prop_map(
-        |((active, lease), scheduler, servers, peers)| Service {
+    let macs = prop::option::of((1_u64..3).prop_map(Mac));
+    (gate, prop::sample::select(schedulers), servers, peers, macs).prop_map(
+        |((active, lease), scheduler, servers, peers, virtual_mac)| Service {
             active,
             lease,
             scheduler,
@@ -166,6 +199,7 @@ fn any_service() -> impl Strategy<Value = Service> {
                 })
                 .collect(),
             peers,
+            virtual_mac,
         },
     )
 }
@@ -186,11 +220,13 @@ fn any_server() -> impl Strategy<Value = Server> {
         Just(Some(Reach::Local)),
         (1_u32..4, 1_u64..3).prop_map(direct).prop_map(Some),
     ];
-    (0_u32..3, any::<bool>(), reach).prop_map(|(weight, serving, reach)| Server {
+    let flags = (any::<bool>(), any::<bool>());
+    (0_u32..3, flags, reach).prop_map(|(weight, (serving, releases_clients), reach)| Server {
         address: server_address(0),
         weight,
         limit: None,
         serving,
+        releases_clients,
         reach,
     })
 }

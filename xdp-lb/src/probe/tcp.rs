@@ -1,76 +1,29 @@
 //! `TCP_CHECK`: a connection is established in time.
-//!
-//! Once it stands the connection is closed by a reset: the server's backlog is free at once, and
-//! nothing waits here for the peer's last word, using up a local port for each check of a minute.
 
-use std::io;
-use std::net::SocketAddr;
-
-use tokio::net::TcpSocket;
-use tokio::time::timeout;
-
+use super::connect::connect;
 use crate::config::model::Connection;
-use crate::health::{Failure, Outcome};
+use crate::health::Outcome;
 
 /// Connects once.
 pub async fn run(probe: &Connection) -> Outcome {
-    let socket = match open(probe.target, probe.source) {
-        Ok(socket) => socket,
-        Err(error) => return not_opened(&error, probe.source),
-    };
-    match timeout(probe.connect_timeout, socket.connect(probe.target)).await {
-        Err(_) => Outcome::Failed(Failure::TimedOut(probe.connect_timeout)),
-        Ok(Ok(_reset_when_dropped)) => Outcome::Passed,
-        Ok(Err(error)) => not_connected(&error, probe),
+    match connect(probe).await {
+        Ok(_reset_when_dropped) => Outcome::Passed,
+        Err(outcome) => outcome,
     }
-}
-
-fn open(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<TcpSocket> {
-    let socket = match target {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
-    socket.set_zero_linger()?;
-    if let Some(source) = source {
-        // A fixed source port may still be in use by the check before.
-        socket.set_reuseaddr(true)?;
-        socket.bind(source)?;
-    }
-    Ok(socket)
-}
-
-fn not_opened(error: &io::Error, source: Option<SocketAddr>) -> Outcome {
-    match (error.kind(), source) {
-        (io::ErrorKind::AddrNotAvailable, Some(source)) => {
-            Outcome::Failed(Failure::NoSource(source.ip()))
-        }
-        _ => Outcome::Inconclusive(format!("cannot open a socket: {error}")),
-    }
-}
-
-fn not_connected(error: &io::Error, probe: &Connection) -> Outcome {
-    let failure = match error.kind() {
-        io::ErrorKind::ConnectionRefused => Failure::Refused,
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Failure::Reset,
-        io::ErrorKind::TimedOut => Failure::TimedOut(probe.connect_timeout),
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Failure::Unreachable,
-        // No local port or no memory is left: that says nothing about the server.
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse | io::ErrorKind::OutOfMemory => {
-            return Outcome::Inconclusive(format!("cannot connect: {error}"));
-        }
-        _ => Failure::Other(error.to_string()),
-    };
-    Outcome::Failed(failure)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::net::SocketAddr;
     use std::time::Duration;
 
     use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::health::Failure;
 
     fn probe(target: SocketAddr) -> Connection {
         Connection::to(target, Duration::from_secs(5))

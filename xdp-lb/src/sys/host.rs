@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Group, User};
 
 use crate::config::host::{File, Host};
+use crate::config::model::Ssl;
+use crate::probe::tls;
 
 /// Where programs are looked up when the environment does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -49,6 +51,10 @@ impl Host for ThisHost {
         let line = line.strip_suffix(b"\n").unwrap_or(&line);
         let line = line.strip_prefix(b"#!")?;
         Some(String::from_utf8_lossy(line).into_owned())
+    }
+
+    fn refuses_certificates(&self, ssl: &Ssl) -> Option<String> {
+        tls::client(ssl).err().map(|error| error.to_string())
     }
 
     fn has_user(&self, name: &str) -> bool {

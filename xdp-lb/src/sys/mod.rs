@@ -2,9 +2,10 @@
 //! counts in, who supervises it.
 //!
 //! In the order of a start: [`privileges`], [`instance`] (one agent per name), [`bpffs`] (where pins
-//! live), [`clock`] (the packet path's time), [`systemd`] (ready). Each fails with one line that
+//! live), [`clock`] (the packet path's time), [`limits`] (how many files), [`systemd`] (ready). Each fails with one line that
 //! says what to do. [`host`] answers what a configuration asks of this machine, [`command`] runs what
-//! it names, [`pidfile`] and [`syslog`] are for those who expect a daemon. Nothing here knows of
+//! it names, [`number`] reads
+//! the files it tracks, [`pidfile`] and [`syslog`] are for those who expect a daemon. Nothing here knows of
 //! packets.
 
 pub mod privileges;
@@ -15,11 +16,15 @@ pub mod bpffs;
 
 pub mod clock;
 
+pub mod limits;
+
 pub mod systemd;
 
 pub mod host;
 
 pub mod command;
+
+pub mod number;
 
 pub mod pidfile;
 

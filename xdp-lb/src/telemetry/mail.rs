@@ -98,6 +98,16 @@ pub fn group_subject(router_id: &str, name: &str, state: &str) -> String {
     format!("[{router_id}] VRRP Group {name} - Entering {state} state")
 }
 
+/// Subject of the mail about a real server.
+pub fn server_subject(router_id: &str, server: &str, service: &str, state: &str) -> String {
+    format!("[{router_id}] Realserver {server} of virtual server {service} - {state}")
+}
+
+/// Subject of the mail about the quorum of a virtual server.
+pub fn service_subject(router_id: &str, service: &str, state: &str) -> String {
+    format!("[{router_id}] Virtualserver {service} - {state}")
+}
+
 /// Sends mail.
 #[derive(Debug)]
 pub struct Mailer {

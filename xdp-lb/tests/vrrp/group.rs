@@ -10,7 +10,7 @@ use xdp_lb::vrrp::packet::message::encode;
 use xdp_lb::vrrp::packet::{Advert, Datagram, HOPS};
 use xdp_lb::vrrp::priority::{Condition, Kind, Tracker};
 use xdp_lb::vrrp::router::{self, Notice, State};
-use xdp_lb::vrrp::settings::Settings;
+use xdp_lb::vrrp::settings::{Peer, Settings, Transport};
 use xdp_lb::vrrp::{Priority, Vrid, Wall};
 
 use crate::random::Random;
@@ -491,4 +491,42 @@ fn exchange(pair: &mut [Director; 2], linked: bool) {
         }
     }
     panic!("they answer each other without end");
+}
+
+#[test]
+fn a_router_without_a_peer_has_a_fault_until_it_gets_one() {
+    let unicast = |peers: Vec<Peer>| {
+        let mut settings = settings(1, 100);
+        settings.truncate(1);
+        settings[0].transport = Transport::Unicast {
+            peers,
+            check_source: false,
+        };
+        Input::Configure {
+            routers: settings,
+            groups: vec![],
+            predecessors: BTreeMap::new(),
+        }
+    };
+    let mut routers = Routers::new();
+    let mut actions = Vec::new();
+    let state = |routers: &Routers| routers.snapshots()[0].1.state;
+    routers.handle(Now::ZERO, unicast(vec![]), &mut actions);
+    assert_eq!(state(&routers), Fault);
+    let said = actions.iter().any(|action| match action {
+        Action::Router(_, router::Action::Log(event)) => {
+            event.to_string() == "INIT → FAULT: it has no unicast_peer (unicast_fault_no_peer)"
+        }
+        _ => false,
+    });
+    assert!(said, "{actions:?}");
+    let peer = Peer {
+        address: IpAddr::from([10, 1, 0, 2]),
+        min_ttl: 0,
+        max_ttl: 255,
+    };
+    routers.handle(Now::ZERO, unicast(vec![peer]), &mut actions);
+    assert_eq!(state(&routers), Backup);
+    routers.handle(Now::ZERO, unicast(vec![]), &mut actions);
+    assert_eq!(state(&routers), Fault);
 }

@@ -3,6 +3,7 @@
 use xdp_lb::net::addresses::Added;
 use xdp_lb::net::routes::{Fate, Route, Routes, Rule};
 use xdp_lb::net::vmac::{self, Vmacs};
+use xdp_lb::plan::belongings::VirtualLink;
 
 use crate::frames::{captured_pair, ifindex, ip};
 use crate::support::{Namespace, can_run};
@@ -252,11 +253,22 @@ fn rules_stand_as_keepalived_adds_them() {
 fn settings(host: &Namespace) -> String {
     let text = host.enter(|| {
         let mut command = std::process::Command::new("sh");
-        let script = "cd /proc/sys/net/ipv4/conf; grep . */rp_filter */arp_ignore */arp_filter \
+        let script = "cd /proc/sys/net/ipv4/conf; grep . */rp_filter */arp_ignore */arp_filter */arp_announce \
                       */accept_local */promote_secondaries";
         command.args(["-c", script]).output().unwrap().stdout
     });
     String::from_utf8(text).unwrap()
+}
+
+/// `vrrp.53` or `vrrp6.53` with the MAC of a router.
+fn virtual_link(parent: u32, number: u8, is_v6: bool) -> VirtualLink {
+    VirtualLink {
+        name: vmac::name(53, is_v6),
+        parent,
+        mac: vmac::mac(number, is_v6).octets(),
+        is_v6,
+        carries_v6: is_v6,
+    }
 }
 
 #[test]
@@ -275,15 +287,14 @@ fn a_virtual_mac_is_set_up_as_keepalived_does_it_and_goes_without_a_trace() {
     host.enter(|| {
         let mut kernel = Vmacs::open().unwrap();
         let parent = ifindex("eth0");
-        let four = kernel.create(parent, &vmac::name(53, false), vmac::mac(53, false), false);
-        let four = four.unwrap();
-        let six = kernel.create(parent, &vmac::name(53, true), vmac::mac(53, true), true);
-        let six = six.unwrap();
+        let link = |number, is_v6| virtual_link(parent, number, is_v6);
+        let four = kernel.create(&link(53, false)).unwrap();
+        let six = kernel.create(&link(53, true)).unwrap();
         // An agent that was killed left it behind.
         let mut successor = Vmacs::open().unwrap();
-        let again = successor.create(parent, "vrrp.53", vmac::mac(53, false), false);
+        let again = successor.create(&link(53, false));
         assert_eq!(again.unwrap(), four);
-        let other = successor.create(parent, "vrrp.53", vmac::mac(54, false), false);
+        let other = successor.create(&link(54, false));
         assert_eq!(
             other.unwrap_err().to_string(),
             "cannot make interface vrrp.53: File exists (os error 17)"
@@ -308,6 +319,8 @@ fn a_virtual_mac_is_set_up_as_keepalived_does_it_and_goes_without_a_trace() {
             "lo/rp_filter:1",
             "eth0/arp_ignore:1",
             "eth0/arp_filter:1",
+            // keepalived leaves it at 0.
+            "eth0/arp_announce:2",
             "vrrp.53/rp_filter:0",
             "vrrp.53/arp_ignore:1",
             "vrrp.53/arp_filter:0",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use xdp_lb_tests::lan::{Host, INTERFACE};
+use xdp_lb_tests::lan::Host;
 use xdp_lb_tests::metrics::Scrape;
 use xdp_lb_tests::netns::Netns;
 use xdp_lb_tests::process::Process;
@@ -191,17 +191,17 @@ impl Agent {
     /// SIGTERM, and what is left after it.
     pub(crate) fn stop(&mut self, vip: Ipv4Addr) -> Result<Stop> {
         let status = self.process.stop(GRACE)?;
-        let addresses = link::addresses(&self.netns, INTERFACE)?.addr_info;
+        let addresses = link::addresses(&self.netns, &self.seed.interface)?.addr_info;
         let vip = vip.to_string();
         let mut left = Vec::new();
         if addresses
             .iter()
             .any(|have| have.local.as_deref() == Some(&*vip))
         {
-            left.push(format!("{vip} on {INTERFACE}"));
+            left.push(format!("{vip} on {}", self.seed.interface));
         }
-        if link::show(&self.netns, INTERFACE)?.xdp.is_some() {
-            left.push(format!("an XDP program on {INTERFACE}"));
+        if link::show(&self.netns, &self.seed.interface)?.xdp.is_some() {
+            left.push(format!("an XDP program on {}", self.seed.interface));
         }
         let paths = traces(&self.instance)
             .into_iter()

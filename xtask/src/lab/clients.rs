@@ -35,6 +35,9 @@ pub(crate) struct HttpSource {
     pub(crate) errors: BTreeMap<String, u64>,
     /// Seconds from the last answer of its server to the first of another.
     pub(crate) outage: Option<f64>,
+    /// The longest time, s, from one answer to the next.
+    #[serde(default)]
+    pub(crate) gap: f64,
 }
 
 /// What one WebSocket client saw.
@@ -69,9 +72,25 @@ pub(crate) struct WebSocket {
 #[serde(tag = "event", rename_all = "lowercase")]
 enum Event {
     Open { source: String, outage: Option<f64> },
-    Broken { source: String, reason: String },
+    Broken(Broken),
     Refused {},
     End { sources: Vec<WebSocket> },
+}
+
+/// A connection that broke.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Broken {
+    /// The address.
+    pub(crate) source: String,
+    /// Whom it was with; empty if it never said.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub(crate) server: String,
+    /// Why.
+    pub(crate) reason: String,
+}
+
+fn or_empty<'de, D: serde::Deserializer<'de>>(text: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(text)?.unwrap_or_default())
 }
 
 /// How a group of HTTP clients asks.
@@ -81,6 +100,8 @@ pub(crate) enum Ask {
     Times(u32),
     /// For so long, ten times a second.
     For(Duration),
+    /// For so long, twice a second.
+    AtEaseFor(Duration),
     /// Ten a second, until a server answers that is not the first that did.
     UntilOther,
 }
@@ -96,7 +117,7 @@ pub(crate) struct HttpClients {
 }
 
 /// What a group may take in all.
-const LIMIT: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_secs(80);
 
 /// What can start a client's programs.
 pub(crate) trait ClientHost {
@@ -124,6 +145,13 @@ impl HttpClients {
             Ask::For(time) => {
                 let times = time.as_secs() * PER_SECOND;
                 command.args(["--requests", &times.to_string(), "--every", EVERY])
+            }
+            Ask::AtEaseFor(time) => {
+                let times = time.as_secs() * 2;
+                let limit = time.as_secs();
+                command
+                    .args(["--requests", &times.to_string(), "--every", "0.5"])
+                    .args(["--limit", &limit.to_string()])
             }
             Ask::UntilOther => command.args(["--until-other", "--every", EVERY]),
         };
@@ -154,6 +182,8 @@ impl HttpClients {
 pub(crate) struct WebSocketClients {
     process: Process,
     count: usize,
+    /// Breaks that were told already.
+    told: usize,
 }
 
 impl WebSocketClients {
@@ -172,6 +202,7 @@ impl WebSocketClients {
         let mut clients = Self {
             process: host.start_client("websockets", &mut command)?,
             count: sources.len(),
+            told: 0,
         };
         clients.wait_connected(Duration::from_secs(10))?;
         Ok(clients)
@@ -179,7 +210,7 @@ impl WebSocketClients {
 
     /// Waits until each source has a connection.
     pub(crate) fn wait_connected(&mut self, limit: Duration) -> Result<()> {
-        let Self { process, count } = self;
+        let Self { process, count, .. } = self;
         let what = format!("all {count} WebSockets are open");
         wait::until(&what, limit, || {
             process.expect_running()?;
@@ -187,7 +218,7 @@ impl WebSocketClients {
                 .iter()
                 .map(|event| match event {
                     Event::Open { .. } => 1,
-                    Event::Broken { .. } => -1,
+                    Event::Broken(_) => -1,
                     Event::Refused {} | Event::End { .. } => 0,
                 })
                 .sum::<i64>();
@@ -199,6 +230,18 @@ impl WebSocketClients {
             let last = said.lines().last().unwrap_or("nothing");
             format!("the WebSocket clients said last: {last}")
         })
+    }
+
+    /// The connections that broke since it was asked last.
+    pub(crate) fn newly_broken(&mut self) -> Result<Vec<Broken>> {
+        let events = events(&self.process.stdout()?)?;
+        let broken = events.into_iter().filter_map(|event| match event {
+            Event::Broken(broken) => Some(broken),
+            Event::Open { .. } | Event::Refused {} | Event::End { .. } => None,
+        });
+        let new: Vec<_> = broken.skip(self.told).collect();
+        self.told += new.len();
+        Ok(new)
     }
 
     /// Closes them all in order and returns what they saw.
@@ -227,7 +270,9 @@ fn summary(text: &str) -> Result<Vec<WebSocket>> {
             Event::Open { source, outage } => {
                 outages.entry(source).or_default().extend(outage);
             }
-            Event::Broken { source, reason } => reasons.entry(source).or_default().push(reason),
+            Event::Broken(Broken { source, reason, .. }) => {
+                reasons.entry(source).or_default().push(reason);
+            }
             Event::Refused {} => {}
             Event::End { sources } => sockets = Some(sources),
         }

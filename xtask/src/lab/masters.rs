@@ -109,6 +109,7 @@ mod tests {
             .map(|&(ms, host, priority)| Advert {
                 at: origin + Duration::from_millis(ms),
                 source: Ipv4Addr::new(10, 0, 0, host),
+                vrid: 51,
                 priority,
             })
             .collect();

@@ -10,6 +10,7 @@
 
 mod agent;
 mod check;
+mod churn;
 mod clients;
 mod cluster;
 mod down;
@@ -18,6 +19,7 @@ mod frames;
 mod handover;
 mod judge;
 mod ledger;
+mod lnmp;
 mod localnode;
 mod masters;
 mod needs;
@@ -70,6 +72,10 @@ enum What {
     NginxHa,
     /// Seed 001: two hosts, each director and real server; the master powered off and on.
     Localnode,
+    /// Seed 000: nginx, php-fpm and MariaDB, weights 2 and 1 and a hot backup; parts killed and back.
+    Lnmp,
+    /// Four real servers that fail, drain, change weight and leave in random order for a minute.
+    Churn,
     /// Remove every cluster that no running lab owns.
     Down,
 }
@@ -112,6 +118,8 @@ pub(crate) fn run(args: &LabArgs) -> Result<()> {
         What::Websocket => scenario(args, websocket::run),
         What::NginxHa => scenario(args, nginx_ha::run),
         What::Localnode => scenario(args, localnode::run),
+        What::Lnmp => scenario(args, lnmp::run),
+        What::Churn => scenario(args, churn::run),
     }
 }
 

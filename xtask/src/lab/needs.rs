@@ -1,11 +1,8 @@
 //! What the lab runs and runs on: the sources built, Debian's programs installed, a kernel that can.
 
-use std::env;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use xdp_lb_tests::netns::output;
 
 use crate::{ebpf, kernel, packages, tree};
 
@@ -54,19 +51,5 @@ pub(crate) fn build(scenario: &str) -> Result<Built> {
 pub(crate) fn install() -> Result<()> {
     packages::ensure(&PACKAGES)?;
     packages::ensure_keepalived()?;
-    // Whichever of Debian's builds of nginx is there will do; they exclude each other.
-    if is_on_path("nginx") {
-        return Ok(());
-    }
-    packages::ensure(&["nginx-light"])?;
-    if Path::new("/run/systemd/system").exists() {
-        // The lab starts its own in each namespace; the machine asked for none at its next boot.
-        output(Command::new("systemctl").args(["disable", "nginx"]))?;
-    }
-    Ok(())
-}
-
-fn is_on_path(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    packages::ensure_nginx()
 }

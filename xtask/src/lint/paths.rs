@@ -24,7 +24,8 @@ pub(super) fn named(source: &str) -> Vec<Named> {
     };
     while let Some(token) = reader.next() {
         match token.text {
-            "use" => reader.import(""),
+            // `impl Trait + use<'a>` captures and imports nothing.
+            "use" if !reader.is_next(&["<"]) => reader.import(""),
             "#" if reader.is_next(&["[", "cfg", "(", "test", ")", "]"]) => reader.skip_item(),
             _ if token.is_word() => reader.path(token),
             _ => {}
@@ -104,6 +105,8 @@ impl<'a> Reader<'a> {
                     return;
                 }
                 "," => self.at += 1,
+                // No import: the text is not what it was taken for.
+                ";" => return,
                 _ => self.import(prefix),
             }
         }
@@ -187,6 +190,13 @@ mod tests {
             mod more { use std::fs; fn f() { std::env::var() } }
         ";
         assert_eq!(paths(source), ["std::thread"]);
+    }
+
+    #[test]
+    fn what_a_type_captures_is_no_import() {
+        let source = "fn f<'a>(a: &'a A) -> impl B + use<'a> { a::b(); c() } use std::fs;";
+        assert_eq!(paths(source), ["a::b", "std::fs"]);
+        assert_eq!(paths("use a::{b; c::d}"), ["a::b", "c::d"]);
     }
 
     #[test]

@@ -1,12 +1,14 @@
-//! Tells scripts, FIFOs and people what became of instances and sync groups.
+//! Tells scripts, FIFOs and people what became of instances and sync groups, real servers and services.
 //!
-//! In go [`Notification`]s, from any thread; [`told`] says who is told what of each, as keepalived
-//! would. Scripts run in order and one at a time for each instance and group, lines reach every FIFO in
+//! In go [`Notification`]s and [`PoolEvent`]s, from any thread; [`told`] and [`pool`] say who is told
+//! what of each, as keepalived would. Scripts run in order and one at a time for each instance, group,
+//! real server and service, lines reach every FIFO in
 //! the order of the notifications, mail goes to the server of the configuration. Nobody who tells
 //! something ever waits for whoever is told.
 
 mod alert;
 mod pipes;
+pub mod pool;
 mod scripts;
 pub mod told;
 
@@ -17,32 +19,36 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use self::pipes::Pipes;
-use self::scripts::Scripts;
+use self::pipes::{About, Pipes};
+pub use self::pool::PoolEvent;
+use self::pool::PoolTold;
 pub use self::scripts::run_once;
+use self::scripts::{Queue, Scripts};
 pub use self::told::Notification;
 use self::told::{Deed, Told};
-use crate::config::model::{Command, Config, Deleted, Notify};
+use crate::config::model::{Command, Config, Deleted, Notify, ServiceKey};
+use crate::health::report::{News, Report};
+use crate::plan::table::Health;
+use crate::sys::command::notify::Subject;
 use crate::sys::command::resolve::Resolver;
 use crate::telemetry::mail::{Mailer, Retry, Settings};
-
-/// Notifications that wait. They wait for nothing but this task's turn.
-const WAITING: usize = 1024;
 
 /// Who tells. Notifications wait until the first configuration is there.
 #[derive(Debug)]
 pub struct Notifier {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::UnboundedSender<Order>,
     task: JoinHandle<()>,
 }
 
-/// Takes notifications, from any thread.
+/// Takes notifications, from any thread. They wait for nothing but a task's turn.
 #[derive(Clone, Debug)]
-pub struct Teller(mpsc::Sender<Order>);
+pub struct Teller(mpsc::UnboundedSender<Order>);
 
 #[derive(Debug)]
 enum Order {
     Tell(Notification),
+    TellOfPool(PoolEvent),
+    Stopping(Health),
     Configure(Arc<Config>, Resolver, oneshot::Sender<()>),
     Finish(Duration, oneshot::Sender<()>),
 }
@@ -51,10 +57,11 @@ impl Notifier {
     /// Makes the FIFOs, starts what reads them, says what cannot be run. `host` is this host's name.
     /// Must be called inside a tokio runtime.
     pub async fn start(config: Arc<Config>, resolver: &Resolver, host: String) -> Self {
-        let (orders, receiver) = mpsc::channel(WAITING);
+        let (orders, receiver) = mpsc::unbounded_channel();
         let outlets = Outlets {
             host,
             told: Told::default(),
+            pools: PoolTold::default(),
             scripts: Scripts::new(resolver.clone()),
             pipes: Pipes::default(),
             mailer: None,
@@ -76,7 +83,7 @@ impl Notifier {
         let (done, is_done) = oneshot::channel();
         let order = Order::Configure(config, resolver.clone(), done);
         // The task is gone only by a defect, which its own panic tells of.
-        if self.orders.send(order).await.is_ok() {
+        if self.orders.send(order).is_ok() {
             is_done.await.ok();
         }
     }
@@ -85,7 +92,7 @@ impl Notifier {
     /// What is told later is lost.
     pub async fn finish(mut self, limit: Duration) {
         let (done, is_done) = oneshot::channel();
-        if self.orders.send(Order::Finish(limit, done)).await.is_ok() {
+        if self.orders.send(Order::Finish(limit, done)).is_ok() {
             is_done.await.ok();
         }
         (&mut self.task).await.ok();
@@ -101,10 +108,39 @@ impl Drop for Notifier {
 impl Teller {
     /// Tells; never waits.
     pub fn tell(&self, notification: Notification) {
-        if let Err(error) = self.0.try_send(Order::Tell(notification)) {
-            warn!(
-                "nobody is told of a change, which comes too late or with too many others: {error}"
-            );
+        self.order(Order::Tell(notification));
+    }
+
+    /// Tells what became of a real server, if it is up or down now; never waits.
+    pub fn report(&self, report: &Report) {
+        let (up, reason) = match &report.news {
+            News::Up => (true, "its checks pass".to_owned()),
+            News::Down {
+                reason,
+                failures: 0,
+            } => (false, reason.to_string()),
+            News::Down { reason, failures } => {
+                (false, format!("{reason} ({failures} of {failures})"))
+            }
+            News::Retried { .. } | News::StillDown { .. } | News::Weighed { .. } => return,
+        };
+        let server = report.server;
+        self.order(Order::TellOfPool(PoolEvent::Server { server, up, reason }));
+    }
+
+    /// Tells that a service has gained or lost its quorum; never waits.
+    pub fn quorum_changed(&self, service: ServiceKey, gained: bool) {
+        self.order(Order::TellOfPool(PoolEvent::Quorum { service, gained }));
+    }
+
+    /// Tells that the director stops, with the last verdicts on the real servers; never waits.
+    pub fn stopping(&self, health: &Health) {
+        self.order(Order::Stopping(health.clone()));
+    }
+
+    fn order(&self, order: Order) {
+        if let Err(error) = self.0.send(order) {
+            warn!("nobody is told of a change, which comes too late: {error}");
         }
     }
 }
@@ -112,16 +148,26 @@ impl Teller {
 struct Outlets {
     host: String,
     told: Told,
+    pools: PoolTold,
     scripts: Scripts,
     pipes: Pipes,
     mailer: Option<(Settings, Mailer)>,
 }
 
 impl Outlets {
-    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         while let Some(order) = orders.recv().await {
             match order {
                 Order::Tell(notification) => self.tell(&notification),
+                Order::TellOfPool(event) => {
+                    let (whose, deeds) = self.pools.deeds(&event);
+                    self.carry_out(&Queue::Pool(whose), About::Pools, deeds);
+                }
+                Order::Stopping(health) => {
+                    for (whose, deeds) in self.pools.at_the_end(&health) {
+                        self.carry_out(&Queue::Pool(whose), About::Pools, deeds);
+                    }
+                }
                 Order::Configure(config, resolver, done) => {
                     self.configure(&config, &resolver);
                     done.send(()).ok();
@@ -136,11 +182,18 @@ impl Outlets {
     }
 
     fn tell(&mut self, notification: &Notification) {
-        let whose = (notification.subject, notification.name.as_str());
-        for deed in self.told.deeds(notification) {
+        let queue = Queue::of(notification.subject, &notification.name);
+        let deeds = self.told.deeds(notification);
+        self.carry_out(&queue, About::Vrrp, deeds);
+    }
+
+    fn carry_out(&mut self, queue: &Queue, about: About, deeds: Vec<Deed>) {
+        for deed in deeds {
             match deed {
-                Deed::Run(command, arguments) => self.scripts.run(whose, &command, arguments),
-                Deed::Line(line) => self.pipes.write(&line),
+                Deed::Run(command, arguments) => {
+                    self.scripts.run(queue.clone(), &command, arguments);
+                }
+                Deed::Line(line) => self.pipes.write(about, &line),
                 Deed::Mail { subject, body } => {
                     if let Some((_, mailer)) = &self.mailer
                         && let Err(error) = mailer.send(subject, body)
@@ -152,12 +205,20 @@ impl Outlets {
         }
     }
 
-    fn configure(&mut self, config: &Config, resolver: &Resolver) {
+    fn configure(&mut self, config: &Arc<Config>, resolver: &Resolver) {
         self.told.configure(config, &self.host);
+        self.pools.configure(config, &self.host);
         let commands = notifies(config).flat_map(commands);
-        self.scripts.configure(resolver, commands, &self.told);
+        let commands = commands.chain(pool::commands(config));
+        let (told, pools) = (&self.told, &self.pools);
+        self.scripts
+            .configure(resolver, commands, |queue| match queue {
+                Queue::Instance(name) => told.knows(Subject::Instance, name),
+                Queue::Group(name) => told.knows(Subject::Group, name),
+                Queue::Pool(whose) => pools.knows(whose),
+            });
         self.pipes.configure(&config.global, resolver);
-        let is_mailed = notifies(config).any(|notify| notify.mail);
+        let is_mailed = notifies(config).any(|notify| notify.mail) || pool::is_mailed(config);
         let settings = is_mailed.then(|| alert::settings(&config.global.mail, &self.host));
         self.mail_by(settings.flatten());
     }

@@ -1,4 +1,4 @@
-//! The FIFOs that are told of VRRP, and what reads them.
+//! The FIFOs that are told of VRRP and of pools, and what reads them.
 
 use std::time::Duration;
 
@@ -15,8 +15,21 @@ const LAST_LINES: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Pipes(Vec<Pipe>);
 
+/// What a line is about, and what a FIFO is for; `None`: for everything.
+type Topic = Option<About>;
+
+/// What a line in a FIFO is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    /// Instances and sync groups.
+    Vrrp,
+    /// Services and real servers.
+    Pools,
+}
+
 #[derive(Debug)]
 struct Pipe {
+    topic: Topic,
     wanted: model::Fifo,
     fifo: Fifo,
     reader: Option<Reader>,
@@ -25,25 +38,34 @@ struct Pipe {
 impl Pipes {
     /// Opens what a configuration asks for, keeps what is the same, closes the rest.
     pub(super) fn configure(&mut self, global: &Global, resolver: &Resolver) {
-        let wanted = [&global.notify_fifo, &global.vrrp_notify_fifo];
-        let wanted: Vec<_> = wanted.into_iter().flatten().collect();
+        let wanted = [
+            (None, &global.notify_fifo),
+            (Some(About::Vrrp), &global.vrrp_notify_fifo),
+            (Some(About::Pools), &global.lvs_notify_fifo),
+        ];
+        let wanted = wanted.into_iter();
+        let wanted: Vec<_> = wanted
+            .filter_map(|(topic, fifo)| Some((topic, fifo.as_ref()?)))
+            .collect();
         let old = std::mem::take(&mut self.0);
         let (kept, gone): (Vec<_>, Vec<_>) = old
             .into_iter()
-            .partition(|pipe| wanted.contains(&&pipe.wanted));
+            .partition(|pipe| wanted.contains(&(pipe.topic, &pipe.wanted)));
         self.0 = kept;
         // Closed before others are opened: they may have the same path.
         let readers = gone.into_iter().filter_map(|pipe| pipe.close(LAST_LINES));
         tokio::spawn(join_all(readers.map(Reader::stop).collect::<Vec<_>>()));
-        for wanted in wanted {
-            if !self.0.iter().any(|pipe| pipe.wanted == *wanted) {
-                self.0.extend(Pipe::open(wanted, resolver));
+        for (topic, wanted) in wanted {
+            let is_it = |pipe: &Pipe| (pipe.topic, &pipe.wanted) == (topic, wanted);
+            if !self.0.iter().any(is_it) {
+                self.0.extend(Pipe::open(topic, wanted, resolver));
             }
         }
     }
 
-    pub(super) fn write(&mut self, line: &str) {
-        for pipe in &mut self.0 {
+    pub(super) fn write(&mut self, about: About, line: &str) {
+        let for_it = |pipe: &&mut Pipe| pipe.topic.is_none_or(|topic| topic == about);
+        for pipe in self.0.iter_mut().filter(for_it) {
             pipe.fifo.write(line);
         }
     }
@@ -56,7 +78,7 @@ impl Pipes {
 }
 
 impl Pipe {
-    fn open(wanted: &model::Fifo, resolver: &Resolver) -> Option<Self> {
+    fn open(topic: Topic, wanted: &model::Fifo, resolver: &Resolver) -> Option<Self> {
         let path = wanted.path.display();
         let script = wanted
             .script
@@ -80,6 +102,7 @@ impl Pipe {
         };
         match opened {
             Ok(fifo) => Some(Self {
+                topic,
                 wanted: wanted.clone(),
                 fifo,
                 reader: script.map(|script| Reader::start(script, &wanted.path)),

@@ -1,12 +1,14 @@
 //! Notify scripts, and the scripts around the life of an agent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
-use super::told::Told;
+use super::pool::Whose;
 use crate::config::model::{Command, TimedCommand};
 use crate::sys::command::notify::{Job, NotifyQueue, Subject};
 use crate::sys::command::resolve::{Resolver, Runnable};
@@ -14,6 +16,10 @@ use crate::sys::command::run::{self, Output};
 
 /// Scripts of an instance or group that wait.
 const WAITING: usize = 64;
+/// Scripts of a real server or service that wait: what it was a while ago is of no use to anybody.
+const WAITING_OF_A_POOL: usize = 4;
+/// Scripts of real servers and services that run at a time: a switch that fails takes thousands down.
+const AT_ONCE: usize = 32;
 /// Longest run of a notify script: others wait for it. keepalived has no limit, as it does not wait.
 const LIMIT: Duration = Duration::from_mins(5);
 
@@ -21,9 +27,35 @@ const LIMIT: Duration = Duration::from_mins(5);
 #[derive(Debug)]
 pub(super) struct Scripts {
     resolver: Resolver,
-    queues: BTreeMap<(bool, String), NotifyQueue>,
+    queues: BTreeMap<Queue, NotifyQueue>,
+    /// The right of a pool's script to run.
+    pool_turns: Arc<Semaphore>,
     /// Commands that cannot be run, and why.
     refused: BTreeMap<Command, String>,
+}
+
+/// Whose scripts run one after the other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Queue {
+    Instance(String),
+    Group(String),
+    Pool(Whose),
+}
+
+impl Queue {
+    pub(super) fn of(subject: Subject, name: &str) -> Self {
+        match subject {
+            Subject::Instance => Self::Instance(name.to_owned()),
+            Subject::Group => Self::Group(name.to_owned()),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Instance(name) | Self::Group(name) => name.clone(),
+            Self::Pool(whose) => whose.to_string(),
+        }
+    }
 }
 
 impl Scripts {
@@ -31,6 +63,7 @@ impl Scripts {
         Self {
             resolver,
             queues: BTreeMap::new(),
+            pool_turns: Arc::new(Semaphore::new(AT_ONCE)),
             refused: BTreeMap::new(),
         }
     }
@@ -40,39 +73,36 @@ impl Scripts {
         &mut self,
         resolver: &Resolver,
         commands: impl Iterator<Item = &'a Command>,
-        told: &Told,
+        is_known: impl Fn(&Queue) -> bool,
     ) {
         self.resolver = resolver.clone();
+        // Thousands of servers may have the same script, each with arguments of its own.
+        let mut programs = BTreeSet::new();
         for command in commands {
-            self.resolve(command);
+            if programs.insert((&command.program, &command.user)) {
+                self.resolve(command);
+            }
         }
-        let is_gone = |(is_group, name): &(bool, String)| {
-            let subject = if *is_group {
-                Subject::Group
-            } else {
-                Subject::Instance
-            };
-            !told.knows(subject, name)
-        };
-        let gone = self.queues.extract_if(.., |key, _| is_gone(key));
+        let gone = self.queues.extract_if(.., |queue, _| !is_known(queue));
         for (_, queue) in gone {
             tokio::spawn(queue.finish(LIMIT));
         }
     }
 
-    pub(super) fn run(
-        &mut self,
-        (subject, name): (Subject, &str),
-        command: &Command,
-        arguments: Vec<String>,
-    ) {
+    pub(super) fn run(&mut self, queue: Queue, command: &Command, arguments: Vec<String>) {
         // Found again each time: what was safe may have changed, what was missing may be there.
         let Some(command) = self.resolve(command) else {
             return;
         };
-        let key = (subject == Subject::Group, name.to_owned());
-        let queue = self.queues.entry(key);
-        let queue = queue.or_insert_with(|| NotifyQueue::start(name.to_owned(), WAITING));
+        let pool_turns = &self.pool_turns;
+        let start = |queue: &Queue| match queue {
+            Queue::Instance(_) | Queue::Group(_) => NotifyQueue::start(queue.name(), WAITING),
+            Queue::Pool(_) => {
+                let turns = Arc::clone(pool_turns);
+                NotifyQueue::start_in_turn(queue.name(), WAITING_OF_A_POOL, turns)
+            }
+        };
+        let queue = self.queues.entry(queue).or_insert_with_key(start);
         queue.push(Job {
             command,
             arguments,

@@ -1,13 +1,19 @@
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use proptest::prelude::*;
+use tokio::sync::{mpsc, oneshot};
 
 use super::*;
 use crate::agent::testing::{FakeDataplane, FakeLinks, Kernel};
-use crate::agent::vrrp::Burst;
+use crate::agent::vrrp::{Burst, Claims};
+use crate::config::model::{Frontend, SorryServer, XdpMode};
 use crate::dataplane::Inherited;
+use crate::plan::carriers::Peers;
 use crate::plan::diff::Change;
-use crate::plan::table::ServerHealth;
+use crate::plan::pool::order::{Order, Target, What};
+use crate::plan::table::{Network, ServerHealth};
 use crate::plan::testing::{VIP, network, service_key, websocket};
 
 /// A reconciler over a fake kernel, and the strings to pull.
@@ -19,6 +25,7 @@ struct Bench {
     claims: watch::Sender<Claims>,
     peers: watch::Sender<Peers>,
     inspections: mpsc::Sender<Inspection>,
+    orders: mpsc::Sender<OrderRequest>,
 }
 
 type Under = Reconciler<FakeDataplane, FakeLinks>;
@@ -30,17 +37,26 @@ fn bench() -> (Bench, Under) {
     let (network, network_seen) = watch::channel(network());
     let (claims, claims_seen) = watch::channel(claims(true, 1));
     let (inspections, asked) = mpsc::channel(4);
+    let (orders, ordered) = mpsc::channel(4);
+    let (leaving, _) = watch::channel(BTreeSet::new());
     let (peers, peers_seen) = watch::channel(Peers::new());
     let sources = Sources {
         config: config_seen,
         health: health_seen,
+        listeners: Listeners {
+            health_clock: Clock::start(),
+            obeyed: Arc::new(|_| {}),
+            quorum: Arc::new(|_, _| {}),
+        },
         network: network_seen,
         claims: claims_seen,
         peers: peers_seen,
         inspections: asked,
+        orders: ordered,
+        leaving,
     };
     let placement = Placement {
-        named: std::collections::BTreeSet::new(),
+        named: BTreeSet::new(),
         mode: XdpMode::Auto,
     };
     let dataplane = FakeDataplane {
@@ -57,6 +73,7 @@ fn bench() -> (Bench, Under) {
         claims,
         peers,
         inspections,
+        orders,
     };
     (bench, under)
 }
@@ -74,6 +91,7 @@ fn claims(owned: bool, number: u64) -> Claims {
             .then(|| ("VI_1".to_owned(), burst))
             .into_iter()
             .collect(),
+        is_stopping: false,
     }
 }
 
@@ -81,7 +99,11 @@ fn judged(first: bool, second: bool) -> Health {
     let servers = ["192.168.1.102:80", "192.168.1.103:80"];
     let verdict = |(address, up): (&str, bool)| {
         let server = (service_key(0), address.parse().unwrap());
-        (server, ServerHealth { up, joined: 0 })
+        let health = ServerHealth {
+            up,
+            ..ServerHealth::default()
+        };
+        (server, health)
     };
     servers
         .into_iter()
@@ -169,6 +191,96 @@ async fn a_failed_server_leaves_the_schedule_before_it_is_purged() {
     assert_eq!(scheduled(&bench.kernel), ["192.168.1.102:80"]);
 }
 
+/// Three services of three servers each, on the addresses that the network knows.
+fn several() -> Config {
+    let mut config = websocket();
+    let service = config.virtual_servers[0].clone();
+    config.virtual_servers = (0..3)
+        .map(|index| {
+            let mut service = service.clone();
+            service.frontend = Frontend::Endpoint(service_key(index));
+            let mut third = service.real_servers[0].clone();
+            third.address.set_port(8080);
+            service.real_servers.push(third);
+            if index == 1 {
+                service.real_servers[0].slow_start = Some(Duration::from_mins(1));
+                service.real_servers[1].inhibit_on_failure = true;
+                service.quorum.weight = 2;
+                service.sorry_server = Some(SorryServer {
+                    address: "192.168.1.103:81".parse().unwrap(),
+                    forwarding: service.forwarding,
+                    inhibit: false,
+                });
+            }
+            service
+        })
+        .collect();
+    config
+}
+
+proptest! {
+    /// However verdicts and everything else change, alone or together.
+    #[test]
+    fn the_short_way_ends_where_the_long_one_does(
+        steps in prop::collection::vec((0_usize..9, any::<bool>(), 0_u8..8), 1..40)
+    ) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (bench, mut under) = bench();
+            bench.config.send_replace(Arc::new(several()));
+            let names = several().services().flat_map(|(key, service)| {
+                let servers = service.real_servers.iter();
+                servers.map(|server| (key, server.address)).collect::<Vec<_>>()
+            }).collect::<Vec<_>>();
+            let up = ServerHealth { up: true, ..ServerHealth::default() };
+            bench.health.send_replace(names.iter().map(|name| (*name, up.clone())).collect());
+            under.reconcile().await;
+            let mut joined = 0;
+            for (nth, up, what) in steps {
+                bench.health.send_modify(|health| {
+                    joined += 1;
+                    let verdict = health.get_mut(&names[nth]).unwrap();
+                    *verdict = ServerHealth { up, joined, ..ServerHealth::default() };
+                });
+                match what {
+                    0 => { bench.claims.send_replace(claims(up, joined)); }
+                    1 => bench.health.send_modify(|health| { health.pop_first(); health.insert(names[0], ServerHealth::default()); }),
+                    2 => bench.network.send_modify(|network| { network.reach.pop_first(); }),
+                    3 => bench.kernel.state().refuses =
+                        up.then_some(|change| matches!(change, Change::SetService(..))),
+                    _ => {}
+                }
+                under.follow_verdicts().await;
+                let short = under.desired().clone();
+                if bench.kernel.state().refuses.is_none() {
+                    assert_eq!(bench.kernel.state().tables, Installed::from(&short));
+                }
+                under.reconcile().await;
+                assert_eq!(&short, under.desired());
+            }
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_soon_a_verdict_was_obeyed_is_told_once() {
+    let (bench, mut under) = bench();
+    let (told, mut delays) = mpsc::unbounded_channel();
+    under.sources.listeners.obeyed = Arc::new(move |delay| told.send(delay).unwrap());
+    under.reconcile().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let mut health = judged(true, false);
+    let since = under.sources.listeners.health_clock.now();
+    health.values_mut().last().unwrap().since = since;
+    bench.health.send_replace(health);
+    tokio::time::sleep(Duration::from_millis(3)).await;
+    under.follow_verdicts().await;
+    assert_eq!(delays.try_recv().unwrap(), Duration::from_millis(3));
+    under.reconcile().await;
+    assert!(delays.try_recv().is_err());
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_fails_is_tried_again_after_a_second() {
     let (bench, mut under) = bench();
@@ -178,10 +290,7 @@ async fn what_fails_is_tried_again_after_a_second() {
     assert_eq!(bench.kernel.vips().len(), 0);
     bench.kernel.state().refuses = None;
     run_for(&mut under, 1).await;
-    assert_eq!(
-        bench.kernel.vips(),
-        [VIP.parse::<std::net::IpAddr>().unwrap()]
-    );
+    assert_eq!(bench.kernel.vips(), [VIP.parse::<IpAddr>().unwrap()]);
     assert_eq!(bench.kernel.state().announced.len(), 3);
 }
 
@@ -280,9 +389,32 @@ async fn releasing_drops_the_vip_and_then_closes_the_gate() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn at_a_stop_gates_stay_open_until_clients_know_who_follows() {
+    let (bench, mut under) = bench();
+    under.reconcile().await;
+    bench.kernel.changes();
+    bench.claims.send_replace(Claims {
+        is_stopping: true,
+        ..claims(false, 1)
+    });
+    run_for(&mut under, 1).await;
+    let changes = bench.kernel.changes();
+    assert!(
+        matches!(changes[..], [Change::RemoveAddress(_)]),
+        "{changes:#?}"
+    );
+    let start = tokio::time::Instant::now();
+    under.release().await;
+    assert!(start.elapsed() >= LINGER);
+    let changes = bench.kernel.changes();
+    assert_eq!(changes, [Change::SetActive(service_key(0), false)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_configuration_is_taken_in() {
     let (bench, mut under) = bench();
     under.reconcile().await;
+    bench.claims.send_replace(Claims::default());
     bench.config.send_replace(Arc::new(Config::default()));
     run_for(&mut under, 0).await;
     let state = bench.kernel.state();
@@ -290,6 +422,46 @@ async fn a_new_configuration_is_taken_in() {
     assert_eq!(state.addresses.len(), 0);
     // The program stays where it is: nothing says that it should go.
     assert_eq!(state.tables, Installed::from(under.desired()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_is_removed_keeps_its_vip_until_it_has_handed_over() {
+    let (bench, mut under) = bench();
+    under.reconcile().await;
+    let mut without = websocket();
+    without.vrrp_instances.clear();
+    without.virtual_servers.clear();
+    bench.config.send_replace(Arc::new(without));
+    run_for(&mut under, 6).await;
+    assert_eq!(
+        bench.kernel.vips().len(),
+        1,
+        "its router waits for a successor"
+    );
+    bench.claims.send_replace(Claims::default());
+    run_for(&mut under, 0).await;
+    assert_eq!(bench.kernel.vips().len(), 0);
+    bench.claims.send_replace(claims(true, 2));
+    run_for(&mut under, 0).await;
+    assert_eq!(bench.kernel.vips().len(), 0, "nobody knows it any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_is_renamed_keeps_its_vip_all_the_time() {
+    let (bench, mut under) = bench();
+    under.reconcile().await;
+    bench.kernel.changes();
+    let mut renamed = websocket();
+    renamed.vrrp_instances[0].name = "VI_9".to_owned();
+    bench.config.send_replace(Arc::new(renamed));
+    run_for(&mut under, 0).await;
+    bench.claims.send_replace(Claims {
+        ownership: [("VI_9".to_owned(), true)].into(),
+        ..Claims::default()
+    });
+    run_for(&mut under, 0).await;
+    assert_eq!(bench.kernel.changes(), []);
+    assert_eq!(bench.kernel.vips().len(), 1);
 }
 
 /// How long it was from each heartbeat to the next, and to now, at most.
@@ -389,4 +561,44 @@ async fn whoever_asks_sees_the_state_and_nothing_if_the_counters_fail() {
     let answer = ask();
     run_for(&mut under, 0).await;
     assert!(answer.await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_is_in_force_when_it_is_answered_and_survives_a_reload() {
+    let (bench, mut under) = bench();
+    under.reconcile().await;
+    let (reply, answer) = oneshot::channel();
+    let target = Target {
+        service: "192.168.1.200:80".parse().unwrap(),
+        protocol: None,
+        server: "192.168.1.102:80".parse().unwrap(),
+    };
+    let order = Order {
+        target,
+        what: What::Drain,
+    };
+    bench
+        .orders
+        .send(OrderRequest { order, reply })
+        .await
+        .unwrap();
+    let stop = CancellationToken::new();
+    let told = tokio::select! {
+        () = under.run(stop) => panic!("it ended"),
+        told = answer => told.unwrap().unwrap(),
+    };
+    assert!(told.starts_with("192.168.1.102:80 of tcp/192.168.1.200:80 is drained"));
+    assert_eq!(scheduled(&bench.kernel), ["192.168.1.103:80"]);
+    let mut next = websocket();
+    next.virtual_servers[0].real_servers[0].weight = 9;
+    bench.config.send_replace(Arc::new(next));
+    run_for(&mut under, 1).await;
+    assert_eq!(scheduled(&bench.kernel), ["192.168.1.103:80"]);
+    assert!(
+        !bench
+            .kernel
+            .changes()
+            .iter()
+            .any(|change| { matches!(change, Change::PurgeServer(..) | Change::RemoveServer(..)) })
+    );
 }

@@ -14,19 +14,25 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::agent::health::Checks;
+use crate::agent::journal::Journal;
 use crate::agent::outside::Outside;
+use crate::agent::overrides::Store;
 use crate::agent::placement::{NoInterface, Placement, absent_devices, check_interfaces};
 use crate::agent::pulse::Pulse;
-use crate::agent::reconciler::{Inspection, Reconciler, Sources, changed};
+use crate::agent::reconciler::{Inspection, Listeners, Reconciler, Sources, changed};
 use crate::agent::reload::{differences, needs_restart};
 use crate::agent::seams::{Links, PacketPath};
 use crate::agent::signals::Signal;
 use crate::agent::vrrp::Elections;
 use crate::config::model::{Config, XdpLb};
+use crate::control::orders::{OrderRequest, ReloadReply};
 use crate::dataplane;
+use crate::plan;
+use crate::plan::belongings::{Belonging, links_stand};
 use crate::plan::carriers::Peers;
 use crate::plan::desired::OwnedAddress;
 use crate::plan::installed::Installed;
+use crate::plan::pool::Pools;
 use crate::plan::table::{
     Network, Ownership, owned_addresses, real_server_addresses, resolved_addresses,
 };
@@ -34,6 +40,9 @@ use crate::plan::table::{
 /// How long a start waits for the real servers' MACs. Those that live have answered by then, and
 /// tables that were taken over are not emptied for want of an answer.
 const RESOLUTION: Duration = Duration::from_secs(1);
+
+/// How long instances wait for their interfaces with a virtual MAC. They take milliseconds.
+const STANDING: Duration = Duration::from_secs(1);
 
 /// What an agent is made of, open and ready.
 pub struct Parts<P, L> {
@@ -43,8 +52,8 @@ pub struct Parts<P, L> {
     pub packet_path: P,
     /// The links.
     pub links: L,
-    /// VIPs that predecessors added and did not remove.
-    pub leftovers: BTreeSet<OwnedAddress>,
+    /// What predecessors left behind.
+    pub leftovers: Leftovers,
     /// The network, as it changes.
     pub network: watch::Receiver<Network>,
     /// The running health checks.
@@ -55,11 +64,36 @@ pub struct Parts<P, L> {
     pub outside: Outside,
     /// Questions about the agent's state.
     pub inspections: mpsc::Receiver<Inspection>,
+    /// Orders of operators.
+    pub orders: mpsc::Receiver<OrderRequest>,
+    /// Who wants the configuration to be read again, and hear of what that changes.
+    pub reloads: mpsc::Receiver<ReloadReply>,
+    /// What operators ordered before.
+    pub overrides: Store,
 }
 
 impl<P, L> fmt::Debug for Parts<P, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+/// What predecessors put in place and did not take out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// VIPs.
+    pub addresses: BTreeSet<OwnedAddress>,
+    /// What came with them, in the order it was put in place.
+    pub belongings: Vec<Belonging>,
+}
+
+impl Leftovers {
+    /// What stands in a journal.
+    pub fn of(journal: &Journal) -> Self {
+        Self {
+            addresses: journal.addresses(),
+            belongings: journal.belongings().to_vec(),
+        }
     }
 }
 
@@ -79,8 +113,8 @@ pub trait Surroundings {
     /// Takes note of a new phase.
     fn enter(&mut self, phase: Phase);
 
-    /// Reads the configuration again; `None`, having said why, if it is not valid as a whole.
-    fn reload(&mut self) -> Option<Config>;
+    /// Reads the configuration again; what is wrong, line by line, if it is not valid as a whole.
+    fn reload(&mut self) -> Result<Config, Vec<String>>;
 
     /// Resolves the MACs of these addresses from now on.
     fn resolve(&mut self, addresses: BTreeSet<IpAddr>);
@@ -117,6 +151,8 @@ pub struct Agent<P, L> {
     config: watch::Sender<Arc<Config>>,
     network: watch::Receiver<Network>,
     peers: watch::Receiver<Peers>,
+    leaving: watch::Receiver<BTreeSet<IpAddr>>,
+    reloads: mpsc::Receiver<ReloadReply>,
     checks: Checks,
     elections: Elections,
     outside: Outside,
@@ -135,50 +171,62 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         mut elections,
         outside,
         inspections,
+        orders,
+        reloads,
+        overrides,
     } = parts;
-    let took_over = packet_path.took_over();
-    let placement = Placement::of(&config);
+    let (took_over, placement) = (packet_path.took_over(), Placement::of(&config));
     warn_about(absent_devices(&config, &network.borrow()));
     let goes_on = go_on(&mut elections, &outside, &config).await;
     resolved(&config, &mut network, &mut packet_path).await;
     let owned = elections.claims().borrow().ownership.clone();
-    let installed = found(
-        &packet_path,
-        &config,
-        leftovers,
-        (&owned, &network.borrow()),
-    );
+    let seen = network.borrow().clone();
+    let (installed, pools) = found(&packet_path, &config, leftovers, (&owned, &seen));
+    let (leaving, leaving_seen) = watch::channel(BTreeSet::new());
     let (config, config_seen) = watch::channel(config);
     let sources = Sources {
         config: config_seen,
         health: checks.verdicts(),
+        listeners: listeners(&checks, &outside),
         network: network.clone(),
         claims: elections.claims(),
         peers: elections.peers(),
         inspections,
+        orders,
+        leaving,
     };
-    let mut reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
-    reconciler.beat_only_while(elections.is_alive());
-    let mut reconciler = attached(reconciler, took_over)?;
-    reconciler.reconcile().await;
-    info!("{}", reconciler.summary());
+    let reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
+    let reconciler = reconciler.after(pools, overrides);
+    let reconciler = attached(reconciler, elections.is_alive(), took_over)?;
+    let mut reconciler = filled(reconciler).await;
     if !goes_on {
-        outside.settled().await;
-        let config = outside.usable(config.borrow().clone());
-        elect(&mut reconciler, &mut elections, config).await;
+        let now = config.borrow().clone();
+        standing(&mut network, &now).await;
+        elect(&mut reconciler, &mut elections, &outside, now).await;
     }
     let stop = CancellationToken::new();
-    let reconciler = tokio::spawn(reconcile(reconciler, stop.clone()));
     Ok(Agent {
-        reconciler,
+        reconciler: tokio::spawn(reconcile(reconciler, stop.clone())),
         stop,
         config,
         network,
         peers: elections.peers(),
+        leaving: leaving_seen,
+        reloads,
         checks,
         elections,
         outside,
     })
+}
+
+/// Who is told of verdicts that are obeyed, and of services that gain or lose their quorum.
+fn listeners(checks: &Checks, outside: &Outside) -> Listeners {
+    let teller = outside.teller();
+    Listeners {
+        health_clock: checks.clock(),
+        obeyed: checks.observers().obeyed,
+        quorum: Arc::new(move |service, gained| teller.quorum_changed(service, gained)),
+    }
 }
 
 /// Begins the elections at once if a predecessor was master: what it owned is forwarded already, and
@@ -202,11 +250,13 @@ async fn reconcile<P: PacketPath, L: Links>(
     reconciler
 }
 
-/// On its interfaces, or as if there had been no start.
+/// On its interfaces, giving signs of life while the elections do; or as if there had been no start.
 fn attached<P: PacketPath, L: Links>(
     mut reconciler: Reconciler<P, L>,
+    is_alive: impl Fn() -> bool + Send + 'static,
     took_over: bool,
 ) -> Result<Reconciler<P, L>, Error> {
+    reconciler.beat_only_while(is_alive);
     if let Err(reason) = reconciler.attach() {
         let (packet_path, _) = reconciler.into_parts();
         if !took_over && let Err(left) = packet_path.remove() {
@@ -218,28 +268,38 @@ fn attached<P: PacketPath, L: Links>(
     Ok(reconciler)
 }
 
+/// With its tables as they should be.
+async fn filled<P: PacketPath, L: Links>(mut reconciler: Reconciler<P, L>) -> Reconciler<P, L> {
+    reconciler.reconcile().await;
+    info!("{}", reconciler.summary());
+    reconciler
+}
+
 /// Begins the elections, now that the packet path is ready.
 async fn elect<P: PacketPath, L: Links>(
     reconciler: &mut Reconciler<P, L>,
     elections: &mut Elections,
+    outside: &Outside,
     config: Arc<Config>,
 ) {
-    elections.configure(config);
+    outside.settled().await;
+    elections.configure(outside.usable(config));
     // An owner is ready when its VIPs stand.
     if elections.judged().await {
         reconciler.reconcile().await;
     }
 }
 
-/// What stands before the first step. VIPs that are wanted are added all the same: somebody may have
+/// What stands before the first step, and pools with those who serve by it. VIPs that are wanted are added all the same: somebody may have
 /// removed them meanwhile, and the segment is to be told.
 fn found<P: PacketPath>(
     packet_path: &P,
     config: &Config,
-    mut leftovers: BTreeSet<OwnedAddress>,
+    leftovers: Leftovers,
     (ownership, network): (&Ownership, &Network),
-) -> Installed {
+) -> (Installed, Pools) {
     let inherited = packet_path.inherited();
+    let pools = Pools::inheriting(&inherited.servers);
     let mut installed =
         Installed::inherited(&inherited.services, inherited.servers.keys().copied());
     let wanted = owned_addresses(config, ownership, network);
@@ -247,9 +307,26 @@ fn found<P: PacketPath>(
         let mut wanted = wanted.iter();
         wanted.any(|new| new.ifindex == old.ifindex && new.address == old.address)
     };
-    leftovers.retain(|address| !is_wanted(address));
-    installed.addresses = leftovers;
-    installed
+    let Leftovers {
+        mut addresses,
+        mut belongings,
+    } = leftovers;
+    addresses.retain(|address| !is_wanted(address));
+    let wanted = plan::table::belongings(config, ownership, network);
+    belongings.retain(|belonging| !wanted.contains(belonging));
+    installed.addresses = addresses;
+    installed.belongings = belongings;
+    (installed, pools)
+}
+
+/// Waits until what instances stand on is seen, lest they begin with a fault.
+async fn standing(network: &mut watch::Receiver<Network>, config: &Config) {
+    let stand = |network: &Network| links_stand(config, network);
+    if timeout(STANDING, network.wait_for(stand)).await.is_err() {
+        warn!(
+            "an interface with a virtual MAC does not come up; its instance has a fault until then"
+        );
+    }
 }
 
 /// Says what of a valid configuration has no effect now.
@@ -290,7 +367,7 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         let mut agent = self;
         loop {
             surroundings.enter(Phase::Running);
-            let signal = loop {
+            let (signal, reply) = loop {
                 tokio::select! {
                     // It ends only by a defect: nobody has stopped it.
                     ended = &mut agent.reconciler => {
@@ -298,7 +375,11 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
                         return Ok(Ending::Left);
                     }
                     _ = agent.elections.ended() => return Err(Error::Elections),
-                    signal = signals.recv() => break signal,
+                    signal = signals.recv() => break (signal, None),
+                    Some(reply) = agent.reloads.recv() => {
+                        break (Some(Signal::Reload), Some(reply));
+                    }
+                    () = changed(&mut agent.leaving) => agent.resolve(surroundings),
                     () = changed(&mut agent.peers) => agent.resolve(surroundings),
                 }
             };
@@ -308,25 +389,39 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
             };
             surroundings.enter(phase);
             match signal {
-                Some(Signal::Reload) => agent.reload(surroundings).await,
+                Some(Signal::Reload) => {
+                    let changes = agent.reload(surroundings).await;
+                    if let Some(reply) = reply {
+                        // Whoever asked may have gone.
+                        drop(reply.send(changes));
+                    }
+                }
                 Some(Signal::Leave) => return agent.leave().await,
                 Some(Signal::Stop) | None => return agent.stop(signals).await,
             }
         }
     }
 
-    async fn reload(&mut self, surroundings: &mut impl Surroundings) {
+    /// Takes in the file as it is now; what that changes, or what is wrong with it, line by line.
+    async fn reload(
+        &mut self,
+        surroundings: &mut impl Surroundings,
+    ) -> Result<Vec<String>, Vec<String>> {
         info!("reading the configuration again");
-        let Some(mut new) = surroundings.reload() else {
+        let mut new = surroundings.reload().inspect_err(|_| {
             error!("the configuration is not valid; the agent goes on with the one it has");
-            return;
-        };
+        })?;
         let old = self.config.borrow().clone();
-        for setting in needs_restart(&old.xdp_lb, &new.xdp_lb) {
-            warn!("`{setting}` of the xdp_lb block is in force after a restart");
-        }
+        let later = needs_restart(&old.xdp_lb, &new.xdp_lb).into_iter();
+        let later = later.map(|setting| {
+            let line = format!("`{setting}` of the xdp_lb block is in force after a restart");
+            warn!("{line}");
+            line
+        });
+        let later: Vec<_> = later.collect();
         new.xdp_lb = XdpLb {
             fail_static: new.xdp_lb.fail_static,
+            drain_timeout: new.xdp_lb.drain_timeout,
             ..old.xdp_lb.clone()
         };
         let differences = differences(&old, &new);
@@ -344,13 +439,16 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         let new = Arc::new(new);
         self.config.send_replace(new.clone());
         self.outside.reload(&new).await;
+        standing(&mut self.network, &new).await;
         self.elections.configure(self.outside.usable(new));
         self.resolve(surroundings);
+        Ok(differences.into_iter().chain(later).collect())
     }
 
     /// Has the MACs of all that stand in the tables resolved.
     fn resolve(&self, surroundings: &mut impl Surroundings) {
-        let addresses = resolved_addresses(&self.config.borrow(), &self.peers.borrow());
+        let mut addresses = resolved_addresses(&self.config.borrow(), &self.peers.borrow());
+        addresses.extend(self.leaving.borrow().iter());
         surroundings.resolve(addresses);
     }
 
@@ -371,6 +469,7 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         let (packet_path, _) = reconciler.into_parts();
         let removed = packet_path.remove();
         let config = self.config.borrow().clone();
+        self.outside.stopping(&self.checks.verdicts().borrow());
         self.outside.finish(&config).await;
         removed?;
         info!("stopped; nothing is left behind");

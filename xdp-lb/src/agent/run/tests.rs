@@ -1,4 +1,5 @@
 use super::*;
+use crate::agent::health::{Beginning, Observers, Places};
 use crate::agent::testing::{FakeDataplane, FakeLinks, Kernel};
 use crate::dataplane::Inherited;
 use crate::health::Outcome;
@@ -20,8 +21,13 @@ async fn bench(inherited: Inherited) -> (Bench, Parts<FakeDataplane, FakeLinks>)
     let (elections, heard) = Elections::fake(&["VI_1"]);
     let probe = |_| std::future::ready(Outcome::Passed);
     let config = Arc::new(websocket());
-    let observer = Arc::new(|_: &Outcome, _| {});
-    let checks = Checks::start_with(&config, &inherited.servers, 1, observer, probe);
+    let beginning = Beginning {
+        inherited: &inherited.servers,
+        seed: 1,
+        network: network.clone(),
+        observers: Observers::none(),
+    };
+    let checks = Checks::start_with(&config, beginning, Places::new(8), probe);
     // Nobody tells anything.
     let (_, notifications) = mpsc::unbounded_channel();
     let outside = Outside::start(
@@ -38,12 +44,15 @@ async fn bench(inherited: Inherited) -> (Bench, Parts<FakeDataplane, FakeLinks>)
             inherited,
         },
         links: FakeLinks(kernel.clone()),
-        leftovers: BTreeSet::new(),
+        leftovers: Leftovers::default(),
         network,
         checks,
         elections,
         outside,
         inspections,
+        orders: mpsc::channel(1).1,
+        reloads: mpsc::channel(1).1,
+        overrides: Store::default(),
     };
     let bench = Bench {
         kernel,
@@ -65,8 +74,9 @@ impl Surroundings for File {
         self.phases.push(phase);
     }
 
-    fn reload(&mut self) -> Option<Config> {
-        self.next.take()
+    fn reload(&mut self) -> Result<Config, Vec<String>> {
+        let next = self.next.take();
+        next.ok_or_else(|| vec!["it is not valid".to_owned()])
     }
 
     fn resolve(&mut self, addresses: BTreeSet<IpAddr>) {
@@ -169,9 +179,9 @@ async fn vips_of_a_predecessor_go_unless_they_are_wanted() {
         &[("VI_1".to_owned(), true)].into(),
         &network(),
     );
-    parts.leftovers = wanted.clone();
-    parts.leftovers.insert(leftover());
-    bench.kernel.state().addresses = parts.leftovers.clone();
+    parts.leftovers.addresses = wanted.clone();
+    parts.leftovers.addresses.insert(leftover());
+    bench.kernel.state().addresses = parts.leftovers.addresses.clone();
     let _agent = start(parts).await.unwrap();
     assert_eq!(bench.kernel.state().addresses, wanted);
     assert_eq!(bench.kernel.state().announced.len(), 5, "it is here, again");
@@ -197,6 +207,7 @@ async fn a_reload_takes_in_a_valid_file() {
     next.virtual_servers[0].real_servers.pop();
     next.xdp_lb.connections = 7;
     next.xdp_lb.fail_static = true;
+    next.xdp_lb.drain_timeout = Duration::ZERO;
     let config = agent.config.subscribe();
     let (_, file) = run(agent, &[Signal::Reload, Signal::Leave], Some(next)).await;
     assert_eq!(file.resolving.len(), 1);
@@ -259,4 +270,46 @@ async fn a_reload_of_an_invalid_file_changes_nothing() {
     assert_eq!(ending, Ending::Left);
     assert_eq!(file.resolving.len(), 0);
     assert_eq!(**config.borrow(), websocket());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_leaves_is_resolved_until_it_is_gone_and_a_reload_says_what_it_changed() {
+    let (bench, mut parts) = bench(Inherited::default()).await;
+    let (wish, reloads) = mpsc::channel(1);
+    parts.reloads = reloads;
+    let agent = start(parts).await.unwrap();
+    let mut next = websocket();
+    next.virtual_servers[0].real_servers.pop();
+    let (signals, receiver) = mpsc::channel(1);
+    let mut file = File {
+        next: Some(next),
+        resolving: BTreeSet::new(),
+        phases: Vec::new(),
+    };
+    let talk = async {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        wish.send(reply).await.unwrap();
+        let line = "tcp/192.168.1.200:80: real server 192.168.1.103:80 removed";
+        assert_eq!(answer.await.unwrap().unwrap(), [line]);
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        wish.send(reply).await.unwrap();
+        assert_eq!(answer.await.unwrap().unwrap_err(), ["it is not valid"]);
+        let servers = || {
+            let contents = bench.kernel.state().tables.services[&service_key(0)]
+                .contents
+                .clone();
+            let servers = contents.unwrap().servers.into_iter();
+            servers
+                .map(|s| (s.weight, s.releases_clients))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(servers(), [(1, false), (0, true)]);
+        // It has no connections in this kernel, and the tables are looked after every few seconds.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert_eq!(servers(), [(1, false)]);
+        signals.send(Signal::Leave).await.unwrap();
+    };
+    let (ending, ()) = tokio::join!(agent.run(receiver, &mut file), talk);
+    assert_eq!(ending.unwrap(), Ending::Left);
+    assert_eq!(file.resolving.len(), 1, "{:?}", file.resolving);
 }

@@ -16,9 +16,10 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
-use super::file::{Content, Files, News};
-use super::{Report, disk};
+use super::Report;
+use super::file::{Files, News};
 use crate::config::model::TrackFile;
+use crate::sys::number::{self, Content};
 use crate::vrrp::group::Input;
 use crate::vrrp::priority::{Condition, Kind};
 
@@ -224,7 +225,7 @@ impl Watch {
         }
         let read = spawn_blocking(|| {
             let read = files.into_iter().map(|file| {
-                let content = disk::read(&file.path);
+                let content = number::read(&file.path);
                 (file, content)
             });
             read.collect::<Vec<_>>()

@@ -32,7 +32,7 @@ use self::files::FileWatcher;
 use self::processes::ProcessWatcher;
 use self::runner::Runner;
 use self::scripts::Task;
-use crate::config::model::{self, Config, Script, TrackFile, TrackProcess};
+use crate::config::model::{self, Config, Probe, Script, TrackFile, TrackProcess};
 use crate::sys::command::resolve::Resolver;
 use crate::vrrp::group::Input;
 
@@ -85,6 +85,7 @@ impl Trackers {
         }
         self.refused = refused;
         self.initialise(&tracked.files);
+        self.initialise(&checked(config));
         self.runner.configure(run).await;
         self.files
             .configure(tracked.files.into_iter().cloned().collect())
@@ -154,6 +155,27 @@ impl Trackers {
             }
         }
     }
+}
+
+/// The files of `FILE_CHECK`s.
+fn checked(config: &Config) -> Vec<&TrackFile> {
+    let servers = config.virtual_servers.iter();
+    let servers = servers.flat_map(|service| &service.real_servers);
+    let checks = servers.flat_map(|server| &server.checks);
+    let names: BTreeSet<_> = checks
+        .filter_map(|check| match &check.probe {
+            Probe::File(file) => Some(&file.file),
+            Probe::Tcp(_)
+            | Probe::Http(_)
+            | Probe::Smtp(_)
+            | Probe::Dns(_)
+            | Probe::Udp(_)
+            | Probe::Ping(_)
+            | Probe::Misc(_) => None,
+        })
+        .collect();
+    let files = config.track_files.iter();
+    files.filter(|file| names.contains(&file.name)).collect()
 }
 
 /// What somebody tracks.

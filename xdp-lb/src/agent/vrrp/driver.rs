@@ -4,7 +4,7 @@
 //! A turn takes the time first, then everything that had arrived by then, and only then looks which
 //! timers have run out: an advert that waits in a socket is no silence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read as _};
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
@@ -18,16 +18,18 @@ use nix::sys::time::TimeSpec;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use super::delays::Delays;
 use super::outlet::Outlet;
-use super::settings::{Tuning, groups, instances, source, without_peers};
+use super::settings::{Tuning, groups, instances, source};
 use super::sockets::{Arrival, Sockets, Wanted};
 use super::turns::{LONGEST_WAIT, Turns};
 use super::{Command, Report};
 use crate::agent::drive::Clock;
 use crate::agent::notify::Notification;
-use crate::config::model::Config;
+use crate::config::model::{Config, LinkDelay};
 use crate::machine::{Machine as _, Now};
 use crate::net::announce::Announcer;
+use crate::plan::belongings::virtual_name;
 use crate::plan::table::Network;
 use crate::sys::command::notify::Subject;
 use crate::vrrp::group::{Action, Input, RouterId, Routers};
@@ -57,6 +59,7 @@ pub(super) struct Driver {
     tuning: BTreeMap<String, Tuning>,
     /// Interfaces, as the routers were told.
     told: BTreeMap<String, Condition>,
+    delays: Delays,
     /// Source addresses, as the routers were told.
     sources: BTreeMap<RouterId, Option<IpAddr>>,
     sockets: Sockets,
@@ -99,6 +102,7 @@ impl Driver {
             network: Network::default(),
             tuning: BTreeMap::new(),
             told: BTreeMap::new(),
+            delays: Delays::default(),
             sources: BTreeMap::new(),
             sockets: Sockets::default(),
             announcer: None,
@@ -144,6 +148,9 @@ impl Driver {
         if self.routers.deadline().is_some_and(|due| due <= now) {
             self.routers.expire(now, &mut self.actions);
         }
+        if self.delays.deadline().is_some_and(|due| due <= now) {
+            self.follow(now);
+        }
         self.sockets.expire(now);
         self.carry_out(now);
         match () {
@@ -156,7 +163,11 @@ impl Driver {
     /// Waits for a packet, a command or the next timer, to the nanosecond, and never so long that the
     /// thread would seem to hang.
     fn wait(&mut self) {
-        let due = [self.routers.deadline(), self.sockets.deadline()];
+        let due = [
+            self.routers.deadline(),
+            self.sockets.deadline(),
+            self.delays.deadline(),
+        ];
         let due = due.into_iter().flatten().min();
         let idle = due.map_or(LONGEST_WAIT, |due| self.clock.now().until(due));
         let timeout = Some(TimeSpec::from(idle.min(LONGEST_WAIT)));
@@ -196,6 +207,9 @@ impl Driver {
             None => self.routers.find_all(interface, is_ipv6),
         };
         for id in ids {
+            if !self.listens_on(id, &arrival.device) {
+                continue;
+            }
             let input = match arrival.packet.clone() {
                 Ok(datagram) => Input::Received {
                     id,
@@ -210,6 +224,14 @@ impl Driver {
                 self.outlet.hear(name, router.other_masters());
             }
         }
+    }
+
+    /// A frame to a group may arrive on an interface and on those with a virtual MAC above it: each
+    /// router hears it once.
+    fn listens_on(&self, id: RouterId, device: &str) -> bool {
+        let router = self.routers.get(id);
+        let tuning = router.and_then(|router| self.tuning.get(&router.settings().name));
+        tuning.is_none_or(|tuning| tuning.listens_on == device)
     }
 
     fn obey(&mut self, now: Now, command: Command) {
@@ -231,6 +253,7 @@ impl Driver {
             }
             Command::Stop => {
                 self.is_stopping = true;
+                self.outlet.stop();
                 self.handle(now, Input::Stop);
             }
             // The turn ends before this.
@@ -244,16 +267,13 @@ impl Driver {
         config: Arc<Config>,
         predecessors: BTreeMap<String, Predecessor>,
     ) {
-        for name in without_peers(&config) {
-            warn!("{name}: it has no unicast_peer and takes no part (unicast_fault_no_peer)");
-        }
         self.config = config;
         // Before the routers come: one whose interface is down must not begin.
         self.follow(now);
         let all = instances(&self.config, &self.network);
         let tuning = all
             .iter()
-            .map(|each| (each.settings.name.clone(), each.tuning));
+            .map(|each| (each.settings.name.clone(), each.tuning.clone()));
         self.tuning.extend(tuning);
         let routers = all.into_iter().map(|each| each.settings).collect();
         let groups = groups(&self.config);
@@ -273,7 +293,7 @@ impl Driver {
 
     /// Tells the routers how interfaces and source addresses are by now.
     fn follow(&mut self, now: Now) {
-        for (name, condition) in self.conditions() {
+        for (name, condition) in self.conditions(now) {
             if self.told.insert(name.clone(), condition) != Some(condition) {
                 let kind = Kind::Interface;
                 self.handle(
@@ -297,24 +317,34 @@ impl Driver {
     }
 
     /// Of every interface that any router or tracker names.
-    fn conditions(&self) -> Vec<(String, Condition)> {
+    fn conditions(&mut self, now: Now) -> Vec<(String, Condition)> {
         let instances = self.config.vrrp_instances.iter();
-        let own = instances.clone().map(|instance| &instance.interface);
+        let own = instances.clone().map(|instance| &*instance.interface);
+        let virtual_ones = instances.clone().filter_map(virtual_name);
         let of_instances = instances.flat_map(|instance| &instance.trackers.interfaces);
         let groups = self.config.sync_groups.iter();
         let of_groups = groups.flat_map(|group| &group.trackers.interfaces);
-        let tracked = of_instances.chain(of_groups).map(|tracked| &tracked.name);
-        let known = self.told.keys();
-        let condition = |name: &String| {
-            let link = self.network.links.get(name);
-            let condition = if link.is_some_and(|link| link.up) {
+        let tracked = of_instances.chain(of_groups).map(|tracked| &*tracked.name);
+        let known = self.told.keys().map(String::as_str);
+        let names: BTreeSet<_> = own
+            .chain(virtual_ones)
+            .chain(tracked)
+            .chain(known)
+            .collect();
+        let mut conditions = Vec::with_capacity(names.len());
+        for name in names {
+            let is_up = self.network.links.get(name).is_some_and(|link| link.up);
+            let counted = self.told.get(name).map(|told| *told == Condition::Up);
+            let delay = delay_of(name, &self.config);
+            let is_up = self.delays.judge(now, delay, name, (is_up, counted));
+            let condition = if is_up {
                 Condition::Up
             } else {
                 Condition::Down { failures: 1 }
             };
-            (name.clone(), condition)
-        };
-        own.chain(tracked).chain(known).map(condition).collect()
+            conditions.push((name.to_owned(), condition));
+        }
+        conditions
     }
 
     /// `None` for an instance that is no longer configured.
@@ -334,7 +364,7 @@ impl Driver {
         for (id, snapshot) in self.routers.snapshots() {
             let router = self.routers.get(id);
             if let (Some(tuning), Some(router)) = (self.tuning.get(&snapshot.name), router) {
-                wanted.add(id, router.settings(), *tuning, &self.network);
+                wanted.add(id, router.settings(), tuning, &self.network);
             }
         }
         self.sockets.align(now, wanted);
@@ -437,6 +467,15 @@ impl Driver {
             }
         }
     }
+}
+
+/// The delay of an interface; one with a virtual MAC has that of the one below.
+fn delay_of<'c>(name: &str, config: &'c Config) -> Option<&'c LinkDelay> {
+    let mut instances = config.vrrp_instances.iter();
+    let above = instances.find(|instance| virtual_name(instance) == Some(name));
+    let name = above.map_or(name, |instance| &*instance.interface);
+    let mut delays = config.link_delays.iter();
+    delays.find(|delay| delay.interface == name)
 }
 
 fn wall() -> Wall {

@@ -4,7 +4,7 @@
 //! In: the configuration ([`settings`]), links and addresses, what trackers see ([`Inputs`]), adverts.
 //! Out: adverts; [`Claims`] for the reconciler, which opens gates, adds addresses and announces them,
 //! and the [`Peers`] that were heard; [`Notification`]s for scripts; [`Report`]s for operators. `driver`
-//! is the loop, `sockets` what it listens to and speaks by, `outlet` what it tells the rest of the
+//! is the loop, `sockets` what it listens to and speaks by, `delays` when a change of a link counts, `outlet` what it tells the rest of the
 //! agent, `turns` how that knows that the thread lives. [`alive`] and
 //! [`predecessor`] let an agent that restarts in time go on as master.
 
@@ -12,6 +12,7 @@ pub mod alive;
 pub mod predecessor;
 pub mod settings;
 
+mod delays;
 mod driver;
 mod outlet;
 mod sockets;
@@ -59,6 +60,8 @@ pub struct Claims {
     pub ownership: Ownership,
     /// The last announcement that each owner wanted.
     pub bursts: BTreeMap<String, Burst>,
+    /// The agent stops: what is owned no more has a successor, whom not every client knows yet.
+    pub is_stopping: bool,
 }
 
 /// Announcements of all addresses of an instance.
@@ -133,6 +136,7 @@ pub struct Elections {
     claims: watch::Receiver<Claims>,
     peers: watch::Receiver<Peers>,
     turns: Turns,
+    network: watch::Receiver<Network>,
     /// For the first configuration.
     predecessors: BTreeMap<String, Predecessor>,
     ended: oneshot::Receiver<()>,
@@ -163,6 +167,7 @@ impl Elections {
         let (publish, claims) = watch::channel(Claims {
             ownership: owned.collect(),
             bursts: BTreeMap::new(),
+            is_stopping: false,
         });
         let (tell, peers) = watch::channel(Peers::new());
         let (notify, notifications) = mpsc::unbounded_channel();
@@ -187,12 +192,13 @@ impl Elections {
         // Before any configuration: routers begin with what is known.
         let known = links_and_addresses(&network.borrow());
         inputs.send(Command::Network(known.clone()));
-        let follower = tokio::spawn(follow(network, known, inputs.clone()));
+        let follower = tokio::spawn(follow(network.clone(), known, inputs.clone()));
         let elections = Self {
             inputs,
             claims,
             peers,
             turns,
+            network,
             predecessors,
             ended,
             follower,
@@ -228,6 +234,9 @@ impl Elections {
     /// Begins with a configuration, or changes to it.
     pub fn configure(&mut self, config: Arc<Config>) {
         let predecessors = std::mem::take(&mut self.predecessors);
+        // What an instance stands on may have been made for it a moment ago.
+        let known = links_and_addresses(&self.network.borrow());
+        self.inputs.send(Command::Network(known));
         self.inputs.send(Command::Configure(config, predecessors));
     }
 
@@ -273,6 +282,7 @@ fn links_and_addresses(network: &Network) -> Network {
         links: network.links.clone(),
         addresses: network.addresses.clone(),
         reach: BTreeMap::new(),
+        strayed: 0,
     }
 }
 
@@ -300,6 +310,7 @@ impl Elections {
         let (publish, claims) = watch::channel(Claims {
             ownership: owned.collect(),
             bursts: BTreeMap::new(),
+            is_stopping: false,
         });
         let (tell, peers) = watch::channel(Peers::new());
         let turns = Turns::default();
@@ -324,6 +335,7 @@ impl Elections {
             claims,
             peers,
             turns,
+            network: watch::channel(Network::default()).1,
             predecessors: BTreeMap::new(),
             ended,
             follower,

@@ -25,6 +25,7 @@ pub(super) struct Outlet {
     inherited: BTreeSet<String>,
     bursts: BTreeMap<String, Burst>,
     announced: u64,
+    is_stopping: bool,
 }
 
 impl Outlet {
@@ -44,6 +45,7 @@ impl Outlet {
             owners: BTreeSet::new(),
             bursts: BTreeMap::new(),
             announced: 0,
+            is_stopping: false,
         }
     }
 
@@ -54,6 +56,11 @@ impl Outlet {
         } else {
             self.owners.remove(&id);
         }
+    }
+
+    /// The routers were told to stop.
+    pub(super) const fn stop(&mut self) {
+        self.is_stopping = true;
     }
 
     /// The machine has been told of predecessors, and its word counts from now on.
@@ -91,7 +98,7 @@ impl Outlet {
     }
 
     /// Tells the reconciler what changed. `instances` are all names of the configuration, `routers`
-    /// those that run.
+    /// those that run, and those that leave.
     pub(super) fn publish(
         &mut self,
         instances: impl Iterator<Item = String>,
@@ -104,10 +111,16 @@ impl Outlet {
             let is_owned = owned.contains(name.as_str()) || self.inherited.contains(&name);
             (name, is_owned)
         });
-        let ownership: Ownership = ownership.collect();
+        let mut ownership: Ownership = ownership.collect();
+        // One that is configured no more has its addresses until it has handed them over.
+        ownership.extend(owned.iter().map(|name| ((*name).to_owned(), true)));
         self.bursts.retain(|name, _| owned.contains(name.as_str()));
         let bursts = self.bursts.clone();
-        let claims = Claims { ownership, bursts };
+        let claims = Claims {
+            ownership,
+            bursts,
+            is_stopping: self.is_stopping,
+        };
         self.peers.send_if_modified(|peers| {
             let known = peers.len();
             peers.retain(|name, _| claims.ownership.contains_key(name));
@@ -145,6 +158,7 @@ mod tests {
         let (claims, seen) = watch::channel(Claims {
             ownership: owned.collect(),
             bursts: BTreeMap::new(),
+            is_stopping: false,
         });
         let (publish, peers) = watch::channel(Peers::new());
         let (notifications, told) = mpsc::unbounded_channel();
@@ -193,6 +207,27 @@ mod tests {
             claims.bursts.is_empty(),
             "nothing of it is announced any more"
         );
+    }
+
+    #[test]
+    fn one_that_is_configured_no_more_owns_until_it_has_stopped() {
+        let mut bench = bench(&[]);
+        bench.outlet.own(bench.id, true);
+        let publish = |bench: &mut Bench| {
+            let names = ["VI_2".to_owned()].into_iter();
+            bench.outlet.publish(names, &bench.routers);
+            bench.seen.borrow_and_update().ownership.clone()
+        };
+        let owned = |owned: &[(&str, bool)]| -> Ownership {
+            let owned = owned.iter();
+            owned.map(|(name, is)| ((*name).to_owned(), *is)).collect()
+        };
+        assert_eq!(
+            publish(&mut bench),
+            owned(&[("VI_1", true), ("VI_2", false)])
+        );
+        bench.outlet.own(bench.id, false);
+        assert_eq!(publish(&mut bench), owned(&[("VI_2", false)]));
     }
 
     #[test]

@@ -2,15 +2,17 @@
 //!
 //! Two defaults differ from keepalived's, which both leave clients with the MAC of a director that
 //! stepped down: a master sends one last advert to a better one unless the file says otherwise, and it
-//! announces its addresses every minute unless the file says how often.
+//! announces its addresses with each advert unless the file says how often.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::model::{
-    self, Config, Family, HmacMode, Preemption, Tracked, Version as Written, VrrpInstance,
+    self, Config, Family, HmacMode, Preemption, Tracked, Version as Written, VirtualInterface,
+    VrrpInstance,
 };
+use crate::plan::belongings::virtual_name;
 use crate::plan::table::Network;
 use crate::vrrp::group::Group;
 use crate::vrrp::packet::hmac;
@@ -18,8 +20,11 @@ use crate::vrrp::priority::{Kind, Tracker};
 use crate::vrrp::settings::{Auth, Garp, Peer, Settings, Transport};
 use crate::vrrp::{Interval, Priority, Version, Vrid};
 
-/// `garp_master_refresh` when the file does not say: clients that missed everything find the way back.
+/// The longest `garp_master_refresh` when the file does not say, but for very many addresses.
 const REFRESH: Duration = Duration::from_mins(1);
+/// The least time from one of these frames to the next, all instances of an interface together. Switches
+/// that inspect ARP shut a port that sends more than 15 a second.
+const REFRESH_GAP: Duration = Duration::from_millis(100);
 /// TTL of adverts to a group.
 const HOPS: u8 = 255;
 
@@ -33,15 +38,20 @@ pub struct Instance {
 }
 
 /// What sockets need to know beside the settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
+    /// Interface that adverts leave by.
+    pub sends_on: String,
+    /// Interface that adverts arrive on. Those from a virtual MAC that is one of this host, too, do
+    /// so on its interface alone.
+    pub listens_on: String,
     /// TTL or hop limit of adverts.
     pub ttl: u8,
     /// `kernel_rx_buf_size`.
     pub buffer: Option<usize>,
 }
 
-/// The routers that can take part: all but those without a peer where the file wants one.
+/// The routers.
 pub fn instances(config: &Config, network: &Network) -> Vec<Instance> {
     let instances = config.vrrp_instances.iter();
     instances
@@ -57,13 +67,6 @@ pub fn groups(config: &Config) -> Vec<Group> {
         tracking_weight: group.tracking_weight,
     });
     groups.collect()
-}
-
-/// Instances that stay in FAULT because they have nobody to talk to.
-pub fn without_peers(config: &Config) -> Vec<&str> {
-    let alone = |instance: &&VrrpInstance| matches!(instance.transport, model::Transport::NoPeer);
-    let instances = config.vrrp_instances.iter().filter(alone);
-    instances.map(|instance| instance.name.as_str()).collect()
 }
 
 /// Where the adverts of an instance leave from, if there is such an address.
@@ -105,7 +108,7 @@ fn instance(config: &Config, instance: &VrrpInstance, network: &Network) -> Opti
     let vrid = Vrid::new(instance.virtual_router_id)?;
     let addresses = instance.virtual_addresses.iter();
     let addresses = addresses.map(|vip| vip.address.addr()).collect();
-    let (transport, ttl) = transport(&instance.transport)?;
+    let (transport, ttl) = transport(&instance.transport);
     let (version, interval, auth) = version(&instance.version)?;
     let (preempt, preempt_delay) = match instance.preemption {
         Preemption::Never => (false, Duration::ZERO),
@@ -123,7 +126,7 @@ fn instance(config: &Config, instance: &VrrpInstance, network: &Network) -> Opti
         preempt_delay,
         startup_delay: config.global.vrrp_startup_delay,
         down_timer_adverts: instance.down_timer_adverts,
-        garp: garp(config, instance),
+        garp: garp(config, instance, interval),
         higher_prio_send_advert: instance.higher_prio_send_advert.unwrap_or(true),
         lower_prio_no_advert: instance.lower_prio_no_advert,
         owner_ignore_adverts: instance.owner_ignore_adverts,
@@ -141,8 +144,32 @@ fn instance(config: &Config, instance: &VrrpInstance, network: &Network) -> Opti
     };
     let buffer = instance.receive_buffer;
     let buffer = buffer.and_then(|bytes| usize::try_from(bytes).ok());
-    let tuning = Tuning { ttl, buffer };
+    let (sends_on, listens_on) = devices(instance);
+    let tuning = Tuning {
+        sends_on,
+        listens_on,
+        ttl,
+        buffer,
+    };
     Some(Instance { settings, tuning })
+}
+
+/// Where adverts leave and arrive.
+fn devices(instance: &VrrpInstance) -> (String, String) {
+    let own = || instance.interface.clone();
+    let is_group = matches!(instance.transport, model::Transport::Multicast { .. });
+    match &instance.virtual_interface {
+        Some(VirtualInterface::Vmac {
+            name,
+            adverts_below,
+            ..
+        }) => {
+            let sends_on = if *adverts_below { own() } else { name.clone() };
+            let listens_on = if is_group { name.clone() } else { own() };
+            (sends_on, listens_on)
+        }
+        Some(VirtualInterface::Ipvlan { .. }) | None => (own(), own()),
+    }
 }
 
 fn version(written: &Written) -> Option<(Version, Interval, Auth)> {
@@ -165,11 +192,9 @@ fn version(written: &Written) -> Option<(Version, Interval, Auth)> {
     }
 }
 
-fn transport(written: &model::Transport) -> Option<(Transport, u8)> {
+fn transport(written: &model::Transport) -> (Transport, u8) {
     match written {
-        model::Transport::Multicast { group } => {
-            Some((Transport::Multicast { group: *group }, HOPS))
-        }
+        model::Transport::Multicast { group } => (Transport::Multicast { group: *group }, HOPS),
         model::Transport::Unicast {
             peers,
             ttl,
@@ -184,15 +209,21 @@ fn transport(written: &model::Transport) -> Option<(Transport, u8)> {
             });
             let peers = peers.collect();
             let check_source = *check_source;
-            Some((
-                Transport::Unicast {
-                    peers,
-                    check_source,
-                },
-                *ttl,
-            ))
+            let transport = Transport::Unicast {
+                peers,
+                check_source,
+            };
+            (transport, *ttl)
         }
-        model::Transport::NoPeer => None,
+        // A fault for as long as the file says so.
+        model::Transport::NoPeer => {
+            let (peers, check_source) = (Vec::new(), false);
+            let transport = Transport::Unicast {
+                peers,
+                check_source,
+            };
+            (transport, HOPS)
+        }
     }
 }
 
@@ -212,18 +243,35 @@ fn signing(written: &model::HmacKeys) -> hmac::Settings {
     }
 }
 
-fn garp(config: &Config, instance: &VrrpInstance) -> Garp {
+fn garp(config: &Config, instance: &VrrpInstance, interval: Interval) -> Garp {
     let written = &instance.garp;
     let frames = |number: u32| u8::try_from(number).unwrap_or(u8::MAX);
+    let refresh = || refresh(config, instance, interval);
     Garp {
         repeat: frames(written.repeat),
         delay: written.delay,
-        refresh: written.refresh.unwrap_or(REFRESH),
+        refresh: written.refresh.unwrap_or_else(refresh),
         refresh_repeat: frames(written.refresh_repeat),
         lower_prio_repeat: frames(written.lower_prio_repeat),
         lower_prio_delay: written.lower_prio_delay,
         gap: gap(config, instance),
     }
+}
+
+/// `garp_master_refresh` when the file does not say: with each advert, as far as the addresses are few
+/// enough. keepalived steps down without a word when it hears a better advert, so the master cannot know
+/// that clients have the MAC of one that just went.
+fn refresh(config: &Config, instance: &VrrpInstance, interval: Interval) -> Duration {
+    let on_link = |other: &&VrrpInstance| other.interface == instance.interface;
+    let on_link = config.vrrp_instances.iter().filter(on_link);
+    let addresses: usize = on_link
+        .map(|each| each.virtual_addresses.len() + each.excluded_addresses.len())
+        .sum();
+    let addresses = u32::try_from(addresses).unwrap_or(u32::MAX);
+    // A burst that is paced has to be through before the next.
+    let burst = gap(config, instance).saturating_mul(instance.garp.repeat);
+    let round = REFRESH_GAP.max(burst).saturating_mul(addresses);
+    interval.duration().min(REFRESH).max(round)
 }
 
 /// The time between two frames on an interface: of its `garp_group`, else of all.
@@ -263,7 +311,18 @@ fn trackers(config: &Config, instance: &VrrpInstance) -> Vec<Tracker> {
             .into_iter()
             .flat_map(|(kind, tracked)| tracked.iter().map(move |tracked| tracker(kind, tracked)))
     });
-    each.collect()
+    each.chain(own_link(instance)).collect()
+}
+
+/// Without its interface with a virtual MAC an instance has no place for its addresses.
+fn own_link(instance: &VrrpInstance) -> Option<Tracker> {
+    let name = virtual_name(instance).filter(|_| !instance.ignore_own_interface)?;
+    Some(Tracker {
+        kind: Kind::Interface,
+        name: name.to_owned(),
+        weight: 0,
+        reverse: false,
+    })
 }
 
 fn tracker(kind: Kind, tracked: &Tracked) -> Tracker {

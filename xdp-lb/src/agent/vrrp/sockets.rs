@@ -23,7 +23,10 @@ const BUDGET: usize = 512;
 /// What a receiver listens to. An interface that comes back is another one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Ear {
+    /// Of the router.
     interface: String,
+    /// What it listens on.
+    device: String,
     ifindex: u32,
     address: IpAddr,
     is_group: bool,
@@ -47,18 +50,15 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// Those of one more router, if its interface and its source address are there.
+    /// Those of one more router, if its interfaces and its source address are there.
     pub(super) fn add(
         &mut self,
         id: RouterId,
         settings: &Settings,
-        tuning: Tuning,
+        tuning: &Tuning,
         network: &Network,
     ) {
-        let (source, Tuning { ttl, buffer }) = (settings.source, tuning);
-        let Some(link) = network.links.get(&settings.interface) else {
-            return;
-        };
+        let source = settings.source;
         if source.is_unspecified() {
             return;
         }
@@ -66,29 +66,35 @@ impl Wanted {
             Transport::Multicast { group } => (*group, true),
             Transport::Unicast { .. } => (source, false),
         };
-        let (interface, ifindex) = (settings.interface.clone(), link.ifindex);
-        self.ears.insert(Ear {
-            interface: interface.clone(),
-            ifindex,
-            address,
-            is_group,
-            buffer,
-        });
-        let mouth = Mouth {
-            interface,
-            ifindex,
-            source,
-            ttl,
-        };
-        self.mouths.insert(id, mouth);
+        if let Some(link) = network.links.get(&tuning.listens_on) {
+            self.ears.insert(Ear {
+                interface: settings.interface.clone(),
+                device: tuning.listens_on.clone(),
+                ifindex: link.ifindex,
+                address,
+                is_group,
+                buffer: tuning.buffer,
+            });
+        }
+        if let Some(link) = network.links.get(&tuning.sends_on) {
+            let mouth = Mouth {
+                interface: tuning.sends_on.clone(),
+                ifindex: link.ifindex,
+                source,
+                ttl: tuning.ttl,
+            };
+            self.mouths.insert(id, mouth);
+        }
     }
 }
 
 /// What came in by an interface.
 #[derive(Debug)]
 pub(super) struct Arrival {
-    /// The interface.
+    /// The interface of the routers that it is for.
     pub(super) interface: String,
+    /// The one that was listened on.
+    pub(super) device: String,
     /// Over IPv6.
     pub(super) is_ipv6: bool,
     /// The packet, or what is wrong with it.
@@ -216,7 +222,7 @@ fn listen(ear: &Ear) -> Result<Receiver, Error> {
     } else {
         Listen::Own(ear.address)
     };
-    Receiver::open(&ear.interface, listen, ear.buffer)
+    Receiver::open(&ear.device, listen, ear.buffer)
 }
 
 fn arrival(ear: &Ear, packet: Packet<'_>) -> Arrival {
@@ -236,6 +242,7 @@ fn arrival(ear: &Ear, packet: Packet<'_>) -> Arrival {
     };
     Arrival {
         interface: ear.interface.clone(),
+        device: ear.device.clone(),
         is_ipv6: ear.address.is_ipv6(),
         packet,
     }

@@ -5,16 +5,20 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::rate::{Rate, Rates};
-use crate::control::snapshot::{Persistence, ServerState, Service, Snapshot};
+use crate::cli::time::Moment;
+use crate::control::snapshot::{Overridden, Persistence, ServerState, Service, Snapshot};
 
 /// The form of `--json`. It is stable: fields may be added, none changes or goes away.
 pub(super) const HELP: &str = r#"Print JSON: every real server, with its state and why it is down
 
 {"services": [{"vip", "port", "protocol": "tcp|udp", "scheduler", "forward": "dr",
   "active": this director balances it now,
+  "quorum": enough weight is up, "live_weight": how much, "sorry": the sorry server serves,
   "persistence": {"timeout_s", "granularity": prefix length} or null,
   "real_servers": [{"address", "port", "forward": "dr|local", "weight",
-    "state": "up|down|draining|sorry", "reason": why it is down, or null,
+    "state": "up|down|draining|sorry", "reason": why it is so, or null,
+    "since": "2026-11-25T05:04:54Z" or null, "since_s": how long that is,
+    "override": what `xdp-lb weight` and `drain` said, {"weight": or null, "drained"}, or null,
     "active_conns", "inactive_conns", "conns", "in_packets", "in_bytes",
     "mac": or null while it is not known}]}]}
 
@@ -22,7 +26,11 @@ With --rate, services and real servers have
 "rate": {"conns_per_s", "in_packets_per_s", "in_bytes_per_s"} too."#;
 
 /// The stable form for programs.
-pub(super) fn render(snapshot: &Snapshot, rates: Option<&Rates>) -> serde_json::Result<String> {
+pub(super) fn render(
+    snapshot: &Snapshot,
+    rates: Option<&Rates>,
+    now: Moment,
+) -> serde_json::Result<String> {
     #[derive(Serialize)]
     struct List<'a> {
         services: Vec<ServiceView<'a>>,
@@ -31,7 +39,7 @@ pub(super) fn render(snapshot: &Snapshot, rates: Option<&Rates>) -> serde_json::
     let services = snapshot
         .services
         .iter()
-        .map(|service| ServiceView::of(service, rates));
+        .map(|service| ServiceView::of(service, rates, now));
     let list = List {
         services: services.collect(),
     };
@@ -46,6 +54,9 @@ struct ServiceView<'a> {
     scheduler: &'a str,
     forward: &'a str,
     active: bool,
+    quorum: bool,
+    live_weight: u64,
+    sorry: bool,
     persistence: Option<Persistence>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<Rate>,
@@ -60,6 +71,10 @@ struct RealServerView<'a> {
     weight: u32,
     state: ServerState,
     reason: Option<&'a str>,
+    since: Option<String>,
+    since_s: Option<u64>,
+    #[serde(rename = "override")]
+    overridden: Option<Overridden>,
     active_conns: u64,
     inactive_conns: u64,
     conns: u64,
@@ -71,7 +86,7 @@ struct RealServerView<'a> {
 }
 
 impl<'a> ServiceView<'a> {
-    fn of(service: &'a Service, rates: Option<&Rates>) -> Self {
+    fn of(service: &'a Service, rates: Option<&Rates>, now: Moment) -> Self {
         let name = service.label();
         let servers = service.real_servers.iter().map(|server| RealServerView {
             address: server.address,
@@ -80,6 +95,9 @@ impl<'a> ServiceView<'a> {
             weight: server.weight,
             state: server.state,
             reason: server.reason.as_deref(),
+            since: server.state_age_ms.map(|age| now.before(age).stamp()),
+            since_s: server.state_age_ms.map(|age| age / 1000),
+            overridden: server.overridden,
             active_conns: server.active_conns,
             inactive_conns: server.inactive_conns,
             conns: server.traffic.conns,
@@ -95,6 +113,9 @@ impl<'a> ServiceView<'a> {
             scheduler: &service.scheduler,
             forward: &service.forward,
             active: service.active,
+            quorum: service.has_quorum,
+            live_weight: service.live_weight,
+            sorry: service.is_sorry,
             persistence: service.persistence,
             rate: rates.map(|rates| rates.of(&name, "")),
             real_servers: servers.collect(),

@@ -6,6 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::output;
+use super::time::Moment;
 use crate::control::client;
 use crate::control::protocol::Verb;
 use crate::control::snapshot::{ServerState, Service, Snapshot};
@@ -37,6 +38,9 @@ pub struct ListArgs {
     /// Print counters in full, where ipvsadm would print 100 million and more as K, M, G or T
     #[arg(long)]
     pub exact: bool,
+    /// Print the state of each real server behind its columns: since when and why
+    #[arg(short = 'v', long)]
+    pub state: bool,
     /// Print JSON: every real server, with its state and why it is down
     #[arg(long, long_help = json::HELP)]
     pub json: bool,
@@ -74,7 +78,7 @@ pub fn run(instance: &str, args: &ListArgs) -> anyhow::Result<()> {
         rates = Some(Rates::between(&before, &snapshot)?);
     }
     if args.json {
-        return output::data(&json::render(&snapshot, rates.as_ref())?);
+        return output::data(&json::render(&snapshot, rates.as_ref(), Moment::now())?);
     }
     let columns = match (&args.columns, &rates) {
         (_, Some(rates)) => Columns::Rate(rates),
@@ -98,6 +102,7 @@ pub fn run(instance: &str, args: &ListArgs) -> anyhow::Result<()> {
         snapshot: &snapshot,
         columns,
         exact: args.exact,
+        state: args.state,
     };
     output::data(&table.render()?)?;
     for line in absent(&snapshot) {

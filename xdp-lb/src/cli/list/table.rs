@@ -2,8 +2,10 @@
 
 use std::fmt::{Error, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use super::rate::Rates;
+use crate::cli::time::age;
 use crate::control::snapshot::{RealServer, ServerState, Service, Snapshot};
 
 /// A table: title, one line per service, one per real server under it.
@@ -12,6 +14,8 @@ pub(super) struct Table<'a> {
     pub(super) columns: Columns<'a>,
     /// Counters in full.
     pub(super) exact: bool,
+    /// The state of each server behind its columns.
+    pub(super) state: bool,
 }
 
 /// Its columns.
@@ -94,31 +98,42 @@ impl Table<'_> {
         service: &Service,
         server: &RealServer,
     ) -> Result<(), Error> {
+        let state = if self.state {
+            state(server)
+        } else {
+            String::new()
+        };
         write!(out, "  -> {:<28}", server.label())?;
         let (active, inactive) = (server.active_conns, server.inactive_conns);
         match self.columns {
             Columns::Connections => {
                 let (forward, weight) = (forward_name(&server.forward), server.weight);
-                writeln!(out, " {forward:<7} {weight:<6} {active:<10} {inactive:<10}")
+                writeln!(
+                    out,
+                    " {forward:<7} {weight:<6} {active:<10} {inactive:<10}{state}"
+                )
             }
             Columns::Stats => {
                 let traffic = server.traffic;
                 let numbers = [traffic.conns, traffic.in_packets, 0, traffic.in_bytes, 0];
-                writeln!(out, "{}", self.numbers(numbers))
+                writeln!(out, "{}{state}", self.numbers(numbers))
             }
             Columns::Rate(rates) => {
                 let numbers = rates.of(&service.label(), &server.label()).numbers();
-                writeln!(out, "{}", self.numbers(numbers))
+                writeln!(out, "{}{state}", self.numbers(numbers))
             }
             Columns::Thresholds => {
                 let [upper, lower] = server.thresholds;
-                writeln!(out, " {upper:<10} {lower:<10} {active:<10} {inactive:<10}")
+                writeln!(
+                    out,
+                    " {upper:<10} {lower:<10} {active:<10} {inactive:<10}{state}"
+                )
             }
             Columns::PersistentConn => {
                 let (weight, persistent) = (server.weight, server.persistent_conns);
                 writeln!(
                     out,
-                    " {weight:<9} {persistent:<11} {active:<10} {inactive:<10}"
+                    " {weight:<9} {persistent:<11} {active:<10} {inactive:<10}{state}"
                 )
             }
         }
@@ -127,6 +142,27 @@ impl Table<'_> {
     fn numbers(&self, numbers: [u64; 5]) -> String {
         numbers.map(|number| counter(number, self.exact)).concat()
     }
+}
+
+/// ` up 3 min 2 s`, with the reason if there is one, and what an operator said.
+fn state(server: &RealServer) -> String {
+    let word = match server.state {
+        ServerState::Up => "up",
+        ServerState::Down => "down",
+        ServerState::Draining => "draining",
+        ServerState::Sorry => "sorry",
+    };
+    let since = server.state_age_ms.map(Duration::from_millis);
+    let since = since.map_or(String::new(), |since| format!(" {}", age(since)));
+    let reason = server.reason.as_deref();
+    let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
+    let is_set = server.overridden.is_some_and(|said| said.weight.is_some());
+    let set = if is_set {
+        " (weight set by an operator)"
+    } else {
+        ""
+    };
+    format!(" {word}{since}{reason}{set}")
 }
 
 /// A counter in at least nine columns: in full below 100 million, then in the largest unit that keeps

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::table::counter;
 use super::*;
 use crate::control::sample;
-use crate::control::snapshot::Traffic;
+use crate::control::snapshot::{Overridden, Traffic};
 
 /// What `ipvsadm` 1.31 printed on Linux 6.12 for a director in the state of [`ipvs`].
 const IPVSADM: [(&str, &str); 4] = [
@@ -99,6 +99,7 @@ fn rendered(snapshot: &Snapshot, columns: Columns<'_>) -> String {
         snapshot,
         columns,
         exact: false,
+        state: false,
     }
     .render()
     .unwrap()
@@ -216,30 +217,44 @@ fn large_counters_are_shortened_as_ipvsadm_shortens_them() {
 
 #[test]
 fn json_holds_every_server_with_its_state() {
-    let snapshot = sample::snapshot();
+    let mut snapshot = sample::snapshot();
+    let service = &mut snapshot.services[0];
+    (service.has_quorum, service.live_weight) = (true, 4);
+    let server = &mut service.real_servers[0];
+    server.reason = Some("slow start: 30 % of its weight".to_owned());
+    server.state_age_ms = Some(61_500);
+    server.overridden = Some(Overridden {
+        weight: Some(2),
+        drained: false,
+    });
     let list: serde_json::Value =
-        serde_json::from_str(&json::render(&snapshot, None).unwrap()).unwrap();
+        serde_json::from_str(&json::render(&snapshot, None, Moment::at(61)).unwrap()).unwrap();
     let wanted: serde_json::Value = serde_json::from_str(
         r#"{
             "vip": "10.1.0.100", "port": 80, "protocol": "tcp", "scheduler": "wrr",
-            "forward": "dr", "active": true, "persistence": null,
+            "forward": "dr", "active": true, "quorum": true, "live_weight": 4, "sorry": false,
+            "persistence": null,
             "real_servers": [
                 {"address": "10.1.0.11", "port": 80, "forward": "dr", "weight": 2, "state": "up",
-                 "reason": null, "active_conns": 0, "inactive_conns": 2, "conns": 2,
+                 "reason": "slow start: 30 % of its weight", "since": "1970-01-01T00:00:00Z",
+                 "since_s": 61, "override": {"weight": 2, "drained": false},
+                 "active_conns": 0, "inactive_conns": 2, "conns": 2,
                  "in_packets": 10, "in_bytes": 536, "mac": "02:00:00:00:00:11"},
                 {"address": "10.1.0.12", "port": 80, "forward": "dr", "weight": 0,
-                 "state": "draining", "reason": null, "active_conns": 1, "inactive_conns": 1,
+                 "state": "draining", "reason": null, "since": null, "since_s": null, "override": null, "active_conns": 1, "inactive_conns": 1,
                  "conns": 2, "in_packets": 8, "in_bytes": 432, "mac": "02:00:00:00:00:12"},
                 {"address": "10.1.0.13", "port": 80, "forward": "dr", "weight": 3,
-                 "state": "down", "reason": "its health checks fail", "active_conns": 0,
+                 "state": "down", "reason": "its health checks fail",
+                 "since": null, "since_s": null, "override": null, "active_conns": 0,
                  "inactive_conns": 0, "conns": 0, "in_packets": 0, "in_bytes": 0,
                  "mac": "02:00:00:00:00:13"},
                 {"address": "10.1.0.14", "port": 80, "forward": "dr", "weight": 1,
                  "state": "down", "reason": "no MAC address: neighbour not resolved",
+                 "since": null, "since_s": null, "override": null,
                  "active_conns": 0, "inactive_conns": 0, "conns": 0, "in_packets": 0,
                  "in_bytes": 0, "mac": null},
                 {"address": "10.1.0.110", "port": 80, "forward": "local", "weight": 1,
-                 "state": "up", "reason": null, "active_conns": 0, "inactive_conns": 0,
+                 "state": "up", "reason": null, "since": null, "since_s": null, "override": null, "active_conns": 0, "inactive_conns": 0,
                  "conns": 0, "in_packets": 0, "in_bytes": 0, "mac": null}
             ]
         }"#,
@@ -262,7 +277,7 @@ fn json_has_rates_only_when_asked_for() {
     after.services[0].traffic.conns += 7;
     let rates = Rates::between(&before, &after).unwrap();
     let list: serde_json::Value =
-        serde_json::from_str(&json::render(&after, Some(&rates)).unwrap()).unwrap();
+        serde_json::from_str(&json::render(&after, Some(&rates), Moment::at(0)).unwrap()).unwrap();
     assert_eq!(list["services"][0]["rate"]["conns_per_s"], 7);
     assert_eq!(
         list["services"][0]["real_servers"][0]["rate"]["in_bytes_per_s"],

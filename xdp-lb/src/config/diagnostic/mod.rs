@@ -165,6 +165,8 @@ codes! {
     NoSuchUser = "no-such-user",
     /// The file names a network interface that this host does not have.
     NoSuchInterface = "no-such-interface",
+    /// A file of the `SSL` block cannot be read, or is not what it should be.
+    BadCertificate = "bad-certificate",
     /// Commands are run, and nothing keeps those from being run as root that others can change.
     /// `keepalived -t` exits with 6 for this.
     ScriptSecurity = "script-security",

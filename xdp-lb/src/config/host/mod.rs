@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Code, Diagnostic};
-use super::model::Config;
-use super::places::Places;
+use super::model::{Config, Probe, Ssl, VirtualServer};
+use super::places::{Places, ServicePlaces};
 use super::source::Span;
 
 /// The host that a configuration is for.
@@ -34,6 +34,9 @@ pub trait Host {
 
     /// Whether there is such a group.
     fn has_group(&self, name: &str) -> bool;
+
+    /// Why the files of an `SSL` block cannot be used, if they cannot.
+    fn refuses_certificates(&self, ssl: &Ssl) -> Option<String>;
 
     /// Whether there is such a network interface.
     fn has_interface(&self, name: &str) -> bool;
@@ -75,7 +78,33 @@ impl Finding {
 pub fn check(config: &Config, places: &Places, host: &dyn Host) -> Vec<Finding> {
     let mut findings = commands(config, places, host);
     findings.extend(interfaces(config, places, host));
+    findings.extend(certificates(config, places, host));
     findings
+}
+
+/// The files of the `SSL` block, if there is an `SSL_GET` that needs them.
+pub fn certificates(config: &Config, places: &Places, host: &dyn Host) -> Option<Finding> {
+    let servers = |(service, place): (&VirtualServer, &ServicePlaces)| {
+        let servers = service.real_servers.iter().zip(&place.real_servers);
+        let checks = servers.flat_map(|(server, place)| server.checks.iter().zip(&place.checks));
+        let mut needs = checks.filter(|(check, _)| needs_tls(&check.probe));
+        needs.next().map(|(_, span)| *span)
+    };
+    let mut services = config.virtual_servers.iter().zip(&places.services);
+    let first = services.find_map(servers)?;
+    let why = host.refuses_certificates(&config.ssl)?;
+    Some(Finding::ours(
+        Diagnostic::warning(
+            Code::BadCertificate,
+            format!("the SSL block cannot be used: {why}"),
+        )
+        .at(first, "this check and all others like it will fail")
+        .help("correct the file and load the configuration again"),
+    ))
+}
+
+fn needs_tls(probe: &Probe) -> bool {
+    matches!(probe, Probe::Http(http) if http.tls.is_some())
 }
 
 /// The commands, each told about once however often the file has it.

@@ -13,6 +13,7 @@ struct Made {
     interpreters: BTreeMap<PathBuf, String>,
     users: Vec<&'static str>,
     interfaces: Vec<&'static str>,
+    certificates: Option<&'static str>,
 }
 
 impl Host for Made {
@@ -31,6 +32,10 @@ impl Host for Made {
 
     fn interpreter(&self, path: &Path) -> Option<String> {
         self.interpreters.get(path).cloned()
+    }
+
+    fn refuses_certificates(&self, _: &Ssl) -> Option<String> {
+        self.certificates.map(str::to_owned)
     }
 
     fn has_user(&self, name: &str) -> bool {
@@ -367,5 +372,32 @@ fn interfaces_that_the_host_lacks_are_told_once() {
     assert_eq!(
         said("eth0", &host),
         [(Code::NoSuchInterface, message.to_owned(), true)]
+    );
+}
+
+#[test]
+fn certificates_are_looked_at_if_a_check_needs_them() {
+    let file = |checker: &str| {
+        format!(
+            "virtual_server 10.0.0.1 443 {{\nlb_algo rr\nlb_kind DR\nprotocol TCP\n\
+             real_server 10.0.0.2 443 {{\n{checker} {{\nurl {{\npath /\n}}\n}}\n}}\n}}\n"
+        )
+    };
+    let host = Made {
+        certificates: Some("cannot read /etc/a.pem: gone"),
+        ..Made::usual()
+    };
+    let codes = |text: &str| {
+        let loaded = parse("test.conf", text.as_bytes()).unwrap();
+        let found = check(&loaded.config, &loaded.places, &host).into_iter();
+        let message = |finding: Finding| finding.diagnostic.message().to_owned();
+        found.map(message).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(&file("HTTP_GET")), Vec::<String>::new());
+    let found = codes(&file("SSL_GET"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("cannot read /etc/a.pem: gone"),
+        "{found:?}"
     );
 }

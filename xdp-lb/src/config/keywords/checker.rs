@@ -4,15 +4,9 @@ use super::Kind::{
     Address, Boolean, Device, Hex, Name, OneOf, Path, Port, Seconds, User, Weight, Words,
 };
 use super::Scope::{SmtpHost, Url};
-use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Supported};
+use super::Status::{NotNeeded, NotYet, Supported};
 use super::kind::{ANY, number};
-use super::row::{Keyword, NEWER, OURS, Status, block, flag, line, many, maybe, one, pair, script};
-
-const NO_MARK: Status = NotYetNoticeable(
-    "checks leave without the mark, so they may take another route than it asks for",
-);
-const NO_BIND: Status =
-    NotYetNoticeable("checks leave by whichever interface the routing table chooses");
+use super::row::{Keyword, NEWER, OURS, block, flag, line, many, maybe, one, pair, script};
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const TCP: &[Keyword] = &[
@@ -27,22 +21,22 @@ pub(super) const TCP: &[Keyword] = &[
     one("warmup", Seconds, Supported, "The first check starts at a random moment within this time"),
     one("nb_get_retry", ANY, Supported, "Taken as retry, with a warning; keepalived ignores it").only(OURS),
     one("nb_get_replies", ANY, Supported, "Taken as retry, with a warning; keepalived ignores it").only(OURS),
-    one("bind_if", Device, NO_BIND, "Interface the check leaves by"),
-    one("fwmark", ANY, NO_MARK, "Firewall mark of the check's packets"),
-    maybe("alpha", Boolean, NotYetNoticeable("the server counts as up until its first check fails"), "Start as down"),
-    maybe("log_all_failures", Boolean, NotYet, "Log every failed check"),
+    one("bind_if", Device, Supported, "Interface the check leaves by"),
+    one("fwmark", ANY, Supported, "Firewall mark of the check's packets"),
+    maybe("alpha", Boolean, Supported, "Start as down"),
+    maybe("log_all_failures", Boolean, Supported, "Log every failed check"),
 ];
 
 /// Rows that every checker has, those that every checker over the network has, and a checker's own.
 macro_rules! with_common {
     ($($row:expr),* $(,)?) => {
         &[
-            one("retry", ANY, NotYet, "Failures in a row, after the first, that mark the server down"),
-            one("delay_before_retry", Seconds, NotYet, "Time from a failed check to the retry"),
-            one("delay_loop", Seconds, NotYet, "Time from one check to the next"),
-            one("warmup", Seconds, NotYet, "The first check starts at a random moment within this time"),
-            maybe("alpha", Boolean, NotYet, "Start as down"),
-            maybe("log_all_failures", Boolean, NotYet, "Log every failed check"),
+            one("retry", ANY, Supported, "Failures in a row, after the first, that mark the server down"),
+            one("delay_before_retry", Seconds, Supported, "Time from a failed check to the retry"),
+            one("delay_loop", Seconds, Supported, "Time from one check to the next"),
+            one("warmup", Seconds, Supported, "The first check starts at a random moment within this time"),
+            maybe("alpha", Boolean, Supported, "Start as down"),
+            maybe("log_all_failures", Boolean, Supported, "Log every failed check"),
             $($row),*
         ]
     };
@@ -51,13 +45,13 @@ macro_rules! with_common {
 macro_rules! with_connection {
     ($($row:expr),* $(,)?) => {
         with_common![
-            one("connect_ip", Address, NotYet, "Address to check; default that of the real server"),
-            one("connect_port", Port, NotYet, "Port to check; default that of the real server"),
-            one("bindto", Address, NotYet, "Source address of the check"),
-            one("bind_port", Port, NotYet, "Source port of the check"),
-            one("bind_if", Device, NotYet, "Interface the check leaves by"),
-            one("fwmark", ANY, NotYet, "Firewall mark of the check's packets"),
-            one("connect_timeout", Seconds, NotYet, "Longest wait for an answer"),
+            one("connect_ip", Address, Supported, "Address to check; default that of the real server"),
+            one("connect_port", Port, Supported, "Port to check; default that of the real server"),
+            one("bindto", Address, Supported, "Source address of the check"),
+            one("bind_port", Port, Supported, "Source port of the check"),
+            one("bind_if", Device, Supported, "Interface the check leaves by"),
+            one("fwmark", ANY, Supported, "Firewall mark of the check's packets"),
+            one("connect_timeout", Seconds, Supported, "Longest wait for an answer"),
             $($row),*
         ]
     };
@@ -65,43 +59,43 @@ macro_rules! with_connection {
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const HTTP: &[Keyword] = with_connection![
-    block("url", Url, NotYet, "A page to fetch"),
-    one("http_protocol", OneOf(&["1.0", "1.1", "1.0C", "1.1C", "1.0K", "1.1K"]), NotYet, "Version of the requests").passed_over(),
-    maybe("enable_sni", Boolean, NotYet, "Send the host name in the TLS handshake"),
-    one("sni_name", Name, NotYet, "The host name to send in the TLS handshake").only(NEWER),
-    maybe("tls_compliant", Boolean, NotYet, "Expect an orderly end of TLS connections").only(NEWER),
-    maybe("fast_recovery", Boolean, NotYet, "Up again after one good page instead of all"),
-    one("virtualhost", Name, NotYet, "Host header of the requests").passed_over(),
-    one("nb_get_retry", ANY, NotYet, "Old name of retry"),
+    block("url", Url, Supported, "A page to fetch"),
+    one("http_protocol", OneOf(&["1.0", "1.1", "1.0C", "1.1C", "1.0K", "1.1K"]), Supported, "Version of the requests").passed_over(),
+    maybe("enable_sni", Boolean, Supported, "Send the host name in the TLS handshake"),
+    one("sni_name", Name, Supported, "The host name to send in the TLS handshake").only(NEWER),
+    maybe("tls_compliant", Boolean, Supported, "Expect an orderly end of TLS connections").only(NEWER),
+    maybe("fast_recovery", Boolean, Supported, "Up again as soon as all pages are good; here that is so in any case"),
+    one("virtualhost", Name, Supported, "Host header of the requests").passed_over(),
+    one("nb_get_retry", ANY, Supported, "Old name of retry"),
 ];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const URL: &[Keyword] = &[
-    one("path", Path, NotYet, "Path to request"),
-    many("status_code", Words("CODE…"), NotYet, "Statuses that pass; default 200 to 299").optional(),
-    one("digest", Words("MD5"), NotYet, "MD5 of the page"),
-    one("virtualhost", Name, NotYet, "Host header of the request").passed_over(),
-    many("regex", Words("PATTERN"), NotYet, "The page must match").optional(),
-    flag("regex_no_match", NotYet, "The page must not match; a value, 'off' too, changes nothing"),
-    many("regex_options", Words("OPTION…"), NotYet, "Options of the pattern").optional(),
-    line("regex_stack", 0, 2, Words("[START MAX]"), NotYet, "Memory of the matcher"),
-    maybe("regex_min_offset", ANY, NotYet, "Where matches may start"),
-    maybe("regex_max_offset", ANY, NotYet, "Where matches must have started"),
-    maybe("tls_compliant", Boolean, NotYet, "Expect an orderly end of TLS connections").only(NEWER),
+    one("path", Path, Supported, "Path to request"),
+    many("status_code", Words("CODE…"), Supported, "Statuses that pass; default 200 to 299").optional(),
+    one("digest", Words("MD5"), Supported, "MD5 of the page"),
+    one("virtualhost", Name, Supported, "Host header of the request").passed_over(),
+    many("regex", Words("PATTERN"), Supported, "The answer, from its status line on, must match").optional(),
+    flag("regex_no_match", Supported, "It must not match; a value, 'off' too, changes nothing"),
+    many("regex_options", Words("OPTION…"), Supported, "Options of the pattern").optional(),
+    line("regex_stack", 0, 2, Words("[START MAX]"), NotNeeded("the matcher takes memory as it needs it"), "Memory of the matcher"),
+    maybe("regex_min_offset", ANY, Supported, "Where in the answer matches may start"),
+    maybe("regex_max_offset", ANY, Supported, "Where matches must have started"),
+    maybe("tls_compliant", Boolean, Supported, "Expect an orderly end of TLS connections").only(NEWER),
 ];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const MISC: &[Keyword] = with_common![
-    script("misc_path", NotYet, "Command that checks").passed_over(),
-    one("misc_timeout", Seconds, NotYet, "Longest run of the command"),
-    flag("misc_dynamic", NotYet, "The exit code sets the weight"),
-    pair("user", User, NotYet, "Who runs the command").passed_over(),
+    script("misc_path", Supported, "Command that checks").passed_over(),
+    one("misc_timeout", Seconds, Supported, "Longest run of the command"),
+    flag("misc_dynamic", Supported, "The exit code sets the weight"),
+    pair("user", User, Supported, "Who runs the command").passed_over(),
 ];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const SMTP: &[Keyword] = with_connection![
-    one("helo_name", Name, NotYet, "Name in the HELO command").passed_over(),
-    block("host", SmtpHost, NotYet, "Another address to check"),
+    one("helo_name", Name, Supported, "Name in the HELO command").passed_over(),
+    block("host", SmtpHost, Supported, "Another address to check"),
 ];
 
 /// `host` of `SMTP_CHECK`.
@@ -109,25 +103,25 @@ pub(super) const SMTP_HOST: &[Keyword] = with_connection![];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const DNS: &[Keyword] = with_connection![
-    one("type", Words("TYPE"), NotYet, "Record type of the query"),
-    one("name", Name, NotYet, "Name of the query"),
+    one("type", Words("TYPE"), Supported, "Record type of the query"),
+    one("name", Name, Supported, "Name of the query"),
 ];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const UDP: &[Keyword] = with_connection![
-    many("payload", Hex, NotYet, "What to send").passed_over(),
-    many("require_reply", Hex, NotYet, "What must come back").optional(),
-    one("min_reply_length", number(0, 65_535), NotYet, "Shortest answer"),
-    one("max_reply_length", number(0, 65_535), NotYet, "Longest answer"),
+    many("payload", Hex, Supported, "What to send").passed_over(),
+    many("require_reply", Hex, Supported, "What must come back").optional(),
+    one("min_reply_length", number(0, 65_535), Supported, "Shortest answer"),
+    one("max_reply_length", number(0, 65_535), Supported, "Longest answer"),
 ];
 
 pub(super) const PING: &[Keyword] = with_connection![];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const FILE: &[Keyword] = &[
-    one("track_file", Name, NotYet, "The file"),
-    pair("weight", Weight(2_147_483_647), NotYet, "Factor of the number in the file").passed_over(),
-    maybe("dynamic", Boolean, NotYet, "The number sets the weight").only(NEWER),
+    one("track_file", Name, Supported, "The file"),
+    pair("weight", Weight(2_147_483_647), Supported, "Factor of the number in the file").passed_over(),
+    maybe("dynamic", Boolean, NotNeeded("the number is added to the weight of the server in any case, as in keepalived 2.2.7"), "The number sets the weight").only(NEWER),
 ];
 
 #[rustfmt::skip] // a table: one row per line

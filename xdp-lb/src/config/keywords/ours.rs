@@ -12,4 +12,5 @@ pub(super) const XDP_LB: &[Keyword] = &[
     one("metrics", Words("ADDRESS:PORT"), Supported, "Where Prometheus scrapes; default 127.0.0.1:9165").only(OURS),
     one("connections", number(1_024, 16_777_216), Supported, "Entries the connection table is made for; default 1048576").only(OURS),
     one("fail_static", OneOf(&["on", "off"]), Supported, "Balance on when the agent is silent for longer than the master down interval, though another director may have taken over; default off").only(OURS),
+    one("drain_timeout", number(0, 86_400), Supported, "Seconds for which a server that left the file keeps its connections at most; default 900").only(OURS),
 ];

@@ -4,13 +4,20 @@ use super::Kind::{
     Address, Boolean, Device, Name, OneOf, Path, Quantity, Seconds, User, Weight, Words,
 };
 use super::Scope::Authentication;
-use super::Status::{NotNeeded, NotYet, Supported};
+use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Supported};
 use super::kind::{ANY, number};
 use super::lines;
 use super::row::{
     Keyword, NEWER, OLD, SINCE_2_2_8, SINCE_2_4, Status, block, flag, line, list, many, maybe,
     named, one, pair, script,
 };
+
+const NO_OTHER_VMAC: Status =
+    NotYetNoticeable("addresses on other interfaces have the MAC of their interface");
+const NO_IPVLAN: Status =
+    NotYetNoticeable("addresses stand on the interface itself, where adverts leave, too");
+const NO_VRF: Status =
+    NotYetNoticeable("addresses stand on their interface, in whichever VRF that is");
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const INSTANCE: &[Keyword] = &[
@@ -22,8 +29,8 @@ pub(super) const INSTANCE: &[Keyword] = &[
     list("virtual_ipaddress", lines::ADDRESSES, Supported, "Addresses that the master owns"),
     block("authentication", Authentication, Supported, "Password of the adverts"),
     list("virtual_ipaddress_excluded", lines::ADDRESSES, Supported, "Addresses the master owns and does not advertise"),
-    list("virtual_routes", lines::ROUTES, NotYet, "Routes of the master"),
-    list("virtual_rules", lines::RULES, NotYet, "Routing rules of the master"),
+    list("virtual_routes", lines::ROUTES, Supported, "Routes of the master"),
+    list("virtual_rules", lines::RULES, Supported, "Routing rules of the master"),
     list("track_interface", lines::TRACK_INTERFACE, Supported, "Interfaces that must be up"),
     list("track_script", lines::TRACK_SCRIPT, Supported, "Scripts that must succeed"),
     list("track_file", lines::TRACK_FILE, Supported, "Files whose number changes the priority"),
@@ -52,7 +59,7 @@ pub(super) const INSTANCE: &[Keyword] = &[
     maybe("smtp_alert", Boolean, Supported, "Mail on every change of state"),
     one("garp_master_delay", Seconds, Supported, "Wait before the second burst of gratuitous ARP"),
     one("garp_master_repeat", ANY, Supported, "Size of a burst"),
-    one("garp_master_refresh", Seconds, Supported, "Time between refreshes; default 60, in keepalived none"),
+    one("garp_master_refresh", Seconds, Supported, "Time between refreshes; without it one goes with each advert, in keepalived none"),
     one("garp_master_refresh_repeat", ANY, Supported, "Size of a refresh"),
     one("garp_lower_prio_delay", Seconds, Supported, "garp_master_delay after a lower priority was heard"),
     one("garp_lower_prio_repeat", ANY, Supported, "garp_master_repeat after a lower priority was heard"),
@@ -67,11 +74,11 @@ pub(super) const INSTANCE: &[Keyword] = &[
     maybe("strict_mode", Boolean, NotYet, "Follow the RFC to the letter"),
     maybe("skip_check_adv_addr", Boolean, Supported, "Check the addresses of a known master once"),
     flag("accept", Supported, "Take packets to the addresses"),
-    flag("no_accept", NotYet, "Drop packets to the addresses"),
-    line("use_vmac", 0, 2, Words("[NAME] [MAC]"), NotYet, "Addresses on a virtual MAC"),
-    maybe("use_vmac_addr", Name, NotYet, "The same for addresses elsewhere"),
-    flag("vmac_xmit_base", NotYet, "Adverts leave by the interface itself"),
-    line("use_ipvlan", 0, 3, Words("[NAME] [ADDRESS] [bridge|private|vepa]"), NotYet, "Addresses on an ipvlan interface"),
+    flag("no_accept", Supported, "Drop packets to the addresses"),
+    line("use_vmac", 0, 2, Words("[NAME] [MAC]"), Supported, "Addresses on a virtual MAC"),
+    maybe("use_vmac_addr", Name, NO_OTHER_VMAC, "The same for addresses elsewhere"),
+    flag("vmac_xmit_base", Supported, "Adverts leave by the interface itself"),
+    line("use_ipvlan", 0, 3, Words("[NAME] [ADDRESS] [bridge|private|vepa]"), NO_IPVLAN, "Addresses on an ipvlan interface"),
     one("lvs_sync_daemon_interface", Device, NotYet, "Interface of connection synchronisation; old"),
     maybe("lvs_sync_daemon_inteface", Device, NotYet, "The same, as some old files spell it").only(OLD),
     flag("native_ipv6", Supported, "An IPv6 instance"),
@@ -81,7 +88,7 @@ pub(super) const INSTANCE: &[Keyword] = &[
     flag("promote_secondaries", NotYet, "Keep other addresses when one goes"),
     maybe("old_unicast_checksum", OneOf(&["never"]), NotYet, "Checksum of old versions"),
     maybe("v3_checksum_as_v2", Boolean, Supported, "Checksum of version 3 without pseudo header").only(SINCE_2_2_8),
-    one("vrf", Device, NotYet, "VRF of the adverts"),
+    one("vrf", Device, NO_VRF, "VRF of the adverts"),
     flag("no_virtual_ipaddress", Supported, "It has no addresses on purpose").only(SINCE_2_2_8),
     list("auth_hmac", lines::HMAC, Supported, "Signed adverts").only(SINCE_2_4),
 ];

@@ -30,7 +30,7 @@ pub(super) struct Globals {
     pub(super) smtp_alert: Option<bool>,
     /// `smtp_alert_vrrp`.
     pub(super) smtp_alert_vrrp: Option<bool>,
-    /// `smtp_alert_checker`; `no_checker_emails` is its old negation.
+    /// `smtp_alert_checker`.
     pub(super) smtp_alert_checker: Option<bool>,
     startup: Script,
     shutdown: Script,
@@ -129,7 +129,8 @@ impl Globals {
                     .boolean(keyword, statement)
                     .or(self.smtp_alert_checker);
             }
-            "no_checker_emails" => self.smtp_alert_checker = Some(false),
+            // Keepalived also sends a mail for each checker that turns; we never do.
+            "no_checker_emails" => {}
             _ => return false,
         }
         true

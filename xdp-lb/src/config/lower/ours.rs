@@ -2,12 +2,16 @@
 //! says what it should mean.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::context::Context;
 use crate::config::ast::Statement;
 use crate::config::diagnostic::{Code, Diagnostic, quote};
 use crate::config::keywords::{Keyword, Scope};
 use crate::config::model::{XdpLb, XdpMode};
+
+/// Seconds that a server may drain: a day.
+const LONGEST_DRAIN: u64 = 86_400;
 
 /// Entries that the connection table can be made for.
 const CONNECTIONS: std::ops::RangeInclusive<u32> = 1024..=16_777_216;
@@ -34,6 +38,15 @@ pub(super) fn lower(context: &mut Context<'_>, block: &Statement, settings: &mut
                     statement,
                     &mut settings.fail_static,
                     on_off,
+                );
+            }
+            "drain_timeout" => {
+                set(
+                    context,
+                    keyword,
+                    statement,
+                    &mut settings.drain_timeout,
+                    drain_timeout,
                 );
             }
             _ => context.unread(keyword, statement),
@@ -68,6 +81,11 @@ fn connections(text: &str) -> Option<u32> {
     text.parse()
         .ok()
         .filter(|number| CONNECTIONS.contains(number))
+}
+
+fn drain_timeout(text: &str) -> Option<Duration> {
+    let seconds = text.parse().ok().filter(|time| *time <= LONGEST_DRAIN)?;
+    Some(Duration::from_secs(seconds))
 }
 
 fn on_off(text: &str) -> Option<bool> {

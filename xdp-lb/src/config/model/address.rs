@@ -117,7 +117,7 @@ pub struct OwnRule {
 pub enum VirtualInterface {
     /// `use_vmac`.
     Vmac {
-        /// Its name; `vrrp.` and the VRID by default, `vrrp6.` for IPv6.
+        /// Its name; `vrrp.` and the VRID by default. Unlike those of instances above.
         name: String,
         /// Its MAC; by default that of the virtual router (RFC 5798, 7.3).
         mac: Option<[u8; 6]>,

@@ -23,6 +23,13 @@ impl Protocol {
         }
     }
 
+    /// The protocol of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Sctp]
+            .into_iter()
+            .find(|protocol| protocol.name() == name)
+    }
+
     /// The IP protocol number.
     pub const fn number(self) -> u8 {
         match self {

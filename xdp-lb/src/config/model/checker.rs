@@ -220,7 +220,7 @@ pub struct FileProbe {
     pub file: String,
     /// `weight`: factor of the number in the file; by default the file's own.
     pub weight: Option<FileWeight>,
-    /// `dynamic`: the product is added to the weight of the server.
+    /// `dynamic`: the product is added to the weight of the server, as it is without that word.
     pub dynamic: bool,
 }
 

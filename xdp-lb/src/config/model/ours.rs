@@ -1,6 +1,7 @@
 //! The `xdp_lb` block.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// How the XDP program is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,9 @@ pub struct XdpLb {
     /// `fail_static`: packets of a VIP are balanced on when the agent is dead for so long that another
     /// director may have taken over.
     pub fail_static: bool,
+    /// `drain_timeout`: longest time for which a server that left the file keeps its connections, whole
+    /// seconds. By default as long as an idle one is remembered.
+    pub drain_timeout: Duration,
 }
 
 impl Default for XdpLb {
@@ -39,6 +43,7 @@ impl Default for XdpLb {
             metrics: SocketAddr::from(([127, 0, 0, 1], 9165)),
             connections: xdp_lb_common::limits::DEFAULT_CONNECTIONS,
             fail_static: false,
+            drain_timeout: Duration::from_mins(15),
         }
     }
 }

@@ -232,6 +232,8 @@ pub struct VirtualServer {
     pub ha_suspend: bool,
     /// `smtp_alert`: mail when the quorum is gained or lost; off by default.
     pub smtp_alert: bool,
+    /// `expire_quiescent`: sticky clients of a server with weight 0 move with their next connection.
+    pub expire_quiescent: bool,
     /// `real_server` blocks, in the order of the file; at least one, addresses are unique.
     pub real_servers: Vec<RealServer>,
 }
@@ -261,6 +263,7 @@ impl VirtualServer {
             omega: false,
             ha_suspend: false,
             smtp_alert: false,
+            expire_quiescent: false,
             real_servers: Vec::new(),
         }
     }

@@ -10,6 +10,7 @@ pub(super) fn print(writer: &mut Writer, ours: &XdpLb) {
         metrics,
         connections,
         fail_static,
+        drain_timeout,
     } = ours;
     writer.block("xdp_lb", |writer| {
         if !interfaces.is_empty() {
@@ -26,5 +27,6 @@ pub(super) fn print(writer: &mut Writer, ours: &XdpLb) {
         writer.line(format_args!("connections {connections}"));
         let fail_static = if *fail_static { "on" } else { "off" };
         writer.line(format_args!("fail_static {fail_static}"));
+        writer.line(format_args!("drain_timeout {}", drain_timeout.as_secs()));
     });
 }

@@ -65,6 +65,7 @@ fn print_service(writer: &mut Writer, service: &VirtualServer, log_all: bool) {
         omega,
         ha_suspend,
         smtp_alert,
+        expire_quiescent,
         real_servers,
     } = service;
     print_scheduler(writer, *scheduler);
@@ -86,6 +87,7 @@ fn print_service(writer: &mut Writer, service: &VirtualServer, log_all: bool) {
     }
     writer.flag("omega", *omega);
     writer.flag("ha_suspend", *ha_suspend);
+    writer.flag("expire_quiescent", *expire_quiescent);
     writer.flag("smtp_alert", *smtp_alert);
     for server in real_servers {
         print_server(writer, server, log_all);

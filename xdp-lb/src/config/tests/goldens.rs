@@ -15,7 +15,7 @@ fn messages_read_as_they_should() {
 }
 
 /// What is found by looking at a host or at another director's file. Their tests are in `host`, `pair`.
-const NOT_OF_A_FILE: [Code; 10] = [
+const NOT_OF_A_FILE: [Code; 11] = [
     Code::CommandMissing,
     Code::CommandNotRunnable,
     Code::CommandLookup,
@@ -23,6 +23,7 @@ const NOT_OF_A_FILE: [Code; 10] = [
     Code::ShellSyntax,
     Code::NoSuchUser,
     Code::NoSuchInterface,
+    Code::BadCertificate,
     Code::ScriptSecurity,
     Code::PriorityTie,
     Code::PeersDiffer,
@@ -301,49 +302,24 @@ warning[misplaced-keyword]: 'virtual_ipaddress' cannot stand in 'global_defs'
 ",
     ),
     (
-        Code::NotSupported,
-        "virtual_server 10.0.0.1 80 {
-    lb_algo rr
-    lb_kind DR
-    protocol TCP
-    real_server 10.0.0.2 80 {
-        HTTP_GET {
-            url {
-                path /
-            }
-        }
-    }
-}
-",
-        "error[not-supported]: 'HTTP_GET' is not supported
- --> test.conf:6:9
-  |
-6 |         HTTP_GET {
-  |         ^^^^^^^^ refused
-  |
-  = help: of the checkers only TCP_CHECK works in this version; without this one the server would count as up for ever: use TCP_CHECK
-
-",
-    ),
-    (
         Code::NoEffectYet,
         "virtual_server 10.0.0.1 80 {
     lb_algo rr
     lb_kind DR
-    protocol TCP
-    sorry_server 10.0.0.9 80
-    quorum 1
+    protocol UDP
+    ops
+    snmp_name web
     real_server 10.0.0.2 80 {
     }
 }
 ",
-        "warning[no-effect-yet]: 'sorry_server' has no effect in this version
+        "warning[no-effect-yet]: 'ops' has no effect in this version
  --> test.conf:5:5
   |
-5 |     sorry_server 10.0.0.9 80
-  |     ^^^^^^^^^^^^^^^^^^^^^^^^ clients get no server at all once every real server is down
+5 |     ops
+  |     ^^^ datagrams of one flow stay with one server
 
-note[no-effect-yet]: understood, but without effect in this version: quorum (line 6)
+note[no-effect-yet]: understood, but without effect in this version: snmp_name (line 6)
 
 ",
     ),

@@ -259,7 +259,7 @@ fn authentication_that_keepalived_would_drop_is_said_aloud() {
 #[test]
 fn our_own_block_is_read_and_its_mistakes_are_errors() {
     let loaded = usable(
-        "xdp_lb {\ninterface eth0 eth1\ninterface eth1 eth2\nxdp_mode generic\nmetrics [::1]:9000\nconnections 1024\nfail_static on\n}\n",
+        "xdp_lb {\ninterface eth0 eth1\ninterface eth1 eth2\nxdp_mode generic\nmetrics [::1]:9000\nconnections 1024\nfail_static on\ndrain_timeout 60\n}\n",
     );
     let expected = XdpLb {
         interfaces: ["eth0", "eth1", "eth2"].map(str::to_owned).to_vec(),
@@ -267,6 +267,7 @@ fn our_own_block_is_read_and_its_mistakes_are_errors() {
         metrics: "[::1]:9000".parse().unwrap(),
         connections: 1024,
         fail_static: true,
+        drain_timeout: std::time::Duration::from_mins(1),
     };
     assert_eq!(loaded.config.xdp_lb, expected);
     for line in [
@@ -276,6 +277,7 @@ fn our_own_block_is_read_and_its_mistakes_are_errors() {
         "metrics 9165",
         "xdp_mode offload",
         "fail_static maybe",
+        "drain_timeout 86401",
         "interface eth0/1",
     ] {
         assert_eq!(
@@ -303,11 +305,12 @@ fn unknown_blocks_are_skipped_whole_and_the_rest_is_kept() {
 
 #[test]
 fn what_has_no_effect_is_named_once() {
-    let (_, diagnostics) = instance("use_vmac\ntrack_bfd {\nx\n}\nno_accept\nlinkbeat_use_polling");
+    let (_, diagnostics) =
+        instance("garp_extra_if 5\ntrack_bfd {\nx\n}\nold_unicast_checksum\nlinkbeat_use_polling");
     let note = diagnostics.iter().last().unwrap();
     assert_eq!(
         note.message(),
-        "understood, but without effect in this version: no_accept (line 8); track_bfd (line 5); use_vmac (line 4)"
+        "understood, but without effect in this version: garp_extra_if (line 4); old_unicast_checksum (line 8); track_bfd (line 5)"
     );
     assert_eq!(note.severity(), Severity::Note);
 }

@@ -134,8 +134,8 @@ fn what_cannot_be_balanced_yet_is_an_error_and_never_something_else() {
             &[Code::BadValue],
         ),
         (with(both, "lvs_method NAT"), &one),
-        (with(both, "HTTP_GET {\nurl {\npath /\n}\n}"), &one),
-        (with(both, "MISC_CHECK {\nmisc_path \"/bin/true\"\n}"), &one),
+        (with(both, "HTTP_GET {\nurl {\npath /\n}\n}"), &[]),
+        (with(both, "MISC_CHECK {\nmisc_path \"/bin/true\"\n}"), &[]),
         (head("fwmark 3", "10.0.0.2"), &one),
         (
             head("group web", "10.0.0.2") + "virtual_server_group web {\n10.0.0.1 80\n}\n",
@@ -412,8 +412,9 @@ fn mail_is_on_for_real_servers_and_off_for_services_unless_somebody_says_otherwi
         ("smtp_alert", "", "", (true, true)),
         ("smtp_alert off", "", "", (false, false)),
         ("smtp_alert\nsmtp_alert_checker off", "", "", (false, false)),
+        ("no_checker_emails", "", "", (false, true)),
         (
-            "no_checker_emails",
+            "smtp_alert_checker off",
             "smtp_alert",
             "smtp_alert",
             (true, true),

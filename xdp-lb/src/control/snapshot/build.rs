@@ -4,21 +4,23 @@
 //! that failed has left the tables, yet an operator must see it. The tables as planned say what is in
 //! force, the counters what happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use xdp_lb_common::reason::{Event, Reason, Verdict};
 use xdp_lb_common::service::Stats;
 
+use super::seat::Seat;
 use super::{
-    Count, Exit, Interface, Persistence, RealServer, SCHEMA, ServerState, Service, Snapshot, Table,
+    Count, Exit, Interface, Overridden, Persistence, RealServer, SCHEMA, Service, Snapshot, Table,
     Traffic,
 };
-use crate::config::model::{self, Config, Forwarding, ServiceKey, VirtualServer};
+use crate::config::model::{Config, Forwarding, ServiceKey, VirtualServer};
 use crate::dataplane::{AttachedMode, Counters, Fill};
 use crate::machine::Now;
-use crate::plan::desired::{Desired, Reach, Server};
+use crate::plan::desired::{Desired, Reach};
+use crate::plan::pool::{Memberships, Overrides};
 use crate::plan::table::{Health, Network, Ownership};
 use crate::vrrp::router;
 
@@ -37,6 +39,12 @@ pub struct SnapshotInputs<'a> {
     pub desired: &'a Desired,
     /// Verdicts of the health checks.
     pub health: &'a Health,
+    /// Who is in the pool of each service.
+    pub pools: &'a Memberships,
+    /// What operators said at runtime.
+    pub overrides: &'a Overrides,
+    /// What the clock reads that the moments in `pools` are of.
+    pub pools_now: Now,
     /// VRRP instances this director is MASTER for.
     pub ownership: &'a Ownership,
     /// VRRP as it runs. Empty while no election is held: then `ownership` says who is MASTER.
@@ -101,25 +109,23 @@ fn service(
 ) -> Service {
     let stats = inputs.counters.services.get(&key);
     let desired = inputs.desired.services.get(&key);
-    let planned: BTreeMap<SocketAddr, &Server> = desired
-        .into_iter()
-        .flat_map(|service| {
-            service
-                .servers
-                .iter()
-                .map(|server| (server.address, server))
-        })
-        .collect();
-    let real_server = |configured: &model::RealServer| {
-        let planned = planned.get(&configured.address).copied();
-        real_server(inputs, key, configured, planned)
-    };
-    let mut real_servers: Vec<RealServer> = virtual_server
+    let pool = inputs.pools.get(&key);
+    let configured: BTreeMap<_, _> = virtual_server
         .real_servers
         .iter()
-        .map(real_server)
+        .map(|server| (server.address, (server.weight, server.forwarding)))
         .collect();
-    real_servers.sort_by_key(|server| (server.address, server.port));
+    // Those of the file, and who is in the pool beside them.
+    let members = pool.into_iter().flat_map(|pool| &pool.members);
+    let mut addresses: BTreeSet<_> = members.map(|member| member.address).collect();
+    addresses.extend(configured.keys());
+    let forwarding = virtual_server.forwarding;
+    let real_server = |address: SocketAddr| {
+        let configured = configured.get(&address).copied();
+        let seat = Seat::find(inputs, key, address);
+        real_server(inputs, &seat, configured.unwrap_or((0, forwarding)))
+    };
+    let real_servers: Vec<RealServer> = addresses.into_iter().map(real_server).collect();
     Service {
         vip: key.vip,
         port: key.port,
@@ -138,6 +144,9 @@ fn service(
             timeout_s: persistence.timeout.as_secs(),
             granularity: persistence.prefix_len,
         }),
+        has_quorum: pool.is_some_and(|pool| pool.has_quorum),
+        live_weight: pool.map_or(0, |pool| pool.live_weight),
+        is_sorry: pool.is_some_and(|pool| pool.is_sorry),
         traffic: stats.copied().map(Traffic::from).unwrap_or_default(),
         real_servers,
     }
@@ -145,32 +154,37 @@ fn service(
 
 fn real_server(
     inputs: &SnapshotInputs<'_>,
-    service: ServiceKey,
-    configured: &model::RealServer,
-    planned: Option<&Server>,
+    seat: &Seat<'_>,
+    (configured, forwarding): (u32, Forwarding),
 ) -> RealServer {
-    let name = (service, configured.address);
-    let counters = inputs.counters.servers.get(&name).copied();
+    let address = seat.name.1;
+    let counters = inputs.counters.servers.get(&seat.name).copied();
     let counters = counters.unwrap_or_default();
-    let healthy = inputs.health.get(&name).is_none_or(|health| health.up);
-    let (state, reason) = server_state(planned, healthy);
+    let (state, reason) = seat.state();
     // A failed server has left the tables, but its neighbour entry still helps to find out why.
-    let reach = planned
+    let reach = seat
+        .planned
         .and_then(|server| server.reach)
-        .or_else(|| inputs.network.reach.get(&configured.address.ip()).copied());
+        .or_else(|| inputs.network.reach.get(&address.ip()).copied());
     RealServer {
-        address: configured.address.ip(),
-        port: configured.address.port(),
+        address: address.ip(),
+        port: address.port(),
         forward: match reach {
             Some(Reach::Local) => "local".to_owned(),
-            _ => forward_name(configured.forwarding).to_owned(),
+            _ => forward_name(forwarding).to_owned(),
         },
-        weight: planned.map_or(configured.weight, |server| server.weight),
-        thresholds: configured
-            .limit
-            .map_or([0; 2], |limit| [limit.upper.get(), limit.lower]),
+        weight: seat.weight(configured),
+        thresholds: seat.thresholds(),
         state,
-        reason: reason.map(str::to_owned),
+        reason,
+        state_age_ms: seat.since.map(|since| {
+            let age = since.until(inputs.pools_now).as_millis();
+            u64::try_from(age).unwrap_or(u64::MAX)
+        }),
+        overridden: seat.said.map(|said| Overridden {
+            weight: said.weight,
+            drained: said.is_drained,
+        }),
         active_conns: counters.active,
         inactive_conns: counters.inactive,
         persistent_conns: counters.templates,
@@ -179,21 +193,6 @@ fn real_server(
             Some(Reach::Direct { mac, .. }) => Some(mac.to_string()),
             Some(Reach::Local) | None => None,
         },
-    }
-}
-
-/// The state of a real server from its place in the tables, or from its health when it has none.
-fn server_state(planned: Option<&Server>, healthy: bool) -> (ServerState, Option<&'static str>) {
-    let serving = planned.map_or(healthy, |server| server.serving);
-    match planned {
-        _ if !serving => (ServerState::Down, Some("its health checks fail")),
-        None => (ServerState::Down, Some("not in the tables yet")),
-        Some(server) if server.reach.is_none() => (
-            ServerState::Down,
-            Some("no MAC address: neighbour not resolved"),
-        ),
-        Some(server) if server.weight == 0 => (ServerState::Draining, None),
-        Some(_) => (ServerState::Up, None),
     }
 }
 
@@ -255,7 +254,7 @@ impl From<Stats> for Traffic {
 mod tests {
     use super::*;
     use crate::control::sample;
-    use crate::control::snapshot::Condition;
+    use crate::control::snapshot::{Condition, ServerState};
 
     fn server<'a>(snapshot: &'a Snapshot, label: &str) -> &'a RealServer {
         let mut all = snapshot.services.iter().flat_map(|s| &s.real_servers);

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::dataplane::AttachedMode;
 
 pub mod build;
+mod seat;
 pub mod vrrp;
 
 pub use build::{SnapshotInputs, verdict_name};
@@ -84,9 +85,19 @@ pub struct Service {
     pub active: bool,
     /// Stickiness of clients.
     pub persistence: Option<Persistence>,
+    /// As much weight is up as there must be.
+    #[serde(default)]
+    pub has_quorum: bool,
+    /// The weight that is up.
+    #[serde(default)]
+    pub live_weight: u64,
+    /// The sorry server serves in place of the real servers.
+    #[serde(default)]
+    pub is_sorry: bool,
     /// What went through it.
     pub traffic: Traffic,
-    /// All its real servers, also those that are out of the tables, by address and port.
+    /// All its real servers, also those that are out of the tables, by address and port; and the sorry
+    /// server and those that left the file, while they are in the tables.
     pub real_servers: Vec<RealServer>,
 }
 
@@ -126,8 +137,14 @@ pub struct RealServer {
     pub thresholds: [u32; 2],
     /// Whether it takes connections.
     pub state: ServerState,
-    /// Why it is down; `None` unless it is.
+    /// Why it is in its state, if there is more to say than that.
     pub reason: Option<String>,
+    /// Milliseconds since it came into its state; `None` while it is not in the pool.
+    #[serde(default)]
+    pub state_age_ms: Option<u64>,
+    /// What an operator said at runtime of its weight.
+    #[serde(default)]
+    pub overridden: Option<Overridden>,
     /// Connections established or opening, now.
     pub active_conns: u64,
     /// Other connections in the table, now.
@@ -140,6 +157,15 @@ pub struct RealServer {
     pub mac: Option<String>,
 }
 
+/// What an operator said at runtime of the weight of a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overridden {
+    /// The weight of `xdp-lb weight`.
+    pub weight: Option<u32>,
+    /// It is drained.
+    pub drained: bool,
+}
+
 /// Whether a real server takes connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -148,7 +174,7 @@ pub enum ServerState {
     Up,
     /// It is out of the tables.
     Down,
-    /// Weight 0: its clients stay, new ones go elsewhere.
+    /// Its connections go on, new ones go elsewhere.
     Draining,
     /// The sorry server, in place of all others.
     Sorry,

@@ -3,7 +3,8 @@
 use aya::maps::PerCpuValues;
 use xdp_lb_common::addr::{Address, Mac};
 use xdp_lb_common::backend::{
-    BACKEND_LOCAL, BACKEND_USABLE, Backend, BackendName, Identity, Port as PortSlot,
+    BACKEND_LOCAL, BACKEND_RELEASES, BACKEND_USABLE, Backend, BackendName, Identity,
+    Port as PortSlot,
 };
 use xdp_lb_common::host::{HostSlot, host_key, mac_bit};
 use xdp_lb_common::lease;
@@ -39,7 +40,9 @@ pub(super) fn apply(tables: &mut Tables, change: &Change) -> Result<(), Error> {
         Change::PurgeServer(service, address) => tables.purge(&(*service, *address)),
         Change::RemoveServer(service, address) => tables.remove_server(&(*service, *address)),
         Change::RemoveService(key) => tables.remove_service(key),
-        Change::AddAddress(_) | Change::RemoveAddress(_) => Ok(()),
+        Change::AddAddress(_) | Change::RemoveAddress(_) | Change::Put(_) | Change::Take(_) => {
+            Ok(())
+        }
     }
 }
 
@@ -113,10 +116,15 @@ impl Tables {
         };
         let old = Identity(self.backends.read(index).identity);
         let (address, _family) = Address::from_ip(server.address.ip());
+        let releases = if server.releases_clients {
+            BACKEND_RELEASES
+        } else {
+            0
+        };
         match server.reach {
             Some(Reach::Local) => {
-                let identity =
-                    Identity::new(Mac(0), old.generation(), BACKEND_USABLE | BACKEND_LOCAL);
+                let flags = BACKEND_USABLE | BACKEND_LOCAL | releases;
+                let identity = Identity::new(Mac(0), old.generation(), flags);
                 let line = Backend {
                     identity: identity.0,
                     service: service_id,
@@ -132,7 +140,7 @@ impl Tables {
                 ..
             }) => {
                 let line = Backend {
-                    identity: Identity::new(mac, old.generation(), BACKEND_USABLE).0,
+                    identity: Identity::new(mac, old.generation(), BACKEND_USABLE | releases).0,
                     source_mac: source_mac.0,
                     ifindex,
                     service: service_id,
@@ -142,7 +150,11 @@ impl Tables {
                 self.backends.write(index, &line);
             }
             // Its connections go on to the MAC known last; it takes no new ones.
-            None => {}
+            None => {
+                let flags = old.flags() & !BACKEND_RELEASES | releases;
+                let identity = Identity::new(old.mac(), old.generation(), flags);
+                self.backends.store(index, 0, identity.0);
+            }
         }
         self.backend_names
             .set(index, backend_name(&key, server.serving), 0)
@@ -174,6 +186,8 @@ impl Tables {
             .store(index, word::HOST_FILTER, before | filter);
         self.set_persistence(index, service);
         self.set_lease(index, service);
+        let virtual_mac = service.virtual_mac.map_or(0, |mac| mac.0 & Mac::MASK);
+        self.services.store(index, word::VIRTUAL_MAC, virtual_mac);
         let is_new = self.published.get(&key) != Some(&hosts);
         self.publish_schedule(key, index, service)?;
         if is_new {

@@ -42,6 +42,7 @@ pub(super) mod word {
     pub(in super::super) const PERSISTENCE: usize = 4;
     /// `lease_ticks` (low half) and `rule`.
     pub(in super::super) const LEASE: usize = 5;
+    pub(in super::super) const VIRTUAL_MAC: usize = 6;
 }
 
 /// Maps and memory of them.

@@ -86,6 +86,8 @@ pub enum Input {
     NeighbourGone(Hop),
     /// Some route or rule changed.
     RoutesChanged,
+    /// A route or a rule of keepalived's protocol number is gone.
+    Strayed,
     /// The answer to [`Action::LookUpRoute`].
     Route(IpAddr, Route),
 }

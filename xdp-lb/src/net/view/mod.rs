@@ -105,6 +105,7 @@ pub struct View {
     /// When the next round of look-ups is due; `None` before there is anything to look up.
     look_up_due: Option<Duration>,
     looked_up: Option<Duration>,
+    strayed: u64,
 }
 
 impl View {
@@ -140,6 +141,10 @@ impl View {
             Input::Neighbour(hop, neighbour) => self.learn(hop, neighbour),
             Input::NeighbourGone(hop) => self.forget(hop),
             Input::RoutesChanged => self.look_up_soon(now),
+            Input::Strayed => {
+                self.strayed += 1;
+                self.look_up_soon(now);
+            }
             Input::Route(target, route) => {
                 if let Some(known) = self.targets.get_mut(&target) {
                     *known = Some(route);
@@ -191,6 +196,7 @@ impl View {
             links: links.collect(),
             reach: reach.collect(),
             addresses: self.addresses_by_link(),
+            strayed: self.strayed,
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::resolve::Runnable;
@@ -95,6 +95,11 @@ impl<T> Backlog<T> {
         given_up
     }
 
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// The one whose turn it is.
     pub fn pop(&mut self) -> Option<T> {
         self.waiting.pop_front()
@@ -139,6 +144,15 @@ struct State {
 impl NotifyQueue {
     /// `name` is whose scripts these are, in messages. Must be called inside a tokio runtime.
     pub fn start(name: String, capacity: usize) -> Self {
+        Self::start_with(name, capacity, None)
+    }
+
+    /// The same; each script also waits for one of `turns`, which several queues share.
+    pub fn start_in_turn(name: String, capacity: usize, turns: Arc<Semaphore>) -> Self {
+        Self::start_with(name, capacity, Some(turns))
+    }
+
+    fn start_with(name: String, capacity: usize, turns: Option<Arc<Semaphore>>) -> Self {
         let state = State {
             backlog: Backlog::new(capacity),
             closed: false,
@@ -147,7 +161,7 @@ impl NotifyQueue {
             state: Mutex::new(state),
             changed: Notify::new(),
         });
-        let worker = tokio::spawn(work(name, Arc::clone(&shared)));
+        let worker = tokio::spawn(work(name, Arc::clone(&shared), turns));
         Self { shared, worker }
     }
 
@@ -191,6 +205,19 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until there is a script or there will be none.
+    async fn waiting(&self) {
+        loop {
+            {
+                let state = self.lock();
+                if state.closed || !state.backlog.is_empty() {
+                    return;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+
     /// The next script; `None` after the last one.
     async fn next(&self) -> Option<Job> {
         loop {
@@ -207,8 +234,18 @@ impl Shared {
     }
 }
 
-async fn work(name: String, shared: Arc<Shared>) {
-    while let Some(job) = shared.next().await {
+async fn work(name: String, shared: Arc<Shared>, turns: Option<Arc<Semaphore>>) {
+    loop {
+        // First the turn, then the job: what is outdated meanwhile is not run.
+        shared.waiting().await;
+        let _turn = match &turns {
+            // Nobody closes it.
+            Some(turns) => turns.acquire().await.ok(),
+            None => None,
+        };
+        let Some(job) = shared.next().await else {
+            return;
+        };
         // A notify script may start a service: see `Output::Discard`.
         let outcome = run::run(&job.command, &job.arguments, job.limit, Output::Discard).await;
         if !outcome.succeeded() {

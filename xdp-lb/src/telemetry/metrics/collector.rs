@@ -52,8 +52,11 @@ fn encode_agent(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> Res
 type ValueOf<T> = (&'static Metric, fn(&T) -> u64);
 
 fn encode_services(encoder: &mut DescriptorEncoder<'_>, services: &[Service]) -> Result<(), Error> {
-    let values: [ValueOf<Service>; 4] = [
+    let values: [ValueOf<Service>; 7] = [
         (&table::SERVICE_ACTIVE, |s| u64::from(s.active)),
+        (&table::SERVICE_QUORUM, |s| u64::from(s.has_quorum)),
+        (&table::SERVICE_LIVE_WEIGHT, |s| s.live_weight),
+        (&table::SERVICE_SORRY, |s| u64::from(s.is_sorry)),
         (&table::SERVICE_CONNECTIONS, |s| s.traffic.conns),
         (&table::SERVICE_PACKETS, |s| s.traffic.in_packets),
         (&table::SERVICE_BYTES, |s| s.traffic.in_bytes),
@@ -71,11 +74,14 @@ fn encode_real_servers(
     encoder: &mut DescriptorEncoder<'_>,
     services: &[Service],
 ) -> Result<(), Error> {
-    let values: [ValueOf<RealServer>; 8] = [
+    let values: [ValueOf<RealServer>; 9] = [
         (&table::REAL_SERVER_UP, |s| {
             u64::from(s.state != ServerState::Down)
         }),
         (&table::REAL_SERVER_WEIGHT, |s| u64::from(s.weight)),
+        (&table::REAL_SERVER_OVERRIDDEN, |s| {
+            u64::from(s.overridden.is_some())
+        }),
         (&table::REAL_SERVER_ACTIVE, |s| s.active_conns),
         (&table::REAL_SERVER_INACTIVE, |s| s.inactive_conns),
         (&table::REAL_SERVER_TEMPLATES, |s| s.persistent_conns),

@@ -47,6 +47,8 @@ type ResultLabels = [(&'static str, &'static str); 1];
 pub struct HealthMetrics {
     checks: Family<ResultLabels, Counter>,
     durations: Histogram,
+    lateness: Histogram,
+    delays: Histogram,
 }
 
 impl Default for HealthMetrics {
@@ -61,11 +63,23 @@ impl HealthMetrics {
         let metrics = Self {
             checks: Family::default(),
             durations: Histogram::new(BUCKETS),
+            lateness: Histogram::new(BUCKETS),
+            delays: Histogram::new(BUCKETS),
         };
         for result in CheckResult::ALL {
             metrics.counter(result).inc_by(0);
         }
         metrics
+    }
+
+    /// Takes note of how long after its time a check began.
+    pub fn began(&self, late: Duration) {
+        self.lateness.observe(late.as_secs_f64());
+    }
+
+    /// Takes note of how long after a verdict the tables obeyed it.
+    pub fn obeyed(&self, delay: Duration) {
+        self.delays.observe(delay.as_secs_f64());
     }
 
     /// Counts a check that ended.
@@ -88,10 +102,13 @@ impl HealthMetrics {
             help(&table::HEALTH_CHECKS),
             self.checks.clone(),
         );
-        registry.register(
-            table::HEALTH_CHECK_DURATION.name,
-            help(&table::HEALTH_CHECK_DURATION),
-            self.durations.clone(),
-        );
+        let histograms = [
+            (&table::HEALTH_CHECK_DURATION, &self.durations),
+            (&table::HEALTH_CHECK_LATENESS, &self.lateness),
+            (&table::VERDICT_DELAY, &self.delays),
+        ];
+        for (metric, histogram) in histograms {
+            registry.register(metric.name, help(metric), histogram.clone());
+        }
     }
 }

@@ -97,6 +97,12 @@ metrics! {
         "Times that this director was MASTER and kept from advertising for so long that another may have taken over.";
     SERVICE_ACTIVE = Gauge "service_active" ["service"]
         "1 while this director balances the service, 0 while another owns its VIP.";
+    SERVICE_QUORUM = Gauge "service_quorum" ["service"]
+        "1 while as much weight of a virtual service is up as its quorum asks for.";
+    SERVICE_LIVE_WEIGHT = Gauge "service_live_weight" ["service"]
+        "Weight of the real servers of a virtual service that are up.";
+    SERVICE_SORRY = Gauge "service_sorry" ["service"]
+        "1 while the sorry server serves in place of the real servers.";
     SERVICE_CONNECTIONS = Counter "service_connections" ["service"]
         "New connections of a virtual service.";
     SERVICE_PACKETS = Counter "service_packets" ["service"]
@@ -107,6 +113,8 @@ metrics! {
         "1 while a real server is in the tables: its health checks pass and its MAC address is known.";
     REAL_SERVER_WEIGHT = Gauge "real_server_weight" ["service", "real_server"]
         "Weight in force; 0 takes no new clients.";
+    REAL_SERVER_OVERRIDDEN = Gauge "real_server_overridden" ["service", "real_server"]
+        "1 while the weight of a real server is what an operator said at runtime.";
     REAL_SERVER_ACTIVE = Gauge "real_server_active_connections" ["service", "real_server"]
         "Connections of a real server that are established or opening.";
     REAL_SERVER_INACTIVE = Gauge "real_server_inactive_connections" ["service", "real_server"]
@@ -123,6 +131,10 @@ metrics! {
         "Health checks by result: success, failure or timeout.";
     HEALTH_CHECK_DURATION = Histogram "health_check_duration_seconds" []
         "Time that health checks took, whatever their result.";
+    HEALTH_CHECK_LATENESS = Histogram "health_check_lateness_seconds" []
+        "How long after their time health checks began.";
+    VERDICT_DELAY = Histogram "verdict_delay_seconds" []
+        "Time from a verdict on a real server to tables that obey it.";
     PACKETS = Counter "packets" ["reason"]
         "Packets by the reason why they left the XDP program the way they did; each has exactly one.";
     EVENTS = Counter "events" ["event"]

@@ -198,6 +198,10 @@ impl Router {
         if !self.is_interface_up && !self.settings.dont_track_primary {
             return Some(Fault::Interface(self.settings.interface.clone()));
         }
+        if matches!(&self.settings.transport, Transport::Unicast { peers, .. } if peers.is_empty())
+        {
+            return Some(Fault::NoPeer);
+        }
         if !self.has_source {
             return Some(Fault::Source(self.settings.source));
         }

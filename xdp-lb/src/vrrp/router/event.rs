@@ -106,6 +106,8 @@ pub enum Fault {
     Interface(String),
     /// The address its adverts leave from is gone.
     Source(IpAddr),
+    /// It sends to peers, and there are none.
+    NoPeer,
     /// A tracker of weight 0 failed.
     Tracker(Cause),
     /// A member of its sync group has a fault.

@@ -73,10 +73,11 @@ impl Router {
     /// Sends an advert to all; the next one follows in an interval.
     pub(super) fn advertise(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.push_adverts(self.priority, actions);
-        let next = now.after(self.settings.interval.duration());
+        let interval = self.settings.interval.duration();
         if let Phase::Master(master) = &mut self.phase {
             master.last_advert = now;
-            master.next_advert = next;
+            master.next_advert = now.after(interval);
+            master.announcer.follow_advert(now, interval);
         }
     }
 

@@ -75,6 +75,7 @@ impl fmt::Display for Fault {
                 f.write_str("there is no source address for its adverts on this host")
             }
             Self::Source(address) => write!(f, "source address {address} is not on this host"),
+            Self::NoPeer => f.write_str("it has no unicast_peer (unicast_fault_no_peer)"),
             Self::Tracker(cause) => cause.fmt(f),
             Self::Group { group, member } => {
                 write!(f, "{member} of sync group {group} has a fault")

@@ -9,8 +9,8 @@ use super::world::{Node, World};
 use super::{nodes, run, seeds, settings};
 use crate::keepalived::Keepalived;
 use crate::random::Random;
-use xdp_lb::machine::Now;
-use xdp_lb::vrrp::router::Router;
+use xdp_lb::machine::{Machine as _, Now};
+use xdp_lb::vrrp::router::{Input, Router};
 use xdp_lb::vrrp::settings::Settings;
 use xdp_lb::vrrp::{Interval, Priority, Version};
 
@@ -67,8 +67,6 @@ fn after_a_partition_heals_clients_find_the_winner_within_an_interval() {
 
 /// Refreshes would hide that nobody announced.
 fn without_refresh(world: &mut World) {
-    use xdp_lb::machine::Machine as _;
-    use xdp_lb::vrrp::router::Input;
     let now = world.now;
     for site in 0..world.sites.len() {
         let mut settings = world.settings(site).clone();
@@ -117,6 +115,39 @@ fn a_keepalived_that_wins_is_made_to_announce_itself() {
         run(&mut world, &mut watch, Duration::from_millis(1_100));
         if !world.is_master(1) || world.is_master(0) || world.sites[0].belief != Some(1) {
             world.fail("the client beside ours does not find keepalived");
+        }
+    }
+}
+
+#[test]
+fn a_keepalived_that_yields_without_a_word_leaves_no_client_behind() {
+    for seed in 0..100 {
+        let mut random = Random::new(seed);
+        let mut world = pair(seed, 150, 100, 100);
+        let mut settings = world.settings(0).clone();
+        // As the agent has it of a file that does not say.
+        settings.garp.refresh = settings.interval.duration();
+        let input = Input::Reload(Box::new(settings));
+        world.ours(0, |router, actions| {
+            router.handle(Now::ZERO, input, actions);
+        });
+        let mut watch = Watch::default();
+        world.start(0);
+        world.start(1);
+        run(&mut world, &mut watch, Duration::from_secs(7));
+        world.sites[1].part = 1;
+        watch.disturb(world.now);
+        let apart = Duration::from_millis(9_000 + random.below(3_000));
+        run(&mut world, &mut watch, apart);
+        assert!(world.is_master(0) && world.is_master(1), "seed {seed}");
+        assert_eq!(world.sites[1].belief, Some(1), "seed {seed}");
+        world.sites[1].part = 0;
+        world.note("healed");
+        watch.disturb(world.now);
+        let bound = Duration::from_millis(1_100);
+        run(&mut world, &mut watch, bound);
+        if world.is_master(1) || !world.is_master(0) || world.sites[1].belief != Some(0) {
+            world.fail("the client beside keepalived does not find ours");
         }
     }
 }

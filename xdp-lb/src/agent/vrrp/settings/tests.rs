@@ -28,7 +28,7 @@ fn an_instance_that_says_little_is_as_keepalived_has_it_but_for_two_things() {
     let source = "192.168.1.100".parse().unwrap();
     let vip = "192.168.1.200".parse().unwrap();
     let mut expected = Settings::new("VI_1", Vrid::new(51).unwrap(), source, vec![vip]);
-    expected.garp.refresh = Duration::from_mins(1);
+    expected.garp.refresh = Duration::from_secs(1);
     assert!(expected.higher_prio_send_advert);
     assert_eq!(settings(|_| {}), expected);
 }
@@ -41,6 +41,36 @@ fn what_the_file_says_of_the_two_holds() {
     });
     assert!(!settings.higher_prio_send_advert);
     assert_eq!(settings.garp.refresh, Duration::ZERO);
+}
+
+#[test]
+fn a_refresh_goes_with_each_advert_and_many_addresses_share_ten_frames_a_second() {
+    let refresh = |hundredths, vips: u8, repeat_gap: u64| {
+        let mut config = websocket();
+        config.announcements.garp_interval = Duration::from_millis(repeat_gap);
+        let instance = &mut config.vrrp_instances[0];
+        instance.version = v3(hundredths, false);
+        let one = instance.virtual_addresses[0].clone();
+        instance.excluded_addresses = vec![one; usize::from(vips) - 1];
+        instances(&config, &network())[0].settings.garp.refresh
+    };
+    for (hundredths, vips, gap, expected) in [
+        (100, 1, 0, 1_000),
+        (10, 1, 0, 100),
+        (1, 1, 0, 100),
+        (10, 30, 0, 3_000),
+        (1_000, 30, 0, 10_000),
+        (4_095, 1, 0, 40_950),
+        // Five frames, 100 ms apart, have to be through.
+        (10, 2, 100, 1_000),
+    ] {
+        let expected = Duration::from_millis(expected);
+        assert_eq!(
+            refresh(hundredths, vips, gap),
+            expected,
+            "{hundredths}, {vips}"
+        );
+    }
 }
 
 #[test]
@@ -110,11 +140,12 @@ fn unicast_peers_keep_their_bounds_and_nobody_to_talk_to_is_no_router() {
     };
     assert_eq!(settings.transport, expected);
     assert_eq!((tuning.ttl, tuning.buffer), (9, Some(4096)));
-    let alone = |instance: &mut VrrpInstance| instance.transport = model::Transport::NoPeer;
-    assert_eq!(router(alone), None);
-    let mut config = websocket();
-    alone(&mut config.vrrp_instances[0]);
-    assert_eq!(without_peers(&config), ["VI_1"]);
+    let alone = router(|instance| instance.transport = model::Transport::NoPeer);
+    let nobody = Transport::Unicast {
+        peers: vec![],
+        check_source: false,
+    };
+    assert_eq!(alone.unwrap().settings.transport, nobody, "its fault");
 }
 
 #[test]

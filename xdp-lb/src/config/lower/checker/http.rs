@@ -11,6 +11,8 @@ use crate::config::keywords::Scope;
 use crate::config::lower::context::Context;
 use crate::config::lower::value::Tail;
 use crate::config::model::{Connection, HttpProbe, HttpVersion, Pattern, Sni, Ssl, Tls, Url};
+use crate::config::regex;
+use crate::config::source::Span;
 
 /// Statuses that pass when none are named.
 const SUCCESS: RangeInclusive<u16> = 200..=299;
@@ -78,7 +80,12 @@ impl HttpDraft {
     }
 
     /// `host`: the `virtualhost` of the blocks around.
-    pub(super) fn build(self, connection: Connection, host: Option<&str>) -> HttpProbe {
+    pub(super) fn build(
+        self,
+        context: &mut Context<'_>,
+        connection: Connection,
+        host: Option<&str>,
+    ) -> HttpProbe {
         let outer = self.host.or_else(|| host.map(str::to_owned));
         let sni = match self.sni_name {
             Some(name) => Some(Sni::Name(name)),
@@ -92,7 +99,7 @@ impl HttpDraft {
             urls: self
                 .urls
                 .into_iter()
-                .map(|url| url.build(outer.as_deref(), compliant))
+                .map(|url| url.build(context, outer.as_deref(), compliant))
                 .collect(),
             fast_recovery: self.fast_recovery,
         }
@@ -113,7 +120,7 @@ struct UrlDraft {
     host: Option<String>,
     statuses: Vec<RangeInclusive<u16>>,
     digest: Option<[u8; 16]>,
-    pattern: Option<String>,
+    pattern: Option<(String, Span)>,
     options: Vec<&'static str>,
     no_match: bool,
     min_offset: Option<u32>,
@@ -174,7 +181,7 @@ impl UrlDraft {
         statement: &Statement,
     ) -> bool {
         match keyword.name {
-            "regex" => self.pattern = regex(context, statement),
+            "regex" => self.pattern = pattern(context, statement),
             "regex_no_match" => {
                 self.no_match = context.boolean(keyword, statement).unwrap_or(self.no_match);
             }
@@ -194,26 +201,46 @@ impl UrlDraft {
         true
     }
 
-    fn build(self, host: Option<&str>, compliant: bool) -> Url {
+    /// The pattern with all of its options; one that does not compile is an error.
+    fn matching(&mut self, context: &mut Context<'_>) -> Option<Pattern> {
+        let (text, span) = self.pattern.take()?;
+        let pattern = Pattern {
+            text,
+            options: std::mem::take(&mut self.options),
+            no_match: self.no_match,
+            min_offset: self.min_offset.unwrap_or(0),
+            max_offset: self.max_offset,
+        };
+        if let Err(error) = regex::compile(&pattern) {
+            context.push(
+                Diagnostic::error(
+                    Code::BadValue,
+                    format!(
+                        "{} cannot be used as a regular expression: {error}",
+                        quote(&pattern.text)
+                    ),
+                )
+                .at(span, "PCRE2 syntax is expected")
+                .help("'pcre2test' of Debian's pcre2-utils tries patterns out"),
+            );
+            return None;
+        }
+        Some(pattern)
+    }
+
+    fn build(mut self, context: &mut Context<'_>, host: Option<&str>, compliant: bool) -> Url {
+        let pattern = self.matching(context);
         let statuses = if self.statuses.is_empty() {
             vec![SUCCESS]
         } else {
             self.statuses
         };
-        let (options, no_match) = (self.options, self.no_match);
-        let (min_offset, max_offset) = (self.min_offset.unwrap_or(0), self.max_offset);
         Url {
             path: self.path.unwrap_or_default(),
             host: self.host.or_else(|| host.map(str::to_owned)),
             statuses,
             digest: self.digest,
-            pattern: self.pattern.map(|text| Pattern {
-                text,
-                options,
-                no_match,
-                min_offset,
-                max_offset,
-            }),
+            pattern,
             tls_compliant: self.tls_compliant.unwrap_or(compliant),
         }
     }
@@ -251,7 +278,7 @@ fn digest(context: &mut Context<'_>, statement: &Statement) -> Option<[u8; 16]> 
     number.map(u128::to_be_bytes)
 }
 
-fn regex(context: &mut Context<'_>, statement: &Statement) -> Option<String> {
+fn pattern(context: &mut Context<'_>, statement: &Statement) -> Option<(String, Span)> {
     let word = statement.values.first()?;
     if let (Some(extra), Some(last)) = (statement.values.get(1), statement.values.last()) {
         context.push(
@@ -263,7 +290,7 @@ fn regex(context: &mut Context<'_>, statement: &Statement) -> Option<String> {
             .help("put double quotes around all of it"),
         );
     }
-    Some(word.text.clone())
+    Some((word.text.clone(), word.span))
 }
 
 fn option(context: &mut Context<'_>, statement: &Statement, word: &Word) -> Option<&'static str> {

@@ -216,8 +216,8 @@ impl Draft {
     ) -> Option<Check> {
         let defaults = self.kind.defaults();
         let timing = match self.kind {
-            // A file is looked at when it changes: it takes no times, and keepalived has none for it.
-            Kind::File(_) => Timers::default().filled_in(defaults),
+            // keepalived knows no times of a file: what stands in it holds at once.
+            Kind::File(_) => Timing::AT_ONCE,
             Kind::Tcp
             | Kind::Ping
             | Kind::Http(_)
@@ -265,7 +265,7 @@ fn probe(
         Kind::Ping => Probe::Ping(connection.build(context, place, NO_PORT)),
         Kind::Http(http) => {
             let connection = connection.build(context, place, None);
-            Probe::Http(Box::new(http.build(connection, inherited.host)))
+            Probe::Http(Box::new(http.build(context, connection, inherited.host)))
         }
         Kind::Smtp(smtp) => Probe::Smtp(smtp.build(|host| {
             let draft = host.unwrap_or(&connection).clone();

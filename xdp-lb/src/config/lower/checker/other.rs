@@ -73,7 +73,7 @@ fn of_the_checker(context: &mut Context<'_>, line: &Statement) {
     let name = quote(&line.keyword.text);
     context.push(
         Diagnostic::warning(
-            Code::Misplaced,
+            Code::Overruled,
             format!("{name} is no setting of one 'host': it is ignored"),
         )
         .at(

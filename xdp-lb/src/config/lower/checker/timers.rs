@@ -77,6 +77,19 @@ pub(super) struct Timing {
     pub(super) log_all_failures: bool,
 }
 
+impl Timing {
+    /// Of what is cheap to look at, and counts as soon as it is seen.
+    pub(super) const AT_ONCE: Self = Self {
+        delay_loop: Duration::from_secs(1),
+        connect_timeout: CONNECT_TIMEOUT,
+        retry: 0,
+        delay_before_retry: Duration::from_secs(1),
+        warmup: Duration::ZERO,
+        alpha: false,
+        log_all_failures: false,
+    };
+}
+
 impl Timers {
     /// `checker_log_all_failures`: what all inherit.
     pub(in crate::config::lower) const fn logging_all(log_all_failures: bool) -> Self {

@@ -72,6 +72,7 @@ impl Draft {
             forwarding,
             omega: self.omega,
             ha_suspend: self.ha_suspend,
+            expire_quiescent: self.expire_quiescent,
             smtp_alert: self.smtp_alert.or(defaults.smtp_alert).unwrap_or(false),
             real_servers,
         };

@@ -39,6 +39,7 @@ pub(super) struct Draft {
     pub(super) host: Option<String>,
     pub(super) omega: bool,
     pub(super) ha_suspend: bool,
+    pub(super) expire_quiescent: bool,
     pub(super) smtp_alert: Option<bool>,
     pub(super) quorum: QuorumDraft,
     pub(super) sorry: SorryDraft,
@@ -108,6 +109,7 @@ impl Draft {
             host: None,
             omega: false,
             ha_suspend: false,
+            expire_quiescent: false,
             smtp_alert: None,
             quorum: QuorumDraft::default(),
             sorry: SorryDraft::default(),
@@ -225,6 +227,7 @@ impl Draft {
             }
             "omega" => self.omega = true,
             "ha_suspend" => self.ha_suspend = true,
+            "expire_quiescent" => self.expire_quiescent = true,
             "smtp_alert" => {
                 self.smtp_alert = context.boolean(keyword, statement).or(self.smtp_alert);
             }

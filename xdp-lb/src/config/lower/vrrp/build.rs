@@ -49,7 +49,7 @@ impl Draft {
         let router_id = self.router_id?;
         let draft = std::mem::take(&mut self.virtual_interface);
         let prefix = defaults.vmac_prefix.as_deref();
-        let virtual_interface = draft.finish(context, router_id.get(), family, prefix, unicast);
+        let virtual_interface = draft.finish(context, router_id.get(), prefix, unicast);
         let decided = VrrpInstance {
             initial_state: state,
             priority,

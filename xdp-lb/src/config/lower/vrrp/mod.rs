@@ -145,6 +145,7 @@ impl Vrrp {
             }
         }
         let instances = &mut config.vrrp_instances;
+        virtual_interface::tell_apart(instances);
         let member = |(index, instance): (usize, &VrrpInstance)| {
             (instance.name.clone(), Member { index, group: None })
         };

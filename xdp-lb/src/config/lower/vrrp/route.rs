@@ -7,6 +7,7 @@ use crate::config::diagnostic::{Code, Diagnostic, quote};
 use crate::config::lower::context::Context;
 use crate::config::lower::value::is_device;
 use crate::config::model::{OwnRoute, OwnRule};
+use crate::config::support::{ROUTE_KINDS, ROUTE_OPTIONS, RULE_OPTIONS};
 
 const IGNORED: &str = "this line is ignored, as keepalived does";
 /// What keepalived gives a rule without a preference.
@@ -95,11 +96,14 @@ pub(super) fn route(
         .peekable();
     let mut read = Line::default();
     if let Some(kind) = words.next_if(|word| TYPES.contains(&word.text.as_str())) {
+        if !ROUTE_KINDS.contains(&kind.text.as_str()) {
+            left_out(context, kind, "route");
+        }
         read.words.push(kind.text.clone());
     }
     let destination = words.next_if(|word| is_network(&word.text));
     read.words.extend(destination.map(|word| word.text.clone()));
-    if !options(context, &mut read, words, ROUTE, is_static) {
+    if !options(context, &mut read, words, (ROUTE, ROUTE_OPTIONS), is_static) {
         return None;
     }
     if destination.is_none() && !read.words.iter().any(|word| word == "to") {
@@ -129,7 +133,7 @@ pub(super) fn rule(
         .chain(&line.values)
         .peekable();
     let mut read = Line::default();
-    if !options(context, &mut read, words, RULE, is_static) {
+    if !options(context, &mut read, words, (RULE, RULE_OPTIONS), is_static) {
         return None;
     }
     let has = |names: &[&str]| read.words.iter().any(|word| names.contains(&word.as_str()));
@@ -177,7 +181,7 @@ fn options<'w>(
     context: &mut Context<'_>,
     read: &mut Line,
     words: impl Iterator<Item = &'w Word>,
-    table: &[(&str, Kind)],
+    (table, working): (&[(&str, Kind)], &[&str]),
     is_static: bool,
 ) -> bool {
     let mut words = words.peekable();
@@ -200,6 +204,14 @@ fn options<'w>(
             unknown(context, word, "an option that 'ip' knows");
             return false;
         };
+        if !working.contains(&name) {
+            let what = if working == ROUTE_OPTIONS {
+                "route"
+            } else {
+                "rule"
+            };
+            left_out(context, word, what);
+        }
         read.words.push(name.to_owned());
         let mut prefix = |expected: &[&str]| {
             let word = words.next_if(|word| expected.contains(&word.text.as_str()));
@@ -226,6 +238,17 @@ fn options<'w>(
         read.words.push(value.text.clone());
     }
     true
+}
+
+/// It is understood, and cannot be put in place.
+fn left_out(context: &mut Context<'_>, word: &Word, what: &str) {
+    context.push(
+        Diagnostic::warning(
+            Code::NoEffectYet,
+            format!("{} does not work yet", quote(&word.text)),
+        )
+        .at(word.span, format!("this {what} is left out")),
+    );
 }
 
 fn fits(kind: Kind, value: &str) -> bool {

@@ -1,12 +1,14 @@
 //! `use_vmac` and `use_ipvlan`.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 
 use crate::config::ast::{Statement, Word};
 use crate::config::diagnostic::{Code, Diagnostic, quote};
 use crate::config::lower::context::Context;
 use crate::config::lower::value::is_device;
-use crate::config::model::{Family, VirtualInterface};
+use crate::config::model::{Family, VirtualInterface, VrrpInstance};
 use crate::config::source::Span;
 
 const IGNORED: &str = "ignored, as keepalived does";
@@ -60,14 +62,12 @@ impl VirtualDraft {
         self,
         context: &mut Context<'_>,
         vrid: u8,
-        family: Family,
         prefix: Option<&str>,
         unicast: bool,
     ) -> Option<VirtualInterface> {
-        let six = if family == Family::V6 { "6" } else { "" };
-        let named = prefix.map(|prefix| format!("{prefix}{six}.{vrid}"));
+        let named = prefix.map(|prefix| format!("{prefix}.{vrid}"));
         let named = named.filter(|name| is_device(name));
-        let default = || named.unwrap_or_else(|| format!("vrrp{six}.{vrid}"));
+        let default = || named.unwrap_or_else(|| format!("vrrp.{vrid}"));
         if let (Some(_), Some((.., span))) = (&self.vmac, &self.ipvlan) {
             context.push(
                 Diagnostic::warning(
@@ -96,6 +96,32 @@ impl VirtualDraft {
             name: name.unwrap_or_else(default),
             address,
         })
+    }
+}
+
+/// Gives interfaces whose name an instance above has another one, as keepalived does: `vrrp.51`, for
+/// IPv6 `vrrp6.51`, else `vrrp1.51` and so on.
+pub(super) fn tell_apart(instances: &mut [VrrpInstance]) {
+    let mut taken = BTreeSet::new();
+    for instance in instances {
+        let is_v6 = instance.family == Family::V6;
+        let Some(
+            VirtualInterface::Vmac { name: own, .. } | VirtualInterface::Ipvlan { name: own, .. },
+        ) = &mut instance.virtual_interface
+        else {
+            continue;
+        };
+        let Some((prefix, vrid)) = own.rsplit_once('.') else {
+            taken.insert(own.clone());
+            continue;
+        };
+        let six = is_v6.then(|| format!("{prefix}6.{vrid}"));
+        let numbered = (1..=u8::MAX).map(|number| format!("{prefix}{number}.{vrid}"));
+        let mut names = std::iter::once(own.clone()).chain(six).chain(numbered);
+        if let Some(free) = names.find(|name| !taken.contains(name)) {
+            *own = free;
+        }
+        taken.insert(own.clone());
     }
 }
 

@@ -584,3 +584,30 @@ fn places_point_at_what_other_checks_speak_about() {
     let addresses: Vec<usize> = places.addresses.iter().map(|span| text(*span)).collect();
     assert_eq!(addresses, [15, 17]);
 }
+
+#[test]
+fn interfaces_with_a_virtual_mac_have_names_of_their_own_as_keepalived_gives_them() {
+    let instance = |name: &str, interface: &str, vip: &str, lines: &str| {
+        format!(
+            "vrrp_instance {name} {{\ninterface {interface}\nvirtual_router_id 9\n{lines}\n\
+             virtual_ipaddress {{\n{vip}\n}}\n}}\n"
+        )
+    };
+    let four = instance("A", "eth0", "10.0.0.1", "use_vmac");
+    let six = instance("B", "eth0", "fe80::1/64", "use_vmac");
+    let elsewhere = instance("C", "eth1", "10.1.0.1", "use_vmac");
+    let own = instance("D", "eth2", "10.2.0.1", "use_vmac web9");
+    let names = |text: &[&String]| {
+        let text: String = text.iter().map(|text| text.as_str()).collect();
+        let instances = usable(&text).config.vrrp_instances.into_iter();
+        let names = instances.map(|instance| match instance.virtual_interface {
+            Some(VirtualInterface::Vmac { name, .. }) => name,
+            other => panic!("{other:?}"),
+        });
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(&[&six]), ["vrrp.9"]);
+    let all = names(&[&four, &six, &elsewhere, &own]);
+    assert_eq!(all, ["vrrp.9", "vrrp6.9", "vrrp1.9", "web9"]);
+    assert_eq!(names(&[&six, &four]), ["vrrp.9", "vrrp1.9"]);
+}

@@ -1,0 +1,94 @@
+//! Which interfaces the program is on.
+
+use std::collections::BTreeMap;
+
+use tracing::{error, info, warn};
+
+use super::Reconciler;
+use crate::agent::seams::{Links, PacketPath};
+use crate::config::model::XdpMode;
+use crate::dataplane::{AttachedMode, Error};
+
+impl<D: PacketPath, L: Links> Reconciler<D, L> {
+    /// Puts the program on every interface it belongs on and that exists by now. Stops at the first
+    /// that refuses it.
+    pub fn attach(&mut self) -> Result<(), Error> {
+        for (name, ifindex) in self.unattached() {
+            self.attach_to(&name, ifindex)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the program off interfaces that a predecessor has put it on and that nobody wants.
+    pub fn detach_others(&mut self) {
+        let wanted = self.indexes.values().copied().collect();
+        if let Err(reason) = self.writer.dataplane().detach_others(&wanted) {
+            error!("the program stays on interfaces that nobody asks for: {reason}");
+        }
+    }
+
+    /// Interfaces that the program is on.
+    pub fn attached(&self) -> &BTreeMap<String, AttachedMode> {
+        &self.attached
+    }
+
+    /// As [`Reconciler::attach`], but one that refuses keeps nobody from anything.
+    pub(super) fn attach_what_came(&mut self) {
+        let mut refused = BTreeMap::new();
+        for (name, ifindex) in self.unattached() {
+            if let Err(reason) = self.attach_to(&name, ifindex) {
+                let reason = reason.to_string();
+                if self.refused.get(&name) != Some(&reason) {
+                    error!(
+                        "packets that come in by {name} are not balanced: {reason}; trying again"
+                    );
+                }
+                refused.insert(name, reason);
+            }
+        }
+        self.refused = refused;
+    }
+
+    /// Interfaces that the program belongs on and is not on.
+    fn unattached(&mut self) -> Vec<(String, u32)> {
+        let network = self.sources.network.borrow();
+        let gone = |name: &str, ifindex: u32| {
+            network
+                .links
+                .get(name)
+                .is_none_or(|link| link.ifindex != ifindex)
+        };
+        for (name, _) in self
+            .indexes
+            .extract_if(.., |name, ifindex| gone(name, *ifindex))
+        {
+            self.attached.remove(&name);
+            warn!("interface {name}, which the program was on, is gone");
+        }
+        let config = self.sources.config.borrow();
+        let names = self.placement.interfaces(&config, &network);
+        let waiting = names
+            .into_iter()
+            .filter(|name| !self.attached.contains_key(name));
+        waiting
+            .filter_map(|name| Some((name.clone(), network.links.get(&name)?.ifindex)))
+            .collect()
+    }
+
+    fn attach_to(&mut self, name: &str, ifindex: u32) -> Result<(), Error> {
+        let wish = self.placement.mode;
+        let mode = self.writer.dataplane().attach(name, ifindex, wish)?;
+        self.writer.beat();
+        if let (XdpMode::Auto, AttachedMode::Generic) = (wish, mode) {
+            warn!(
+                "{name}: its driver has no XDP; the program runs in the stack, which is slower \
+                 (say `--xdp-mode generic` if that is meant)"
+            );
+        } else {
+            info!("{name}: attached in {} mode", mode.name());
+        }
+        self.attached.insert(name.to_owned(), mode);
+        self.indexes.insert(name.to_owned(), ifindex);
+        Ok(())
+    }
+}

@@ -1,0 +1,385 @@
+//! [`Desired`] from configuration, ownership, health and network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use xdp_lb_common::addr::Mac;
+
+use super::belongings::{Belonging, Silence, virtual_links, virtual_name};
+use super::carriers::{Peers, lease, peer_addresses, peers, virtual_mac};
+use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
+use super::pool::{Member, Memberships};
+use super::routing;
+use crate::config::model::{
+    Config, RealServer, ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
+};
+use crate::health::Weighing;
+use crate::machine::Now;
+
+/// The largest weight, of keepalived and of IPVS.
+const MAX_WEIGHT: i64 = i32::MAX as i64;
+
+/// All that decides what the tables hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// What the file says.
+    pub config: &'a Config,
+    /// Which VRRP instances this director is MASTER for.
+    pub ownership: &'a Ownership,
+    /// Who is in the pool of each service.
+    pub pools: &'a Memberships,
+    /// Links, and the way to each real server.
+    pub network: &'a Network,
+    /// Names of the interfaces that the program is attached to. A port that merely leads to a real
+    /// server is added by itself.
+    pub attached: &'a BTreeSet<String>,
+    /// Other directors that were heard.
+    pub peers: &'a Peers,
+}
+
+/// What the tables and the links must hold.
+pub fn desired(inputs: &Inputs<'_>) -> Desired {
+    let services: BTreeMap<_, _> = inputs
+        .config
+        .services()
+        .map(|(key, server)| (key, service(key, server, inputs)))
+        .collect();
+    Desired {
+        ports: ports(&services, inputs),
+        services,
+        addresses: owned_addresses(inputs.config, inputs.ownership, inputs.network),
+        belongings: belongings(inputs.config, inputs.ownership, inputs.network),
+    }
+}
+
+/// What the tables must hold of these services alone: what [`desired`] says of them.
+pub fn desired_services(
+    keys: &BTreeSet<ServiceKey>,
+    inputs: &Inputs<'_>,
+) -> BTreeMap<ServiceKey, Service> {
+    let services = inputs.config.services();
+    let wanted = services.filter(|(key, _)| keys.contains(key));
+    wanted
+        .map(|(key, server)| (key, service(key, server, inputs)))
+        .collect()
+}
+
+/// The services with servers on which the verdict is another one; `None` if these are not the same
+/// servers.
+pub fn differing(old: &Health, new: &Health) -> Option<BTreeSet<ServiceKey>> {
+    if old.len() != new.len() {
+        return None;
+    }
+    let mut differing = BTreeSet::new();
+    for ((old_server, old), (server, new)) in old.iter().zip(new) {
+        if old_server != server {
+            return None;
+        }
+        if old != new {
+            differing.insert(server.0);
+        }
+    }
+    Some(differing)
+}
+
+/// The interfaces to attach to when nobody named any: those of the VRRP instances, and those that
+/// lead to a real server as far as that is known.
+pub fn default_interfaces(config: &Config, network: &Network) -> BTreeSet<String> {
+    let vrrp = config.vrrp_instances.iter().map(|i| i.interface.clone());
+    let leading = real_server_addresses(config)
+        .into_iter()
+        .filter_map(
+            |ip| match below(*network.reach.get(&ip)?, config, network) {
+                Reach::Direct { ifindex, .. } => network.link(ifindex),
+                Reach::Local => None,
+            },
+        )
+        .map(|(name, _)| name.to_owned());
+    vrrp.chain(leading).collect()
+}
+
+/// The addresses whose MACs must be known: the real servers', and the other directors'.
+pub fn resolved_addresses(config: &Config, heard: &Peers) -> BTreeSet<IpAddr> {
+    let mut addresses = real_server_addresses(config);
+    addresses.extend(peer_addresses(config, heard));
+    addresses
+}
+
+/// The addresses of the real servers, and of those who take their place.
+pub fn real_server_addresses(config: &Config) -> BTreeSet<IpAddr> {
+    let services = config.services().map(|(_, service)| service);
+    let servers = services.flat_map(|service| {
+        let sorry = service.sorry_server.map(|sorry| sorry.address);
+        let servers = service.real_servers.iter().map(|server| server.address);
+        servers.chain(sorry)
+    });
+    servers.map(|address| address.ip()).collect()
+}
+
+fn service(key: ServiceKey, server: &VirtualServer, inputs: &Inputs<'_>) -> Service {
+    Service {
+        active: is_active(key.vip, inputs),
+        lease: lease(key.vip, inputs.config),
+        scheduler: server.scheduler,
+        persistence: server.persistence,
+        one_packet: server.one_packet,
+        servers: servers(key, server, inputs),
+        peers: peers(key.vip, inputs),
+        virtual_mac: virtual_mac(key.vip, inputs),
+    }
+}
+
+/// Balanced here: no VRRP instance carries the VIP, or this director is MASTER for one that does.
+fn is_active(vip: IpAddr, inputs: &Inputs<'_>) -> bool {
+    let mut carriers = inputs
+        .config
+        .vrrp_instances
+        .iter()
+        .filter(|instance| carries(instance, vip))
+        .peekable();
+    carriers.peek().is_none() || carriers.any(|instance| is_owned(instance, inputs.ownership))
+}
+
+pub(super) fn carries(instance: &VrrpInstance, vip: IpAddr) -> bool {
+    let mut addresses = moving(instance);
+    addresses.any(|virtual_address| virtual_address.address.addr() == vip)
+}
+
+/// The addresses that move with an instance, those it advertises first.
+fn moving(instance: &VrrpInstance) -> impl Iterator<Item = &VirtualAddress> {
+    let advertised = instance.virtual_addresses.iter();
+    advertised.chain(&instance.excluded_addresses)
+}
+
+pub(super) fn is_owned(instance: &VrrpInstance, ownership: &Ownership) -> bool {
+    ownership.get(&instance.name).copied().unwrap_or(false)
+}
+
+fn servers(key: ServiceKey, service: &VirtualServer, inputs: &Inputs<'_>) -> Vec<Server> {
+    let membership = inputs.pools.get(&key);
+    let members = membership.map_or(&[] as &[_], |pool| pool.members.as_slice());
+    let reach = |address: SocketAddr| {
+        let reach = inputs.network.reach.get(&address.ip()).copied();
+        reach.map(|reach| below(reach, inputs.config, inputs.network))
+    };
+    let configured = service.real_servers.iter();
+    let limits: BTreeMap<_, _> = configured
+        .filter_map(|server| Some((server.address, server.limit?)))
+        .collect();
+    let server = |member: &Member| Server {
+        address: member.address,
+        weight: member.weight,
+        limit: limits.get(&member.address).copied(),
+        serving: member.serving,
+        releases_clients: member.releases_clients,
+        reach: reach(member.address),
+    };
+    members.iter().map(server).collect()
+}
+
+/// The way by the interface below, where the kernel's leads by one with a virtual MAC: frames that are
+/// balanced leave by the port and with its own MAC. A switch learns the virtual one from the adverts of
+/// the master only; frames of a director that has just lost would draw it back.
+fn below(reach: Reach, config: &Config, network: &Network) -> Reach {
+    let Reach::Direct {
+        ifindex,
+        mac,
+        on_link,
+        ..
+    } = reach
+    else {
+        return reach;
+    };
+    let base = network.link(ifindex).and_then(|(name, _)| {
+        let mut instances = config.vrrp_instances.iter();
+        let instance = instances.find(|instance| virtual_name(instance) == Some(name))?;
+        network.links.get(&instance.interface)
+    });
+    base.map_or(reach, |link| Reach::Direct {
+        ifindex: link.ifindex,
+        source_mac: link.mac,
+        mac,
+        on_link,
+    })
+}
+
+/// A server that nobody has judged lives only if nothing checks it.
+pub(super) fn verdict(key: ServiceKey, server: &RealServer, health: &Health) -> ServerHealth {
+    let unjudged = ServerHealth {
+        up: server.checks.is_empty(),
+        ..ServerHealth::default()
+    };
+    let known = health.get(&(key, server.address)).cloned();
+    known.unwrap_or(unjudged)
+}
+
+/// Interfaces that packets come in by, and those they leave by.
+fn ports(services: &BTreeMap<ServiceKey, Service>, inputs: &Inputs<'_>) -> BTreeMap<u32, Port> {
+    let attached = inputs.attached.iter().filter_map(|name| {
+        let link = inputs.network.links.get(name)?;
+        Some((link.ifindex, Port { mac: link.mac }))
+    });
+    let leading = services
+        .values()
+        .flat_map(|service| &service.servers)
+        .filter_map(|server| match server.reach? {
+            Reach::Direct {
+                ifindex,
+                source_mac,
+                ..
+            } => Some((ifindex, Port { mac: source_mac })),
+            Reach::Local => None,
+        });
+    leading.chain(attached).collect()
+}
+
+/// The VIPs of the instances this director is MASTER for, and static addresses, on the interfaces that
+/// exist.
+pub fn owned_addresses(
+    config: &Config,
+    ownership: &Ownership,
+    network: &Network,
+) -> BTreeSet<OwnedAddress> {
+    let instances = config.vrrp_instances.iter();
+    let owned = instances.filter(|instance| is_owned(instance, ownership));
+    let static_ones = config.static_addresses.iter();
+    let static_ones = static_ones.filter_map(|own| {
+        let device = own.address.device.as_deref()?;
+        on(&own.address, device, network)
+    });
+    owned
+        .flat_map(|instance| addresses_of(instance, network))
+        .chain(static_ones)
+        .collect()
+}
+
+/// What comes with the VIPs: interfaces of every instance, the rest of those that are owned; and static
+/// routes and rules.
+pub fn belongings(config: &Config, ownership: &Ownership, network: &Network) -> Vec<Belonging> {
+    let links = virtual_links(config, network).into_iter();
+    let mut belongings: Vec<_> = links.map(Belonging::Link).collect();
+    let instances = config.vrrp_instances.iter();
+    let owned = instances.filter(|instance| is_owned(instance, ownership));
+    let silences = owned.clone().filter_map(|own| silence(own, network));
+    let others = owned.flat_map(|instance| routing::of_instance(instance, network));
+    let others = routing::static_ones(config, network)
+        .into_iter()
+        .chain(others);
+    for other in silences.map(Belonging::Silence).chain(others) {
+        if !belongings.contains(&other) {
+            belongings.push(other);
+        }
+    }
+    belongings
+}
+
+/// The VIPs of an instance that takes no packets to them.
+fn silence(instance: &VrrpInstance, network: &Network) -> Option<Silence> {
+    let takes_them = instance.accept || instance.priority == VrrpInstance::OWNER_PRIORITY;
+    let addresses = addresses_of(instance, network).into_iter();
+    let addresses: BTreeSet<_> = addresses
+        .map(|vip| (vip.address.addr(), vip.ifindex))
+        .collect();
+    (!takes_them && !addresses.is_empty()).then_some(Silence { addresses })
+}
+
+/// What moves with an instance, whoever owns it now, as far as its interfaces exist; in the order of
+/// the file.
+pub fn addresses_of(instance: &VrrpInstance, network: &Network) -> Vec<OwnedAddress> {
+    let own = virtual_name(instance).unwrap_or(&instance.interface);
+    let placed = |vip: &VirtualAddress| {
+        let device = vip.device.as_deref().unwrap_or(own);
+        on(vip, device, network)
+    };
+    moving(instance).filter_map(placed).collect()
+}
+
+fn on(vip: &VirtualAddress, device: &str, network: &Network) -> Option<OwnedAddress> {
+    Some(OwnedAddress {
+        ifindex: network.links.get(device)?.ifindex,
+        address: vip.address,
+        label: vip.label.clone(),
+        broadcast: vip.broadcast,
+        scope: vip.scope,
+    })
+}
+
+/// An interface as the kernel has it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub ifindex: u32,
+    /// MAC, zero for an interface that has none.
+    pub mac: Mac,
+    /// Administratively up with carrier.
+    pub up: bool,
+}
+
+/// What the network looks like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Interfaces by name.
+    pub links: BTreeMap<String, Link>,
+    /// How each real server's address is reached; missing while it is not known.
+    pub reach: BTreeMap<IpAddr, Reach>,
+    /// The addresses of each interface, by its index, in the kernel's order: the first one is where
+    /// packets leave from.
+    pub addresses: BTreeMap<u32, Vec<IpNet>>,
+    /// Grows with each route or rule of keepalived's protocol number that goes.
+    pub strayed: u64,
+}
+
+impl Network {
+    /// An interface, and its name, by its index.
+    pub fn link(&self, ifindex: u32) -> Option<(&str, &Link)> {
+        let mut links = self.links.iter();
+        let (name, link) = links.find(|(_, link)| link.ifindex == ifindex)?;
+        Some((name, link))
+    }
+
+    /// Whether a VIP stands on its interface.
+    pub fn has(&self, vip: &OwnedAddress) -> bool {
+        let there = self.addresses.get(&vip.ifindex);
+        there.is_some_and(|addresses| addresses.contains(&vip.address))
+    }
+}
+
+/// Which VRRP instances this director is MASTER for, by name.
+pub type Ownership = BTreeMap<String, bool>;
+
+/// The verdict on a real server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerHealth {
+    /// Its checks pass.
+    pub up: bool,
+    /// Rises each time any server comes back: the later, the nearer to the head of IPVS's list.
+    pub joined: u64,
+    /// When it went up or down, by the clock of the health checks.
+    pub since: Now,
+    /// What all of its checks together make of its weight; `None`: nothing.
+    pub weighing: Option<Weighing>,
+    /// Why it is down, in words; `None` while it is up, and of one that nothing was checked of yet.
+    pub reason: Option<Arc<str>>,
+}
+
+impl ServerHealth {
+    /// The weight in force, of one that is configured; at most what IPVS takes. Less than nothing is 0:
+    /// the server keeps its connections and takes no new ones.
+    pub fn weight(&self, configured: u32) -> u32 {
+        let weight = match self.weighing {
+            None => i64::from(configured),
+            Some(Weighing::Set(weight)) => i64::from(weight),
+            Some(Weighing::Add(more)) => i64::from(configured).saturating_add(more),
+        };
+        // It lies between 0 and what fits.
+        u32::try_from(weight.clamp(0, MAX_WEIGHT)).unwrap_or_default()
+    }
+}
+
+/// The verdicts on all real servers.
+pub type Health = BTreeMap<(ServiceKey, SocketAddr), ServerHealth>;
+
+#[cfg(test)]
+mod tests;
