@@ -3,21 +3,22 @@
 use core::num::NonZeroU64;
 
 use aya_ebpf::bindings::xdp_md;
-use xdp_lb_common::addr::{Address, FAMILY_V4, TCP};
+use xdp_lb_common::addr::TCP;
 use xdp_lb_common::backend::{BACKEND_USABLE, Backend, Identity};
 use xdp_lb_common::conn::state::{opens, tcp_next};
 use xdp_lb_common::conn::table::{Claim, Found, Inserted, Place, PlaceMemory, Places};
 use xdp_lb_common::conn::{Kind, State};
-use xdp_lb_common::flow::FlowInfo;
+use xdp_lb_common::flow::{FlowInfo, FlowV4, FlowV6};
 use xdp_lb_common::hash::{first_place, second_place};
 use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::tick::Tick;
 
+use crate::family::Family;
 use crate::maps::{BACKENDS, CONN_INFO, CONNS, OVERFLOWS};
 use crate::packet::{Frame, Packet};
 use crate::persist::Placed;
-use crate::settings::{COEFFICIENTS, CONN_MASK, expiry};
-use crate::{atomic, count, parse, persist, schedule, service};
+use crate::settings::{CONN_MASK, expiry};
+use crate::{atomic, count, persist, schedule, service};
 
 /// How a packet's real server was found.
 #[derive(Clone, Copy)]
@@ -185,17 +186,17 @@ pub fn backend_of(state: State, via: Via) -> Option<Route> {
 
 /// Finds the connection, or places it.
 #[inline(always)]
-pub fn route(
+pub fn route<F: Family>(
     frame: &Frame,
-    packet: &Packet,
+    packet: &Packet<F>,
     service: &service::Found,
     now: Tick,
 ) -> Result<Route, Reason> {
-    let hash = packet.flow.hash(&COEFFICIENTS.load());
+    let hash = packet.flow.keyed_hash();
     let places = places(hash).ok_or(Reason::Inconsistent)?;
     let found = places.find(hash, now);
     if !found.exists() {
-        return Packed(place(frame.context(), service.index, hash, now.0, 0)).unpack();
+        return Packed(F::place(frame.context(), service.index, hash, now.0, 0)).unpack();
     }
     match backend_of(found.state, Via::Connection) {
         Some(route) => match next(found.state.kind(), packet) {
@@ -203,10 +204,10 @@ pub fn route(
                 touch(frame, packet, service, (hash, &places, &found), kind, now);
                 Ok(route)
             }
-            None => Packed(place(frame.context(), service.index, hash, now.0, 1)).unpack(),
+            None => Packed(F::place(frame.context(), service.index, hash, now.0, 1)).unpack(),
         },
         None if is_midstream(packet) => Err(Reason::Purged),
-        None => Packed(place(frame.context(), service.index, hash, now.0, 1)).unpack(),
+        None => Packed(F::place(frame.context(), service.index, hash, now.0, 1)).unpack(),
     }
 }
 
@@ -223,14 +224,14 @@ fn places(hash: u64) -> Option<Places<MapPlace>> {
 }
 
 #[inline(always)]
-fn is_midstream(packet: &Packet) -> bool {
-    packet.flow.protocol == TCP && !opens(packet.tcp_flags)
+fn is_midstream<F: Family>(packet: &Packet<F>) -> bool {
+    packet.flow.protocol() == TCP && !opens(packet.tcp_flags)
 }
 
 /// The kind of a connection after a packet; `None` when the packet opens a new one.
 #[inline(always)]
-fn next(kind: Kind, packet: &Packet) -> Option<Kind> {
-    if packet.flow.protocol == TCP {
+fn next<F: Family>(kind: Kind, packet: &Packet<F>) -> Option<Kind> {
+    if packet.flow.protocol() == TCP {
         tcp_next(kind, packet.tcp_flags)
     } else {
         Some(Kind::Udp)
@@ -240,9 +241,9 @@ fn next(kind: Kind, packet: &Packet) -> Option<Kind> {
 /// Moves the expiry (at most once per tick) and the kind. A lost race is dropped: the winner wrote
 /// much the same, unless it took the way of a connection that this packet confirms.
 #[inline(always)]
-fn touch(
+fn touch<F: Family>(
     frame: &Frame,
-    packet: &Packet,
+    packet: &Packet<F>,
     service: &service::Found,
     (hash, places, found): (u64, &Places<MapPlace>, &Found),
     kind: Kind,
@@ -253,10 +254,11 @@ fn touch(
         return;
     }
     if !places.update(found, state) && found.state.kind() != kind {
-        conn_confirm(frame.context(), service.index, hash, state.0, now.0);
+        F::confirm(frame.context(), service.index, hash, state.0, now.0);
     }
     if service.is_persistent() && kind > Kind::Closed {
-        persist::template_touch(packet.flow.client_be, service.index, state.backend(), now.0);
+        let mask = service.get().client_mask;
+        packet.flow.template_touch(service.index, mask, state.backend(), now.0);
     }
 }
 
@@ -272,6 +274,24 @@ pub extern "C" fn conn_confirm(
     state: u64,
     now: u32,
 ) -> u32 {
+    confirm::<FlowV4>(ctx, service, hash, state, now)
+}
+
+/// [`conn_confirm`] of an IPv6 connection.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_confirm_v6(
+    ctx: *mut xdp_md,
+    service: u32,
+    hash: u64,
+    state: u64,
+    now: u32,
+) -> u32 {
+    confirm::<FlowV6>(ctx, service, hash, state, now)
+}
+
+#[inline(always)]
+fn confirm<F: Family>(ctx: *mut xdp_md, service: u32, hash: u64, state: u64, now: u32) -> u32 {
     count::event(Event::RaceLost);
     let Some(places) = places(hash) else { return 0 };
     let found = places.find(hash, Tick(now));
@@ -284,7 +304,7 @@ pub extern "C" fn conn_confirm(
         }
         return 0;
     }
-    let (Ok(packet), Some(service)) = (parse::ipv4(&Frame::new(ctx)), service::at(service)) else {
+    let (Ok(packet), Some(service)) = (F::parse(&Frame::new(ctx)), service::at(service)) else {
         return 0;
     };
     let claim = conn_claim(hash, state, now);
@@ -306,7 +326,31 @@ pub extern "C" fn conn_confirm(
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn place(ctx: *mut xdp_md, service: u32, hash: u64, now: u32, replace: u32) -> u64 {
-    let packet = match parse::ipv4(&Frame::new(ctx)) {
+    place_frame::<FlowV4>(ctx, service, hash, now, replace)
+}
+
+/// [`place`] of an IPv6 packet.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn place_v6(
+    ctx: *mut xdp_md,
+    service: u32,
+    hash: u64,
+    now: u32,
+    replace: u32,
+) -> u64 {
+    place_frame::<FlowV6>(ctx, service, hash, now, replace)
+}
+
+#[inline(always)]
+fn place_frame<F: Family>(
+    ctx: *mut xdp_md,
+    service: u32,
+    hash: u64,
+    now: u32,
+    replace: u32,
+) -> u64 {
+    let packet = match F::parse(&Frame::new(ctx)) {
         Ok(packet) => packet,
         Err(reason) => return Packed::new(Err(reason)).0,
     };
@@ -317,8 +361,8 @@ pub extern "C" fn place(ctx: *mut xdp_md, service: u32, hash: u64, now: u32, rep
 }
 
 #[inline(always)]
-fn place_in(
-    packet: &Packet,
+fn place_in<F: Family>(
+    packet: &Packet<F>,
     service: &service::Found,
     hash: u64,
     now: Tick,
@@ -352,8 +396,8 @@ fn place_in(
 }
 
 #[inline(always)]
-fn opening_kind(packet: &Packet) -> Kind {
-    if packet.flow.protocol == TCP {
+fn opening_kind<F: Family>(packet: &Packet<F>) -> Kind {
+    if packet.flow.protocol() == TCP {
         Kind::Syn
     } else {
         Kind::UdpNew
@@ -363,8 +407,8 @@ fn opening_kind(packet: &Packet) -> Kind {
 /// A TCP packet in the middle of a connection that is not in the table: persistence may know where it
 /// went; a connection that found no way went by consistent hash; else the kernel resets it.
 #[inline(always)]
-fn resumed(
-    packet: &Packet,
+fn resumed<F: Family>(
+    packet: &Packet<F>,
     service: &service::Found,
     hash: u64,
     now: Tick,
@@ -372,7 +416,8 @@ fn resumed(
     match by_template(packet, service, now) {
         Some(route) => {
             // As good a confirmation as that of a connection which has a way.
-            persist::template_touch(packet.flow.client_be, service.index, route.backend(), now.0);
+            let mask = service.get().client_mask;
+            packet.flow.template_touch(service.index, mask, route.backend(), now.0);
             Ok(route)
         }
         None if has_overflowed(hash) => {
@@ -384,7 +429,7 @@ fn resumed(
 
 /// Where the client's template says, if its service is persistent and it has one.
 #[inline(always)]
-fn by_template(packet: &Packet, service: &service::Found, now: Tick) -> Option<Route> {
+fn by_template<F: Family>(packet: &Packet<F>, service: &service::Found, now: Tick) -> Option<Route> {
     if service.is_persistent() {
         persist::find(packet, service, now)
     } else {
@@ -394,8 +439,8 @@ fn by_template(packet: &Packet, service: &service::Found, now: Tick) -> Option<R
 
 /// Gives the way of a connection's predecessor to it.
 #[inline(always)]
-fn overwrite(
-    packet: &Packet,
+fn overwrite<F: Family>(
+    packet: &Packet<F>,
     service: &service::Found,
     hash: u64,
     state: State,
@@ -430,8 +475,8 @@ fn overwrite(
 
 /// Puts a connection into the table. One that finds no way goes by its template or consistent hash.
 #[inline(always)]
-fn insert(
-    packet: &Packet,
+fn insert<F: Family>(
+    packet: &Packet<F>,
     service: &service::Found,
     hash: u64,
     state: State,
@@ -491,18 +536,18 @@ pub extern "C" fn conn_publish(hash: u64, state: u64, claim: u64, now: u32) -> u
 
 /// Writes the cold half of a way.
 #[inline(always)]
-fn describe(packet: &Packet, service: &service::Found, index: u32, now: Tick) {
+fn describe<F: Family>(packet: &Packet<F>, service: &service::Found, index: u32, now: Tick) {
     let Some(info) = CONN_INFO.get_ptr_mut(index) else {
         return;
     };
     let flow = &packet.flow;
     let value = FlowInfo {
-        client: Address::v4(flow.client_be),
-        vip: Address::v4(flow.vip_be),
-        client_port_be: flow.client_port_be,
-        vip_port_be: flow.vip_port_be,
-        protocol: flow.protocol,
-        family: FAMILY_V4,
+        client: flow.client(),
+        vip: flow.vip(),
+        client_port_be: flow.ports_be().0,
+        vip_port_be: flow.ports_be().1,
+        protocol: flow.protocol(),
+        family: F::NUMBER,
         flags: 0,
         service: service.index,
         created: now.0,

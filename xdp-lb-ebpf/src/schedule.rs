@@ -5,6 +5,7 @@ use xdp_lb_common::service::Slots;
 use xdp_lb_common::tick::Tick;
 
 use crate::conn::{Route, Via, backend};
+use crate::family::Family;
 use crate::maps::{CURSORS, SLOTS};
 use crate::packet::Packet;
 use crate::persist::Placed;
@@ -12,7 +13,11 @@ use crate::{atomic, persist, service};
 
 /// The backend of a new connection: by the client's persistence, else by the scheduler.
 #[inline(always)]
-pub fn place(packet: &Packet, service: &service::Found, now: Tick) -> Option<Placed> {
+pub fn place<F: Family>(
+    packet: &Packet<F>,
+    service: &service::Found,
+    now: Tick,
+) -> Option<Placed> {
     if service.is_persistent() {
         persist::place(packet, service, now, || scheduled(service))
     } else {

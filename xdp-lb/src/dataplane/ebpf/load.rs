@@ -5,7 +5,7 @@ use std::path::Path;
 use aya::maps::MapData;
 use aya::{EbpfLoader, VerifierLogLevel};
 use xdp_lb_common::conn::Kind;
-use xdp_lb_common::hash::{Coefficients, HashKey};
+use xdp_lb_common::hash::{Coefficients, CoefficientsV6, HashKey};
 use xdp_lb_common::limits::{WAYS, WAYS_PER_CONNECTION};
 
 use super::tables::Tables;
@@ -104,12 +104,14 @@ pub(super) fn open(options: &Options) -> Result<Ebpf, Error> {
 fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Result<Ebpf, Error> {
     let key = hash_key(pins, took_over)?;
     let coefficients = Coefficients::of(key);
+    let coefficients_v6 = CoefficientsV6::of(key);
     let timeouts = timeouts(options);
     let (conn_mask, template_mask) = (sizes.conn_places - 1, sizes.template_places - 1);
     let mut loader = EbpfLoader::new();
     loader
         .verifier_log_level(VerifierLogLevel::STATS)
         .override_global("COEFFICIENTS", &coefficients, true)
+        .override_global("COEFFICIENTS_V6", &coefficients_v6, true)
         .override_global("CONN_MASK", &conn_mask, true)
         .override_global("TEMPLATE_MASK", &template_mask, true)
         .override_global("TICK_SHIFT", &options.clock.shift, true)

@@ -37,7 +37,7 @@ pub(super) mod word {
     pub(in super::super) const SLOTS: usize = 1;
     pub(in super::super) const FALLBACK: usize = 2;
     pub(in super::super) const HOST_FILTER: usize = 3;
-    /// `persistence_ticks` (low half) and `client_mask_be`.
+    /// `persistence_ticks` (low half) and `client_mask`.
     pub(in super::super) const PERSISTENCE: usize = 4;
     /// `lease_ticks`.
     pub(in super::super) const LEASE: usize = 5;
