@@ -257,8 +257,9 @@ fn touch<F: Family>(
         F::confirm(frame.context(), service.index, hash, state.0, now.0);
     }
     if service.is_persistent() && kind > Kind::Closed {
-        let mask = service.get().client_mask;
-        packet.flow.template_touch(service.index, mask, state.backend(), now.0);
+        packet
+            .flow
+            .confirm_template(frame.context(), service.index, state.backend(), now.0);
     }
 }
 
@@ -304,7 +305,11 @@ fn confirm<F: Family>(ctx: *mut xdp_md, service: u32, hash: u64, state: u64, now
         }
         return 0;
     }
-    let (Ok(packet), Some(service)) = (F::parse(&Frame::new(ctx)), service::at(service)) else {
+    let packet = match F::parse(&Frame::new(ctx)) {
+        Ok(packet) => packet,
+        Err(_) => return 0,
+    };
+    let Some(service) = service::at(service) else {
         return 0;
     };
     let claim = conn_claim(hash, state, now);

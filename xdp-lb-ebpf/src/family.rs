@@ -34,6 +34,8 @@ pub trait Family: Copy {
     fn masked_client(&self, mask: u32) -> Address;
     /// See [`persist::template_touch`].
     fn template_touch(&self, service: u32, mask: u32, backend: u32, now: u32);
+    /// The same for the packet of a context.
+    fn confirm_template(&self, ctx: *mut xdp_md, service: u32, backend: u32, now: u32);
     /// Parses a frame.
     fn parse(frame: &Frame) -> Result<Packet<Self>, Reason>;
     /// See [`conn::place`].
@@ -90,6 +92,11 @@ impl Family for FlowV4 {
 
     #[inline(always)]
     fn template_touch(&self, service: u32, _mask: u32, backend: u32, now: u32) {
+        persist::template_touch(self.client_be, service, backend, now);
+    }
+
+    #[inline(always)]
+    fn confirm_template(&self, _ctx: *mut xdp_md, service: u32, backend: u32, now: u32) {
         persist::template_touch(self.client_be, service, backend, now);
     }
 
@@ -168,6 +175,12 @@ impl Family for FlowV6 {
     fn template_touch(&self, service: u32, mask: u32, backend: u32, now: u32) {
         let hash = self.template_hash(service, mask);
         persist::template_touch_v6(hash, service, backend, now);
+    }
+
+    /// Reads the address again: it need not be kept till then.
+    #[inline(always)]
+    fn confirm_template(&self, ctx: *mut xdp_md, service: u32, backend: u32, now: u32) {
+        persist::template_confirm_v6(ctx, service, backend, now);
     }
 
     #[inline(always)]

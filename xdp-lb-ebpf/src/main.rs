@@ -26,11 +26,7 @@ mod schedule;
 mod service;
 mod settings;
 
-use aya_ebpf::{
-    bindings::{xdp_action, xdp_md},
-    macros::xdp,
-    programs::XdpContext,
-};
+use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use xdp_lb_common::reason::Reason;
 
 use crate::packet::Frame;
@@ -40,7 +36,12 @@ use crate::packet::Frame;
 pub fn xdp_lb(ctx: XdpContext) -> u32 {
     let frame = Frame::new(ctx.ctx);
     let (reason, action) = match balance(&frame) {
-        Err(Reason::Ipv6) => return balance_v6(ctx.ctx),
+        Err(Reason::Ipv6) => {
+            // SAFETY: the program that it leads to takes the context over. One that is not there is
+            // no error: the packet passes, and is counted as IPv6 that is not balanced.
+            unsafe { maps::FAMILIES.tail_call(&ctx, 0) };
+            (Reason::Ipv6, xdp_action::XDP_PASS)
+        }
         Ok(sent) => sent,
         Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
         Err(reason) => (reason, xdp_action::XDP_PASS),
@@ -58,12 +59,11 @@ pub fn tick(_ctx: XdpContext) -> u32 {
     settings::now().0
 }
 
-/// The entry for IPv6. Global, so that what it needs costs the packets of IPv4 nothing: no register,
-/// no stack and no branch but the one on the type of the frame.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn balance_v6(ctx: *mut xdp_md) -> u32 {
-    let (reason, action) = match balance_frame_v6(&Frame::new(ctx)) {
+/// The entry for IPv6, by a tail call: it begins with a stack of its own, and what it needs costs the
+/// packets of IPv4 nothing but the branch on the type of the frame that they have anyway.
+#[xdp]
+pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
+    let (reason, action) = match balance_frame_v6(&Frame::new(ctx.ctx)) {
         Ok(sent) => sent,
         Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
         Err(reason) => (reason, xdp_action::XDP_PASS),

@@ -23,8 +23,8 @@ const FRAGMENT_BE: u16 = 0x3fff_u16.to_be();
 
 /// The transport header's fields that matter.
 struct Transport {
-    client_port_be: u16,
-    vip_port_be: u16,
+    /// Both ports as they stand, the client's in the low half: a word, which stays aligned on the stack.
+    ports_be: u32,
     tcp_flags: u8,
 }
 
@@ -77,8 +77,8 @@ pub fn ipv4(frame: &Frame) -> Result<Packet, Reason> {
         flow: FlowV4 {
             client_be,
             vip_be,
-            client_port_be: transport.client_port_be,
-            vip_port_be: transport.vip_port_be,
+            client_port_be: transport.ports_be as u16,
+            vip_port_be: (transport.ports_be >> 16) as u16,
             protocol,
         },
         tcp_flags: transport.tcp_flags,
@@ -115,17 +115,19 @@ pub fn ipv6(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
     if ETHERNET + IPV6_LEN + payload > frame.len() {
         return Err(Reason::Truncated);
     }
-    let (protocol, transport) = if next == TCP || next == UDP {
-        (next, ports(frame, next, ETHERNET + IPV6_LEN, payload)?)
+    let (protocol, passed) = if next == TCP || next == UDP {
+        (next, 0)
     } else {
         behind_extensions(frame, next, payload)?
     };
+    let rest = frame.from(passed & 0x3fff);
+    let transport = ports(&rest, protocol, ETHERNET + IPV6_LEN, payload - passed)?;
     Ok(Packet {
         flow: FlowV6 {
             client,
             vip,
-            client_port_be: transport.client_port_be,
-            vip_port_be: transport.vip_port_be,
+            client_port_be: transport.ports_be as u16,
+            vip_port_be: (transport.ports_be >> 16) as u16,
             protocol,
         },
         tcp_flags: transport.tcp_flags,
@@ -146,13 +148,13 @@ unsafe fn address(frame: &Frame, at: usize) -> Address {
     unsafe { joined(frame.read(at), frame.read(at + 8)) }
 }
 
-/// Protocol and transport header behind extension headers.
+/// Protocol behind extension headers, and their octets.
 #[inline(always)]
 fn behind_extensions(
     frame: &Frame,
     first: u8,
     payload: usize,
-) -> Result<(u8, Transport), Reason> {
+) -> Result<(u8, usize), Reason> {
     // Hop-by-hop options, a routing header, a fragment, destination options.
     const OPTIONS: u8 = 0;
     const ROUTING: u8 = 43;
@@ -186,8 +188,7 @@ fn behind_extensions(
     if passed > payload {
         return Err(Reason::Truncated);
     }
-    let rest = frame.from(passed & 0x3fff);
-    Ok((next, ports(&rest, next, AT, payload - passed)?))
+    Ok((next, passed))
 }
 
 /// Reads the transport header: at its usual place without a variable offset, which the compiler and
@@ -227,8 +228,7 @@ fn ports(frame: &Frame, protocol: u8, at: usize, len: usize) -> Result<Transport
     // SAFETY: within the first eight octets, checked above.
     let both: u32 = unsafe { frame.read(at) };
     Ok(Transport {
-        client_port_be: both as u16,
-        vip_port_be: (both >> 16) as u16,
+        ports_be: both,
         tcp_flags,
     })
 }

@@ -1,5 +1,6 @@
 //! Persistence templates: which real server a client sticks to.
 
+use aya_ebpf::bindings::xdp_md;
 use xdp_lb_common::conn::table::{Claim, Inserted, Places};
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::flow::FlowInfo;
@@ -11,9 +12,9 @@ use xdp_lb_common::tick::Tick;
 use crate::family::Family;
 use crate::conn::{MapPlace, Route, Via, backend_of};
 use crate::maps::{TEMPLATE_INFO, TEMPLATES};
-use crate::packet::Packet;
+use crate::packet::{Frame, Packet};
 use crate::settings::{COEFFICIENTS, TEMPLATE_MASK};
-use crate::{count, service};
+use crate::{count, parse, service};
 
 #[inline(always)]
 fn places(hash: u64) -> Option<Places<MapPlace>> {
@@ -71,6 +72,26 @@ pub extern "C" fn template_touch_v6(hash: u64, service: u32, backend: u32, now: 
         return 0;
     };
     touch(hash, &service, backend, Tick(now))
+}
+
+/// [`template_touch`] for the IPv6 packet of a context.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn template_confirm_v6(
+    ctx: *mut xdp_md,
+    service: u32,
+    backend: u32,
+    now: u32,
+) -> u32 {
+    let packet = match parse::ipv6(&Frame::new(ctx)) {
+        Ok(packet) => packet,
+        Err(_) => return 0,
+    };
+    let Some(service) = service::at(service) else {
+        return 0;
+    };
+    let hash = hash(&packet, &service);
+    template_touch_v6(hash, service.index, backend, now)
 }
 
 #[inline(always)]

@@ -35,7 +35,7 @@ fn client(net: u16, n: u16) -> Ipv6Addr {
 fn over_v6(mut made: Virtual, count: u8) -> Virtual {
     made.key.vip = VIP.into();
     let port = made.key.port;
-    let servers = (1..=count).rev().map(|n| Server {
+    let servers = (1..=count).map(|n| Server {
         address: SocketAddr::from((server_ip(n), port)),
         weight: 1,
         serving: true,

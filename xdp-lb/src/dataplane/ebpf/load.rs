@@ -16,8 +16,13 @@ use crate::dataplane::pins::Pins;
 /// The program, built by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp-lb.bpf.o"));
 
+/// The program for IPv6, and the table by which the other one finds it.
+const PROGRAM_V6: &str = "xdp_lb_v6";
+const FAMILIES: &str = "FAMILIES";
+
 /// Maps that outlive the agent.
 pub(super) const PINNED: &[&str] = &[
+    FAMILIES,
     "CONTROL",
     "SERVICE_INDEX",
     "SERVICES",
@@ -125,12 +130,13 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
     let mut object = loader
         .load(OBJECT)
         .map_err(|error| refused("the maps", &error))?;
-    for name in [super::attach::PROGRAM, super::read::TICK] {
+    for name in [super::attach::PROGRAM, PROGRAM_V6, super::read::TICK] {
         let program = super::attach::program(&mut object, name)?;
         program
             .load()
             .map_err(|error| refused("the program", &error))?;
     }
+    lead_to_v6(&mut object)?;
     #[cfg(feature = "bpf-log")]
     super::log::follow(&mut object)?;
     let now = super::read::tick(&mut object)?;
@@ -145,6 +151,21 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
         took_over,
         notes: notes.into_iter().collect(),
     })
+}
+
+/// Lets the program for IPv4 go on to the one for IPv6. The table is pinned: the kernel empties one
+/// that nobody holds, and the programs outlive the agent.
+fn lead_to_v6(object: &mut aya::Ebpf) -> Result<(), Error> {
+    let program = super::attach::program(object, PROGRAM_V6)?
+        .fd()
+        .and_then(|fd| Ok(fd.try_clone()?))
+        .map_err(|error| refused("the program", &error))?;
+    let map = object
+        .map_mut(FAMILIES)
+        .ok_or_else(|| Error::Load(format!("the XDP program has no map {FAMILIES}")))?;
+    aya::maps::ProgramArray::try_from(map)
+        .and_then(|mut families| families.set(0, &program, 0))
+        .map_err(|error| Error::Load(format!("the program for IPv6 cannot be reached: {error}")))
 }
 
 /// What is said of gates whose lease had ended.
