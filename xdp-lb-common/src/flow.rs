@@ -61,9 +61,20 @@ impl FlowV6 {
     #[inline(always)]
     pub const fn words(&self) -> [u32; WORDS_V6] {
         let ports = self.client_port_be as u32 | (self.vip_port_be as u32) << 16;
-        let [a, b, c, d] = self.client.words_be;
-        let [e, f, g, h] = self.vip.words_be;
-        [a, b, c, d, e, f, g, h, ports, self.protocol as u32]
+        let client = self.client.words_be;
+        let vip = self.vip.words_be;
+        [
+            client[0],
+            client[1],
+            client[2],
+            client[3],
+            vip[0],
+            vip[1],
+            vip[2],
+            vip[3],
+            ports,
+            self.protocol as u32,
+        ]
     }
 }
 
@@ -127,10 +138,10 @@ mod tests {
             words: [u32; 8], ports: (u16, u16), bit in 0_usize..296, k0: u64, k1: u64,
         ) {
             let flow = |words: [u32; 8], (client_port_be, vip_port_be), protocol| {
-                let [a, b, c, d, e, f, g, h] = words;
+                let at = |at: usize| words[at];
                 FlowV6 {
-                    client: Address { words_be: [a, b, c, d] },
-                    vip: Address { words_be: [e, f, g, h] },
+                    client: Address { words_be: [at(0), at(1), at(2), at(3)] },
+                    vip: Address { words_be: [at(4), at(5), at(6), at(7)] },
                     client_port_be,
                     vip_port_be,
                     protocol,
