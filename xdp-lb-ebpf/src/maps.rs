@@ -4,7 +4,7 @@
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, DevMapHash, PerCpuArray};
+use aya_ebpf::maps::{Array, DevMapHash, PerCpuArray, ProgramArray};
 use xdp_lb_common::backend::{Backend, BackendName, Port};
 use xdp_lb_common::conn::table::PlaceMemory;
 use xdp_lb_common::flow::FlowInfo;
@@ -16,6 +16,11 @@ use xdp_lb_common::limits::{
 use xdp_lb_common::load::Load;
 use xdp_lb_common::reason::Counters;
 use xdp_lb_common::service::{Control, Service, ServiceName, ServiceSlot, Stats};
+use xdp_lb_common::stage;
+
+/// The programs that the entry goes on to, see [`stage`].
+#[map]
+pub static STAGES: ProgramArray = ProgramArray::with_max_entries(stage::STAGES, 0);
 
 /// Control words.
 #[map]

@@ -9,6 +9,7 @@ use xdp_lb_common::service::Slots;
 use xdp_lb_common::tick::Tick;
 
 use crate::conn::{Route, Via, backend};
+use crate::family::Family;
 use crate::load::{join, seen};
 use crate::maps::{CURSORS, SLOTS};
 use crate::packet::Packet;
@@ -21,7 +22,11 @@ const NOBODY: u32 = u32::MAX;
 
 /// The backend of a new connection: by the client's persistence, else by the scheduler.
 #[inline(always)]
-pub fn place(packet: &Packet, service: &service::Found, now: Tick) -> Option<Placed> {
+pub fn place<F: Family>(
+    packet: &Packet<F>,
+    service: &service::Found,
+    now: Tick,
+) -> Option<Placed> {
     if service.is_persistent() {
         persist::place(packet, service, now, || scheduled(packet, service))
     } else {
@@ -34,20 +39,24 @@ pub fn place(packet: &Packet, service: &service::Found, now: Tick) -> Option<Pla
 
 /// The scheduler's choice.
 #[inline(always)]
-fn scheduled(packet: &Packet, service: &service::Found) -> Option<Route> {
+fn scheduled<F: Family>(packet: &Packet<F>, service: &service::Found) -> Option<Route> {
     backend(schedule(service.index, names(packet)), Via::Scheduled)
 }
 
 /// The choice of a scheduler that hashes: the same for every packet of a client.
 #[inline(always)]
-pub fn hashed(packet: &Packet, service: &service::Found) -> Option<Route> {
+pub fn hashed<F: Family>(packet: &Packet<F>, service: &service::Found) -> Option<Route> {
     backend(schedule(service.index, names(packet)), Via::Stateless)
 }
 
 /// The entry of the service's consistent-hash table: the same for every packet of a flow. A scheduler
 /// that hashes has a table as good, and its own choice is what other directors know.
 #[inline(always)]
-pub fn stateless(packet: &Packet, service: &service::Found, hash: u64) -> Option<Route> {
+pub fn stateless<F: Family>(
+    packet: &Packet<F>,
+    service: &service::Found,
+    hash: u64,
+) -> Option<Route> {
     if service.is_hashed() {
         return hashed(packet, service);
     }
@@ -59,11 +68,11 @@ pub fn stateless(packet: &Packet, service: &service::Found, hash: u64) -> Option
 /// What schedulers know of a packet: the folded client (lower half) and VIP, and the client's port in
 /// the third word.
 #[inline(always)]
-fn names(packet: &Packet) -> (u64, u16) {
+fn names<F: Family>(packet: &Packet<F>) -> (u64, u16) {
     let flow = &packet.flow;
-    let client = folded([flow.client_be, 0, 0, 0], 0) as u64;
-    let vip = folded([flow.vip_be, 0, 0, 0], 0) as u64;
-    (vip << 32 | client, flow.client_port_be)
+    let client = folded(flow.client().words_be, 0) as u64;
+    let vip = folded(flow.vip().words_be, 0) as u64;
+    (vip << 32 | client, flow.ports_be().0)
 }
 
 /// The scheduler's choice by what it knows of a packet; [`NOBODY`] if no server is to be had.

@@ -222,7 +222,8 @@ impl Virtual {
     }
 }
 
-fn direct(n: u8, port: u32) -> Reach {
+/// The way to server `n`, on the link of a port.
+pub(crate) fn direct(n: u8, port: u32) -> Reach {
     Reach::Direct {
         ifindex: port,
         source_mac: Mac::from_octets(if port == PORT {

@@ -5,7 +5,7 @@
 
 use xdp_lb_common::limits;
 
-use super::diagnostic::{Code, Collector, Diagnostic, quote};
+use super::diagnostic::{Code, Collector, Diagnostic};
 use super::model::{Config, Forwarding, Frontend, Protocol, VirtualServer};
 use super::places::{Places, ServerPlaces, ServicePlaces};
 
@@ -82,16 +82,6 @@ pub const fn runs_forwarding(forwarding: Forwarding) -> bool {
 fn frontend(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Collector) {
     let kind = match &service.frontend {
         Frontend::Endpoint(key) => {
-            if key.vip.is_ipv6() {
-                let vip = quote(&key.vip.to_string());
-                diagnostics.push(
-                    Diagnostic::error(
-                        Code::NotSupported,
-                        format!("the virtual server {vip} has an IPv6 address"),
-                    )
-                    .at(place.head, "IPv6 is not balanced yet"),
-                );
-            }
             if key.protocol == Protocol::Sctp {
                 diagnostics.push(
                     Diagnostic::error(Code::NotSupported, "SCTP is not balanced yet")

@@ -5,7 +5,7 @@ use super::Scope::{
     BfdCheck, DnsCheck, FileCheck, HttpGet, MiscCheck, PingCheck, RealServer, SmtpCheck, TcpCheck,
     UdpCheck,
 };
-use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Rejected, Supported};
+use super::Status::{NotNeeded, NotYet, Rejected, Supported};
 use super::kind::{ANY, number};
 use super::row::{
     Keyword, OLD, OURS, Status, block, flag, line, many, maybe, named, one, pair, script,

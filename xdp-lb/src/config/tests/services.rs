@@ -141,7 +141,7 @@ fn what_cannot_be_balanced_yet_is_an_error_and_never_something_else() {
             head("group web", "10.0.0.2") + "virtual_server_group web {\n10.0.0.1 80\n}\n",
             &one,
         ),
-        (head("2001:db8::1 80", "2001:db8::2"), &one),
+        (head("2001:db8::1 80", "2001:db8::2"), &[]),
         (head("10.0.0.1 80", "10.0.0.2"), &[]),
     ];
     for (text, expected) in cases {

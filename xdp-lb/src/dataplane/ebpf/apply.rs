@@ -1,5 +1,7 @@
 //! Changes, carried out.
 
+use std::net::IpAddr;
+
 use aya::maps::PerCpuValues;
 use xdp_lb_common::addr::{Address, Mac};
 use xdp_lb_common::backend::{
@@ -184,7 +186,7 @@ impl Tables {
         let before = self.services.load(index, word::HOST_FILTER);
         self.services
             .store(index, word::HOST_FILTER, before | filter);
-        self.set_persistence(index, service);
+        self.set_persistence(index, key.vip, service);
         self.set_lease(index, service);
         let virtual_mac = service.virtual_mac.map_or(0, |mac| mac.0 & Mac::MASK);
         self.services.store(index, word::VIRTUAL_MAC, virtual_mac);
@@ -198,7 +200,7 @@ impl Tables {
         Ok(())
     }
 
-    fn set_persistence(&mut self, index: u32, service: &Service) {
+    fn set_persistence(&mut self, index: u32, vip: IpAddr, service: &Service) {
         let mut flags = SERVICE_HAS_HOSTS;
         if service.one_packet {
             flags |= SERVICE_ONE_PACKET;
@@ -206,7 +208,10 @@ impl Tables {
         if let Some(persistence) = service.persistence {
             flags |= SERVICE_PERSISTENT;
             let seconds = u32::try_from(persistence.timeout.as_secs()).unwrap_or(u32::MAX);
-            let mask = mask_v4(persistence.prefix_len);
+            let mask = match vip {
+                IpAddr::V4(_) => mask_v4(persistence.prefix_len),
+                IpAddr::V6(_) => persistence.prefix_len.into(),
+            };
             let ticks = self.clock.ticks(seconds);
             self.services.store(
                 index,

@@ -38,7 +38,7 @@ pub(super) mod word {
     pub(in super::super) const SLOTS: usize = 1;
     pub(in super::super) const FALLBACK: usize = 2;
     pub(in super::super) const HOST_FILTER: usize = 3;
-    /// `persistence_ticks` (low half) and `client_mask_be`.
+    /// `persistence_ticks` (low half) and `client_mask`.
     pub(in super::super) const PERSISTENCE: usize = 4;
     /// `lease_ticks` (low half) and `rule`.
     pub(in super::super) const LEASE: usize = 5;
