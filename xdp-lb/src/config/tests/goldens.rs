@@ -303,21 +303,21 @@ warning[misplaced-keyword]: 'virtual_ipaddress' cannot stand in 'global_defs'
     ),
     (
         Code::NoEffectYet,
-        "virtual_server 10.0.0.1 80 {
+        "net_namespace_ipvs blue
+virtual_server 10.0.0.1 80 {
     lb_algo rr
     lb_kind DR
     protocol UDP
-    ops
     snmp_name web
     real_server 10.0.0.2 80 {
     }
 }
 ",
-        "warning[no-effect-yet]: 'ops' has no effect in this version
- --> test.conf:5:5
+        "warning[no-effect-yet]: 'net_namespace_ipvs' has no effect in this version
+ --> test.conf:1:1
   |
-5 |     ops
-  |     ^^^ datagrams of one flow stay with one server
+1 | net_namespace_ipvs blue
+  | ^^^^^^^^^^^^^^^^^^ services live in the namespace the director is started in
 
 note[no-effect-yet]: understood, but without effect in this version: snmp_name (line 6)
 
