@@ -317,7 +317,7 @@ virtual_server 10.0.0.1 80 {
  --> test.conf:1:1
   |
 1 | net_namespace_ipvs blue
-  | ^^^^^^^^^^^^^^^^^^ services live in the namespace the director is started in
+  | ^^^^^^^^^^^^^^^^^^^^^^^ services live in the namespace the director is started in
 
 note[no-effect-yet]: understood, but without effect in this version: snmp_name (line 6)
 
