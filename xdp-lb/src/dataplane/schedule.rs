@@ -233,7 +233,7 @@ fn hashed(list: &[Entry], weight: impl Fn(&Entry) -> u32) -> Vec<HashServer> {
 }
 
 /// A name for a server that every director computes alike.
-fn name(address: SocketAddr) -> u64 {
+pub(super) fn name(address: SocketAddr) -> u64 {
     let key = HashKey {
         k0: 0x7864_702d_6c62,
         k1: u64::from(address.port()),

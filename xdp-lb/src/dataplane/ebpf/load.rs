@@ -108,7 +108,7 @@ pub(super) fn open(options: &Options) -> Result<Ebpf, Error> {
 }
 
 fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Result<Ebpf, Error> {
-    let key = hash_key(pins, took_over)?;
+    let key = hash_key(pins, took_over, options.key)?;
     let coefficients = Coefficients::of(key);
     let coefficients_v6 = CoefficientsV6::of(key);
     let timeouts = timeouts(options);
@@ -212,8 +212,8 @@ fn max_entries(path: &Path) -> Option<u32> {
         .map(|info| info.max_entries())
 }
 
-/// The cluster's key: the pinned one, else a new one from the kernel.
-fn hash_key(pins: &Pins, took_over: bool) -> Result<HashKey, Error> {
+/// The cluster's key: the pinned one, else the one that is wanted, else a new one from the kernel.
+fn hash_key(pins: &Pins, took_over: bool, wanted: Option<HashKey>) -> Result<HashKey, Error> {
     let pinned = if took_over {
         pinned_key(&pins.map("KEY"))
     } else {
@@ -221,7 +221,7 @@ fn hash_key(pins: &Pins, took_over: bool) -> Result<HashKey, Error> {
     };
     match pinned {
         Some(key) if key != HashKey::default() => Ok(key),
-        _ => random_key(),
+        _ => wanted.map_or_else(random_key, Ok),
     }
 }
 
