@@ -1,8 +1,9 @@
 //! Both data planes, side by side.
 //!
-//! The program reads the kernel's clock, which nobody can set. So time is made to pass by taking it
-//! from the lives of all entries and from the heartbeat; and a case during which the clock went on by
-//! itself is played again, as nobody knows which of its packets saw which tick.
+//! The program reads the kernel's clock, which nobody can set. So its ticks are made long, and time
+//! is made to pass by taking it from the lives of all entries and from the heartbeat. A case during
+//! which the clock went on by itself is played again, as nobody knows which of its packets saw which
+//! tick.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -26,16 +27,19 @@ use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::hash::HashKey;
 use xdp_lb_common::reason::{self, Counters, Event, Reason};
 use xdp_lb_common::service::Control;
-use xdp_lb_common::tick::{LongTick, MASK, Tick};
+use xdp_lb_common::tick::{Clock, LongTick, MASK, Tick};
 use xdp_lb_tests::packet::{compare, show};
 use xdp_lb_tests::program::{Action, Outcome, Program};
 
 use crate::case::{Case, Step};
 use crate::frames::host_mac;
 use crate::view;
+use crate::world::{VIPS, host_ip};
 
 /// Connections and templates that the tables are made for: as few as can be.
 const ENTRIES: u32 = 1024;
+/// Jiffies of a tick, as a power of two.
+const LONG_TICK: u32 = 16;
 /// The word of the control words that holds the heartbeat.
 const HEARTBEAT: usize = 1;
 
@@ -45,12 +49,6 @@ pub(crate) enum Played {
     Same(u64),
     /// This one.
     Differs(String),
-}
-
-/// A difference, or that the clock went on.
-enum Stop {
-    Differs(String),
-    Again,
 }
 
 /// Both data planes.
@@ -65,9 +63,12 @@ pub(crate) struct Rig {
     control: MappedArray<Control>,
     counters: PerCpuArray<MapData, Counters>,
     backend_names: Array<MapData, BackendName>,
+    clock: Clock,
     installed: Installed,
     /// Ticks that were taken from all lives in this case.
     passed: u32,
+    /// Packets by reason and events, when they were last looked at.
+    counted: (Vec<u64>, Vec<u64>),
     /// Packets by reason, of all cases.
     reasons: BTreeMap<Reason, u64>,
 }
@@ -78,6 +79,8 @@ impl Rig {
         let instance = format!("d-{}-{:?}", std::process::id(), std::thread::current().id());
         let instance = instance.replace(['(', ')'], "");
         let mut options = Options::new(&instance, clock::kernel().unwrap());
+        // A tick is some minutes long; timeouts stay what they are, in ticks.
+        options.clock.shift = LONG_TICK;
         let key = HashKey { k0: 11, k1: 12 };
         (options.connections, options.templates, options.key) = (ENTRIES, ENTRIES, Some(key));
         let mut ebpf = Ebpf::open(&options).unwrap();
@@ -99,8 +102,10 @@ impl Rig {
             control: mapped(&pins, "CONTROL"),
             counters: map(&pins, "COUNTERS").try_into().unwrap(),
             backend_names: map(&pins, "BACKEND_NAMES").try_into().unwrap(),
+            clock: options.clock,
             installed: Installed::default(),
             passed: 0,
+            counted: <(Vec<u64>, Vec<u64>)>::default(),
             reasons: BTreeMap::new(),
         }
     }
@@ -121,15 +126,14 @@ impl Rig {
             }
             match played {
                 Ok(frames) => return Played::Same(frames),
-                Err(Stop::Differs(why)) => return Played::Differs(why),
-                Err(Stop::Again) => {}
+                Err(why) => return Played::Differs(why),
             }
         }
         panic!("the clock goes on in the middle of every attempt: a case takes longer than a tick");
     }
 
-    fn play_once(&mut self, case: &Case, tick: LongTick) -> Result<u64, Stop> {
-        self.set(&case.world.desired(), usize::MAX);
+    fn play_once(&mut self, case: &Case, tick: LongTick) -> Result<u64, String> {
+        self.set(&case.world.desired(self.clock), usize::MAX);
         let mut frames = 0;
         for (number, step) in (1..).zip(&case.steps) {
             let now = LongTick(tick.0.wrapping_add(self.passed));
@@ -138,12 +142,11 @@ impl Rig {
                 Step::Frame { port, hex } => {
                     frames += 1;
                     let frame = octets(hex);
-                    self.compare(&frame, *port, now).map_err(|why| {
-                        Stop::Differs(format!("step {number}, a frame by {port}: {why}"))
-                    })?;
+                    let where_from = |why| format!("step {number}, a frame by {port}: {why}");
+                    self.compare(&frame, *port, now).map_err(where_from)?;
                 }
-                Step::Tables(world) => self.set(&world.desired(), usize::MAX),
-                Step::Begun(world, some) => self.set(&world.desired(), *some),
+                Step::Tables(world) => self.set(&world.desired(self.clock), usize::MAX),
+                Step::Begun(world, some) => self.set(&world.desired(self.clock), *some),
                 Step::Later(ticks) => self.pass(*ticks, tick),
                 Step::Silent(ticks) => {
                     self.control
@@ -155,15 +158,10 @@ impl Rig {
                     self.model.tend().unwrap();
                 }
             }
-            if frames % 500 == 499 && self.tick() != tick {
-                return Err(Stop::Again);
-            }
         }
-        let after = || "after the last step: ".to_owned();
-        self.compare_tables()
-            .map_err(|why| Stop::Differs(after() + &why))?;
-        self.compare_counters()
-            .map_err(|why| Stop::Differs(after() + &why))?;
+        let after = |why| format!("after the last step: {why}");
+        self.compare_tables().map_err(after)?;
+        self.compare_counters().map_err(after)?;
         Ok(frames)
     }
 
@@ -181,6 +179,7 @@ impl Rig {
         }
         self.model.forget();
         self.passed = 0;
+        self.counted = self.counts();
         self.hear(now);
     }
 
@@ -219,9 +218,10 @@ impl Rig {
     /// Sends a frame to both, and compares what comes out and what is counted.
     fn compare(&mut self, frame: &[u8], port: u32, now: LongTick) -> Result<(), String> {
         let seen = view::check(frame);
-        let (reasons, events) = self.counts();
         let outcome = self.program.run(frame, port).unwrap();
-        let (reasons_now, events_now) = self.counts();
+        let now_counted = self.counts();
+        let (reasons, events) = std::mem::replace(&mut self.counted, now_counted.clone());
+        let (reasons_now, events_now) = now_counted;
         let rise = |now: Vec<u64>, before: Vec<u64>| -> Vec<u64> {
             now.iter()
                 .zip(before)
@@ -229,10 +229,14 @@ impl Rig {
                 .collect()
         };
         let (reasons, events) = (rise(reasons_now, reasons), rise(events_now, events));
-        let chosen = self.chosen(frame, &outcome);
+        let hash = self.model.connection_hash(frame);
+        let (conns, names) = (&self.conns, &self.backend_names);
         let mut chance = |servers: &[SocketAddr]| {
-            let chosen = servers.iter().find(|server| chosen.contains(server));
-            chosen.or(servers.first()).copied()
+            let chosen = chosen(conns, names, hash, &outcome);
+            let mut of_chosen = servers
+                .iter()
+                .filter(|server| chosen.contains(&server.ip()));
+            of_chosen.next().or(servers.first()).copied()
         };
         let verdict = self.model.decide_by(frame, port, now, &mut chance);
         *self.reasons.entry(verdict.reason).or_default() += 1;
@@ -266,29 +270,6 @@ impl Rig {
         let reasons = (0..reason::REASON_SLOTS).map(reason);
         let events = (0..reason::EVENT_SLOTS).map(event);
         (reasons.collect(), events.collect())
-    }
-
-    /// What the program's chance came to: the server of the connection in its table, else the one that
-    /// the frame went to.
-    fn chosen(&self, frame: &[u8], outcome: &Outcome) -> BTreeSet<SocketAddr> {
-        let mut chosen = BTreeSet::new();
-        let hash = self.model.connection_hash(frame);
-        for way in self.conns.all_words().chunks_exact(2) {
-            let state = State(way[1].load(Ordering::Acquire));
-            if Some(way[0].load(Ordering::Acquire)) == hash && state.kind() != Kind::Free {
-                let name = self.backend_names.get(&state.backend(), 0).unwrap();
-                let ip = name.address.to_ip(name.family);
-                chosen.extend(ip.map(|ip| SocketAddr::new(ip, u16::from_be(name.port_be))));
-            }
-        }
-        if chosen.is_empty()
-            && let Ok(packet) = memory::Packet::of(frame)
-            && let Some(n) = (0..=u8::MAX).find(|n| outcome.frame.starts_with(&host_mac(*n)))
-        {
-            let ip: IpAddr = crate::world::host_ip(packet.vip.ip(), n);
-            chosen.extend([0, packet.vip.port()].map(|port| SocketAddr::new(ip, port)));
-        }
-        chosen
     }
 
     /// What stands in the tables of connections and templates, to the way.
@@ -385,6 +366,29 @@ impl Drop for Rig {
             removed.unwrap().unwrap();
         }
     }
+}
+
+/// What the program's chance came to: the server of the connection in its table, else the one that the
+/// frame went to.
+fn chosen(
+    conns: &MappedArray<PlaceMemory>,
+    names: &Array<MapData, BackendName>,
+    hash: Option<u64>,
+    outcome: &Outcome,
+) -> BTreeSet<IpAddr> {
+    let mut chosen = BTreeSet::new();
+    for way in conns.all_words().chunks_exact(2) {
+        let state = State(way[1].load(Ordering::Acquire));
+        if Some(way[0].load(Ordering::Acquire)) == hash && state.kind() != Kind::Free {
+            let name = names.get(&state.backend(), 0).unwrap();
+            chosen.extend(name.address.to_ip(name.family));
+        }
+    }
+    let n = (0..=u8::MAX).find(|n| outcome.frame.starts_with(&host_mac(*n)));
+    if let (true, Some(n)) = (chosen.is_empty(), n) {
+        chosen.extend(VIPS.map(|vip| host_ip(vip, n)));
+    }
+    chosen
 }
 
 fn difference<T: std::fmt::Debug + PartialEq>(what: &str, found: &T, model: &T) -> Option<String> {

@@ -10,6 +10,7 @@ use xdp_lb::config::model::{
 };
 use xdp_lb::plan::desired::{Desired, Port, Reach, Server, Service};
 use xdp_lb_common::addr::Mac;
+use xdp_lb_common::tick::Clock;
 
 use crate::case::Style;
 use crate::dice::Dice;
@@ -28,11 +29,11 @@ pub(crate) struct Virtual {
     pub port: u16,
     pub udp: bool,
     pub active: bool,
-    /// Seconds.
-    pub lease: Option<u64>,
+    /// Ticks.
+    pub lease: Option<u32>,
     pub scheduler: Plan,
-    /// Seconds and prefix length.
-    pub persistence: Option<(u64, u8)>,
+    /// Ticks and prefix length.
+    pub persistence: Option<(u32, u8)>,
     pub one_packet: bool,
     pub virtual_mac: bool,
     /// Other directors.
@@ -141,7 +142,7 @@ impl World {
     }
 
     /// As the data planes are told.
-    pub(crate) fn desired(&self) -> Desired {
+    pub(crate) fn desired(&self, clock: Clock) -> Desired {
         let ports = [NEAR, FAR].map(|port| {
             let mac = Mac::from_octets(port_mac(port));
             (port, Port { mac })
@@ -151,7 +152,7 @@ impl World {
             services: self
                 .services
                 .iter()
-                .map(|made| (made.key(), made.service()))
+                .map(|made| (made.key(), made.service(clock)))
                 .collect(),
             ..Desired::default()
         }
@@ -167,7 +168,7 @@ impl Virtual {
             port: one_of(dice, &[80, 80, 443, 0]),
             udp,
             active: chance(dice, 92),
-            lease: chance(dice, 20).then(|| 5 + dice.roll(20)),
+            lease: chance(dice, 20).then(|| some_lease(dice)),
             scheduler: Plan::random(dice),
             persistence: None,
             one_packet: udp && chance(dice, 15),
@@ -185,14 +186,19 @@ impl Virtual {
         if chance(dice, if style == Style::Scheduling { 10 } else { 40 }) {
             made.persistence = Some(made.stickiness(dice));
         }
+        let all_limited = chance(dice, 15);
         let servers = [0, 1, 2, 2, 3, 3, 4, 5, 6];
         for n in 1..=one_of(dice, &servers) {
-            made.servers.insert(0, Real::random(dice, style, n));
+            let mut server = Real::random(dice, style, n);
+            if all_limited {
+                server.limit = Some(some_limit(dice));
+            }
+            made.servers.insert(0, server);
         }
         made
     }
 
-    fn stickiness(&self, dice: &mut Dice) -> (u64, u8) {
+    fn stickiness(&self, dice: &mut Dice) -> (u32, u8) {
         let prefixes: &[u8] = match self.vip {
             IpAddr::V4(_) => &[32, 32, 24, 30, 8, 0],
             IpAddr::V6(_) => &[128, 128, 64, 120, 33, 0],
@@ -204,7 +210,7 @@ impl Virtual {
         let is_calm = style == Style::Scheduling;
         match dice.roll(12) {
             0 if !is_calm => self.active = !self.active,
-            1 if !is_calm => self.lease = chance(dice, 50).then(|| 5 + dice.roll(20)),
+            1 if !is_calm => self.lease = chance(dice, 50).then(|| some_lease(dice)),
             2 => self.scheduler = Plan::random(dice),
             3 if !is_calm => {
                 let some = chance(dice, 70).then(|| self.stickiness(dice));
@@ -264,13 +270,14 @@ impl Virtual {
         self.scheduler.name == "twos"
     }
 
-    fn service(&self) -> Service {
+    fn service(&self, clock: Clock) -> Service {
+        let time = |ticks| Duration::from_secs(clock.seconds(ticks).into());
         Service {
             active: self.active,
-            lease: self.lease.map(Duration::from_secs),
+            lease: self.lease.map(time),
             scheduler: self.scheduler.scheduler(),
-            persistence: self.persistence.map(|(seconds, prefix_len)| Persistence {
-                timeout: Duration::from_secs(seconds),
+            persistence: self.persistence.map(|(ticks, prefix_len)| Persistence {
+                timeout: time(ticks),
                 prefix_len,
             }),
             one_packet: self.one_packet && !self.plays(),
@@ -332,16 +339,22 @@ impl Real {
     }
 }
 
+fn some_lease(dice: &mut Dice) -> u32 {
+    5 + u32::try_from(dice.roll(20)).unwrap()
+}
+
 fn weight(dice: &mut Dice) -> u32 {
     one_of(dice, &[0, 1, 1, 1, 1, 2, 2, 3, 4, 6, 9, 20, 100])
 }
 
 fn limit(dice: &mut Dice) -> Option<(u16, u32)> {
-    chance(dice, 15).then(|| {
-        let upper = 1 + dice.roll(8);
-        let lower = dice.roll(upper);
-        (u16::try_from(upper).unwrap(), u32::try_from(lower).unwrap())
-    })
+    chance(dice, 15).then(|| some_limit(dice))
+}
+
+fn some_limit(dice: &mut Dice) -> (u16, u32) {
+    let upper = 1 + dice.roll(8);
+    let lower = dice.roll(upper);
+    (u16::try_from(upper).unwrap(), u32::try_from(lower).unwrap())
 }
 
 fn way(dice: &mut Dice) -> Way {
