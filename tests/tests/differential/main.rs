@@ -85,9 +85,10 @@ fn play_at_random(styles: &[Style], frames: u64) {
             seed += 1;
         }
         eprintln!(
-            "{sent} frames, {} tables, reasons: {:?}",
+            "{sent} frames, {} tables; reasons: {:?}; events: {:?}",
             seed - first,
-            rig.reasons()
+            rig.reasons(),
+            rig.events()
         );
     });
 }

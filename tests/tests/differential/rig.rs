@@ -71,6 +71,8 @@ pub(crate) struct Rig {
     counted: (Vec<u64>, Vec<u64>),
     /// Packets by reason, of all cases.
     reasons: BTreeMap<Reason, u64>,
+    /// Events of all cases.
+    events: BTreeMap<Event, u64>,
 }
 
 impl Rig {
@@ -107,7 +109,13 @@ impl Rig {
             passed: 0,
             counted: <(Vec<u64>, Vec<u64>)>::default(),
             reasons: BTreeMap::new(),
+            events: BTreeMap::new(),
         }
+    }
+
+    /// Events so far.
+    pub(crate) const fn events(&self) -> &BTreeMap<Event, u64> {
+        &self.events
     }
 
     /// Packets by reason so far.
@@ -240,6 +248,9 @@ impl Rig {
         };
         let verdict = self.model.decide_by(frame, port, now, &mut chance);
         *self.reasons.entry(verdict.reason).or_default() += 1;
+        for event in &verdict.events {
+            *self.events.entry(*event).or_default() += 1;
+        }
         let faults = [
             seen.err(),
             difference("reasons", &of_reasons(&reasons), &vec![verdict.reason]),
