@@ -25,6 +25,7 @@ mod view;
 mod world;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use xdp_lb_tests::netns::{Netns, unique_prefix};
 
@@ -37,6 +38,8 @@ const FRAMES: u64 = 120_000;
 /// The first seed if nobody names another one.
 const SEED: u64 = 1;
 
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
 /// Runs a test in a network namespace that has the interfaces of the tables.
 fn in_a_network(test: impl FnOnce() + Send) {
     if !nix::unistd::geteuid().is_root() {
@@ -45,7 +48,8 @@ fn in_a_network(test: impl FnOnce() + Send) {
         return;
     }
     xdp_lb::sys::bpffs::ensure().unwrap();
-    let netns = Netns::create(&unique_prefix("df")).unwrap();
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let netns = Netns::create(&format!("{}{number}", unique_prefix("df"))).unwrap();
     let ports = frames::PORTS
         .map(|index| format!("link add p{index} index {index} type veth peer q{index}"));
     netns.ip(&ports.join("\n")).unwrap();

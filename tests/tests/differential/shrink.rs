@@ -4,7 +4,7 @@ use crate::case::{Case, Step};
 use crate::rig::Played;
 
 /// Attempts to leave something out; enough for some hundred steps.
-const ATTEMPTS: usize = 3000;
+const ATTEMPTS: usize = 1000;
 
 /// The shortest case found that still fails, and how it does.
 pub(crate) fn shrink(
