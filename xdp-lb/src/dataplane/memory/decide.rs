@@ -1,22 +1,23 @@
 //! What becomes of a packet, step by step in the order of the packet path.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use xdp_lb_common::addr::Address;
 use xdp_lb_common::flow::{FlowV4, FlowV6};
-use xdp_lb_common::persist::{mask_v4, template_hash_v4, template_hash_v6};
-use xdp_lb_common::reason::{Event, Reason};
+use xdp_lb_common::reason::{self, Event, Reason};
+use xdp_lb_common::tick::LongTick;
 
-use crate::config::model::{Persistence, Protocol, ServiceKey};
+use crate::config::model::ServiceKey;
 use crate::plan::desired::Reach;
 use crate::plan::installed::ServerKey;
 
 use super::connection::{Next, State, opens};
 use super::frame::Packet;
 use super::schedule::Chance;
+use super::server::Life;
 use super::table::{At, Before, Entry};
 use super::tables::Service;
-use super::{Client, Connection, Flow, Memory, Template, Traffic, Verdict, send};
+use super::{Connection, Flow, Memory, Traffic, Verdict, send};
 
 /// How a packet's server was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +37,11 @@ struct Route {
 }
 
 /// A packet on its way.
-struct Journey<'a> {
-    packet: Packet,
-    key: ServiceKey,
+pub(super) struct Journey<'a> {
+    pub packet: Packet,
+    pub key: ServiceKey,
     chance: Chance<'a>,
-    events: Vec<Event>,
+    pub events: Vec<Event>,
 }
 
 pub(super) fn decide(
@@ -76,7 +77,7 @@ pub(super) fn decide(
     };
     verdict.reason = reason;
     verdict.action = reason.verdict();
-    if verdict.action == xdp_lb_common::reason::Verdict::Pass {
+    if verdict.action == reason::Verdict::Pass {
         verdict.frame = Some(frame.to_vec());
     }
     verdict
@@ -300,7 +301,7 @@ impl Journey<'_> {
         memory: &mut Memory,
         at: At,
         old: Connection,
-        (state, until): (State, xdp_lb_common::tick::LongTick),
+        (state, until): (State, LongTick),
     ) {
         let new = Connection { state, ..old };
         let renewed = memory.after(state.life(&memory.options.timeouts));
@@ -413,7 +414,11 @@ impl Journey<'_> {
         } else {
             return Err(Reason::NoConnection);
         };
-        let (server, via) = self.enter(memory, (server, via), State::Established, None)?;
+        let state = match State::Established.after(&self.packet) {
+            Next::State(state) => state,
+            Next::Anew => State::SynSeen,
+        };
+        let (server, via) = self.enter(memory, (server, via), state, None)?;
         Ok(Route {
             server,
             via,
@@ -441,134 +446,28 @@ impl Journey<'_> {
     /// The server of a new connection: the one that its client sticks to, else the scheduler's choice,
     /// to which the client sticks from here on.
     fn choose(&mut self, memory: &mut Memory) -> Option<(ServerKey, Via)> {
-        let sticky = self.template_at(memory);
-        if let Some((at, template)) = sticky
-            && memory.holds(&template)
-        {
-            let until = memory.after(self.persistence_ticks(memory));
-            if let Some(entry) = memory.templates.at(at) {
-                entry.until = until;
-            }
-            return Some((template.server, Via::Persistent));
+        if let Some(server) = self.again(memory) {
+            return Some((server, Via::Persistent));
         }
         let seen = memory.seen(self.key);
         let schedule = &mut memory.services.get_mut(&self.key)?.schedule;
         let server = schedule.pick(&self.packet, &seen, self.chance)?;
         let server = self.usable(memory, server)?;
-        self.stick(memory, server, sticky.map(|(at, _)| at));
+        self.stick(memory, server);
         Some((server, Via::Scheduled))
-    }
-
-    /// The client sticks to a server from here on, if the service has it so.
-    fn stick(&mut self, memory: &mut Memory, server: ServerKey, instead_of: Option<At>) {
-        let Some((key, hash)) = self.client(memory) else {
-            return;
-        };
-        let life = memory
-            .servers
-            .get(&server)
-            .map(|s| s.life)
-            .unwrap_or_default();
-        let value = Template {
-            server,
-            life,
-            confirmed: false,
-        };
-        let until = memory.after(self.persistence_ticks(memory));
-        match instead_of {
-            Some(at) => {
-                if let Some(entry) = memory.templates.at(at) {
-                    (entry.value, entry.until) = (value, until);
-                }
-            }
-            None => {
-                let entry = Entry {
-                    key,
-                    hash,
-                    value,
-                    until,
-                };
-                if memory.templates.insert(entry, memory.now).is_err() {
-                    self.events.push(Event::NoTemplateWay);
-                }
-            }
-        }
-    }
-
-    fn persistence_ticks(&self, memory: &Memory) -> u32 {
-        memory
-            .services
-            .get(&self.key)
-            .map_or(0, |service| service.persistence_ticks)
-    }
-
-    /// What names the client's template, if the service is persistent.
-    fn client(&self, memory: &Memory) -> Option<(Client, u64)> {
-        let service = memory.services.get(&self.key)?;
-        let Persistence { prefix_len, .. } = service.persistence?;
-        let index = service.index;
-        let ip = self.packet.client.ip();
-        let hash = match ip {
-            IpAddr::V4(v4) => {
-                let client_be = u32::from_ne_bytes(v4.octets());
-                template_hash_v4(&memory.coefficients, index, client_be, mask_v4(prefix_len))
-            }
-            IpAddr::V6(_) => {
-                let client = Address::from_ip(ip).0;
-                template_hash_v6(&memory.coefficients_v6, index, client, prefix_len.into())
-            }
-        };
-        let bits = if ip.is_ipv4() { 32 } else { 128 };
-        let net = ipnet::IpNet::new(ip, prefix_len.min(bits)).ok()?;
-        Some(((index, net.network()), hash))
-    }
-
-    fn template_at(&self, memory: &Memory) -> Option<(At, Template)> {
-        let (client, hash) = self.client(memory)?;
-        let (at, entry) = memory.templates.find(&client, hash, memory.now)?;
-        Some((at, entry.value))
-    }
-
-    /// The server that the client sticks to.
-    fn template(&self, memory: &Memory) -> Option<ServerKey> {
-        let (_, template) = self.template_at(memory)?;
-        memory.holds(&template).then_some(template.server)
-    }
-
-    /// A connection of the client to this server is no accident: its template stays.
-    fn confirm_template(&self, memory: &mut Memory, server: ServerKey) {
-        let Some((at, template)) = self.template_at(memory) else {
-            return;
-        };
-        if template.server != server {
-            return;
-        }
-        let until = memory.after(self.persistence_ticks(memory));
-        if let Some(entry) = memory.templates.at(at) {
-            (entry.value.confirmed, entry.until) = (true, until);
-        }
     }
 }
 
 impl Memory {
     /// A moment so many ticks from now.
-    const fn after(&self, ticks: u32) -> xdp_lb_common::tick::LongTick {
-        xdp_lb_common::tick::LongTick(self.now.0.wrapping_add(ticks))
+    pub(super) const fn after(&self, ticks: u32) -> LongTick {
+        LongTick(self.now.0.wrapping_add(ticks))
     }
 
     /// Whether a server still takes what it was given in a life.
-    fn takes_packets(&self, server: &ServerKey, life: super::server::Life) -> bool {
+    pub(super) fn takes_packets(&self, server: &ServerKey, life: Life) -> bool {
         self.servers
             .get(server)
             .is_some_and(|server| server.life == life && server.path.is_some())
     }
-
-    /// Whether a template holds: its server neither failed nor releases its clients.
-    fn holds(&self, template: &Template) -> bool {
-        let server = self.servers.get(&template.server);
-        self.takes_packets(&template.server, template.life) && server.is_some_and(|s| !s.releases)
-    }
 }
-
-/// Protocols as IP numbers them, for flows.
-const _: () = assert!(Protocol::Tcp.number() == 6 && Protocol::Udp.number() == 17);

@@ -8,7 +8,7 @@
 //! has no counterpart here.
 //!
 //! In reading order: [`frame`] says what a frame is, [`tables`] what the changes make of the tables,
-//! [`decide`] what becomes of a packet, with [`connection`] and [`schedule`]; [`table`] holds
+//! [`decide`] what becomes of a packet, with [`connection`], [`sticky`] and [`schedule`]; [`table`] holds
 //! connections and templates, [`server`] counts, [`send`] writes the frame that goes out.
 
 mod connection;
@@ -17,6 +17,7 @@ mod frame;
 mod schedule;
 mod send;
 mod server;
+mod sticky;
 mod table;
 mod tables;
 

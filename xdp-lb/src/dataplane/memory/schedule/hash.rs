@@ -112,7 +112,7 @@ impl Buckets {
         scheduler: Scheduler,
         open: impl Fn(&SocketAddr) -> bool,
     ) -> Pick {
-        let first = self.bucket(name, scheduler);
+        let first = bucket(name, scheduler);
         let Some(server) = self.at(first) else {
             return Pick::Nobody;
         };
@@ -122,27 +122,26 @@ impl Buckets {
         if !falls_back(scheduler) {
             return Pick::Nobody;
         }
-        let tries = (0..FALLBACK_TRIES).map(|attempt| match scheduler {
-            // The distance from the first bucket is the try and that bucket's number.
-            Scheduler::SourceHash(_) => (2 * first + attempt) % HASH_SLOTS,
-            _ => {
+        let is_maglev = matches!(scheduler, Scheduler::Maglev(_));
+        let tries = (0..FALLBACK_TRIES).map(|attempt| {
+            if is_maglev {
                 let offset = (first + attempt) % MAGLEV_SLOTS;
                 sip(FIRST, name.wrapping_add(offset)) % MAGLEV_SLOTS
+            } else {
+                // The distance from the first bucket is the try and that bucket's number.
+                (2 * first + attempt) % HASH_SLOTS
             }
         });
         let mut servers = tries.filter_map(|bucket| self.at(bucket));
         servers.find(open).map_or(Pick::Consistent, Pick::Server)
     }
+}
 
-    const fn bucket_of_sum(name: u32) -> u32 {
-        multiplied(name)
-    }
-
-    fn bucket(&self, name: u32, scheduler: Scheduler) -> u32 {
-        match scheduler {
-            Scheduler::Maglev(_) => sip(FIRST, name) % MAGLEV_SLOTS,
-            _ => Self::bucket_of_sum(name),
-        }
+/// The first bucket of a name.
+fn bucket(name: u32, scheduler: Scheduler) -> u32 {
+    match scheduler {
+        Scheduler::Maglev(_) => sip(FIRST, name) % MAGLEV_SLOTS,
+        _ => multiplied(name),
     }
 }
 

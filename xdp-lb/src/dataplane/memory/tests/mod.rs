@@ -204,7 +204,7 @@ impl Made {
         self
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    fn bytes(self) -> Vec<u8> {
         let [high, low] = self.client.to_be_bytes();
         let packet = PacketBuilder::ethernet2(ROUTER_MAC, PORT_MAC).ipv4(
             [10, 1, high, low],

@@ -240,6 +240,41 @@ impl Player {
         self.seen(backend).is_crowded() && self.cheapest(search::HALF).is_some()
     }
 
+    fn hashed(&self, rule: Rule, tables: &Tables, client: Ipv4Addr, port: u16) -> Option<u32> {
+        let len = u32::try_from(tables.slots.len()).unwrap();
+        let (ip, port) = match (rule, tables.rule & RULE_PORT) {
+            (Rule::DestinationHash, _) => (VIP, 0),
+            (_, 0) => (client, 0),
+            _ => (client, port.to_be()),
+        };
+        let name = folded(Address::from_ip(ip.into()).0.words_be, port);
+        let is_maglev = rule == Rule::Maglev;
+        let first = if is_maglev {
+            maglev(name, len)
+        } else {
+            multiplied(name)
+        };
+        let again = |attempt| {
+            if is_maglev {
+                maglev_again(name, first, attempt, len)
+            } else {
+                multiplied_again(first, attempt)
+            }
+        };
+        let at = |entry: u32| tables.slots.get(entry as usize).copied();
+        let open = |backend: &u32| self.seen(*backend).takes();
+        let chosen = at(first)?;
+        if open(&chosen) || tables.rule & RULE_FALLBACK == 0 {
+            return Some(chosen).filter(open);
+        }
+        let mut tries = (0..FALLBACK_TRIES).map(again).filter_map(at);
+        tries.find(open).or_else(|| {
+            let live = u32::try_from(tables.fallback.len()).unwrap();
+            let entry = slot(name.into(), live) as usize;
+            tables.fallback.get(entry).copied()
+        })
+    }
+
     fn pick(&mut self, client: Ipv4Addr, port: u16) -> Option<u32> {
         let tables = self.tables.clone()?;
         let len = u32::try_from(tables.slots.len()).unwrap();
@@ -254,41 +289,7 @@ impl Player {
                 Some(at(slot(turn, len)))
             }
             rule @ (Rule::SourceHash | Rule::Maglev | Rule::DestinationHash) => {
-                let port = if tables.rule & RULE_PORT == 0 {
-                    0
-                } else {
-                    port.to_be()
-                };
-                let (ip, port) = match rule {
-                    Rule::DestinationHash => (VIP, 0),
-                    _ => (client, port),
-                };
-                let name = folded(Address::from_ip(ip.into()).0.words_be, port);
-                if len == 0 {
-                    return None;
-                }
-                let (first, again): (u32, Box<dyn Fn(u32) -> u32>) = match rule {
-                    Rule::Maglev => {
-                        let first = maglev(name, len);
-                        (first, Box::new(move |n| maglev_again(name, first, n, len)))
-                    }
-                    _ => {
-                        let first = multiplied(name);
-                        (first, Box::new(move |n| multiplied_again(first, n)))
-                    }
-                };
-                let open = |entry: &u32| self.seen(at(*entry)).takes();
-                if open(&first) || tables.rule & RULE_FALLBACK == 0 {
-                    return open(&first).then(|| at(first));
-                }
-                let found = (0..FALLBACK_TRIES).map(again).find(open).map(at);
-                found.or_else(|| {
-                    let live = u32::try_from(tables.fallback.len()).unwrap();
-                    tables
-                        .fallback
-                        .get(slot(name.into(), live) as usize)
-                        .copied()
-                })
+                self.hashed(rule, &tables, client, port)
             }
             Rule::LocalityBased => {
                 let last = self
