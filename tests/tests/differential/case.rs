@@ -65,7 +65,7 @@ impl Case {
             steps: Vec::new(),
         };
         let steps = match style {
-            Style::Flood => 4000,
+            Style::Flood => 14_000,
             Style::Mixed | Style::Scheduling | Style::Tidy => 60 + dice.roll(100),
         };
         for _ in 0..steps {
@@ -94,7 +94,7 @@ impl Case {
 /// A step that is no frame, now and then.
 fn other_step(dice: &mut Dice, style: Style, world: &mut World) -> Option<Step> {
     let one_in = match style {
-        Style::Flood => 150,
+        Style::Flood => 400,
         Style::Scheduling => 6,
         Style::Mixed | Style::Tidy => 10,
     };
@@ -112,6 +112,7 @@ fn other_step(dice: &mut Dice, style: Style, world: &mut World) -> Option<Step> 
             other.change(dice, style);
             Step::Begun(other, usize::try_from(dice.roll(6)).unwrap())
         }
+        10..14 if style == Style::Flood => Step::Later(u32::try_from(dice.roll(12)).unwrap()),
         10..14 => Step::Later(some_time(dice)),
         14 => Step::Silent(u32::try_from(dice.roll(40)).unwrap()),
         _ => Step::Tended,

@@ -37,8 +37,18 @@ pub(crate) const fn virtual_mac() -> [u8; 6] {
 pub(crate) struct Flows {
     clients: u64,
     ports: u64,
-    /// Connections that were spoken of: VIP, service's port, UDP, client, its port.
-    known: Vec<(SocketAddr, bool, SocketAddr)>,
+    /// Connections that were spoken of.
+    known: Vec<Flow>,
+}
+
+/// A connection.
+#[derive(Clone, Copy)]
+struct Flow {
+    vip: SocketAddr,
+    udp: bool,
+    client: SocketAddr,
+    /// It was spoken of before.
+    is_known: bool,
 }
 
 impl Flows {
@@ -57,26 +67,29 @@ impl Flows {
     }
 
     /// One that was spoken of, or a new one to a service.
-    fn pick(
-        &mut self,
-        dice: &mut Dice,
-        style: Style,
-        world: &World,
-    ) -> (SocketAddr, bool, SocketAddr) {
+    fn pick(&mut self, dice: &mut Dice, style: Style, world: &World) -> Flow {
         let again = match style {
             Style::Mixed => 50,
             Style::Scheduling => 30,
             Style::Tidy => 80,
-            Style::Flood => 15,
+            Style::Flood => 45,
         };
         if !self.known.is_empty() && dice.roll(100) < again {
             let at = usize::try_from(dice.roll(self.known.len() as u64)).unwrap();
-            return self.known[at];
+            return Flow {
+                is_known: true,
+                ..self.known[at]
+            };
         }
         let (vip, udp) = destination(dice, world);
         let client = client(dice, vip.ip(), self.clients);
         let port = 40_000 + u16::try_from(dice.roll(self.ports)).unwrap();
-        let flow = (vip, udp, SocketAddr::new(client, port));
+        let flow = Flow {
+            vip,
+            udp,
+            client: SocketAddr::new(client, port),
+            is_known: false,
+        };
         self.known.push(flow);
         flow
     }
@@ -129,14 +142,19 @@ struct Made {
 
 /// A frame of some client, as a step.
 pub(crate) fn random(dice: &mut Dice, style: Style, world: &World, flows: &mut Flows) -> Step {
-    let (vip, udp, client) = flows.pick(dice, style, world);
+    let Flow {
+        vip,
+        udp,
+        client,
+        is_known,
+    } = flows.pick(dice, style, world);
     let mut made = Made {
         source: ROUTER,
         destination: port_mac(NEAR),
         client,
         vip,
         udp,
-        flags: flags(dice, style),
+        flags: flags(dice, style, is_known),
         ttl: 64,
         payload: usize::try_from(dice.roll(40)).unwrap(),
         options: 0,
@@ -157,13 +175,17 @@ pub(crate) fn random(dice: &mut Dice, style: Style, world: &World, flows: &mut F
 }
 
 /// Flags such as clients send, and now and then any.
-fn flags(dice: &mut Dice, style: Style) -> u8 {
+fn flags(dice: &mut Dice, style: Style, is_known: bool) -> u8 {
     const FIN: u8 = 1;
     const SYN: u8 = 2;
     const RST: u8 = 4;
     const PSH: u8 = 8;
     const ACK: u8 = 16;
-    let often_syn = if style == Style::Tidy { 4 } else { 9 };
+    let often_syn = match (style, is_known) {
+        (Style::Tidy, _) | (Style::Flood, true) => 4,
+        (Style::Flood, false) => 14,
+        (Style::Mixed | Style::Scheduling, _) => 9,
+    };
     match dice.roll(20) {
         at if at < often_syn => SYN,
         at if at < 14 => ACK,

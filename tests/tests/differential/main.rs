@@ -107,7 +107,7 @@ fn program_and_model_agree_about_whatever_comes() {
 
 #[test]
 fn program_and_model_agree_when_tables_are_full() {
-    play_at_random(&[Style::Flood], FRAMES / 6);
+    play_at_random(&[Style::Flood], FRAMES / 2);
 }
 
 /// What was found once.

@@ -238,9 +238,10 @@ impl Rig {
         };
         let (reasons, events) = (rise(reasons_now, reasons), rise(events_now, events));
         let hash = self.model.connection_hash(frame);
+        let present = LongTick(now.0.wrapping_sub(self.passed)).short();
         let (conns, names) = (&self.conns, &self.backend_names);
         let mut chance = |servers: &[SocketAddr]| {
-            let chosen = chosen(conns, names, hash, &outcome);
+            let chosen = chosen(conns, names, (hash, present), &outcome);
             let mut of_chosen = servers
                 .iter()
                 .filter(|server| chosen.contains(&server.ip()));
@@ -384,13 +385,13 @@ impl Drop for Rig {
 fn chosen(
     conns: &MappedArray<PlaceMemory>,
     names: &Array<MapData, BackendName>,
-    hash: Option<u64>,
+    (hash, now): (Option<u64>, Tick),
     outcome: &Outcome,
 ) -> BTreeSet<IpAddr> {
     let mut chosen = BTreeSet::new();
     for way in conns.all_words().chunks_exact(2) {
         let state = State(way[1].load(Ordering::Acquire));
-        if Some(way[0].load(Ordering::Acquire)) == hash && state.kind() != Kind::Free {
+        if Some(way[0].load(Ordering::Acquire)) == hash && state.is_free(now) == 0 {
             let name = names.get(&state.backend(), 0).unwrap();
             chosen.extend(name.address.to_ip(name.family));
         }

@@ -1,10 +1,12 @@
 //! A case that fails, made short: steps left out in ever smaller parts, as long as it still fails.
 
+use std::time::{Duration, Instant};
+
 use crate::case::{Case, Step};
 use crate::rig::Played;
 
-/// Attempts to leave something out; enough for some hundred steps.
-const ATTEMPTS: usize = 1000;
+/// How long to go on leaving things out.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The shortest case found that still fails, and how it does.
 pub(crate) fn shrink(
@@ -12,15 +14,17 @@ pub(crate) fn shrink(
     why: String,
     mut play: impl FnMut(&Case) -> Played,
 ) -> (Case, String) {
-    let (mut best, mut best_why, mut attempts) = (case.clone(), why, 0);
+    let (mut best, mut best_why, start) = (case.clone(), why, Instant::now());
     let mut try_out = |candidate: Case, best: &mut Case, best_why: &mut String| {
-        attempts += 1;
+        if start.elapsed() > PATIENCE {
+            return false;
+        }
         match play(&candidate) {
-            Played::Differs(why) if attempts < ATTEMPTS => {
+            Played::Differs(why) => {
                 (*best, *best_why) = (candidate, why);
                 true
             }
-            Played::Differs(_) | Played::Same(_) => false,
+            Played::Same(_) => false,
         }
     };
     let mut part = best.steps.len();

@@ -107,7 +107,8 @@ impl World {
     pub(crate) fn random(dice: &mut Dice, style: Style) -> Self {
         let count = match style {
             Style::Scheduling => 1,
-            Style::Mixed | Style::Tidy | Style::Flood => 1 + dice.roll(4),
+            Style::Flood => 1 + dice.roll(2),
+            Style::Mixed | Style::Tidy => 1 + dice.roll(4),
         };
         let mut world = Self {
             services: Vec::new(),
@@ -183,7 +184,15 @@ impl Virtual {
         if style == Style::Scheduling {
             (made.active, made.lease, made.one_packet) = (true, None, false);
         }
-        if chance(dice, if style == Style::Scheduling { 10 } else { 40 }) {
+        if style == Style::Flood {
+            (made.active, made.lease) = (true, None);
+        }
+        let sticky = match style {
+            Style::Scheduling => 10,
+            Style::Mixed | Style::Tidy => 40,
+            Style::Flood => 60,
+        };
+        if chance(dice, sticky) {
             made.persistence = Some(made.stickiness(dice));
         }
         let all_limited = chance(dice, 15);
@@ -207,7 +216,7 @@ impl Virtual {
     }
 
     fn change(&mut self, dice: &mut Dice, style: Style) {
-        let is_calm = style == Style::Scheduling;
+        let is_calm = matches!(style, Style::Scheduling | Style::Flood);
         match dice.roll(12) {
             0 if !is_calm => self.active = !self.active,
             1 if !is_calm => self.lease = chance(dice, 50).then(|| some_lease(dice)),
@@ -326,7 +335,7 @@ impl Real {
                 lower,
             }),
             serving: self.serving,
-            releases_clients: self.releases,
+            releases_clients: self.releases && !of.plays(),
             reach: match self.way {
                 Way::Router | Way::Local if of.plays() => direct(NEAR, host_mac(self.n), true),
                 Way::Near => direct(NEAR, host_mac(self.n), true),
