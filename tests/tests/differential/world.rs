@@ -193,7 +193,7 @@ impl Virtual {
             Style::Flood => 60,
         };
         if chance(dice, sticky) {
-            made.persistence = Some(made.stickiness(dice));
+            made.persistence = Some(made.stickiness(dice, style));
         }
         let all_limited = chance(dice, 15);
         let servers = [0, 1, 2, 2, 3, 3, 4, 5, 6];
@@ -207,11 +207,14 @@ impl Virtual {
         made
     }
 
-    fn stickiness(&self, dice: &mut Dice) -> (u32, u8) {
+    fn stickiness(&self, dice: &mut Dice, style: Style) -> (u32, u8) {
         let prefixes: &[u8] = match self.vip {
             IpAddr::V4(_) => &[32, 32, 24, 30, 8, 0],
             IpAddr::V6(_) => &[128, 128, 64, 120, 33, 0],
         };
+        if style == Style::Flood && chance(dice, 70) {
+            return (1000, prefixes[0]);
+        }
         (one_of(dice, &[1, 20, 50, 300]), one_of(dice, prefixes))
     }
 
@@ -222,7 +225,7 @@ impl Virtual {
             1 if !is_calm => self.lease = chance(dice, 50).then(|| some_lease(dice)),
             2 => self.scheduler = Plan::random(dice),
             3 if !is_calm => {
-                let some = chance(dice, 70).then(|| self.stickiness(dice));
+                let some = chance(dice, 70).then(|| self.stickiness(dice, style));
                 self.persistence = some;
             }
             4 if !is_calm => self.virtual_mac = !self.virtual_mac,
