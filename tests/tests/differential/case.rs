@@ -1,5 +1,7 @@
 //! A case: tables, and what happens one after the other.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
@@ -124,4 +126,20 @@ fn some_time(dice: &mut Dice) -> u32 {
     let about = [1, 2, 9, 19, 21, 40, 60, 118, 120, 235, 300, 586, 900, 1758];
     let pick = usize::try_from(dice.roll(about.len() as u64)).unwrap();
     about[pick] + u32::try_from(dice.roll(3)).unwrap()
+}
+
+/// Octets in hex.
+pub(crate) fn hex(octets: &[u8]) -> String {
+    octets.iter().fold(String::new(), |mut text, octet| {
+        write!(text, "{octet:02x}").unwrap();
+        text
+    })
+}
+
+/// Octets from hex.
+pub(crate) fn octets(hex: &str) -> Vec<u8> {
+    let pairs = (0..hex.len()).step_by(2);
+    pairs
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+        .collect()
 }

@@ -170,8 +170,10 @@ pub(crate) fn random(dice: &mut Dice, style: Style, world: &World, flows: &mut F
     if style == Style::Mixed && dice.roll(8) == 0 {
         spoil(dice, &mut frame);
     }
-    let hex = frame.iter().map(|octet| format!("{octet:02x}")).collect();
-    Step::Frame { port, hex }
+    Step::Frame {
+        port,
+        hex: crate::case::hex(&frame),
+    }
 }
 
 /// Flags such as clients send, and now and then any.
@@ -221,9 +223,8 @@ fn odd(dice: &mut Dice, made: &mut Made) -> u32 {
         12..15 => made.options = usize::try_from(dice.roll(11)).unwrap() * 4,
         15 => made.fragment = (u16::try_from(dice.roll(3)).unwrap(), dice.roll(2) == 0),
         16 => {
-            made.protocol = Some(
-                [1, 2, 47, 50, 51, 58, 132, 255, 6, 17][usize::try_from(dice.roll(10)).unwrap()],
-            )
+            let numbers = [1, 2, 47, 50, 51, 58, 132, 255, 6, 17];
+            made.protocol = Some(numbers[usize::try_from(dice.roll(10)).unwrap()]);
         }
         17..22 => {
             for _ in 0..=dice.roll(5) {

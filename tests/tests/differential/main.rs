@@ -3,13 +3,12 @@
 //!
 //! [`world`] makes tables and changes them, [`frames`] makes frames, both at random and with a taste
 //! for what is odd; [`case`] is a sequence of both, as a fixture holds it; [`rig`] plays a case on
-//! both data planes and compares, with [`view`] as the third opinion; [`shrink`] makes a case that
+//! both data planes and compares, with [`view`] as the third opinion and [`state`] in the end; [`shrink`] makes a case that
 //! fails as short as it gets. Fixtures of what was found are in `cases/`.
 //!
 //! `XDP_LB_DIFFERENTIAL_SEED` repeats what a failure names, `XDP_LB_DIFFERENTIAL_FRAMES` asks for more.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
     reason = "a test whose tools break has failed, and says so"
@@ -21,6 +20,7 @@ mod dice;
 mod frames;
 mod rig;
 mod shrink;
+mod state;
 mod view;
 mod world;
 

@@ -14,7 +14,7 @@ use aya::programs::Xdp;
 use aya::{TestRun as _, TestRunOptions};
 use xdp_lb::dataplane::Dataplane as _;
 use xdp_lb::dataplane::ebpf::{Ebpf, Options};
-use xdp_lb::dataplane::memory::{self, Memory, Verdict, Way};
+use xdp_lb::dataplane::memory::{self, Memory, Verdict};
 use xdp_lb::dataplane::mmap::MappedArray;
 use xdp_lb::dataplane::pins::Pins;
 use xdp_lb::plan::desired::Desired;
@@ -31,7 +31,7 @@ use xdp_lb_common::tick::{Clock, LongTick, MASK, Tick};
 use xdp_lb_tests::packet::{compare, show};
 use xdp_lb_tests::program::{Action, Outcome, Program};
 
-use crate::case::{Case, Step};
+use crate::case::{Case, Step, octets};
 use crate::frames::host_mac;
 use crate::view;
 use crate::world::{VIPS, host_ip};
@@ -56,9 +56,9 @@ pub(crate) struct Rig {
     /// `None` only while it is being dropped.
     ebpf: Option<Ebpf>,
     program: Program,
-    model: Memory,
-    conns: MappedArray<PlaceMemory>,
-    templates: MappedArray<PlaceMemory>,
+    pub model: Memory,
+    pub conns: MappedArray<PlaceMemory>,
+    pub templates: MappedArray<PlaceMemory>,
     overflows: MappedArray<u64>,
     control: MappedArray<Control>,
     counters: PerCpuArray<MapData, Counters>,
@@ -66,7 +66,7 @@ pub(crate) struct Rig {
     clock: Clock,
     installed: Installed,
     /// Ticks that were taken from all lives in this case.
-    passed: u32,
+    pub passed: u32,
     /// Packets by reason and events, when they were last looked at.
     counted: (Vec<u64>, Vec<u64>),
     /// Packets by reason, of all cases.
@@ -245,7 +245,7 @@ impl Rig {
             let mut of_chosen = servers
                 .iter()
                 .filter(|server| chosen.contains(&server.ip()));
-            of_chosen.next().or(servers.first()).copied()
+            of_chosen.next().or_else(|| servers.first()).copied()
         };
         let verdict = self.model.decide_by(frame, port, now, &mut chance);
         *self.reasons.entry(verdict.reason).or_default() += 1;
@@ -284,78 +284,8 @@ impl Rig {
         (reasons.collect(), events.collect())
     }
 
-    /// What stands in the tables of connections and templates, to the way.
-    fn compare_tables(&self) -> Result<(), String> {
-        let tables = [
-            ("connections", &self.conns, self.model.connection_ways()),
-            ("templates", &self.templates, self.model.template_ways()),
-        ];
-        for (name, memory, ways) in tables {
-            let entry = |way: Way| {
-                let until = way.until.0.wrapping_sub(self.passed) & MASK;
-                (
-                    (way.place, way.way),
-                    (way.hash, format!("{:?}", way.kind), until),
-                )
-            };
-            let expected: BTreeMap<_, _> = ways.into_iter().map(entry).collect();
-            let mut found = BTreeMap::new();
-            for place in 0..memory.len() {
-                for (way, [key, state]) in memory.read(place).ways.into_iter().enumerate() {
-                    let state = State(state);
-                    if state.kind() != Kind::Free {
-                        let entry = (key, format!("{:?}", state.kind()), state.expiry().0);
-                        found.insert((place, way), entry);
-                    }
-                }
-            }
-            if found != expected {
-                let only = |one: &BTreeMap<_, _>, other: &BTreeMap<_, _>| -> Vec<_> {
-                    let entries = one
-                        .iter()
-                        .filter(|(at, entry)| other.get(*at) != Some(*entry));
-                    entries.map(|entry| format!("{entry:x?}")).take(5).collect()
-                };
-                return Err(format!(
-                    "{name} differ at (place, way)\nprogram: {:?}\nmodel:   {:?}",
-                    only(&found, &expected),
-                    only(&expected, &found)
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// What is counted for services and servers.
-    fn compare_counters(&mut self) -> Result<(), String> {
-        let found = self.ebpf().counters().unwrap();
-        // The program's tables may have been swept just now, or not.
-        let before = self.model.counters().unwrap();
-        self.model.tend().unwrap();
-        let after = self.model.counters().unwrap();
-        if found.services != before.services {
-            let (found, model) = (&found.services, &before.services);
-            return Err(format!(
-                "services count\nprogram: {found:?}\nmodel:   {model:?}"
-            ));
-        }
-        for (key, server) in &found.servers {
-            let [unswept, swept] = [&before, &after].map(|counters| counters.servers.get(key));
-            let fits = |model: &&xdp_lb::dataplane::ServerCounters| {
-                (model.stats, model.active, model.inactive)
-                    == (server.stats, server.active, server.inactive)
-            };
-            if !unswept.iter().chain(&swept).any(fits) {
-                return Err(format!(
-                    "{key:?} counts\nprogram: {server:?}\nmodel:   {unswept:?}"
-                ));
-            }
-        }
-        let (one, other) = (found.servers.len(), before.servers.len());
-        difference("numbers of servers", &one, &other).map_or(Ok(()), Err)
-    }
-
-    fn ebpf(&mut self) -> &mut Ebpf {
+    /// The program's.
+    pub(crate) fn ebpf(&mut self) -> &mut Ebpf {
         self.ebpf.as_mut().unwrap()
     }
 
@@ -403,7 +333,11 @@ fn chosen(
     chosen
 }
 
-fn difference<T: std::fmt::Debug + PartialEq>(what: &str, found: &T, model: &T) -> Option<String> {
+pub(crate) fn difference<T: std::fmt::Debug + PartialEq>(
+    what: &str,
+    found: &T,
+    model: &T,
+) -> Option<String> {
     (found != model).then(|| format!("{what} differ: program {found:?}, model {model:?}"))
 }
 
@@ -435,14 +369,6 @@ const fn action(verdict: reason::Verdict) -> Action {
         reason::Verdict::Redirect => Action::Redirect,
         reason::Verdict::Drop => Action::Drop,
     }
-}
-
-/// The octets of a frame in hex.
-fn octets(hex: &str) -> Vec<u8> {
-    let pairs = (0..hex.len()).step_by(2);
-    pairs
-        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-        .collect()
 }
 
 /// The state words of a table.

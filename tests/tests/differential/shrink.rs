@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::case::{Case, Step};
 use crate::rig::Played;
+use crate::world::Virtual;
 
 /// How long to go on leaving things out.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -48,12 +49,7 @@ pub(crate) fn shrink(
 
 /// The case with one service or server less, in all its tables.
 fn simpler_worlds(case: &Case) -> Vec<Case> {
-    let mut keys: Vec<_> = case
-        .world
-        .services
-        .iter()
-        .map(|service| service.key())
-        .collect();
+    let mut keys: Vec<_> = case.world.services.iter().map(Virtual::key).collect();
     keys.dedup();
     let without = |key| {
         let mut other = case.clone();

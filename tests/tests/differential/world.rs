@@ -35,7 +35,7 @@ pub(crate) struct Virtual {
     /// Ticks and prefix length.
     pub persistence: Option<(u32, u8)>,
     pub one_packet: bool,
-    pub virtual_mac: bool,
+    pub own_mac: bool,
     /// Other directors.
     pub peers: Vec<u8>,
     /// The last added first.
@@ -173,7 +173,7 @@ impl Virtual {
             scheduler: Plan::random(dice),
             persistence: None,
             one_packet: udp && chance(dice, 15),
-            virtual_mac: chance(dice, 15),
+            own_mac: chance(dice, 15),
             peers: if chance(dice, 20) {
                 vec![7]
             } else {
@@ -228,7 +228,7 @@ impl Virtual {
                 let some = chance(dice, 70).then(|| self.stickiness(dice, style));
                 self.persistence = some;
             }
-            4 if !is_calm => self.virtual_mac = !self.virtual_mac,
+            4 if !is_calm => self.own_mac = !self.own_mac,
             5 if !is_calm && self.udp => self.one_packet = !self.one_packet,
             0..7 => self.add_or_remove(dice, style),
             _ => self.change_server(dice, style),
@@ -303,7 +303,7 @@ impl Virtual {
                 .iter()
                 .map(|n| (host_ip(self.vip, *n), Mac::from_octets(host_mac(*n))))
                 .collect(),
-            virtual_mac: self.virtual_mac.then(|| Mac::from_octets(virtual_mac())),
+            virtual_mac: self.own_mac.then(|| Mac::from_octets(virtual_mac())),
         }
     }
 }
