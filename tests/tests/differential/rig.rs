@@ -220,6 +220,7 @@ impl Rig {
             }
         }
         self.passed += ticks;
+        self.model.at(LongTick(tick.0.wrapping_add(self.passed)));
         self.hear(tick);
     }
 

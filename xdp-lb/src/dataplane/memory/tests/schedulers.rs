@@ -178,8 +178,14 @@ impl Player {
     fn set(&mut self, scheduler: Scheduler, list: &[Held]) {
         self.loads
             .retain(|n, _| list.iter().any(|held| held.n == *n));
-        self.list = list.to_vec();
+        let before = std::mem::replace(&mut self.list, list.to_vec());
         for held in list {
+            // A higher limit ends a rest.
+            let old = before.iter().find(|old| old.n == held.n).copied();
+            let (old, new) = (old.map(limits).unwrap_or_default(), limits(*held));
+            if new.upper == 0 || new.upper > old.upper {
+                self.loads.entry(held.n).or_default().1 = false;
+            }
             self.weigh(held.n);
         }
         let entries = list.iter().map(|held| Entry {
