@@ -2,8 +2,10 @@
 //!
 //! [`ebpf`] is the real one: the XDP program and its maps, which [`pins`] keeps alive beyond the
 //! agent and [`mmap`] lets it write word by word. [`layout`] and [`schedule`] are the pure part of it:
-//! what stands where, and in which order real servers are picked.
+//! what stands where, and in which order real servers are picked. [`decision`] has the words for what it
+//! decides about packets.
 
+pub mod decision;
 pub mod ebpf;
 pub mod layout;
 pub mod mmap;
