@@ -14,6 +14,7 @@ use xdp_lb_common::hash::{first_place, second_place};
 use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::stage;
 use xdp_lb_common::tick::Tick;
+pub use xdp_lb_common::watch::Via;
 
 use crate::family::Family;
 use crate::maps::{BACKENDS, CONN_INFO, CONNS, OVERFLOWS, STAGES};
@@ -21,19 +22,6 @@ use crate::packet::{Frame, Packet};
 use crate::persist::Placed;
 use crate::settings::{CONN_MASK, expiry};
 use crate::{atomic, count, load, parse, persist, schedule, service};
-
-/// How a packet's real server was found.
-#[derive(Clone, Copy)]
-pub enum Via {
-    /// Its connection is known.
-    Connection = 0,
-    /// The scheduler placed it.
-    Scheduled = 1,
-    /// The client's persistence template placed it.
-    Persistent = 2,
-    /// No way was free: consistent hash.
-    Stateless = 3,
-}
 
 /// Where a packet goes, in one register: 1, whether it opens a connection (1 bit), how it was found (2),
 /// generation (8), backend (32).
@@ -52,6 +40,18 @@ impl Route {
     #[inline(always)]
     fn new(backend: u32, generation: u8, via: Via) -> Self {
         let word = (via as u64) << 40 | (generation as u64) << 32 | backend as u64;
+        Self(Self::SET | word)
+    }
+
+    /// As one word, and again a route.
+    #[inline(always)]
+    pub fn word(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The route of [`Self::word`].
+    #[inline(always)]
+    pub fn of(word: u64) -> Self {
         Self(Self::SET | word)
     }
 
@@ -609,7 +609,7 @@ pub fn write_info<F: Family>(packet: &Packet<F>, service: u32, index: u32, now: 
         reserved: [0; 2],
     };
     // SAFETY: a map value that belongs to the way this CPU holds.
-    unsafe { info.write(value) };
+    unsafe { atomic::store(info, value) };
 }
 
 /// The bit of a flow's first place.

@@ -2,7 +2,7 @@
 //! [`service`] whether it is for a virtual service that is ours to balance, [`conn`] where its
 //! connection goes, [`family`] what differs between IPv4 and IPv6, [`schedule`] with [`persist`] where
 //! a new one goes, [`search`] among servers by their [`load`], [`forward`] sends it there and
-//! [`count`] counts. [`maps`] holds the tables and [`settings`] what the loader sets.
+//! [`count`] counts, [`watch`] tells who watches. [`maps`] holds the tables and [`settings`] what the loader sets.
 //!
 //! Every exit has one [`Reason`]. Whatever the program does not balance passes to the kernel
 //! untouched.
@@ -28,6 +28,7 @@ mod schedule;
 mod search;
 mod service;
 mod settings;
+mod watch;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use xdp_lb_common::reason::Reason;
@@ -38,6 +39,7 @@ use crate::packet::Frame;
 /// The entry: balances a frame or passes it on.
 #[xdp]
 pub fn xdp_lb(ctx: XdpContext) -> u32 {
+    watch::begin(ctx.ctx);
     let frame = Frame::new(ctx.ctx);
     let (reason, action) = match balance(&frame) {
         Err(Reason::Ipv6) => {
@@ -50,9 +52,9 @@ pub fn xdp_lb(ctx: XdpContext) -> u32 {
         Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
         Err(reason) => (reason, xdp_action::XDP_PASS),
     };
-    count::reason(reason);
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(&ctx, "packet left by reason {}", reason as u32);
+    count::reason(reason);
     action
 }
 

@@ -11,6 +11,7 @@ use xdp_lb::config::model::{Protocol, ServiceKey};
 use xdp_lb::plan::desired::{Desired, Reach, Server};
 use xdp_lb_common::conn::Kind;
 use xdp_lb_common::reason::{Reason, Verdict};
+use xdp_lb_common::watch::NOBODY;
 use xdp_lb_tests::packet::flags::{RST, SYN};
 use xdp_lb_tests::packet::{Packet, Transport, compare, forwarded, show};
 use xdp_lb_tests::program::Action;
@@ -108,7 +109,7 @@ pub(crate) fn check(cases: Vec<Case>) {
 impl Case {
     fn run(&self) -> Result<(), String> {
         let mut tables = &self.tables;
-        let mut director = Director::new(tables);
+        let mut director = Director::looking(tables);
         let mut name = String::new();
         for (number, step) in (1..).zip(&self.steps) {
             let done = match step {
@@ -119,10 +120,13 @@ impl Case {
                 Step::Packet(packet, fate) => {
                     let frame = packet.bytes().unwrap();
                     let wanted = Wanted::of(&director, tables, packet, &frame, fate);
-                    examine(&director, &frame, &wanted)
+                    foresee(&director, &frame, &wanted)
+                        .and_then(|()| examine(&director, &frame, &wanted))
                 }
                 Step::Frame(frame, reason) => {
-                    examine(&director, frame, &Wanted::untouched(frame, *reason))
+                    let wanted = Wanted::untouched(frame, *reason);
+                    foresee(&director, frame, &wanted)
+                        .and_then(|()| examine(&director, frame, &wanted))
                 }
                 Step::Tables(new) => {
                     tables = new;
@@ -189,6 +193,24 @@ impl Wanted {
         }
         wanted
     }
+}
+
+/// Asks what would become of a frame: that must be what does become of it.
+fn foresee(director: &Director, frame: &[u8], wanted: &Wanted) -> Result<(), String> {
+    let Some(foreseen) = director.foresee(frame) else {
+        return Ok(());
+    };
+    let backends: Vec<_> = wanted.tally.backends.keys().copied().collect();
+    let backend = (foreseen.backend != NOBODY).then_some(foreseen.backend);
+    let answer = (foreseen.reason(), backend.into_iter().collect());
+    if answer == (wanted.tally.reasons.keys().next().copied(), backends) {
+        return Ok(());
+    }
+    Err(format!(
+        "{}expected counted: {:?}\nforeseen: {answer:?}",
+        show(frame),
+        wanted.tally
+    ))
 }
 
 /// Sends a frame and judges what becomes of it.

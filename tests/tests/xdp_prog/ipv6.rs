@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use etherparse::{Ethernet2Header, IpNumber, Ipv6Header, PacketBuilder};
 use xdp_lb::plan::desired::Server;
 use xdp_lb_common::reason::{Reason, Verdict};
+use xdp_lb_common::watch::NOBODY;
 use xdp_lb_tests::packet::{ETHERNET, compare, show};
 use xdp_lb_tests::program::Action;
 
@@ -137,10 +138,16 @@ fn forwarded(frame: &[u8], n: u8) -> Vec<u8> {
 /// Sends a frame that must leave for `reason`, to server `n` if that is not 0, and nothing else be
 /// counted.
 fn hold(director: &Director, what: &str, frame: &[u8], (reason, n): (Reason, u8)) {
+    let foreseen = director.foresee(frame);
     let before = director.eyes().tally();
     let outcome = director.send(frame);
     let counted = director.eyes().tally().since(&before);
     let wanted = BTreeMap::from([(reason, 1)]);
+    if let Some(foreseen) = foreseen {
+        assert_eq!(foreseen.reason(), Some(reason), "{what}, foreseen");
+        let sent = counted.backends.keys().next().copied();
+        assert_eq!(foreseen.backend, sent.unwrap_or(NOBODY), "{what}, foreseen");
+    }
     assert_eq!(counted.reasons, wanted, "{what}: {}", show(frame));
     let action = match reason.verdict() {
         Verdict::Pass => Action::Pass,
@@ -181,7 +188,7 @@ const KNOWN: Reason = Reason::TxConnection;
 fn connections_are_scheduled_and_keep_their_server() {
     in_a_network(|| {
         let made = tables([over_v6(tcp(80), 2), over_v6(udp(80), 2), tcp(80).rr(1)]);
-        let director = Director::new(&made);
+        let director = Director::looking(&made);
         let hold = |what, made: Made, fate| hold(&director, what, &made.bytes(), fate);
         hold("a new one", syn(client(1, 1), 1000), (NEW, 1));
         hold("the next one", syn(client(1, 1), 1001), (NEW, 2));
@@ -218,7 +225,7 @@ fn connections_are_scheduled_and_keep_their_server() {
 #[test]
 fn a_service_of_any_port_takes_what_no_other_does() {
     in_a_network(|| {
-        let director = Director::new(&tables([over_v6(tcp(0), 1), over_v6(tcp(80), 1)]));
+        let director = Director::looking(&tables([over_v6(tcp(0), 1), over_v6(tcp(80), 1)]));
         let to = |port| Made {
             ports: (1000, port),
             ..syn(client(1, 1), 0)
@@ -232,7 +239,7 @@ fn a_service_of_any_port_takes_what_no_other_does() {
 #[test]
 fn extension_headers_are_stepped_over_and_kept() {
     in_a_network(|| {
-        let director = Director::new(&tables([over_v6(tcp(80), 1), over_v6(udp(80), 1)]));
+        let director = Director::looking(&tables([over_v6(tcp(80), 1), over_v6(udp(80), 1)]));
         let padding = |units: u8| {
             let mut rest = vec![units];
             rest.resize(usize::from(units) * 8 + 7, 0);
@@ -277,7 +284,7 @@ fn extension_headers_are_stepped_over_and_kept() {
 #[test]
 fn every_other_next_header_passes() {
     in_a_network(|| {
-        let director = Director::new(&tables([over_v6(tcp(80), 1)]));
+        let director = Director::looking(&tables([over_v6(tcp(80), 1)]));
         for number in 0..=255 {
             let mut frame = syn(client(1, 1), 1000).bytes();
             if [
@@ -306,7 +313,7 @@ fn every_other_next_header_passes() {
 #[test]
 fn a_frame_cut_anywhere_passes_as_truncated() {
     in_a_network(|| {
-        let director = Director::new(&tables([over_v6(tcp(80), 1), over_v6(udp(80), 1)]));
+        let director = Director::looking(&tables([over_v6(tcp(80), 1), over_v6(udp(80), 1)]));
         let padding = [1; 15];
         for made in [syn(client(1, 1), 1), datagram(client(1, 1), 1)] {
             for made in [
@@ -337,7 +344,7 @@ fn a_frame_cut_anywhere_passes_as_truncated() {
 #[test]
 fn hops_are_spent_and_the_last_is_not() {
     in_a_network(|| {
-        let director = Director::new(&tables([over_v6(tcp(80), 1)]));
+        let director = Director::looking(&tables([over_v6(tcp(80), 1)]));
         let with = |made: Made, hops| Made { hops, ..made }.bytes();
         hold(&director, "2", &with(syn(client(1, 1), 1), 2), (NEW, 1));
         for hops in 0..=1 {
@@ -357,7 +364,7 @@ fn hops_are_spent_and_the_last_is_not() {
 fn clients_of_a_prefix_stick_to_their_server() {
     for (prefix, same) in [(64, true), (128, false), (112, true), (48, true), (1, true)] {
         in_a_network(move || {
-            let director = Director::new(&tables([over_v6(tcp(80), 2).persistent(50, prefix)]));
+            let director = Director::looking(&tables([over_v6(tcp(80), 2).persistent(50, prefix)]));
             hold(
                 &director,
                 "the first",
@@ -396,7 +403,7 @@ fn clients_of_a_prefix_stick_to_their_server() {
 fn what_another_director_balanced_passes_and_a_closed_gate_lets_all_pass() {
     in_a_network(|| {
         let service = || over_v6(tcp(80), 2);
-        let director = Director::new(&tables([service()]));
+        let director = Director::looking(&tables([service()]));
         let from_server = |from| {
             Made {
                 source: server_mac(2),
@@ -429,7 +436,7 @@ fn what_another_director_balanced_passes_and_a_closed_gate_lets_all_pass() {
 fn a_failed_server_is_left() {
     in_a_network(|| {
         let mut made = over_v6(tcp(80), 2);
-        let mut director = Director::new(&tables([made.clone()]));
+        let mut director = Director::looking(&tables([made.clone()]));
         hold(&director, "new", &syn(client(1, 1), 1).bytes(), (NEW, 1));
         let failed = IpAddr::V6(server_ip(1));
         made.service

@@ -6,7 +6,7 @@
 //! in the order of the packet path: [`parse`], [`ipv6`], [`gate`], [`schedule`] and [`balance`], [`persist`], [`state`],
 //! [`failure`], [`full`], [`forward`]. [`fence`] lets
 //! the agent fall silent, [`localnode`] has two directors serve each other. [`length`] sends whatever is hardly a packet, [`race`] and
-//! [`purge`] send from two [`cpus`] at once, and [`count`] asks the data plane itself.
+//! [`purge`] send from two [`cpus`] at once, [`count`] asks the data plane itself and [`look`] the program.
 //!
 //! Each test runs in a network namespace of its own, and each case on maps of its own.
 #![expect(
@@ -49,3 +49,4 @@ mod purge;
 mod race;
 
 mod count;
+mod look;

@@ -1,9 +1,11 @@
 //! The XDP program as the agent's packet path.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::seams::PacketPath;
 use crate::config::model::XdpMode;
+use crate::dataplane::decision::Lens;
 use crate::dataplane::ebpf::Ebpf;
 use crate::dataplane::{AttachedMode, Error};
 
@@ -32,5 +34,9 @@ impl PacketPath for Ebpf {
 
     fn took_over(&self) -> bool {
         Self::took_over(self)
+    }
+
+    fn lens(&mut self) -> Result<Arc<dyn Lens>, Error> {
+        Ok(Arc::new(self.glass()?))
     }
 }

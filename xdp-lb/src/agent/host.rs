@@ -5,6 +5,7 @@
 //! dropped.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::IpAddr;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -21,6 +23,7 @@ use tracing::{error, info, warn};
 use super::health::{Beginning, Checks, Observers, Probed};
 use super::journal::Journal;
 use super::links::KernelLinks;
+use super::looks;
 use super::notify::{Notification, Teller};
 use super::outside::{self, Outside};
 use super::overrides::Store;
@@ -33,6 +36,7 @@ use super::vrrp::alive::{Alive, last_seen};
 use super::vrrp::predecessor::{Found, predecessors};
 use super::vrrp::{Elections, Inputs, Report};
 use crate::config::model::Config;
+use crate::control::looks::Looks;
 use crate::control::orders::Orders;
 use crate::control::snapshot::SnapshotInputs;
 use crate::control::{self, Snapshot, Snapshots};
@@ -133,10 +137,11 @@ async fn direct_as<P: PacketPath>(
     let leftovers = Leftovers::of(&journal);
     let links = KernelLinks::open(journal, name.as_str())?;
     let config = Arc::new(config);
-    let packet_path = open(name, &config, clock)?;
+    let mut packet_path = open(name, &config, clock)?;
     if packet_path.took_over() {
         info!("took over the program, tables and connections of a predecessor");
     }
+    let lens = lens(&mut packet_path);
     let (elections, notifications, alive) =
         elect(instance, &config, &packet_path, &leftovers, &network)?;
     let routers = elections.inputs();
@@ -164,10 +169,7 @@ async fn direct_as<P: PacketPath>(
     let agent = run::start(parts).await?;
     let mut servers = Servers::default();
     let stop = servers.stop.clone();
-    servers.add(
-        "control socket",
-        control.serve(snapshots.clone(), orders, stop.clone()),
-    );
+    servers.add_control(control, snapshots.clone(), orders, lens);
     servers.add("metrics", http::serve(metrics, snapshots, health, stop));
     let _reporter = Abort(tokio::spawn(report(name.clone(), asked, inspect, routers)));
     let mut host = Host { watcher, read };
@@ -177,6 +179,13 @@ async fn direct_as<P: PacketPath>(
     }
     servers.stop().await;
     Ok(ending?)
+}
+
+/// What looks at decisions; without it a director balances all the same.
+fn lens(packet_path: &mut impl PacketPath) -> looks::Seen {
+    let lens = packet_path.lens();
+    lens.inspect_err(|error| warn!("`xdp-lb trace` and `capture` will not work: {error}"))
+        .ok()
 }
 
 fn ensure_bpffs() -> Result<(), Error> {
@@ -336,6 +345,25 @@ impl Servers {
                 error!("the {what} is not served any more: {reason}");
             }
         });
+    }
+
+    /// The control socket, and what answers there about decisions.
+    fn add_control(
+        &mut self,
+        control: control::server::Bound,
+        snapshots: Snapshots,
+        orders: Orders,
+        lens: looks::Seen,
+    ) {
+        let (looks, looked) = Looks::channel();
+        let answers = looks::answer(looked, lens, snapshots.clone());
+        self.add("answers about decisions", answers.map(Ok::<_, Infallible>));
+        let agent = control::server::Agent {
+            snapshots,
+            orders,
+            looks,
+        };
+        self.add("control socket", control.serve(agent, self.stop.clone()));
     }
 
     async fn stop(mut self) {

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use xdp_lb_common::addr::Mac;
 
 use crate::config::model::XdpMode;
+use crate::dataplane::decision::Lens;
 use crate::dataplane::{AttachedMode, Dataplane, Error};
 use crate::plan::belongings::Belonging;
 use crate::plan::desired::OwnedAddress;
@@ -73,4 +75,7 @@ pub trait PacketPath: Dataplane + Sized + 'static {
 
     /// Whether the tables are a predecessor's.
     fn took_over(&self) -> bool;
+
+    /// What looks at its decisions, beside it.
+    fn lens(&mut self) -> Result<Arc<dyn Lens>, Error>;
 }

@@ -4,11 +4,13 @@
 
 pub mod args;
 
+pub mod capture;
 pub mod check;
 pub mod list;
 pub mod order;
 pub mod realserver;
 pub mod status;
+pub mod trace;
 pub mod up;
 pub mod vrrp;
 
@@ -84,6 +86,8 @@ fn dispatch(args: &Args) -> ExitCode {
         Command::List(args) => list::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Vrrp(args) => vrrp::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Status(args) => status::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
+        Command::Trace(args) => trace::run(instance.as_str(), args).map(ExitCode::from),
+        Command::Capture(args) => capture::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Weight(args) => order::weight(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Drain(args) => order::drain(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Undrain(args) => {

@@ -33,10 +33,13 @@ pub struct TargetArgs {
     server: SocketAddr,
 }
 
+/// A virtual service, as it is typed.
 #[derive(Clone, Debug)]
-struct Service {
-    address: SocketAddr,
-    protocol: Option<String>,
+pub(super) struct Service {
+    /// VIP and port.
+    pub(super) address: SocketAddr,
+    /// `tcp` or `udp`.
+    pub(super) protocol: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]

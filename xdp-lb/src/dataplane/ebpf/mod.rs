@@ -2,18 +2,22 @@
 //!
 //! [`load`] brings the program and its maps into the kernel or takes over those of a predecessor;
 //! [`attach`] puts it on interfaces; [`apply`] carries out changes; [`read`] reads counters, [`standing`]
-//! keeps what schedulers need to know of each server. All
+//! keeps what schedulers need to know of each server. [`trace`] and [`capture`] load the program [`again`]
+//! to look at what it decides. All
 //! table memory is written word by word in an order that leaves no reader with half a truth: new
 //! things are complete before anything points at them, old ones are unlinked before they are reused.
 
+mod again;
 mod apply;
 mod attach;
+mod capture;
 mod load;
 #[cfg(feature = "bpf-log")]
 mod log;
 mod read;
 mod standing;
 mod tables;
+mod trace;
 
 use std::net::SocketAddr;
 
@@ -26,7 +30,10 @@ use super::pins::Pins;
 use super::{Counters, Dataplane, Error, Inherited};
 use crate::config::model::ServiceKey;
 use crate::plan::diff::Change;
+pub use again::Glass;
+use capture::Plain;
 use tables::Tables;
+pub use trace::Dry;
 
 /// What the data plane is made for.
 #[derive(Clone, Debug)]
@@ -65,12 +72,14 @@ type ServerKey = (ServiceKey, SocketAddr);
 /// The data plane in the kernel. Dropping it leaves everything pinned and running.
 pub struct Ebpf {
     object: Object,
+    options: Options,
     pins: Pins,
     tables: Tables,
     inherited: Inherited,
     took_over: bool,
     /// What the programs are still to be loaded by; those of a predecessor forward till then.
     later: Option<(Options, HashKey)>,
+    plain: Plain,
     /// Messages for the operator about what could not be taken over.
     notes: Vec<String>,
 }
@@ -109,6 +118,11 @@ impl Ebpf {
     pub fn tend_now(&mut self) -> Result<(), Error> {
         let now = read::tick(&mut self.object)?;
         self.tables.tend_again(now.short())
+    }
+
+    /// What looks at the decisions of this packet path.
+    pub fn glass(&self) -> Glass {
+        Glass::new(&self.options, self.plain.clone())
     }
 
     /// The loaded object, for tests and benches that run its programs directly.

@@ -20,6 +20,7 @@ use xdp_lb_common::reason::Counters;
 use xdp_lb_common::service::{Control, Service, ServiceName, ServiceSlot, Slots, Stats};
 use xdp_lb_common::tick::{Clock, LongTick};
 
+use super::again::{mapped, take};
 use super::load::Sizes;
 use super::{Options, ServerKey};
 use crate::config::model::{Protocol, ServiceKey};
@@ -192,23 +193,9 @@ impl Tables {
     }
 }
 
-fn take(object: &mut Object, name: &str) -> Result<Map, Error> {
-    object
-        .take_map(name)
-        .ok_or_else(|| Error::Load(format!("the object holds no map '{name}'")))
-}
-
 fn typed<T: TryFrom<Map>>(object: &mut Object, name: &str) -> Result<T, Error> {
     let wrong = || Error::Load(format!("the map '{name}' is of another type"));
     T::try_from(take(object, name)?).map_err(|_wrong_type| wrong())
-}
-
-fn mapped<T: aya::Pod>(object: &mut Object, name: &str, len: u32) -> Result<MappedArray<T>, Error> {
-    let Map::Array(map) = take(object, name)? else {
-        return Err(Error::Load(format!("the map '{name}' is of another type")));
-    };
-    MappedArray::new(map.fd(), len)
-        .map_err(|error| Error::Load(format!("cannot map the table '{name}': {error}")))
 }
 
 /// The maps' name of a service.
@@ -237,7 +224,7 @@ pub(super) fn backend_name(key: &ServerKey, serving: bool) -> BackendName {
     }
 }
 
-fn service_key(name: &ServiceName) -> Option<ServiceKey> {
+pub(super) fn service_key(name: &ServiceName) -> Option<ServiceKey> {
     if name.family == FAMILY_NONE {
         return None;
     }
@@ -251,7 +238,7 @@ fn service_key(name: &ServiceName) -> Option<ServiceKey> {
     })
 }
 
-fn server_key(name: &BackendName) -> Option<ServerKey> {
+pub(super) fn server_key(name: &BackendName) -> Option<ServerKey> {
     let service = service_key(&name.service)?;
     let address = name.address.to_ip(name.family)?;
     Some((
