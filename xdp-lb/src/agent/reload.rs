@@ -1,8 +1,11 @@
 //! What a new configuration changes, in words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::model::{Config, RealServer, VirtualServer, VrrpInstance, XdpLb};
+use crate::config::model::{Config, Endpoint, RealServer, VirtualServer, VrrpInstance, XdpLb};
+
+/// Who has which mark.
+type Marks = BTreeMap<u32, BTreeSet<Endpoint>>;
 
 /// What changes from one configuration to the next, one line each, in the order of the new file.
 pub fn differences(old: &Config, new: &Config) -> Vec<String> {
@@ -20,7 +23,22 @@ pub fn differences(old: &Config, new: &Config) -> Vec<String> {
         let becomes = new.xdp_lb.drain_timeout.as_secs();
         lines.push(format!("xdp_lb: drain_timeout becomes {becomes}"));
     }
+    marks(&old.xdp_lb.marks, &new.xdp_lb.marks, &mut lines);
     lines
+}
+
+/// Marks of which other packets have them now.
+fn marks(old: &Marks, new: &Marks, lines: &mut Vec<String>) {
+    let all: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    for mark in all {
+        let (was, is) = (old.get(mark), new.get(mark));
+        if was != is {
+            let is = is.into_iter().flatten().map(Endpoint::to_string);
+            let is: Vec<_> = is.collect();
+            let is = if is.is_empty() { "nobody".to_owned() } else { is.join(", ") };
+            lines.push(format!("the mark {mark} is that of {is}"));
+        }
+    }
 }
 
 /// Settings that differ and that a running agent cannot change.
@@ -33,6 +51,7 @@ pub fn needs_restart(old: &XdpLb, new: &XdpLb) -> Vec<&'static str> {
         // In force at once.
         fail_static: _,
         drain_timeout: _,
+        marks: _,
     } = new;
     let settings = [
         ("interface", old.interfaces != *interfaces),
@@ -96,7 +115,7 @@ fn blocks<T: PartialEq>(
 }
 
 fn services(old: &[VirtualServer], new: &[VirtualServer], lines: &mut Vec<String>) {
-    let named = |service: &VirtualServer| service.frontend.to_string();
+    let named = |service: &VirtualServer| service.key().to_string();
     let mut gone: BTreeMap<_, _> = old.iter().map(|s| (named(s), s)).collect();
     for service in new {
         let key = named(service);

@@ -6,7 +6,9 @@
 use xdp_lb_common::limits;
 
 use super::diagnostic::{Code, Collector, Diagnostic, quote};
-use super::model::{Config, Forwarding, Frontend, Protocol, Scheduler, VirtualServer};
+use super::model::{
+    Config, Family, Forwarding, Frontend, GroupMember, Protocol, Scheduler, VirtualServer,
+};
 use super::places::{Places, ServerPlaces, ServicePlaces};
 
 const WORKING_SCHEDULERS: &str =
@@ -102,38 +104,38 @@ pub const fn runs_forwarding(forwarding: Forwarding) -> bool {
 }
 
 fn frontend(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Collector) {
-    let kind = match &service.frontend {
-        Frontend::Endpoint(key) => {
-            if key.vip.is_ipv6() {
-                let vip = quote(&key.vip.to_string());
-                diagnostics.push(
-                    Diagnostic::error(
-                        Code::NotSupported,
-                        format!("the virtual server {vip} has an IPv6 address"),
-                    )
-                    .at(place.head, "IPv6 is not balanced yet"),
-                );
-            }
-            if key.protocol == Protocol::Sctp {
-                diagnostics.push(
-                    Diagnostic::error(Code::NotSupported, "SCTP is not balanced yet")
-                        .at(place.protocol.unwrap_or(place.head), "TCP and UDP are")
-                        .help("remove this virtual server, or leave it to keepalived"),
-                );
-            }
-            return;
+    let (protocol, is_v6) = match &service.frontend {
+        Frontend::Endpoint(endpoint) => (Some(endpoint.protocol), endpoint.vip.is_ipv6()),
+        Frontend::Mark(mark) => (None, mark.family == Family::V6),
+        Frontend::Group { group, protocol } => {
+            let mut members = group.members.iter();
+            (Some(*protocol), members.any(is_ipv6))
         }
-        Frontend::Mark { .. } => "a firewall mark",
-        Frontend::Group { .. } => "a group of addresses",
     };
-    diagnostics.push(
-        Diagnostic::error(
-            Code::NotSupported,
-            format!("a virtual server by {kind} is not balanced yet"),
-        )
-        .at(place.head, "refused")
-        .help("write a 'virtual_server ADDRESS PORT' for each address and port"),
-    );
+    if is_v6 {
+        let name = quote(&service.key().to_string());
+        diagnostics.push(
+            Diagnostic::error(
+                Code::NotSupported,
+                format!("the virtual server {name} is for IPv6 packets"),
+            )
+            .at(place.head, "IPv6 is not balanced yet"),
+        );
+    }
+    if protocol == Some(Protocol::Sctp) {
+        diagnostics.push(
+            Diagnostic::error(Code::NotSupported, "SCTP is not balanced yet")
+                .at(place.protocol.unwrap_or(place.head), "TCP and UDP are")
+                .help("remove this virtual server, or leave it to keepalived"),
+        );
+    }
+}
+
+const fn is_ipv6(member: &GroupMember) -> bool {
+    match member {
+        GroupMember::Addresses { first, .. } => first.is_ipv6(),
+        GroupMember::Mark { family, .. } => matches!(family, Some(Family::V6)),
+    }
 }
 
 fn scheduler(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Collector) {
@@ -216,14 +218,15 @@ fn own_forwarding(forwarding: Forwarding, place: &ServerPlaces, diagnostics: &mu
 
 /// What the tables of the data plane have room for.
 fn tables(config: &Config, places: &Places, diagnostics: &mut Collector) {
-    let limit = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
-    let (mut services, mut servers) = (0, 0);
+    let (mut services, mut servers) = (0_u128, 0_u128);
     for (service, place) in config.virtual_servers.iter().zip(&places.services) {
-        services += 1;
-        servers += service.real_servers.len();
-        let (what, most) = if services > limit(limits::MAX_SERVICES) {
-            ("virtual servers", limits::MAX_SERVICES)
-        } else if servers > limit(limits::MAX_BACKENDS) {
+        let members = members(service, config);
+        services = services.saturating_add(members);
+        let own = members.saturating_mul(service.real_servers.len() as u128);
+        servers = servers.saturating_add(own);
+        let (what, most) = if services > limits::MAX_SERVICES.into() {
+            ("virtual servers, addresses of groups, and ports of firewall marks", limits::MAX_SERVICES)
+        } else if servers > limits::MAX_BACKENDS.into() {
             ("real servers", limits::MAX_BACKENDS)
         } else {
             continue;
@@ -237,5 +240,26 @@ fn tables(config: &Config, places: &Places, diagnostics: &mut Collector) {
                 .help("share the services between several directors"),
         );
         return;
+    }
+}
+
+/// How many places a virtual server takes among the services: one per address of a group, and one per
+/// endpoint of a mark.
+fn members(service: &VirtualServer, config: &Config) -> u128 {
+    let of_mark = |mark: u32| {
+        let endpoints = config.xdp_lb.marks.get(&mark);
+        endpoints.map_or(1, |endpoints| endpoints.len().max(1) as u128)
+    };
+    match &service.frontend {
+        Frontend::Endpoint(_) => 1,
+        Frontend::Mark(mark) => of_mark(mark.mark),
+        Frontend::Group { group, .. } => {
+            let of_member = |member: &GroupMember| match member {
+                GroupMember::Addresses { .. } => member.count(),
+                GroupMember::Mark { mark, .. } => of_mark(*mark),
+            };
+            let members = group.members.iter().map(of_member);
+            members.fold(0, u128::saturating_add)
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A director in the middle of its life, for the tests of everything that shows one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use xdp_lb_common::service::Stats;
 
 use super::snapshot::{Snapshot, SnapshotInputs};
 use crate::config::model::{
-    Config, Forwarding, Frontend, Persistence, Protocol, RealServer, Scheduler, ServiceKey,
+    Config, Endpoint, Forwarding, Frontend, Persistence, Protocol, RealServer, Scheduler,
     VirtualAddress, VirtualServer, VrrpInstance,
 };
 use crate::dataplane::{AttachedMode, Counters, Fill, ServerCounters};
@@ -155,7 +155,7 @@ fn bend(parts: &mut Parts) {
         ..ServerHealth::default()
     };
     parts.health.insert((key, failed), verdict);
-    let service = parts.desired.services.get_mut(&key).unwrap();
+    let service = parts.desired.services.get_mut(&key.into()).unwrap();
     for server in &mut service.servers {
         match server.address.to_string().as_str() {
             "10.1.0.13:80" => server.serving = false,
@@ -236,7 +236,7 @@ fn add_vrrp(parts: &mut Parts, name: &str, interface: &str, vrid: u8, owned: Opt
 
 fn add_service(
     parts: &mut Parts,
-    key: ServiceKey,
+    key: Endpoint,
     scheduler: Scheduler,
     persistence: Option<(u64, u8)>,
 ) {
@@ -260,12 +260,13 @@ fn add_service(
         servers: Vec::new(),
         peers: BTreeMap::new(),
         virtual_mac: None,
+        entrances: BTreeSet::new(),
     };
-    parts.desired.services.insert(key, service);
+    parts.desired.services.insert(key.into(), service);
 }
 
 /// Adds a server to a service, at the head of its list, as IPVS does.
-fn add_server(parts: &mut Parts, key: ServiceKey, address: &str, weight: u32) {
+fn add_server(parts: &mut Parts, key: Endpoint, address: &str, weight: u32) {
     let address: SocketAddr = address.parse().unwrap();
     let last_octet = address
         .ip()
@@ -283,7 +284,7 @@ fn add_server(parts: &mut Parts, key: ServiceKey, address: &str, weight: u32) {
     parts.network.reach.insert(address.ip(), reach);
     let mut configured = parts.config.virtual_servers.iter_mut();
     let configured = configured
-        .find(|service| service.key() == Some(key))
+        .find(|service| service.key() == key.into())
         .unwrap();
     configured.real_servers.push(RealServer {
         weight,
@@ -300,11 +301,11 @@ fn add_server(parts: &mut Parts, key: ServiceKey, address: &str, weight: u32) {
     service.servers.insert(0, server);
 }
 
-fn key(name: &str) -> ServiceKey {
+fn key(name: &str) -> Endpoint {
     let (protocol, address) = name.split_once('/').unwrap();
     let address: SocketAddr = address.parse().unwrap();
     let mut protocols = [Protocol::Tcp, Protocol::Udp].into_iter();
-    ServiceKey {
+    Endpoint {
         vip: address.ip(),
         port: address.port(),
         protocol: protocols.find(|known| known.name() == protocol).unwrap(),

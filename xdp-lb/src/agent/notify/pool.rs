@@ -68,7 +68,7 @@ impl PoolTold {
         router_id.clone_into(&mut self.router_id);
         self.config = Arc::clone(config);
         let services = config.virtual_servers.iter().enumerate();
-        let places = services.filter_map(|(place, service)| Some((service.key()?, place)));
+        let places = services.map(|(place, service)| (service.key(), place));
         self.places = places.collect();
         let places = &self.places;
         self.lost.retain(|service, _| places.contains_key(service));

@@ -256,12 +256,14 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let Ok(counters) = self.writer.dataplane().counters() else {
             return;
         };
-        let has_connections = |server| {
-            let counters = counters.servers.get(server);
-            counters.is_some_and(|counters| counters.active + counters.inactive > 0)
-        };
+        let pools = self.sources.config.borrow().pools();
+        let connected = counters.servers.iter();
+        let connected = connected.filter(|(_, counters)| counters.active + counters.inactive > 0);
+        let connected: BTreeSet<_> = connected
+            .map(|((service, server), _)| (*pools.get(service).unwrap_or(service), *server))
+            .collect();
         let now = self.clock.now();
-        for server in leaving.iter().filter(|server| !has_connections(server)) {
+        for server in leaving.iter().filter(|server| !connected.contains(server)) {
             self.pools.let_go(now, *server);
         }
         self.reconcile().await;

@@ -299,7 +299,7 @@ fn found<P: PacketPath>(
     (ownership, network): (&Ownership, &Network),
 ) -> (Installed, Pools) {
     let inherited = packet_path.inherited();
-    let pools = Pools::inheriting(&inherited.servers);
+    let pools = Pools::inheriting(&by_pool(config, &inherited.servers));
     let mut installed =
         Installed::inherited(&inherited.services, inherited.servers.keys().copied());
     let wanted = owned_addresses(config, ownership, network);

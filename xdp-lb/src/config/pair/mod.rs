@@ -312,7 +312,7 @@ fn placed_services(
     let services = side.config.virtual_servers.iter();
     services
         .zip(&side.places.services)
-        .map(|placed| (placed.0.frontend.to_string(), placed))
+        .map(|placed| (placed.0.key().to_string(), placed))
 }
 
 /// A service of one director that the other has not.

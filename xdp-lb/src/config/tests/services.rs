@@ -91,7 +91,7 @@ fn schedulers_and_protocols_that_work_are_taken_in_any_case() {
     let (service, diagnostics) =
         service("lb_algo WRR\nlvs_sched wrr\nlb_kind dr\nprotocol udp", "");
     assert_eq!(service.scheduler, Scheduler::WeightedRoundRobin);
-    assert_eq!(service.key().unwrap().protocol, Protocol::Udp);
+    assert_eq!(protocol(service), Protocol::Udp);
     assert_eq!(
         codes(&diagnostics, Severity::Note),
         [Code::Lenient, Code::Lenient]
@@ -161,7 +161,7 @@ fn a_service_without_a_port_takes_all_of_them_and_sticks() {
     let text = "virtual_server 10.0.0.1 {\nlb_algo rr\nlb_kind DR\nprotocol TCP\nreal_server 10.0.0.2 {\nTCP_CHECK {\nconnect_port 80\n}\n}\n}\n";
     let loaded = usable(text);
     let service = &loaded.config.virtual_servers[0];
-    assert_eq!(service.key().unwrap().port, 0);
+    assert_eq!(service.key().port(), 0);
     assert_eq!(service.real_servers[0].address.port(), 0);
     assert_eq!(
         service.persistence.map(|p| p.timeout),
@@ -461,7 +461,7 @@ fn a_firewall_mark_has_the_family_of_what_is_behind_it_and_no_ports() {
         ));
         assert_eq!(
             service.frontend,
-            Frontend::Mark { mark: 3, family },
+            Frontend::Mark(Mark { mark: 3, family }),
             "{lines}"
         );
         assert_eq!(service.real_servers[0].address.port(), 0);

@@ -18,8 +18,8 @@ use xdp_lb_common::service::{
 };
 
 use super::ServerKey;
-use super::tables::{Tables, backend_name, service_name, word};
-use crate::config::model::ServiceKey;
+use super::tables::{Published, Tables, backend_name, service_name, word};
+use crate::config::model::{Endpoint, ServiceKey};
 use crate::dataplane::schedule::Entry;
 use crate::dataplane::{Error, layout};
 use crate::plan::desired::{Port, Reach, Server, Service};
@@ -186,10 +186,14 @@ impl Tables {
         self.set_lease(index, service);
         let virtual_mac = service.virtual_mac.map_or(0, |mac| mac.0 & Mac::MASK);
         self.services.store(index, word::VIRTUAL_MAC, virtual_mac);
-        let is_new = self.published.get(&key) != Some(&hosts);
+        let published = Published {
+            hosts,
+            entrances: service.entrances.clone(),
+        };
+        let is_new = self.published.get(&key) != Some(&published);
         self.publish_schedule(key, index, service)?;
         if is_new {
-            self.published.insert(key, hosts);
+            self.published.insert(key, published);
             self.publish_banks()?;
         }
         self.services.store(index, word::HOST_FILTER, filter);
@@ -263,12 +267,14 @@ impl Tables {
     fn publish_banks(&mut self) -> Result<(), Error> {
         let bank = self.control.load(0, 0) & 1 ^ 1;
         let base = u32::try_from(bank).unwrap_or(0);
-        let slots: Vec<_> = self
-            .published
-            .keys()
-            .filter_map(|key| self.index_slot(key))
+        let published = self.published.iter();
+        let entries = layout::entries(published.map(|(key, of)| (*key, &of.entrances)));
+        let slots: Vec<_> = entries
+            .into_iter()
+            .filter_map(|(endpoint, key)| self.index_slot(endpoint, &key))
             .collect();
-        let hosts: Vec<_> = self.published.values().flatten().copied().collect();
+        let hosts = self.published.values().flat_map(|of| &of.hosts);
+        let hosts: Vec<_> = hosts.copied().collect();
         let (slots, hosts) = (layout::service_index(&slots)?, layout::host_table(&hosts)?);
         let [first, second] = &mut self.filled;
         let (old_slots, old_hosts) = if bank == 0 { first } else { second };
@@ -293,19 +299,13 @@ impl Tables {
         Ok(())
     }
 
-    fn index_slot(&self, key: &ServiceKey) -> Option<ServiceSlot> {
+    fn index_slot(&self, endpoint: Endpoint, key: &ServiceKey) -> Option<ServiceSlot> {
         let service = self.service_ids.find(key)?;
-        let ServiceName {
-            vip,
-            port_be,
-            protocol,
-            family,
-            ..
-        } = service_name(key);
+        let (vip, family) = Address::from_ip(endpoint.vip);
         Some(ServiceSlot {
             vip,
-            port_be,
-            protocol,
+            port_be: endpoint.port.to_be(),
+            protocol: endpoint.protocol.number(),
             family,
             service,
             reserved: 0,

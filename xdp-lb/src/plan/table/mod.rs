@@ -10,10 +10,11 @@ use xdp_lb_common::addr::Mac;
 use super::belongings::{Belonging, Silence, virtual_links, virtual_name};
 use super::carriers::{Peers, lease, peer_addresses, peers, virtual_mac};
 use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
+use super::installed::ServerKey;
 use super::pool::{Member, Memberships};
 use super::routing;
 use crate::config::model::{
-    Config, RealServer, ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
+    self as config, Config, RealServer, ServiceKey, VirtualAddress, VrrpInstance,
 };
 use crate::health::Weighing;
 use crate::machine::Now;
@@ -41,10 +42,9 @@ pub struct Inputs<'a> {
 
 /// What the tables and the links must hold.
 pub fn desired(inputs: &Inputs<'_>) -> Desired {
-    let services: BTreeMap<_, _> = inputs
-        .config
-        .services()
-        .map(|(key, server)| (key, service(key, server, inputs)))
+    let members = inputs.config.members();
+    let services: BTreeMap<_, _> = members
+        .map(|member| (member.key, service(&member, inputs)))
         .collect();
     Desired {
         ports: ports(&services, inputs),
@@ -54,19 +54,35 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
     }
 }
 
-/// What the tables must hold of these services alone: what [`desired`] says of them.
+/// What the tables must hold of these virtual servers alone: what [`desired`] says of them.
 pub fn desired_services(
-    keys: &BTreeSet<ServiceKey>,
+    pools: &BTreeSet<ServiceKey>,
     inputs: &Inputs<'_>,
 ) -> BTreeMap<ServiceKey, Service> {
-    let services = inputs.config.services();
-    let wanted = services.filter(|(key, _)| keys.contains(key));
+    let members = inputs.config.members();
+    let wanted = members.filter(|member| pools.contains(&member.service.key()));
     wanted
-        .map(|(key, server)| (key, service(key, server, inputs)))
+        .map(|member| (member.key, service(&member, inputs)))
         .collect()
 }
 
-/// The services with servers on which the verdict is another one; `None` if these are not the same
+/// What the tables know of servers, by the pools that they are in: one that failed in one service of a
+/// group failed.
+pub fn by_pool(
+    config: &Config,
+    servers: &BTreeMap<ServerKey, bool>,
+) -> BTreeMap<ServerKey, bool> {
+    let pools = config.pools();
+    let mut known = BTreeMap::new();
+    for ((service, address), serving) in servers {
+        let pool = pools.get(service).unwrap_or(service);
+        let all = known.entry((*pool, *address)).or_insert(true);
+        *all &= serving;
+    }
+    known
+}
+
+/// The virtual servers with real servers on which the verdict is another one; `None` if these are not the same
 /// servers.
 pub fn differing(old: &Health, new: &Health) -> Option<BTreeSet<ServiceKey>> {
     if old.len() != new.len() {
@@ -118,15 +134,25 @@ pub fn real_server_addresses(config: &Config) -> BTreeSet<IpAddr> {
     servers.map(|address| address.ip()).collect()
 }
 
-fn service(key: ServiceKey, server: &VirtualServer, inputs: &Inputs<'_>) -> Service {
+fn service(member: &config::Member<'_>, inputs: &Inputs<'_>) -> Service {
+    let (key, server) = (member.key, member.service);
+    let vips = inputs.config.vips(&key);
+    let active: BTreeSet<_> = vips.iter().copied().filter(|vip| is_active(*vip, inputs)).collect();
+    // Of several virtual IPs those are balanced that are here. Where none is the gate is closed, and the
+    // index stays as it is, so that a director which becomes master has but to open it.
+    let entrances = inputs.config.entrances(&key);
+    let entrances = entrances.filter(|entrance| active.is_empty() || active.contains(&entrance.vip));
+    let here = if active.is_empty() { &vips } else { &active };
+    let vips = || here.iter().copied();
     Service {
-        active: is_active(key.vip, inputs),
-        lease: lease(key.vip, inputs.config),
+        active: !active.is_empty(),
+        lease: vips().filter_map(|vip| lease(vip, inputs.config)).min(),
         scheduler: server.scheduler,
         persistence: server.persistence,
-        servers: servers(key, inputs),
-        peers: peers(key.vip, inputs),
-        virtual_mac: virtual_mac(key.vip, inputs),
+        servers: servers(server.key(), inputs),
+        peers: vips().flat_map(|vip| peers(vip, inputs)).collect(),
+        virtual_mac: vips().find_map(|vip| virtual_mac(vip, inputs)),
+        entrances: entrances.collect(),
     }
 }
 
@@ -156,8 +182,8 @@ pub(super) fn is_owned(instance: &VrrpInstance, ownership: &Ownership) -> bool {
     ownership.get(&instance.name).copied().unwrap_or(false)
 }
 
-fn servers(key: ServiceKey, inputs: &Inputs<'_>) -> Vec<Server> {
-    let membership = inputs.pools.get(&key);
+fn servers(pool: ServiceKey, inputs: &Inputs<'_>) -> Vec<Server> {
+    let membership = inputs.pools.get(&pool);
     let members = membership.map_or(&[] as &[_], |pool| pool.members.as_slice());
     let reach = |address: SocketAddr| {
         let reach = inputs.network.reach.get(&address.ip()).copied();
@@ -372,7 +398,7 @@ impl ServerHealth {
     }
 }
 
-/// The verdicts on all real servers.
+/// The verdicts on all real servers, by their pools.
 pub type Health = BTreeMap<(ServiceKey, SocketAddr), ServerHealth>;
 
 #[cfg(test)]
