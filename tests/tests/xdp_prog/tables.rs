@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
-use xdp_lb::config::model::{
-    Endpoint, Family, Mark, Persistence, Protocol, Scheduler, ServiceKey,
-};
+use xdp_lb::config::model::{Endpoint, Family, Mark, Persistence, Protocol, Scheduler, ServiceKey};
 use xdp_lb::plan::desired::{Desired, Port, Reach, Server, Service};
 use xdp_lb_common::addr::Mac;
 use xdp_lb_tests::packet::{Packet, Transport};

@@ -35,7 +35,11 @@ fn marks(old: &Marks, new: &Marks, lines: &mut Vec<String>) {
         if was != is {
             let is = is.into_iter().flatten().map(Endpoint::to_string);
             let is: Vec<_> = is.collect();
-            let is = if is.is_empty() { "nobody".to_owned() } else { is.join(", ") };
+            let is = if is.is_empty() {
+                "nobody".to_owned()
+            } else {
+                is.join(", ")
+            };
             lines.push(format!("the mark {mark} is that of {is}"));
         }
     }

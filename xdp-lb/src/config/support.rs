@@ -225,7 +225,10 @@ fn tables(config: &Config, places: &Places, diagnostics: &mut Collector) {
         let own = members.saturating_mul(service.real_servers.len() as u128);
         servers = servers.saturating_add(own);
         let (what, most) = if services > limits::MAX_SERVICES.into() {
-            ("virtual servers, addresses of groups, and ports of firewall marks", limits::MAX_SERVICES)
+            (
+                "virtual servers, addresses of groups, and ports of firewall marks",
+                limits::MAX_SERVICES,
+            )
         } else if servers > limits::MAX_BACKENDS.into() {
             ("real servers", limits::MAX_BACKENDS)
         } else {

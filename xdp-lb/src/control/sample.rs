@@ -10,8 +10,8 @@ use xdp_lb_common::service::Stats;
 
 use super::snapshot::{Snapshot, SnapshotInputs};
 use crate::config::model::{
-    Config, Endpoint, Forwarding, Frontend, Persistence, Protocol, RealServer, Scheduler,
-    VirtualAddress, VirtualServer, VrrpInstance,
+    Config, Forwarding, Frontend, Persistence, RealServer, Scheduler, ServiceKey, VirtualAddress,
+    VirtualServer, VrrpInstance,
 };
 use crate::dataplane::{AttachedMode, Counters, Fill, ServerCounters};
 use crate::machine::Now;
@@ -155,7 +155,7 @@ fn bend(parts: &mut Parts) {
         ..ServerHealth::default()
     };
     parts.health.insert((key, failed), verdict);
-    let service = parts.desired.services.get_mut(&key.into()).unwrap();
+    let service = parts.desired.services.get_mut(&key).unwrap();
     for server in &mut service.servers {
         match server.address.to_string().as_str() {
             "10.1.0.13:80" => server.serving = false,
@@ -236,21 +236,21 @@ fn add_vrrp(parts: &mut Parts, name: &str, interface: &str, vrid: u8, owned: Opt
 
 fn add_service(
     parts: &mut Parts,
-    key: Endpoint,
+    key: ServiceKey,
     scheduler: Scheduler,
     persistence: Option<(u64, u8)>,
 ) {
+    let ServiceKey::Endpoint(endpoint) = key else {
+        panic!("{key} has no address");
+    };
+    let frontend = Frontend::Endpoint(endpoint);
     let persistence = persistence.map(|(seconds, prefix_len)| Persistence {
         timeout: Duration::from_secs(seconds),
         prefix_len,
     });
     parts.config.virtual_servers.push(VirtualServer {
         persistence,
-        ..VirtualServer::new(
-            Frontend::Endpoint(key),
-            scheduler,
-            Forwarding::DirectRouting,
-        )
+        ..VirtualServer::new(frontend, scheduler, Forwarding::DirectRouting)
     });
     let service = Service {
         active: true,
@@ -262,11 +262,11 @@ fn add_service(
         virtual_mac: None,
         entrances: BTreeSet::new(),
     };
-    parts.desired.services.insert(key.into(), service);
+    parts.desired.services.insert(key, service);
 }
 
 /// Adds a server to a service, at the head of its list, as IPVS does.
-fn add_server(parts: &mut Parts, key: Endpoint, address: &str, weight: u32) {
+fn add_server(parts: &mut Parts, key: ServiceKey, address: &str, weight: u32) {
     let address: SocketAddr = address.parse().unwrap();
     let last_octet = address
         .ip()
@@ -283,9 +283,7 @@ fn add_server(parts: &mut Parts, key: Endpoint, address: &str, weight: u32) {
     };
     parts.network.reach.insert(address.ip(), reach);
     let mut configured = parts.config.virtual_servers.iter_mut();
-    let configured = configured
-        .find(|service| service.key() == key.into())
-        .unwrap();
+    let configured = configured.find(|service| service.key() == key).unwrap();
     configured.real_servers.push(RealServer {
         weight,
         ..RealServer::new(address, Forwarding::DirectRouting)
@@ -301,15 +299,8 @@ fn add_server(parts: &mut Parts, key: Endpoint, address: &str, weight: u32) {
     service.servers.insert(0, server);
 }
 
-fn key(name: &str) -> Endpoint {
-    let (protocol, address) = name.split_once('/').unwrap();
-    let address: SocketAddr = address.parse().unwrap();
-    let mut protocols = [Protocol::Tcp, Protocol::Udp].into_iter();
-    Endpoint {
-        vip: address.ip(),
-        port: address.port(),
-        protocol: protocols.find(|known| known.name() == protocol).unwrap(),
-    }
+fn key(name: &str) -> ServiceKey {
+    name.parse().unwrap()
 }
 
 fn mac(last: u8) -> Mac {

@@ -242,7 +242,10 @@ mod tests {
             (key("fwmark/1"), &some),
         ];
         let entries = entries(services.into_iter());
-        let entries: Vec<_> = entries.iter().map(|(at, of)| format!("{at} {of}")).collect();
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|(at, of)| format!("{at} {of}"))
+            .collect();
         let expected = [
             "tcp/10.0.0.1:0 tcp/10.0.0.1:0",
             "tcp/10.0.0.1:80 fwmark/1",

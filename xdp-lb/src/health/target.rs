@@ -53,7 +53,9 @@ pub fn resting(suspendable: &Suspendable, network: &Network) -> BTreeSet<Service
     }
     let addresses = network.addresses.values().flatten();
     let here: BTreeSet<_> = addresses.map(ipnet::IpNet::addr).collect();
-    let absent = suspendable.iter().filter(|(_, vips)| vips.is_disjoint(&here));
+    let absent = suspendable
+        .iter()
+        .filter(|(_, vips)| vips.is_disjoint(&here));
     absent.map(|(key, _)| *key).collect()
 }
 

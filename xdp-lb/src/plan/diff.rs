@@ -328,8 +328,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::plan::belongings::{Route, Rule, VirtualLink};
     use crate::config::model::{Family, Mark};
+    use crate::plan::belongings::{Route, Rule, VirtualLink};
     use crate::plan::testing::{any_desired, endpoint, service_key, unsound};
 
     fn carry_out(installed: &mut Installed, changes: &[Change], wanted: &Desired) {

@@ -12,8 +12,8 @@ use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
 use super::installed::Installed;
 use super::table::{Link, Network};
 use crate::config::model::{
-    Config, Endpoint, Forwarding, Frontend, InitialState, Protocol, RealServer, Scheduler, ServiceKey,
-    VirtualAddress, VirtualServer, VrrpInstance,
+    Config, Endpoint, Forwarding, Frontend, InitialState, Protocol, RealServer, Scheduler,
+    ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
 };
 use crate::health::testing::check_of;
 

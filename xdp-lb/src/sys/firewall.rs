@@ -94,7 +94,10 @@ mod tests {
     #[test]
     fn a_tool_is_heard_or_its_complaint_is() {
         let shell = find("sh").unwrap();
-        assert_eq!(output(&shell, &["-c", "echo rules"]), Ok("rules\n".to_owned()));
+        assert_eq!(
+            output(&shell, &["-c", "echo rules"]),
+            Ok("rules\n".to_owned())
+        );
         let complaint = output(&shell, &["-c", "echo; echo no >&2; exit 4"]);
         assert_eq!(complaint, Err("no".to_owned()));
         let silent = output(&shell, &["-c", "exit 4"]).unwrap_err();

@@ -34,7 +34,7 @@ use crate::plan::desired::OwnedAddress;
 use crate::plan::installed::Installed;
 use crate::plan::pool::Pools;
 use crate::plan::table::{
-    Network, Ownership, owned_addresses, real_server_addresses, resolved_addresses,
+    Network, Ownership, by_pool, owned_addresses, real_server_addresses, resolved_addresses,
 };
 
 /// How long a start waits for the real servers' MACs. Those that live have answered by then, and

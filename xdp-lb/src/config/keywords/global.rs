@@ -7,7 +7,7 @@ use super::Scope::{
     BfdInstance, GarpGroup, GlobalDefs, Lines, Ssl, TrackFile, TrackGroup, TrackProcess,
     VirtualServer, VrrpInstance, VrrpScript, VrrpSyncGroup, XdpLb,
 };
-use super::Status::{NotNeeded, NotRun, NotYet, NotYetNoticeable, Supported};
+use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Supported};
 use super::kind::{ANY, number};
 use super::row::{
     IPTABLES, Keyword, NEWER, OURS, Status, block, flag, line, list, many, maybe, named, one, pair,

@@ -32,7 +32,11 @@ pub(super) fn read(
     for line in block.body() {
         marked(context, line, mark, settings);
     }
-    if settings.marks.get(&mark).is_some_and(|found| found.is_empty()) {
+    if settings
+        .marks
+        .get(&mark)
+        .is_some_and(|found| found.is_empty())
+    {
         settings.marks.remove(&mark);
         context.push(
             Diagnostic::error(
@@ -49,7 +53,12 @@ fn marked(context: &mut Context<'_>, line: &Statement, mark: u32, settings: &mut
     let protocol = Protocol::from_name(&line.keyword.text).filter(|p| *p != Protocol::Sctp);
     let Some(protocol) = protocol else {
         let expected = "expected tcp or udp".to_owned();
-        return bad_value(context, &line.keyword, "a protocol of marked packets", expected);
+        return bad_value(
+            context,
+            &line.keyword,
+            "a protocol of marked packets",
+            expected,
+        );
     };
     if line.values.is_empty() {
         context.push(
@@ -62,8 +71,7 @@ fn marked(context: &mut Context<'_>, line: &Statement, mark: u32, settings: &mut
     }
     for word in &line.values {
         let Some((vip, ports)) = endpoint(&word.text) else {
-            let expected =
-                "expected ADDRESS, ADDRESS:PORT or ADDRESS:PORT,FIRST-LAST".to_owned();
+            let expected = "expected ADDRESS, ADDRESS:PORT or ADDRESS:PORT,FIRST-LAST".to_owned();
             bad_value(context, word, "an address and ports", expected);
             continue;
         };
@@ -76,10 +84,10 @@ fn marked(context: &mut Context<'_>, line: &Statement, mark: u32, settings: &mut
             let mut others = settings.marks.iter().filter(|(other, _)| **other != mark);
             if let Some((other, _)) = others.find(|(_, known)| known.contains(&endpoint)) {
                 let message = format!("{endpoint} has two marks, {other} and {mark}");
-                context.push(
-                    Diagnostic::error(Code::Duplicate, message)
-                        .at(word.span, "a packet has one mark; remove it from one of them"),
-                );
+                context.push(Diagnostic::error(Code::Duplicate, message).at(
+                    word.span,
+                    "a packet has one mark; remove it from one of them",
+                ));
             } else if let Some(known) = settings.marks.get_mut(&mark) {
                 known.insert(endpoint);
             }
@@ -127,7 +135,10 @@ mod tests {
             ("10.0.0.1", Some(("10.0.0.1", &[0]))),
             ("10.0.0.1:80", Some(("10.0.0.1", &[80]))),
             ("10.0.0.1:80,443", Some(("10.0.0.1", &[80, 443]))),
-            ("10.0.0.1:8000-8002,1", Some(("10.0.0.1", &[8000, 8001, 8002, 1]))),
+            (
+                "10.0.0.1:8000-8002,1",
+                Some(("10.0.0.1", &[8000, 8001, 8002, 1])),
+            ),
             ("2001:db8::1", Some(("2001:db8::1", &[0]))),
             ("[2001:db8::1]:80", Some(("2001:db8::1", &[80]))),
             ("10.0.0.1:0", None),

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
+use super::Given;
 use super::rule::{NewMark, Ranges, Rule, Verdict};
 use super::walk::{Chains, follow};
-use super::Given;
 use crate::config::model::{Family, Protocol};
 
 /// Where packets are marked that come in.
@@ -123,12 +123,7 @@ impl<'w, W: Iterator<Item = &'w str>> Reader<'_, W> {
         Some(())
     }
 
-    fn set<T>(
-        &mut self,
-        value: Ranges<T>,
-        name: &str,
-        of: impl Fn(&mut Rule) -> &mut Ranges<T>,
-    ) {
+    fn set<T>(&mut self, value: Ranges<T>, name: &str, of: impl Fn(&mut Rule) -> &mut Ranges<T>) {
         match value {
             None => self.unclear(&format!("a value of {name} that is not understood")),
             // Two of a kind: both must hold.
@@ -159,15 +154,22 @@ impl<'w, W: Iterator<Item = &'w str>> Reader<'_, W> {
 
     fn new_mark(&mut self) -> NewMark {
         let is_set = matches!(self.words.next(), Some("--set-xmark" | "--set-mark"));
-        let value = self.words.next().and_then(|value| match value.split_once('/') {
-            Some((value, mask)) => (number(mask) == Some(u32::MAX)).then(|| number(value))?,
-            None => number(value),
-        });
-        value.filter(|_| is_set).map_or(NewMark::Depends, NewMark::Is)
+        let value = self
+            .words
+            .next()
+            .and_then(|value| match value.split_once('/') {
+                Some((value, mask)) => (number(mask) == Some(u32::MAX)).then(|| number(value))?,
+                None => number(value),
+            });
+        value
+            .filter(|_| is_set)
+            .map_or(NewMark::Depends, NewMark::Is)
     }
 
     fn unclear(&mut self, what: &str) {
-        self.rule.unclear.get_or_insert_with(|| format!("it has {what}"));
+        self.rule
+            .unclear
+            .get_or_insert_with(|| format!("it has {what}"));
     }
 }
 
@@ -203,7 +205,9 @@ fn addresses(text: &str) -> Ranges<IpAddr> {
 fn protocol(text: &str) -> Ranges<u8> {
     let number = match text {
         "all" | "0" => return Some(vec![(0, u8::MAX)]),
-        _ => Protocol::from_name(text).map(Protocol::number).or_else(|| text.parse().ok()),
+        _ => Protocol::from_name(text)
+            .map(Protocol::number)
+            .or_else(|| text.parse().ok()),
     };
     // Others by their names: there is no more to know of them than that they are not balanced.
     let number = number.unwrap_or(u8::MAX);

@@ -52,16 +52,20 @@ impl Given {
     fn mark(&mut self, endpoint: Endpoint, mark: u32, is_final: bool) {
         if endpoint.port == 0 {
             // It marks the packets of each port anew.
-            let on_it = |other: &Endpoint| {
-                (other.vip, other.protocol) == (endpoint.vip, endpoint.protocol)
-            };
-            self.marks.retain(|other, (_, is_final)| *is_final || !on_it(other));
+            let on_it =
+                |other: &Endpoint| (other.vip, other.protocol) == (endpoint.vip, endpoint.protocol);
+            self.marks
+                .retain(|other, (_, is_final)| *is_final || !on_it(other));
         }
         let any_port = Endpoint {
             port: 0,
             ..endpoint
         };
-        let is_settled = |endpoint| self.marks.get(endpoint).is_some_and(|(_, settled)| *settled);
+        let is_settled = |endpoint| {
+            self.marks
+                .get(endpoint)
+                .is_some_and(|(_, settled)| *settled)
+        };
         if !is_settled(&endpoint) && !is_settled(&any_port) {
             self.marks.insert(endpoint, (mark, is_final));
         }
@@ -189,7 +193,9 @@ fn unneeded(
                     format!("no virtual server balances the mark {mark}"),
                 )
                 .at(*span, "its addresses and ports are not balanced by it")
-                .help(format!("add a 'virtual_server fwmark {mark}', or remove this block")),
+                .help(format!(
+                    "add a 'virtual_server fwmark {mark}', or remove this block"
+                )),
             );
         }
     }

@@ -74,22 +74,28 @@ fn hook(chain: &Value) -> Option<(i64, Table<'_>, &str)> {
 }
 
 fn sets(objects: &[Value]) -> Sets<'_> {
-    let set = |object: &'_ Value| -> Option<_> {
-        let set = object.get("set")?;
+    let sets = objects.iter().filter_map(|object| object.get("set"));
+    sets.filter_map(|set| {
         let elements = set.get("elem").and_then(Value::as_array)?;
         Some(((table(set)?, text_of(set, "name")?), elements.as_slice()))
-    };
-    objects.iter().filter_map(set).collect()
+    })
+    .collect()
 }
 
 /// `None` for a rule that iptables made: `iptables-save` tells of it, and what it does says nothing to
 /// nft.
 fn read_rule(rule: &Value, of: Table<'_>, chain: &str, sets: &Sets<'_>) -> Option<Rule> {
     let statements = rule.get("expr")?.as_array()?;
-    if statements.iter().any(|statement| statement.get("xt").is_some()) {
+    if statements
+        .iter()
+        .any(|statement| statement.get("xt").is_some())
+    {
         return None;
     }
-    let handle = rule.get("handle").and_then(Value::as_i64).unwrap_or_default();
+    let handle = rule
+        .get("handle")
+        .and_then(Value::as_i64)
+        .unwrap_or_default();
     let (family, table) = of;
     let mut reader = Reader {
         rule: Rule {
@@ -99,7 +105,9 @@ fn read_rule(rule: &Value, of: Table<'_>, chain: &str, sets: &Sets<'_>) -> Optio
         table: of,
         sets,
     };
-    statements.iter().for_each(|statement| reader.statement(statement));
+    statements
+        .iter()
+        .for_each(|statement| reader.statement(statement));
     Some(reader.rule)
 }
 
@@ -111,7 +119,9 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn statement(&mut self, statement: &Value) {
-        let Some((name, what)) = statement.as_object().and_then(|object| object.iter().next())
+        let Some((name, what)) = statement
+            .as_object()
+            .and_then(|object| object.iter().next())
         else {
             return self.unclear("a statement that is not understood");
         };
@@ -176,12 +186,7 @@ impl Reader<'_> {
         }
     }
 
-    fn set<T>(
-        &mut self,
-        value: Ranges<T>,
-        name: &str,
-        of: impl Fn(&mut Rule) -> &mut Ranges<T>,
-    ) {
+    fn set<T>(&mut self, value: Ranges<T>, name: &str, of: impl Fn(&mut Rule) -> &mut Ranges<T>) {
         match value {
             None => self.unclear(&format!("a value of {name} that is not understood")),
             Some(_) if of(&mut self.rule).is_some() => self.unclear(&format!("{name} twice")),

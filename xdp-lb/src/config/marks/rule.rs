@@ -86,13 +86,17 @@ impl Packets {
             None => vec![0..=0],
             Some(ranges) => ranges.iter().map(|range| ports(*range)).collect(),
         };
-        let addresses = addresses.iter().filter(|(first, _)| Family::of(*first) == family);
+        let addresses = addresses
+            .iter()
+            .filter(|(first, _)| Family::of(*first) == family);
         let addresses: Vec<_> = addresses.map(|range| bits(*range)).collect();
         let count = |(first, last): &(u128, u128)| last.saturating_sub(*first).saturating_add(1);
         let hosts = addresses.iter().map(count).fold(0, u128::saturating_add);
         let doors: u128 = ports.iter().map(|range| range.len() as u128).sum();
         if hosts.saturating_mul(doors) > MOST {
-            return Err(format!("it stands for more than {MOST} addresses and ports"));
+            return Err(format!(
+                "it stands for more than {MOST} addresses and ports"
+            ));
         }
         let vips = addresses.into_iter().flat_map(|(first, last)| first..=last);
         let mut endpoints = Vec::new();

@@ -12,12 +12,16 @@ fn marks(given: &Given) -> Vec<String> {
         lines.entry(*mark).or_default().push(endpoint.to_string());
     }
     let lines = lines.iter();
-    lines.map(|(mark, endpoints)| format!("{mark}: {}", endpoints.join(" "))).collect()
+    lines
+        .map(|(mark, endpoints)| format!("{mark}: {}", endpoints.join(" ")))
+        .collect()
 }
 
 fn unused(given: &Given) -> Vec<String> {
     let unused = given.unused.iter();
-    unused.map(|unused| format!("{}: {}", unused.rule, unused.why)).collect()
+    unused
+        .map(|unused| format!("{}: {}", unused.rule, unused.why))
+        .collect()
 }
 
 #[test]
@@ -58,14 +62,19 @@ fn rules_of_iptables_are_read_as_it_saves_them() {
 fn rules_of_nftables_are_read_as_it_lists_them() {
     let mut given = Given::default();
     nftables::read(NFTABLES, &mut given).unwrap();
-    let ports: Vec<_> = (8000..=8010).map(|p| format!("tcp/192.168.1.202:{p}")).collect();
+    let ports: Vec<_> = (8000..=8010)
+        .map(|p| format!("tcp/192.168.1.202:{p}"))
+        .collect();
     let expected = [
         "1: tcp/192.168.1.200:80 tcp/192.168.1.200:443".to_owned(),
         "2: udp/192.168.1.201:53 udp/192.168.1.208:53 udp/192.168.1.209:53 \
          udp/192.168.1.210:53 udp/192.168.1.211:53"
             .to_owned(),
-        format!("3: tcp/192.168.1.202:80 tcp/192.168.1.202:443 {}", ports.join(" ")),
-        "5: tcp/192.168.1.204:5060 tcp/192.168.1.204:5061 udp/192.168.1.204:5060 \
+        format!(
+            "3: tcp/192.168.1.202:80 tcp/192.168.1.202:443 {}",
+            ports.join(" ")
+        ),
+        "5: tcp/192.168.1.204:5060 udp/192.168.1.204:5060 tcp/192.168.1.204:5061 \
          udp/192.168.1.204:5061"
             .to_owned(),
         "6: tcp/[2001:db8::200]:80".to_owned(),
@@ -94,7 +103,11 @@ fn of_two_rules_for_one_packet_the_last_counts() {
                 -A PREROUTING -d 10.0.0.1 -p tcp --dport 443 -j MARK --set-mark 5\n";
     iptables::read(text, Family::V4, &mut given);
     assert_eq!(marks(&given), ["2: tcp/10.0.0.1:0", "3: tcp/10.0.0.1:443"]);
-    let why: Vec<_> = given.unused.iter().map(|unused| unused.why.as_str()).collect();
+    let why: Vec<_> = given
+        .unused
+        .iter()
+        .map(|unused| unused.why.as_str())
+        .collect();
     let expected = [
         "it names no destination address",
         "its protocol is neither TCP nor UDP",
@@ -128,7 +141,8 @@ fn saved(text: &str) -> Option<Ruleset> {
     })
 }
 
-const SERVICE: &str = "virtual_server fwmark 1 {\nlb_algo rr\nlb_kind DR\nreal_server 10.0.0.2 {\n}\n}\n";
+const SERVICE: &str =
+    "virtual_server fwmark 1 {\nlb_algo rr\nlb_kind DR\nreal_server 10.0.0.2 {\n}\n}\n";
 
 fn rendered(found: &Diagnostics) -> String {
     found.render(false)
@@ -138,7 +152,10 @@ fn rendered(found: &Diagnostics) -> String {
 fn a_mark_without_a_source_is_an_error_that_says_what_to_do() {
     let found = beside(SERVICE, saved("")).unwrap_err();
     let text = rendered(&found);
-    assert!(found.iter().any(|item| item.code() == Code::UnknownMark), "{text}");
+    assert!(
+        found.iter().any(|item| item.code() == Code::UnknownMark),
+        "{text}"
+    );
     assert!(text.contains("test.conf:1:1"), "{text}");
     assert!(text.contains("fwmark 1 { tcp ADDRESS:80,443 }"), "{text}");
     let failed = Ruleset {
@@ -155,11 +172,12 @@ fn the_block_counts_and_no_rule_beside_it() {
     let block = "xdp_lb {\nfwmark 1 {\ntcp 10.0.0.1:80,443\nudp 10.0.0.1\n}\n}\n";
     let rule = "*mangle\n-A PREROUTING -d 10.0.0.9 -p tcp --dport 80 -j MARK --set-mark 1\n";
     let named = |text: &str| {
-        let loaded = beside(text, saved(rule)).unwrap_or_else(|found| panic!("{}", rendered(&found)));
+        let loaded =
+            beside(text, saved(rule)).unwrap_or_else(|found| panic!("{}", rendered(&found)));
         let endpoints = loaded.config.xdp_lb.marks[&1].iter();
         endpoints.map(Endpoint::to_string).collect::<Vec<_>>()
     };
-    let of_block = ["tcp/10.0.0.1:80", "tcp/10.0.0.1:443", "udp/10.0.0.1:0"];
+    let of_block = ["udp/10.0.0.1:0", "tcp/10.0.0.1:80", "tcp/10.0.0.1:443"];
     assert_eq!(named(&(block.to_owned() + SERVICE)), of_block);
     assert_eq!(named(SERVICE), ["tcp/10.0.0.9:80"]);
 }
@@ -183,12 +201,24 @@ fn what_the_block_says_wrong_is_an_error() {
         ("fwmark 1 {\nsctp 10.0.0.1:80\n}", Code::BadValue),
         ("fwmark 1 {\ntcp\n}", Code::MissingValue),
         ("fwmark 1 {\ntcp 10.0.0.1:0\n}", Code::BadValue),
-        ("fwmark 1 {\ntcp 10.0.0.1:80\n}\nfwmark 2 {\ntcp 10.0.0.1:80\n}", Code::Duplicate),
+        (
+            "fwmark 1 {\ntcp 10.0.0.1:80\n}\nfwmark 2 {\ntcp 10.0.0.1:80\n}",
+            Code::Duplicate,
+        ),
     ];
     for (block, code) in cases {
         let found = beside(&format!("xdp_lb {{\n{block}\n}}\n{SERVICE}"), None).unwrap_err();
-        assert!(found.iter().any(|item| item.code() == code), "{block}: {}", rendered(&found));
+        assert!(
+            found.iter().any(|item| item.code() == code),
+            "{block}: {}",
+            rendered(&found)
+        );
     }
     let lonely = beside("xdp_lb {\nfwmark 9 {\ntcp 10.0.0.1\n}\n}\n", None).unwrap();
-    assert!(lonely.diagnostics.iter().any(|item| item.code() == Code::Doubtful));
+    assert!(
+        lonely
+            .diagnostics
+            .iter()
+            .any(|item| item.code() == Code::Doubtful)
+    );
 }

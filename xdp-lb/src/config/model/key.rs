@@ -149,7 +149,9 @@ impl GroupName {
     pub fn as_str(&self) -> &str {
         let bytes = self.bytes.get(..usize::from(self.length));
         // Both were so when it was made.
-        bytes.and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
+        bytes
+            .and_then(|bytes| str::from_utf8(bytes).ok())
+            .unwrap_or_default()
     }
 }
 
@@ -172,7 +174,11 @@ mod tests {
     use super::*;
 
     fn any_key() -> impl Strategy<Value = ServiceKey> {
-        let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp)];
+        let protocol = prop_oneof![
+            Just(Protocol::Tcp),
+            Just(Protocol::Udp),
+            Just(Protocol::Sctp)
+        ];
         let endpoint = (any::<IpAddr>(), any::<u16>(), protocol.clone());
         let endpoint = endpoint.prop_map(|(vip, port, protocol)| {
             ServiceKey::Endpoint(Endpoint {
@@ -208,7 +214,15 @@ mod tests {
 
     #[test]
     fn what_is_no_name_of_a_service_is_refused() {
-        for text in ["", "tcp", "tcp/", "tcp/1.2.3.4", "icmp/1.2.3.4:1", "fwmark/", "fwmark/x"] {
+        for text in [
+            "",
+            "tcp",
+            "tcp/",
+            "tcp/1.2.3.4",
+            "icmp/1.2.3.4:1",
+            "fwmark/",
+            "fwmark/x",
+        ] {
             assert_eq!(text.parse::<ServiceKey>(), Err(NotAKey), "{text}");
         }
     }

@@ -36,11 +36,13 @@ impl Config {
     /// Each service of the tables with the virtual server that it belongs to.
     pub fn pools(&self) -> BTreeMap<ServiceKey, ServiceKey> {
         let members = self.members();
-        members.map(|member| (member.key, member.service.key())).collect()
+        members
+            .map(|member| (member.key, member.service.key()))
+            .collect()
     }
 
     /// Where packets get their marks for a service by mark; none for any other.
-    pub fn entrances(&self, key: &ServiceKey) -> impl Iterator<Item = Endpoint> {
+    pub fn entrances<'a>(&'a self, key: &ServiceKey) -> impl Iterator<Item = Endpoint> + use<'a> {
         let mark = match key {
             ServiceKey::Mark(mark) => Some(*mark),
             ServiceKey::Endpoint(_) | ServiceKey::Group { .. } => None,
@@ -167,7 +169,10 @@ impl GroupMember {
                 first: IpAddr::V6(first),
                 last: IpAddr::V6(last),
                 ..
-            } => last.to_bits().saturating_sub(first.to_bits()).saturating_add(1),
+            } => last
+                .to_bits()
+                .saturating_sub(first.to_bits())
+                .saturating_add(1),
             Self::Addresses { .. } | Self::Mark { .. } => 1,
         }
     }
@@ -187,8 +192,14 @@ impl GroupMember {
             } => (None, Some(first.to_bits()..=last.to_bits())),
             Self::Addresses { .. } | Self::Mark { .. } => (None, None),
         };
-        let v4 = v4.into_iter().flatten().map(|bits| Ipv4Addr::from_bits(bits).into());
-        let v6 = v6.into_iter().flatten().map(|bits| Ipv6Addr::from_bits(bits).into());
+        let v4 = v4
+            .into_iter()
+            .flatten()
+            .map(|bits| Ipv4Addr::from_bits(bits).into());
+        let v6 = v6
+            .into_iter()
+            .flatten()
+            .map(|bits| Ipv6Addr::from_bits(bits).into());
         v4.chain(v6)
     }
 }
@@ -342,7 +353,7 @@ impl VirtualServer {
             Frontend::Endpoint(_) | Frontend::Mark(_) => (Some(self.key()), None),
             Frontend::Group { group, protocol } => (None, Some((group, *protocol))),
         };
-        let grouped = group.into_iter().flat_map(|(group, protocol)| {
+        let grouped = group.into_iter().flat_map(move |(group, protocol)| {
             let members = group.members.iter();
             members.flat_map(move |member| self.keys_of(member, group, protocol))
         });
@@ -366,13 +377,14 @@ impl VirtualServer {
                 (0, Some(ServiceKey::Mark(mark)))
             }
         };
-        let endpoint = move |vip| Endpoint {
-            vip,
-            port,
-            protocol,
+        let endpoint = move |vip| {
+            ServiceKey::Endpoint(Endpoint {
+                vip,
+                port,
+                protocol,
+            })
         };
-        let endpoints = member.addresses().map(endpoint).map(ServiceKey::Endpoint);
-        endpoints.chain(mark)
+        member.addresses().map(endpoint).chain(mark)
     }
 
     /// The family of a mark in `group`, its group, that says none: that of the addresses of the group,

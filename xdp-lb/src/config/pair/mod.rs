@@ -320,7 +320,7 @@ fn lonely(
     (service, places): Placed<'_, VirtualServer, ServicePlaces>,
     other: Side<'_>,
 ) -> Diagnostic {
-    let key = &service.frontend;
+    let key = service.key();
     let name = name(other.sources);
     let message = format!("{name} has no virtual server {key}, which the other director has");
     Diagnostic::warning(Code::PeersDiffer, message)

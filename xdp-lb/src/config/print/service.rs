@@ -49,7 +49,9 @@ fn head(frontend: &Frontend) -> String {
     match frontend {
         Frontend::Endpoint(key) => format!("virtual_server {} {}", key.vip, key.port),
         Frontend::Mark(mark) => format!("virtual_server fwmark {}", mark.mark),
-        Frontend::Group { group, .. } => format!("virtual_server group {}", word(group.name.as_str())),
+        Frontend::Group { group, .. } => {
+            format!("virtual_server group {}", word(group.name.as_str()))
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use super::seeds::folder;
 use crate::config::diagnostic::Code;
 use crate::config::keywords::{Keyword, Scope, Status};
 use crate::config::model::{
-    Config, Family, InitialState, Preemption, Probe, Tracked, Trackers, Transport, Version,
-    VirtualServer, VrrpInstance,
+    Config, Family, Frontend, InitialState, Preemption, Probe, Tracked, Trackers, Transport,
+    Version, VirtualServer, VrrpInstance,
 };
 use crate::config::print::print;
 use crate::config::{Diagnostic, Diagnostics, Severity, parse, understand};

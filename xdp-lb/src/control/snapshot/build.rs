@@ -16,9 +16,7 @@ use super::{
     Count, Exit, Interface, Overridden, Persistence, RealServer, SCHEMA, Service, Snapshot, Table,
     Traffic,
 };
-use crate::config::model::{
-    Config, Endpoint, Family, Forwarding, Mark, Member, ServiceKey,
-};
+use crate::config::model::{Config, Endpoint, Family, Forwarding, Mark, Member, ServiceKey};
 use crate::dataplane::{AttachedMode, Counters, Fill};
 use crate::machine::Now;
 use crate::plan::desired::{Desired, Reach};
@@ -74,7 +72,10 @@ impl Snapshot {
             connection_limit: inputs.config.xdp_lb.connections,
             interfaces: interfaces(inputs),
             vrrp_instances: super::vrrp::instances(inputs),
-            services: members.iter().map(|member| service(inputs, member)).collect(),
+            services: members
+                .iter()
+                .map(|member| service(inputs, member))
+                .collect(),
             packets: exits(inputs.counters),
             events: events(inputs.counters),
             tables: tables(inputs.counters),
@@ -89,7 +90,12 @@ fn listing_order(key: &ServiceKey) -> (Option<u32>, Family, u8, Option<(IpAddr, 
             vip,
             port,
             protocol,
-        }) => (None, Family::of(*vip), protocol.number(), Some((*vip, *port))),
+        }) => (
+            None,
+            Family::of(*vip),
+            protocol.number(),
+            Some((*vip, *port)),
+        ),
         ServiceKey::Mark(Mark { mark, family }) => (Some(*mark), *family, 0, None),
         // Its members are listed.
         ServiceKey::Group { protocol, .. } => (None, Family::V4, protocol.number(), None),
@@ -157,7 +163,11 @@ fn service(inputs: &SnapshotInputs<'_>, of: &Member<'_>) -> Service {
         port,
         protocol: protocol.to_owned(),
         fwmark,
-        entrances: inputs.config.entrances(&key).map(|entrance| entrance.to_string()).collect(),
+        entrances: inputs
+            .config
+            .entrances(&key)
+            .map(|entrance| entrance.to_string())
+            .collect(),
         group: match virtual_server.key() {
             ServiceKey::Group { name, .. } => Some(name.to_string()),
             ServiceKey::Endpoint(_) | ServiceKey::Mark(_) => None,

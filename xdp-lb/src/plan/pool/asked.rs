@@ -157,7 +157,13 @@ mod tests {
 
     #[test]
     fn a_name_is_read_back() {
-        for text in ["10.0.0.1:80", "[2001:db8::1]:80", "fwmark:1", "fwmark6:1", "group:web one"] {
+        for text in [
+            "10.0.0.1:80",
+            "[2001:db8::1]:80",
+            "fwmark:1",
+            "fwmark6:1",
+            "group:web one",
+        ] {
             let asked: Asked = text.parse().unwrap();
             assert_eq!(asked.to_string(), text);
         }

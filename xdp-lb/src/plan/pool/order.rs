@@ -119,9 +119,8 @@ fn find(config: &Config, target: &Target) -> Result<(ServerKey, u32), Unknown> {
     let exact = servers.find(|server| server.address == asked);
     let found = exact.or_else(|| {
         // An address alone is enough where it is that of one server.
-        let is_meant = |server: &&RealServer| {
-            asked.port() == 0 && server.address.ip() == asked.ip()
-        };
+        let is_meant =
+            |server: &&RealServer| asked.port() == 0 && server.address.ip() == asked.ip();
         let mut servers = service.real_servers.iter().filter(is_meant);
         servers.next().filter(|_| servers.next().is_none())
     });
@@ -145,7 +144,9 @@ fn service<'a>(
         return Err(Unknown::Ambiguous { asked });
     }
     let mut services = config.services();
-    let found = meant.first().and_then(|key| services.find(|(other, _)| other == key));
+    let found = meant
+        .first()
+        .and_then(|key| services.find(|(other, _)| other == key));
     found.ok_or_else(|| Unknown::Service {
         asked: match &target.protocol {
             Some(protocol) => format!("{protocol}/{asked}"),

@@ -68,10 +68,7 @@ pub fn desired_services(
 
 /// What the tables know of servers, by the pools that they are in: one that failed in one service of a
 /// group failed.
-pub fn by_pool(
-    config: &Config,
-    servers: &BTreeMap<ServerKey, bool>,
-) -> BTreeMap<ServerKey, bool> {
+pub fn by_pool(config: &Config, servers: &BTreeMap<ServerKey, bool>) -> BTreeMap<ServerKey, bool> {
     let pools = config.pools();
     let mut known = BTreeMap::new();
     for ((service, address), serving) in servers {
@@ -137,11 +134,16 @@ pub fn real_server_addresses(config: &Config) -> BTreeSet<IpAddr> {
 fn service(member: &config::Member<'_>, inputs: &Inputs<'_>) -> Service {
     let (key, server) = (member.key, member.service);
     let vips = inputs.config.vips(&key);
-    let active: BTreeSet<_> = vips.iter().copied().filter(|vip| is_active(*vip, inputs)).collect();
+    let active: BTreeSet<_> = vips
+        .iter()
+        .copied()
+        .filter(|vip| is_active(*vip, inputs))
+        .collect();
     // Of several virtual IPs those are balanced that are here. Where none is the gate is closed, and the
     // index stays as it is, so that a director which becomes master has but to open it.
     let entrances = inputs.config.entrances(&key);
-    let entrances = entrances.filter(|entrance| active.is_empty() || active.contains(&entrance.vip));
+    let entrances =
+        entrances.filter(|entrance| active.is_empty() || active.contains(&entrance.vip));
     let here = if active.is_empty() { &vips } else { &active };
     let vips = || here.iter().copied();
     Service {
