@@ -29,7 +29,7 @@ pub struct TargetArgs {
     /// The virtual service, `VIP:PORT`, with `/tcp` or `/udp` if both have it; `fwmark:NUMBER` or
     /// `group:NAME`
     ///
-    /// A mark may also be written as `list` has it, 'FWM 1'. The addresses of a virtual_server_group
+    /// A mark may also be written as `list` has it, 'FWM 1'. The addresses of a `virtual_server_group`
     /// share their real servers: naming one of them means all.
     #[arg(value_name = "VIP:PORT[/PROTO]|fwmark:N")]
     service: Service,

@@ -1,5 +1,6 @@
 //! `fwmark` of the block `xdp_lb`: which packets have a mark.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::context::Context;
@@ -32,11 +33,7 @@ pub(super) fn read(
     for line in block.body() {
         marked(context, line, mark, settings);
     }
-    if settings
-        .marks
-        .get(&mark)
-        .is_some_and(|found| found.is_empty())
-    {
+    if settings.marks.get(&mark).is_some_and(BTreeSet::is_empty) {
         settings.marks.remove(&mark);
         context.push(
             Diagnostic::error(
@@ -131,7 +128,8 @@ mod tests {
 
     #[test]
     fn an_address_has_ports_or_all_of_them() {
-        let cases: [(&str, Option<(&str, &[u16])>); 11] = [
+        type Expected = Option<(&'static str, &'static [u16])>;
+        let cases: [(&str, Expected); 11] = [
             ("10.0.0.1", Some(("10.0.0.1", &[0]))),
             ("10.0.0.1:80", Some(("10.0.0.1", &[80]))),
             ("10.0.0.1:80,443", Some(("10.0.0.1", &[80, 443]))),

@@ -96,7 +96,7 @@ impl<'w, W: Iterator<Item = &'w str>> Reader<'_, W> {
                 self.set(networks, "-d", |rule| &mut rule.packets.addresses);
             }
             "-p" => {
-                let protocol = self.words.next().and_then(protocol);
+                let protocol = self.words.next().map(|name| vec![protocol(name)]);
                 self.set(protocol, "-p", |rule| &mut rule.packets.protocols);
             }
             "-m" => self.module(),
@@ -202,16 +202,15 @@ fn addresses(text: &str) -> Ranges<IpAddr> {
     Some(vec![(first.parse().ok()?, last.parse().ok()?)])
 }
 
-fn protocol(text: &str) -> Ranges<u8> {
-    let number = match text {
-        "all" | "0" => return Some(vec![(0, u8::MAX)]),
-        _ => Protocol::from_name(text)
-            .map(Protocol::number)
-            .or_else(|| text.parse().ok()),
-    };
+/// Its number, as a range of one.
+fn protocol(text: &str) -> (u8, u8) {
+    if matches!(text, "all" | "0") {
+        return (0, u8::MAX);
+    }
+    let known = Protocol::from_name(text).map(Protocol::number);
     // Others by their names: there is no more to know of them than that they are not balanced.
-    let number = number.unwrap_or(u8::MAX);
-    Some(vec![(number, number)])
+    let number = known.or_else(|| text.parse().ok()).unwrap_or(u8::MAX);
+    (number, number)
 }
 
 /// `80`, `80:90`, `80,443,8000:8010`.

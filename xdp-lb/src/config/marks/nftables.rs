@@ -105,9 +105,9 @@ fn read_rule(rule: &Value, of: Table<'_>, chain: &str, sets: &Sets<'_>) -> Optio
         table: of,
         sets,
     };
-    statements
-        .iter()
-        .for_each(|statement| reader.statement(statement));
+    for statement in statements {
+        reader.statement(statement);
+    }
     Some(reader.rule)
 }
 
@@ -164,7 +164,7 @@ impl Reader<'_> {
                 self.set(value, "daddr", |rule| &mut rule.packets.addresses);
             }
             (Some((protocol @ ("tcp" | "udp"), "dport")), _) => {
-                let number = Protocol::from_name(protocol).map(|known| known.number());
+                let number = Protocol::from_name(protocol).map(Protocol::number);
                 let protocol = number.map(|number| vec![(number, number)]);
                 self.rule.packets.protocols = protocol;
                 let value = self.values(right, ports);
@@ -218,7 +218,7 @@ impl Reader<'_> {
     }
 }
 
-fn range<'a>(value: &'a Value) -> Option<(&'a Value, &'a Value)> {
+fn range(value: &Value) -> Option<(&Value, &Value)> {
     match value.get("range") {
         Some(range) => range.get(0).zip(range.get(1)),
         None => Some((value, value)),

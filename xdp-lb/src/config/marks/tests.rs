@@ -126,19 +126,19 @@ fn whatever_is_no_ruleset_gives_no_marks() {
 }
 
 /// What is made of a file beside such a firewall.
-fn beside(text: &str, ruleset: Option<Ruleset>) -> Result<Loaded, Diagnostics> {
+fn beside(text: &str, ruleset: Option<&Ruleset>) -> Result<Loaded, Diagnostics> {
     let options = Options {
-        firewall: &|| ruleset.clone(),
+        firewall: &|| ruleset.cloned(),
         ..Options::default()
     };
     parse_with("test.conf", text.as_bytes(), &options)
 }
 
-fn saved(text: &str) -> Option<Ruleset> {
-    Some(Ruleset {
+fn saved(text: &str) -> Ruleset {
+    Ruleset {
         iptables: Some(text.to_owned()),
         ..Ruleset::default()
-    })
+    }
 }
 
 const SERVICE: &str =
@@ -150,7 +150,7 @@ fn rendered(found: &Diagnostics) -> String {
 
 #[test]
 fn a_mark_without_a_source_is_an_error_that_says_what_to_do() {
-    let found = beside(SERVICE, saved("")).unwrap_err();
+    let found = beside(SERVICE, Some(&saved(""))).unwrap_err();
     let text = rendered(&found);
     assert!(
         found.iter().any(|item| item.code() == Code::UnknownMark),
@@ -162,7 +162,7 @@ fn a_mark_without_a_source_is_an_error_that_says_what_to_do() {
         failures: vec!["iptables-save: permission denied".to_owned()],
         ..Ruleset::default()
     };
-    let text = rendered(&beside(SERVICE, Some(failed)).unwrap_err());
+    let text = rendered(&beside(SERVICE, Some(&failed)).unwrap_err());
     assert!(text.contains("permission denied"), "{text}");
     assert!(beside(SERVICE, None).is_ok(), "nobody looked");
 }
@@ -173,7 +173,7 @@ fn the_block_counts_and_no_rule_beside_it() {
     let rule = "*mangle\n-A PREROUTING -d 10.0.0.9 -p tcp --dport 80 -j MARK --set-mark 1\n";
     let named = |text: &str| {
         let loaded =
-            beside(text, saved(rule)).unwrap_or_else(|found| panic!("{}", rendered(&found)));
+            beside(text, Some(&saved(rule))).unwrap_or_else(|found| panic!("{}", rendered(&found)));
         let endpoints = loaded.config.xdp_lb.marks[&1].iter();
         endpoints.map(Endpoint::to_string).collect::<Vec<_>>()
     };
@@ -185,10 +185,10 @@ fn the_block_counts_and_no_rule_beside_it() {
 #[test]
 fn a_mark_in_a_group_needs_a_source_at_its_line() {
     let group = "virtual_server_group g {\n10.0.0.1 80\nfwmark 7\n}\nvirtual_server group g {\nlb_algo rr\nlb_kind DR\nprotocol TCP\nreal_server 10.0.0.2 80 {\n}\n}\n";
-    let text = rendered(&beside(group, saved("")).unwrap_err());
+    let text = rendered(&beside(group, Some(&saved(""))).unwrap_err());
     assert!(text.contains("test.conf:3:1"), "{text}");
     let rule = "*mangle\n-A PREROUTING -d 10.0.0.9 -p tcp --dport 80 -j MARK --set-mark 7\n";
-    let loaded = beside(group, saved(rule)).unwrap();
+    let loaded = beside(group, Some(&saved(rule))).unwrap();
     let members: Vec<_> = loaded.config.members().map(|m| m.key.to_string()).collect();
     assert_eq!(members, ["tcp/10.0.0.1:80", "fwmark/7"]);
 }

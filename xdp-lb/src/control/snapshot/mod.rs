@@ -248,13 +248,11 @@ impl Service {
     /// As `ipvsadm` lists it: `TCP  192.168.1.200:80`, `FWM  1`, `FWM  1 IPv6`.
     pub fn listed(&self) -> String {
         let family = if self.vip.is_ipv6() { " IPv6" } else { "" };
-        match self.fwmark {
-            Some(mark) => format!("FWM  {mark}{family}"),
-            None => {
-                let protocol = self.protocol.to_uppercase();
-                format!("{protocol:<4} {}", SocketAddr::new(self.vip, self.port))
-            }
+        if let Some(mark) = self.fwmark {
+            return format!("FWM  {mark}{family}");
         }
+        let protocol = self.protocol.to_uppercase();
+        format!("{protocol:<4} {}", SocketAddr::new(self.vip, self.port))
     }
 }
 
