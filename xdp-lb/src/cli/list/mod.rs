@@ -10,6 +10,8 @@ use crate::control::client;
 use crate::control::protocol::Verb;
 use crate::control::snapshot::{ServerState, Service, Snapshot};
 
+#[cfg(test)]
+mod groups;
 mod json;
 mod rate;
 mod table;

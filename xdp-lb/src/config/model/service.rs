@@ -1,6 +1,6 @@
 //! Virtual services and their real servers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -31,14 +31,6 @@ impl Config {
             service.members().map(member)
         });
         members.filter(move |member| !may_overlap || seen.insert(member.key))
-    }
-
-    /// Each service of the tables with the virtual server that it belongs to.
-    pub fn pools(&self) -> BTreeMap<ServiceKey, ServiceKey> {
-        let members = self.members();
-        members
-            .map(|member| (member.key, member.service.key()))
-            .collect()
     }
 
     /// Where packets get their marks for a service by mark; none for any other.
@@ -72,6 +64,37 @@ pub struct Member<'a> {
     pub key: ServiceKey,
     /// The virtual server that it belongs to.
     pub service: &'a VirtualServer,
+}
+
+impl Member<'_> {
+    /// What a server of the pool is called in this service. Without address translation all have the port
+    /// that packets come to, as keepalived adds them.
+    pub fn server(&self, address: SocketAddr) -> SocketAddr {
+        if self.key == self.service.key() {
+            return address;
+        }
+        let mut servers = self.service.real_servers.iter();
+        let own = servers.find(|server| server.address == address);
+        let sorry = self.service.sorry_server.as_ref();
+        let sorry = sorry.filter(|sorry| sorry.address.ip() == address.ip());
+        let forwarding = own
+            .map(|server| server.forwarding)
+            .or_else(|| sorry.map(|sorry| sorry.forwarding))
+            .unwrap_or(self.service.forwarding);
+        if forwarding.changes_ports() && address.port() != 0 {
+            address
+        } else {
+            SocketAddr::new(address.ip(), self.key.port())
+        }
+    }
+
+    /// Addresses of the servers that the file has for its pool.
+    pub fn configured(&self) -> impl Iterator<Item = SocketAddr> {
+        let servers = self.service.real_servers.iter();
+        let sorry = self.service.sorry_server.as_ref();
+        let servers = servers.map(|server| server.address);
+        servers.chain(sorry.map(|sorry| sorry.address))
+    }
 }
 
 /// IPv4 or IPv6.

@@ -4,7 +4,7 @@
 //! that failed has left the tables, yet an operator must see it. The tables as planned say what is in
 //! force, the counters what happened.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -146,17 +146,18 @@ fn service(inputs: &SnapshotInputs<'_>, of: &Member<'_>) -> Service {
         .iter()
         .map(|server| (server.address, (server.weight, server.forwarding)))
         .collect();
-    // Those of the file, and who is in the pool beside them.
+    // Those of the file, and who is in the pool beside them, by what they are called here.
     let members = pool.into_iter().flat_map(|pool| &pool.members);
-    let mut addresses: BTreeSet<_> = members.map(|member| member.address).collect();
-    addresses.extend(configured.keys());
+    let others = members.map(|member| member.address);
+    let all = others.chain(configured.keys().copied());
+    let addresses: BTreeMap<_, _> = all.map(|address| (of.server(address), address)).collect();
     let forwarding = virtual_server.forwarding;
     let real_server = |address: SocketAddr| {
         let configured = configured.get(&address).copied();
         let seat = Seat::find(inputs, of, address);
         real_server(inputs, &seat, configured.unwrap_or((0, forwarding)))
     };
-    let real_servers: Vec<RealServer> = addresses.into_iter().map(real_server).collect();
+    let real_servers: Vec<RealServer> = addresses.into_values().map(real_server).collect();
     let (vip, port, protocol, fwmark) = named(&key);
     Service {
         vip,

@@ -27,7 +27,7 @@ impl<'a> Seat<'a> {
         of: &config::Member<'_>,
         address: SocketAddr,
     ) -> Self {
-        let name = (of.key, address);
+        let name = (of.key, of.server(address));
         let pool_name = of.service.key();
         let pooled = (pool_name, address);
         let pool = inputs.pools.get(&pool_name);
@@ -36,7 +36,7 @@ impl<'a> Seat<'a> {
         let members = pool.map(|pool| pool.members.iter());
         Self {
             name,
-            planned: planned.and_then(|mut all| all.find(|server| server.address == address)),
+            planned: planned.and_then(|mut all| all.find(|server| server.address == name.1)),
             said: inputs.overrides.get(&pooled).copied(),
             since: pool.and_then(|pool| pool.since.get(&address)).copied(),
             member: members.and_then(|mut all| all.find(|member| member.address == address)),

@@ -238,6 +238,34 @@ mod tests {
     }
 
     #[test]
+    fn an_address_of_a_group_and_its_name_mean_all_of_it() {
+        let text = "virtual_server_group web {\n10.0.0.1 80\n10.0.0.2-3 443\nfwmark 7\n}\n\
+                    virtual_server group web {\nlb_algo rr\nlb_kind DR\nprotocol TCP\n\
+                    real_server 10.0.0.11 80 {\n}\n}\n\
+                    virtual_server fwmark 1 {\nlb_algo rr\nlb_kind DR\n\
+                    real_server 10.0.0.11 {\n}\nreal_server 10.0.0.12 {\n}\n}\n";
+        let loaded = crate::config::parse("test.conf", text.as_bytes());
+        let config = loaded
+            .unwrap_or_else(|found| panic!("{}", found.render(false)))
+            .config;
+        let ask = |service, server| said(&config, &order(service, None, server, What::Drain));
+        let drained = |service: &str, server: &str| {
+            format!("{server} of {service} is drained: its clients stay, new ones go elsewhere")
+        };
+        for name in ["group:web", "10.0.0.1:80", "10.0.0.3:443", "fwmark:7"] {
+            let expected = drained("tcp/group:web", "10.0.0.11:80");
+            assert_eq!(ask(name, "10.0.0.11:80"), expected, "{name}");
+        }
+        // The port says nothing where there is one server of the address.
+        let expected = drained("fwmark/1", "10.0.0.12:0");
+        assert_eq!(ask("FWM 1", "10.0.0.12:0"), expected);
+        assert_eq!(
+            ask("fwmark:2", "10.0.0.12:0"),
+            "there is no virtual service fwmark:2; there is tcp/group:web, fwmark/1"
+        );
+    }
+
+    #[test]
     fn a_drain_remembers_the_weight_before_it() {
         let (config, mut overrides) = (websocket(), Overrides::new());
         let mut give = |what| {

@@ -69,14 +69,45 @@ pub fn desired_services(
 /// What the tables know of servers, by the pools that they are in: one that failed in one service of a
 /// group failed.
 pub fn by_pool(config: &Config, servers: &BTreeMap<ServerKey, bool>) -> BTreeMap<ServerKey, bool> {
-    let pools = config.pools();
+    let names = Names::of(config);
     let mut known = BTreeMap::new();
-    for ((service, address), serving) in servers {
-        let pool = pools.get(service).unwrap_or(service);
-        let all = known.entry((*pool, *address)).or_insert(true);
-        *all &= serving;
+    for (server, serving) in servers {
+        *known.entry(names.in_pool(server)).or_insert(true) &= serving;
     }
     known
+}
+
+/// What the servers of the tables are called in their pools.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Services of groups, and their virtual servers.
+    pools: BTreeMap<ServiceKey, ServiceKey>,
+    servers: BTreeMap<ServerKey, SocketAddr>,
+}
+
+impl Names {
+    /// Those of a configuration.
+    pub fn of(config: &Config) -> Self {
+        let mut names = Self::default();
+        for member in config.members() {
+            let pool = member.service.key();
+            if pool != member.key {
+                names.pools.insert(member.key, pool);
+                let servers = member.configured();
+                let servers =
+                    servers.map(|address| ((member.key, member.server(address)), address));
+                names.servers.extend(servers);
+            }
+        }
+        names
+    }
+
+    /// The name of a server that the file may not have any more.
+    pub fn in_pool(&self, server: &ServerKey) -> ServerKey {
+        let (service, address) = server;
+        let pool = self.pools.get(service).unwrap_or(service);
+        (*pool, *self.servers.get(server).unwrap_or(address))
+    }
 }
 
 /// The virtual servers with real servers on which the verdict is another one; `None` if these are not the same
@@ -151,7 +182,7 @@ fn service(member: &config::Member<'_>, inputs: &Inputs<'_>) -> Service {
         lease: vips().filter_map(|vip| lease(vip, inputs.config)).min(),
         scheduler: server.scheduler,
         persistence: server.persistence,
-        servers: servers(server.key(), inputs),
+        servers: servers(member, inputs),
         peers: vips().flat_map(|vip| peers(vip, inputs)).collect(),
         virtual_mac: vips().find_map(|vip| virtual_mac(vip, inputs)),
         entrances: entrances.collect(),
@@ -184,21 +215,29 @@ pub(super) fn is_owned(instance: &VrrpInstance, ownership: &Ownership) -> bool {
     ownership.get(&instance.name).copied().unwrap_or(false)
 }
 
-fn servers(pool: ServiceKey, inputs: &Inputs<'_>) -> Vec<Server> {
-    let membership = inputs.pools.get(&pool);
+fn servers(of: &config::Member<'_>, inputs: &Inputs<'_>) -> Vec<Server> {
+    let membership = inputs.pools.get(&of.service.key());
     let members = membership.map_or(&[] as &[_], |pool| pool.members.as_slice());
     let reach = |address: SocketAddr| {
         let reach = inputs.network.reach.get(&address.ip()).copied();
         reach.map(|reach| below(reach, inputs.config, inputs.network))
     };
     let server = |member: &Member| Server {
-        address: member.address,
+        address: of.server(member.address),
         weight: member.weight,
         serving: member.serving,
         releases_clients: member.releases_clients,
         reach: reach(member.address),
     };
-    members.iter().map(server).collect()
+    let mut servers: Vec<Server> = members.iter().map(server).collect();
+    if of.key != of.service.key() {
+        // Two that differ in their ports alone may be one here: the first that was added counts.
+        let mut seen = BTreeSet::new();
+        servers.reverse();
+        servers.retain(|server| seen.insert(server.address));
+        servers.reverse();
+    }
+    servers
 }
 
 /// The way by the interface below, where the kernel's leads by one with a virtual MAC: frames that are
