@@ -45,6 +45,15 @@ pub struct Mark {
 }
 
 impl ServiceKey {
+    /// The family of its packets; a group has members of both, or of one.
+    pub const fn family(&self) -> Option<Family> {
+        match self {
+            Self::Endpoint(endpoint) => Some(Family::of(endpoint.vip)),
+            Self::Mark(mark) => Some(mark.family),
+            Self::Group { .. } => None,
+        }
+    }
+
     /// The port that all of its packets go to; 0 for any, or for more than one.
     pub const fn port(&self) -> u16 {
         match self {

@@ -182,6 +182,7 @@ fn service(member: &config::Member<'_>, inputs: &Inputs<'_>) -> Service {
         lease: vips().filter_map(|vip| lease(vip, inputs.config)).min(),
         scheduler: server.scheduler,
         persistence: server.persistence,
+        one_packet: server.one_packet,
         servers: servers(member, inputs),
         peers: vips().flat_map(|vip| peers(vip, inputs)).collect(),
         virtual_mac: vips().find_map(|vip| virtual_mac(vip, inputs)),
@@ -222,9 +223,14 @@ fn servers(of: &config::Member<'_>, inputs: &Inputs<'_>) -> Vec<Server> {
         let reach = inputs.network.reach.get(&address.ip()).copied();
         reach.map(|reach| below(reach, inputs.config, inputs.network))
     };
+    let configured = of.service.real_servers.iter();
+    let limits: BTreeMap<_, _> = configured
+        .filter_map(|server| Some((server.address, server.limit?)))
+        .collect();
     let server = |member: &Member| Server {
         address: of.server(member.address),
         weight: member.weight,
+        limit: limits.get(&member.address).copied(),
         serving: member.serving,
         releases_clients: member.releases_clients,
         reach: reach(member.address),
