@@ -74,6 +74,16 @@ fn all_that_has_one_mark_is_one_service() {
             ],
         },
         Case {
+            name: "one packet is a matter of UDP: TCP has connections all the same",
+            tables: tables([shop().rr(2).one_packet()]),
+            steps: vec![
+                send(datagram(1).to_port(53), scheduled(2)),
+                send(datagram(1).to_port(53), scheduled(1)),
+                send(syn(1), scheduled(2)),
+                send(ack(1), known(2)),
+            ],
+        },
+        Case {
             name: "what has no mark passes",
             tables: tables([shop().rr(2)]),
             steps: vec![
@@ -117,7 +127,7 @@ fn a_server_that_fails_fails_for_every_packet_of_the_mark() {
             send(syn(1), scheduled(2)),
             send(syn(1).to_port(443), persistent(2)),
             Step::Tables(tables([shop().fail(2)])),
-            send(ack(1), stays(Reason::NoConnection)),
+            send(ack(1), stays(Reason::Purged)),
             send(syn(1).to_port(443), scheduled(1)),
             send(syn(1).port(40_001), persistent(1)),
         ],
@@ -133,9 +143,8 @@ fn a_mark_goes_before_an_address() {
             steps: vec![
                 send(syn(1), scheduled(2)),
                 send(syn(2), scheduled(1)),
-                // The rule is gone: new connections are the address's, those that stand stay.
+                // The rule is another one: the port is the address's again.
                 Step::Tables(tables([tcp(80).rr(1), marked(1, &[https()]).rr(2)])),
-                send(ack(1), known(2)),
                 send(syn(3), scheduled(1)),
                 send(syn(1).to_port(443), scheduled(2)),
             ],
@@ -179,10 +188,10 @@ fn any_port_is_one_service_and_each_port_a_connection_of_its_own() {
                 send(syn(1).to_port(21), scheduled(2)),
                 send(ack(1).to_port(21), known(2)),
                 // The same client port: the port of the service tells the two apart.
-                send(ack(1).to_port(50_000), persistent(2)),
                 send(syn(1).to_port(50_000), persistent(2)),
                 Step::Connection(syn(1).to_port(50_000), Some((Kind::Syn, 2))),
                 Step::Connection(syn(1).to_port(21), Some((Kind::Established, 2))),
+                send(ack(1).to_port(50_000), known(2)),
                 send(syn(2).to_port(21), scheduled(1)),
                 // A service of that very port goes first, with a schedule of its own.
                 send(syn(1), scheduled(1)),
