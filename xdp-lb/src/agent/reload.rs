@@ -239,6 +239,23 @@ mod tests {
     }
 
     #[test]
+    fn who_has_which_mark_is_told() {
+        let marks = |text: &str| {
+            let loaded = crate::config::parse("test.conf", text.as_bytes());
+            let config = loaded.unwrap_or_else(|found| panic!("{}", found.render(false)));
+            config.config
+        };
+        let old =
+            marks("xdp_lb {\nfwmark 1 {\ntcp 10.0.0.1:80\n}\nfwmark 2 {\nudp 10.0.0.1\n}\n}\n");
+        let new = marks("xdp_lb {\nfwmark 1 {\ntcp 10.0.0.1:80,443\n}\n}\n");
+        let expected = [
+            "the mark 1 is that of tcp/10.0.0.1:80, tcp/10.0.0.1:443",
+            "the mark 2 is that of nobody",
+        ];
+        assert_eq!(differences(&old, &new), expected);
+    }
+
+    #[test]
     fn what_instances_refer_to_is_told_of() {
         let read = |text: &str| {
             let loaded = crate::config::parse("test.conf", text.as_bytes());

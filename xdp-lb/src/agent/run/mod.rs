@@ -423,6 +423,7 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         new.xdp_lb = XdpLb {
             fail_static: new.xdp_lb.fail_static,
             drain_timeout: new.xdp_lb.drain_timeout,
+            marks: std::mem::take(&mut new.xdp_lb.marks),
             ..old.xdp_lb.clone()
         };
         let differences = differences(&old, &new);
