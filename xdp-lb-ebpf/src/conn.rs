@@ -393,7 +393,8 @@ fn place_in<F: Family>(
         (placed, opening_kind(packet))
     };
     let route = placed.route;
-    if service.is_one_packet() {
+    // A firewall mark may be on TCP as well, which is connections all the same.
+    if service.is_one_packet() && packet.flow.protocol() != TCP {
         // Counted as opened, as IPVS counts it, and remembered by nothing but the client's template.
         describe_template(packet, service, &placed, now);
         return Ok(route.opening());

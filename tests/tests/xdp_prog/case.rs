@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use xdp_lb::config::model::{Protocol, ServiceKey};
+use xdp_lb::config::model::{Endpoint, Protocol, ServiceKey};
 use xdp_lb::plan::desired::{Desired, Reach, Server};
 use xdp_lb_common::conn::Kind;
 use xdp_lb_common::reason::{Reason, Verdict};
@@ -263,9 +263,9 @@ fn way_to(tables: &Desired, key: ServiceKey, n: u8) -> ([u8; 6], [u8; 6]) {
     }
 }
 
-/// The service of a packet: of its port, else of any port.
+/// The service of a packet: of its mark, else of its port, else of any port.
 fn service_of(tables: &Desired, packet: &Packet) -> ServiceKey {
-    let key = |port| ServiceKey {
+    let endpoint = |port| Endpoint {
         vip: IpAddr::V4(*packet.to.ip()),
         port,
         protocol: match packet.transport {
@@ -273,9 +273,17 @@ fn service_of(tables: &Desired, packet: &Packet) -> ServiceKey {
             Transport::Tcp(_) | Transport::Ping => Protocol::Tcp,
         },
     };
-    match key(packet.to.port()) {
-        exact if tables.services.contains_key(&exact) => exact,
-        _ => key(0),
+    let both = [packet.to.port(), 0].map(endpoint);
+    let mut services = tables.services.iter();
+    let marked = services.find(|(_, service)| {
+        let mut both = both.iter();
+        both.any(|endpoint| service.entrances.contains(endpoint))
+    });
+    let [exact, any] = both.map(ServiceKey::Endpoint);
+    match marked {
+        Some((key, _)) => *key,
+        None if tables.services.contains_key(&exact) => exact,
+        None => any,
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::{Array, Map, MapData, PerCpuArray};
-use xdp_lb::config::model::{Protocol, ServiceKey};
+use xdp_lb::config::model::{Endpoint, Family, Mark, Protocol, ServiceKey};
 use xdp_lb::dataplane::mmap::MappedArray;
 use xdp_lb::dataplane::pins::Pins;
 use xdp_lb_common::addr::FAMILY_NONE;
@@ -304,14 +304,19 @@ fn service_key(name: &ServiceName) -> Option<ServiceKey> {
     if name.family == FAMILY_NONE {
         return None;
     }
+    if name.protocol == 0 {
+        let family = Family::of(name.vip.to_ip(name.family)?);
+        let mark = name.mark;
+        return Some(ServiceKey::Mark(Mark { mark, family }));
+    }
     let protocols = [Protocol::Tcp, Protocol::Udp];
-    Some(ServiceKey {
+    Some(ServiceKey::Endpoint(Endpoint {
         vip: name.vip.to_ip(name.family)?,
         port: u16::from_be(name.port_be),
         protocol: protocols
             .into_iter()
             .find(|p| p.number() == name.protocol)?,
-    })
+    }))
 }
 
 fn map(pins: &Pins, name: &str) -> Map {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use etherparse::{Ethernet2Header, IpNumber, Ipv6Header, PacketBuilder};
+use xdp_lb::config::model::ServiceKey;
 use xdp_lb::plan::desired::Server;
 use xdp_lb_common::reason::{Reason, Verdict};
 use xdp_lb_common::watch::NOBODY;
@@ -34,8 +35,10 @@ fn client(net: u16, n: u16) -> Ipv6Addr {
 
 /// The same service on the IPv6 VIP, round robin over servers 1 to `count`.
 fn over_v6(mut made: Virtual, count: u8) -> Virtual {
-    made.key.vip = VIP.into();
-    let port = made.key.port;
+    if let ServiceKey::Endpoint(endpoint) = &mut made.key {
+        endpoint.vip = VIP.into();
+    }
+    let port = made.key.port();
     let servers = (1..=count).map(|n| Server {
         address: SocketAddr::from((server_ip(n), port)),
         weight: 1,

@@ -82,8 +82,9 @@ fn a_verdict_names_service_server_and_way() {
                 (verdict.reason, verdict.server, verdict.out),
                 (reason, server, out)
             );
-            let key = verdict.service.map(|key| (key.port, key.protocol));
-            assert_eq!(key, server.map(|_| (port, protocol)));
+            let name = format!("{}/{VIP}:{port}", protocol.name());
+            let key = verdict.service.map(|key| key.to_string());
+            assert_eq!(key, server.map(|_| name));
             assert_eq!((verdict.connection, verdict.template), (None, None));
         }
     });
@@ -97,7 +98,7 @@ fn a_closed_gate_and_a_lease_that_is_over_are_told() {
         let mut director = Director::new(&tables(services));
         let closed = ask(&mut director, &question(1, 80, Protocol::Tcp));
         assert_eq!(closed.reason, Reason::NotActive);
-        assert_eq!(closed.service.map(|key| key.port), Some(80));
+        assert_eq!(closed.service.map(|key| key.port()), Some(80));
         let held = ask(&mut director, &question(1, 81, Protocol::Tcp));
         assert_eq!(held.reason, Reason::TxScheduled);
         director.be_silent_for(100);

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use tracing::warn;
 
-use crate::config::model::{Config, Protocol, ServiceKey};
+use crate::config::model::{Config, ServiceKey};
 use crate::plan::installed::ServerKey;
 use crate::plan::pool::order::{Order, Unknown, carry_out};
 use crate::plan::pool::{Override, Overrides};
@@ -98,34 +98,30 @@ impl Store {
     fn text(&self) -> String {
         let mut text = String::new();
         for ((service, server), said) in &self.known {
-            let frontend = SocketAddr::new(service.vip, service.port);
             let weight = said
                 .weight
                 .map_or_else(|| "-".to_owned(), |weight| weight.to_string());
             let drained = if said.is_drained { "drained" } else { "-" };
-            let protocol = service.protocol.name();
             // Writing to a string cannot fail.
-            writeln!(text, "{protocol} {frontend} {server} {weight} {drained}").ok();
+            writeln!(text, "{service} {server} {weight} {drained}").ok();
         }
         text
     }
 }
 
+/// From the right: the name of a group may have spaces in it.
 fn parse(line: &str) -> Option<(ServerKey, Override)> {
-    let mut words = line.split(' ');
-    let protocol = Protocol::from_name(words.next()?)?;
-    let frontend: SocketAddr = words.next()?.parse().ok()?;
-    let server: SocketAddr = words.next()?.parse().ok()?;
+    let mut words = line.rsplitn(4, ' ');
+    let is_drained = words.next()? == "drained";
     let weight = match words.next()? {
         "-" => None,
         weight => Some(weight.parse().ok()?),
     };
-    let is_drained = words.next()? == "drained";
-    let service = ServiceKey {
-        vip: frontend.ip(),
-        port: frontend.port(),
-        protocol,
-    };
+    let server: SocketAddr = words.next()?.parse().ok()?;
+    let service = words.next()?;
+    // As an agent before wrote it: tcp 192.168.1.200:80.
+    let old = || service.replacen(' ', "/", 1).parse().ok();
+    let service: ServiceKey = service.parse().ok().or_else(old)?;
     Some(((service, server), Override { weight, is_drained }))
 }
 
@@ -191,7 +187,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("overrides");
         let good = "tcp 192.168.1.200:80 192.168.1.102:80 - drained";
-        fs::write(&path, format!("{good}\nnonsense\ntcp 1.2.3.4:80 x 1 -\n")).unwrap();
-        assert_eq!(Store::open(path).known().len(), 1);
+        let of_group = "tcp/group:web one 192.168.1.102:80 7 -";
+        let text = format!("{good}\nnonsense\ntcp/1.2.3.4:80 x 1 -\n{of_group}\n");
+        fs::write(&path, text).unwrap();
+        let store = Store::open(path);
+        assert_eq!(store.known().len(), 2);
+        assert!(store.text().contains(of_group), "{}", store.text());
     }
 }

@@ -128,7 +128,9 @@ fn vips_of_file(path: &Path) -> anyhow::Result<Vec<IpAddr>> {
             output::remark(diagnostics.render(false).trim_end());
         }
     })?;
-    Ok(loaded.config.services().map(|(key, _)| key.vip).collect())
+    let config = loaded.config;
+    let vips = config.members().flat_map(|member| config.vips(&member.key));
+    Ok(vips.collect())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::time::age;
 use crate::control::client;
 use crate::control::snapshot::ServerState;
 use crate::control::trace::{Query, Trace, TraceEntry};
+use crate::plan::pool::asked::Asked;
 
 /// The form of `--json`. It is stable: fields may be added, none changes or goes away.
 const JSON_HELP: &str = r#"Print JSON
@@ -64,26 +65,30 @@ impl FromStr for Client {
 }
 
 impl TraceArgs {
-    fn query(&self) -> Query {
+    fn query(&self) -> anyhow::Result<Query> {
         let Client(client, client_port) = self.client;
-        Query {
+        let Asked::Endpoint(to) = self.service.name else {
+            let name = self.service.name;
+            anyhow::bail!("a packet goes to an address: ask for VIP:PORT instead of '{name}'");
+        };
+        Ok(Query {
             client,
             client_port,
-            vip: self.service.address.ip(),
-            port: self.service.address.port(),
+            vip: to.ip(),
+            port: to.port(),
             protocol: self
                 .service
                 .protocol
                 .clone()
                 .unwrap_or_else(|| "tcp".to_owned()),
             midstream: self.midstream,
-        }
+        })
     }
 }
 
 /// Runs the command; fails where nothing balances the packet.
 pub fn run(instance: &str, args: &TraceArgs) -> anyhow::Result<Exit> {
-    let trace = client::trace(instance, args.query())?;
+    let trace = client::trace(instance, args.query()?)?;
     let text = if args.json {
         serde_json::to_string_pretty(&trace)? + "\n"
     } else {
@@ -214,7 +219,7 @@ mod tests {
 
     fn query(line: &str) -> Option<Query> {
         match Args::try_parse_from(line.split(' ')).ok()?.command {
-            Command::Trace(args) => Some(args.query()),
+            Command::Trace(args) => args.query().ok(),
             _ => None,
         }
     }

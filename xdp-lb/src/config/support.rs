@@ -6,7 +6,7 @@
 use xdp_lb_common::limits;
 
 use super::diagnostic::{Code, Collector, Diagnostic};
-use super::model::{Config, Forwarding, Frontend, Protocol, VirtualServer};
+use super::model::{Config, Forwarding, Frontend, GroupMember, Protocol, VirtualServer};
 use super::places::{Places, ServerPlaces, ServicePlaces};
 
 /// What to know before writing `lb_kind DR`.
@@ -80,28 +80,18 @@ pub const fn runs_forwarding(forwarding: Forwarding) -> bool {
 }
 
 fn frontend(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Collector) {
-    let kind = match &service.frontend {
-        Frontend::Endpoint(key) => {
-            if key.protocol == Protocol::Sctp {
-                diagnostics.push(
-                    Diagnostic::error(Code::NotSupported, "SCTP is not balanced yet")
-                        .at(place.protocol.unwrap_or(place.head), "TCP and UDP are")
-                        .help("remove this virtual server, or leave it to keepalived"),
-                );
-            }
-            return;
-        }
-        Frontend::Mark { .. } => "a firewall mark",
-        Frontend::Group { .. } => "a group of addresses",
+    let protocol = match &service.frontend {
+        Frontend::Endpoint(endpoint) => Some(endpoint.protocol),
+        Frontend::Mark(_) => None,
+        Frontend::Group { protocol, .. } => Some(*protocol),
     };
-    diagnostics.push(
-        Diagnostic::error(
-            Code::NotSupported,
-            format!("a virtual server by {kind} is not balanced yet"),
-        )
-        .at(place.head, "refused")
-        .help("write a 'virtual_server ADDRESS PORT' for each address and port"),
-    );
+    if protocol == Some(Protocol::Sctp) {
+        diagnostics.push(
+            Diagnostic::error(Code::NotSupported, "SCTP is not balanced yet")
+                .at(place.protocol.unwrap_or(place.head), "TCP and UDP are")
+                .help("remove this virtual server, or leave it to keepalived"),
+        );
+    }
 }
 
 fn forwarding(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Collector) {
@@ -164,14 +154,18 @@ fn own_forwarding(forwarding: Forwarding, place: &ServerPlaces, diagnostics: &mu
 
 /// What the tables of the data plane have room for.
 fn tables(config: &Config, places: &Places, diagnostics: &mut Collector) {
-    let limit = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
-    let (mut services, mut servers) = (0, 0);
+    let (mut services, mut servers) = (0_u128, 0_u128);
     for (service, place) in config.virtual_servers.iter().zip(&places.services) {
-        services += 1;
-        servers += service.real_servers.len();
-        let (what, most) = if services > limit(limits::MAX_SERVICES) {
-            ("virtual servers", limits::MAX_SERVICES)
-        } else if servers > limit(limits::MAX_BACKENDS) {
+        let members = members(service, config);
+        services = services.saturating_add(members);
+        let own = members.saturating_mul(service.real_servers.len() as u128);
+        servers = servers.saturating_add(own);
+        let (what, most) = if services > limits::MAX_SERVICES.into() {
+            (
+                "virtual servers, addresses of groups, and ports of firewall marks",
+                limits::MAX_SERVICES,
+            )
+        } else if servers > limits::MAX_BACKENDS.into() {
             ("real servers", limits::MAX_BACKENDS)
         } else {
             continue;
@@ -185,5 +179,26 @@ fn tables(config: &Config, places: &Places, diagnostics: &mut Collector) {
                 .help("share the services between several directors"),
         );
         return;
+    }
+}
+
+/// How many places a virtual server takes among the services: one per address of a group, and one per
+/// endpoint of a mark.
+fn members(service: &VirtualServer, config: &Config) -> u128 {
+    let of_mark = |mark: u32| {
+        let endpoints = config.xdp_lb.marks.get(&mark);
+        endpoints.map_or(1, |endpoints| endpoints.len().max(1) as u128)
+    };
+    match &service.frontend {
+        Frontend::Endpoint(_) => 1,
+        Frontend::Mark(mark) => of_mark(mark.mark),
+        Frontend::Group { group, .. } => {
+            let of_member = |member: &GroupMember| match member {
+                GroupMember::Addresses { .. } => member.count(),
+                GroupMember::Mark { mark, .. } => of_mark(*mark),
+            };
+            let members = group.members.iter().map(of_member);
+            members.fold(0, u128::saturating_add)
+        }
     }
 }

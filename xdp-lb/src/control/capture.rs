@@ -1,6 +1,6 @@
 //! What becomes of packets, for people: which decisions somebody wants to see, and each one that is.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -183,10 +183,7 @@ impl Told {
             client,
             vip,
             protocol,
-            service: seen.service.map(|key| {
-                let address: SocketAddr = (key.vip as IpAddr, key.port).into();
-                format!("{}/{address}", key.protocol.name())
-            }),
+            service: seen.service.map(|key| key.to_string()),
             real_server: seen.server,
             verdict: reason
                 .map_or("", |reason| verdict_name(reason.verdict()))
@@ -312,12 +309,7 @@ mod tests {
 
     impl ParseKey for str {
         fn parse_key(&self) -> crate::config::model::ServiceKey {
-            let address: SocketAddr = self.strip_prefix("tcp/").unwrap().parse().unwrap();
-            crate::config::model::ServiceKey {
-                vip: address.ip(),
-                port: address.port(),
-                protocol: Protocol::Tcp,
-            }
+            self.parse().unwrap()
         }
     }
 }

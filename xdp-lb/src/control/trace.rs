@@ -221,11 +221,9 @@ pub(super) const fn rule(via: Via) -> &'static str {
 }
 
 fn find_service(snapshot: &Snapshot, key: ServiceKey) -> Option<&Service> {
+    let name = key.to_string();
     let mut services = snapshot.services.iter();
-    services.find(|service| {
-        let is_of_protocol = service.protocol == key.protocol.name();
-        service.vip == key.vip && service.port == key.port && is_of_protocol
-    })
+    services.find(|service| service.label() == name)
 }
 
 pub(crate) fn find_instance(snapshot: &Snapshot, vip: IpAddr) -> Option<&VrrpInstance> {

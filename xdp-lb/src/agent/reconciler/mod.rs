@@ -31,7 +31,7 @@ use crate::machine::Now;
 use crate::plan::desired::Desired;
 use crate::plan::installed::Installed;
 use crate::plan::pool::{PoolEvent, Pools};
-use crate::plan::table::{Health, Inputs, Ownership, desired};
+use crate::plan::table::{Health, Inputs, Names, Ownership, desired};
 
 pub use sources::{Inspection, Listeners, Sources, View};
 
@@ -256,12 +256,12 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let Ok(counters) = self.writer.dataplane().counters() else {
             return;
         };
-        let has_connections = |server| {
-            let counters = counters.servers.get(server);
-            counters.is_some_and(|counters| counters.active + counters.inactive > 0)
-        };
+        let names = Names::of(&self.sources.config.borrow());
+        let connected = counters.servers.iter();
+        let connected = connected.filter(|(_, counters)| counters.active + counters.inactive > 0);
+        let connected: BTreeSet<_> = connected.map(|(server, _)| names.in_pool(server)).collect();
         let now = self.clock.now();
-        for server in leaving.iter().filter(|server| !has_connections(server)) {
+        for server in leaving.iter().filter(|server| !connected.contains(server)) {
             self.pools.let_go(now, *server);
         }
         self.reconcile().await;

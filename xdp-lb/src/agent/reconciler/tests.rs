@@ -14,7 +14,7 @@ use crate::plan::carriers::Peers;
 use crate::plan::diff::Change;
 use crate::plan::pool::order::{Order, Target, What};
 use crate::plan::table::{Network, ServerHealth};
-use crate::plan::testing::{VIP, network, service_key, websocket};
+use crate::plan::testing::{VIP, endpoint, network, service_key, websocket};
 
 /// A reconciler over a fake kernel, and the strings to pull.
 struct Bench {
@@ -198,7 +198,7 @@ fn several() -> Config {
     config.virtual_servers = (0..3)
         .map(|index| {
             let mut service = service.clone();
-            service.frontend = Frontend::Endpoint(service_key(index));
+            service.frontend = Frontend::Endpoint(endpoint(index));
             let mut third = service.real_servers[0].clone();
             third.address.set_port(8080);
             service.real_servers.push(third);

@@ -34,7 +34,7 @@ use crate::plan::desired::OwnedAddress;
 use crate::plan::installed::Installed;
 use crate::plan::pool::Pools;
 use crate::plan::table::{
-    Network, Ownership, owned_addresses, real_server_addresses, resolved_addresses,
+    Network, Ownership, by_pool, owned_addresses, real_server_addresses, resolved_addresses,
 };
 
 /// How long a start waits for the real servers' MACs. Those that live have answered by then, and
@@ -299,7 +299,7 @@ fn found<P: PacketPath>(
     (ownership, network): (&Ownership, &Network),
 ) -> (Installed, Pools) {
     let inherited = packet_path.inherited();
-    let pools = Pools::inheriting(&inherited.servers);
+    let pools = Pools::inheriting(&by_pool(config, &inherited.servers));
     let mut installed =
         Installed::inherited(&inherited.services, inherited.servers.keys().copied());
     let wanted = owned_addresses(config, ownership, network);
@@ -423,6 +423,7 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         new.xdp_lb = XdpLb {
             fail_static: new.xdp_lb.fail_static,
             drain_timeout: new.xdp_lb.drain_timeout,
+            marks: std::mem::take(&mut new.xdp_lb.marks),
             ..old.xdp_lb.clone()
         };
         let differences = differences(&old, &new);

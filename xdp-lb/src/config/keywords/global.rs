@@ -7,7 +7,7 @@ use super::Scope::{
     BfdInstance, GarpGroup, GlobalDefs, Lines, Ssl, TrackFile, TrackGroup, TrackProcess,
     VirtualServer, VrrpInstance, VrrpScript, VrrpSyncGroup, XdpLb,
 };
-use super::Status::{NotNeeded, NotRun, NotYet, NotYetNoticeable, Supported};
+use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Supported};
 use super::kind::{ANY, number};
 use super::row::{
     IPTABLES, Keyword, NEWER, OURS, Status, block, flag, line, list, many, maybe, named, one, pair,
@@ -32,7 +32,7 @@ pub(super) const ROOT: &[Keyword] = &[
     vrrp::root("vrrp_track_file", TrackFile, Supported, "Old name of track_file"),
     vrrp::root("vrrp_track_process", TrackProcess, Supported, "A process that is tracked"),
     vrrp::root("bfd_instance", BfdInstance, NotYet, "A BFD session"),
-    named("virtual_server_group", 1, 1, Name, Lines, NotRun("virtual servers by group are not balanced yet: write a 'virtual_server ADDRESS PORT' for each address and port"), "Addresses that share a pool").of(lines::SERVICE_GROUP),
+    named("virtual_server_group", 1, 1, Name, Lines, Supported, "Addresses that share a pool").of(lines::SERVICE_GROUP),
     vrrp::root("track_group", TrackGroup, NotYet, "Instances that go with a static address, route or rule").passed_over(),
     block("garp_group", GarpGroup, Supported, "Delays of gratuitous ARP per interface"),
     list("static_ipaddress", lines::ADDRESSES, Supported, "Addresses that stay"),

@@ -10,6 +10,7 @@ mod command;
 mod context;
 mod cross;
 mod global;
+mod marks;
 mod ours;
 mod service;
 mod value;
@@ -46,7 +47,10 @@ pub fn lower(
     for (keyword, statement) in statements {
         match keyword.name {
             "global_defs" => {}
-            "xdp_lb" => ours::lower(&mut context, statement, &mut config.xdp_lb),
+            "xdp_lb" => {
+                let settings = &mut config.xdp_lb;
+                ours::lower(&mut context, statement, settings, &mut places.marks);
+            }
             _ => {
                 let taken = vrrp.take(&mut context, keyword, statement)
                     || services.take(&mut context, &globals, keyword, statement);

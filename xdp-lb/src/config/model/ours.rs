@@ -1,7 +1,10 @@
 //! The `xdp_lb` block.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use super::Endpoint;
 
 /// How the XDP program is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +36,9 @@ pub struct XdpLb {
     /// `drain_timeout`: longest time for which a server that left the file keeps its connections, whole
     /// seconds. By default as long as an idle one is remembered.
     pub drain_timeout: Duration,
+    /// `fwmark`: where packets of each mark go to; and, of marks that the block does not name, where the
+    /// rules of the firewall give them. No endpoint has two marks.
+    pub marks: BTreeMap<u32, BTreeSet<Endpoint>>,
 }
 
 impl Default for XdpLb {
@@ -44,6 +50,7 @@ impl Default for XdpLb {
             connections: xdp_lb_common::limits::DEFAULT_CONNECTIONS,
             fail_static: false,
             drain_timeout: Duration::from_mins(15),
+            marks: BTreeMap::new(),
         }
     }
 }

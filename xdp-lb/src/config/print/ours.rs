@@ -1,7 +1,10 @@
 //! `xdp_lb`.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
 use super::{Writer, word};
-use crate::config::model::{XdpLb, XdpMode};
+use crate::config::model::{Endpoint, XdpLb, XdpMode};
 
 pub(super) fn print(writer: &mut Writer, ours: &XdpLb) {
     let XdpLb {
@@ -11,6 +14,7 @@ pub(super) fn print(writer: &mut Writer, ours: &XdpLb) {
         connections,
         fail_static,
         drain_timeout,
+        marks,
     } = ours;
     writer.block("xdp_lb", |writer| {
         if !interfaces.is_empty() {
@@ -28,5 +32,32 @@ pub(super) fn print(writer: &mut Writer, ours: &XdpLb) {
         let fail_static = if *fail_static { "on" } else { "off" };
         writer.line(format_args!("fail_static {fail_static}"));
         writer.line(format_args!("drain_timeout {}", drain_timeout.as_secs()));
+        for (mark, endpoints) in marks {
+            writer.block(&format!("fwmark {mark}"), |writer| {
+                print_endpoints(writer, endpoints);
+            });
+        }
     });
+}
+
+/// A line for each address, with all its ports.
+fn print_endpoints(writer: &mut Writer, endpoints: &BTreeSet<Endpoint>) {
+    let mut lines: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for endpoint in endpoints {
+        let address = (endpoint.protocol, endpoint.vip, endpoint.port == 0);
+        let ports = lines.entry(address).or_default();
+        ports.push(endpoint.port.to_string());
+    }
+    for ((protocol, vip, is_every_port), ports) in lines {
+        let name = protocol.name();
+        if is_every_port {
+            writer.line(format_args!("{name} {vip}"));
+            continue;
+        }
+        let ports = ports.join(",");
+        match vip {
+            IpAddr::V4(vip) => writer.line(format_args!("{name} {vip}:{ports}")),
+            IpAddr::V6(vip) => writer.line(format_args!("{name} [{vip}]:{ports}")),
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::{found, said, usable};
 use crate::config::diagnostic::Code;
 use crate::config::model::{
-    AddressFlags, InitialState, VirtualAddress, VrrpInstance, XdpLb, XdpMode,
+    AddressFlags, Endpoint, InitialState, Protocol, VirtualAddress, VrrpInstance, XdpLb, XdpMode,
 };
 use crate::config::{Diagnostics, Severity};
 
@@ -259,8 +259,18 @@ fn authentication_that_keepalived_would_drop_is_said_aloud() {
 #[test]
 fn our_own_block_is_read_and_its_mistakes_are_errors() {
     let loaded = usable(
-        "xdp_lb {\ninterface eth0 eth1\ninterface eth1 eth2\nxdp_mode generic\nmetrics [::1]:9000\nconnections 1024\nfail_static on\ndrain_timeout 60\n}\n",
+        "xdp_lb {\ninterface eth0 eth1\ninterface eth1 eth2\nxdp_mode generic\nmetrics [::1]:9000\nconnections 1024\nfail_static on\ndrain_timeout 60\nfwmark 7 {\ntcp 10.0.0.1:80 [2001:db8::1]:80\nudp 10.0.0.1\n}\n}\n",
     );
+    let endpoint = |vip: &str, port, protocol| Endpoint {
+        vip: vip.parse().unwrap(),
+        port,
+        protocol,
+    };
+    let marked = [
+        endpoint("10.0.0.1", 80, Protocol::Tcp),
+        endpoint("2001:db8::1", 80, Protocol::Tcp),
+        endpoint("10.0.0.1", 0, Protocol::Udp),
+    ];
     let expected = XdpLb {
         interfaces: ["eth0", "eth1", "eth2"].map(str::to_owned).to_vec(),
         xdp_mode: XdpMode::Generic,
@@ -268,6 +278,7 @@ fn our_own_block_is_read_and_its_mistakes_are_errors() {
         connections: 1024,
         fail_static: true,
         drain_timeout: std::time::Duration::from_mins(1),
+        marks: [(7, marked.into())].into(),
     };
     assert_eq!(loaded.config.xdp_lb, expected);
     for line in [

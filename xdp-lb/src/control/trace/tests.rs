@@ -14,12 +14,7 @@ fn query(vip: &str, client_port: Option<u16>) -> Query {
 }
 
 fn key(vip: &str) -> ServiceKey {
-    let vip: SocketAddr = vip.parse().unwrap();
-    ServiceKey {
-        vip: vip.ip(),
-        port: vip.port(),
-        protocol: Protocol::Tcp,
-    }
+    format!("tcp/{vip}").parse().unwrap()
 }
 
 fn verdict(reason: Reason, vip: Option<&str>, server: Option<&str>) -> Verdict {
@@ -52,7 +47,7 @@ fn web(scheduler: &str, servers: &[(ServerState, u32)]) -> Snapshot {
     let is_web = |service: &&mut Service| service.protocol == "tcp" && service.port == 80;
     let web = services
         .by_ref()
-        .filter(|service| service.vip == key(WEB).vip)
+        .filter(|service| WEB.starts_with(&service.vip.to_string()))
         .find(is_web)
         .unwrap();
     scheduler.clone_into(&mut web.scheduler);
