@@ -8,7 +8,7 @@ use xdp_lb_common::reason::Reason;
 use xdp_lb_tests::packet::Packet;
 
 use crate::case::{Case, Fate, Step, check, goes, send, stays};
-use crate::tables::{Words as _, ack, datagram, endpoint, marked, syn, tables, tcp, udp};
+use crate::tables::{Virtual, Words as _, ack, datagram, endpoint, marked, syn, tables, tcp, udp};
 
 /// Another VIP.
 const OTHER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 201);
