@@ -110,7 +110,11 @@ pub(super) struct Watched {
 impl Watched {
     pub(super) fn open(options: &Options, plain: Plain) -> Result<Self, Error> {
         let wrong = |_wrong_type| Error::Load("a map of the capture is of another type".to_owned());
-        if plain.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+        if plain
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_none()
+        {
             let why = "the program is not attached yet; try again in a moment, or see the log";
             return Err(Error::Load(why.to_owned()));
         }

@@ -10,15 +10,14 @@ use xdp_lb_common::limits::{WAYS, WAYS_PER_CONNECTION};
 use xdp_lb_common::stage;
 use xdp_lb_common::watch;
 
-use super::tables::Tables;
 use super::capture::Plain;
+use super::tables::Tables;
 use super::{Ebpf, Options};
 use crate::dataplane::Error;
 use crate::dataplane::pins::Pins;
 
 /// The program, built by the build script.
-static OBJECT: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp-lb.bpf.o"));
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp-lb.bpf.o"));
 
 /// The table by which the entry finds the programs for what it does not do itself.
 pub(super) const STAGES: &str = "STAGES";
