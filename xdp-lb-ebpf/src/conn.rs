@@ -385,7 +385,9 @@ fn place_in<F: Family>(
     let midstream = is_midstream(packet);
     let (placed, kind) = if !replace && midstream {
         let route = resumed(packet, service, hash, now)?;
-        (Placed { route, template: 0 }, Kind::Established)
+        // Its last packets make it no more than what they leave behind.
+        let kind = tcp_next(Kind::Established, packet.tcp_flags).unwrap_or(Kind::Established);
+        (Placed { route, template: 0 }, kind)
     } else {
         let placed = schedule::place(packet, service, now).ok_or(Reason::NoRealServer)?;
         (placed, opening_kind(packet))

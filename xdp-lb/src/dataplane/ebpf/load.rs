@@ -110,7 +110,7 @@ pub(super) fn open(options: &Options) -> Result<Ebpf, Error> {
 }
 
 fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Result<Ebpf, Error> {
-    let key = hash_key(pins, took_over)?;
+    let key = hash_key(pins, took_over, options.key)?;
     // What a predecessor left goes on forwarding, but its adverts are missing: the elections must not
     // wait for the verifier, some tenths of a second.
     let later = took_over.then(|| (options.clone(), key));
@@ -305,8 +305,8 @@ fn max_entries(path: &Path) -> Option<u32> {
         .map(|info| info.max_entries())
 }
 
-/// The cluster's key: the pinned one, else a new one from the kernel.
-fn hash_key(pins: &Pins, took_over: bool) -> Result<HashKey, Error> {
+/// The cluster's key: the pinned one, else the one that is wanted, else a new one from the kernel.
+fn hash_key(pins: &Pins, took_over: bool, wanted: Option<HashKey>) -> Result<HashKey, Error> {
     let pinned = if took_over {
         pinned_key(&pins.map("KEY"))
     } else {
@@ -314,7 +314,7 @@ fn hash_key(pins: &Pins, took_over: bool) -> Result<HashKey, Error> {
     };
     match pinned {
         Some(key) if key != HashKey::default() => Ok(key),
-        _ => random_key(),
+        _ => wanted.map_or_else(random_key, Ok),
     }
 }
 

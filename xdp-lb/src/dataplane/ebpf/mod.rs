@@ -48,6 +48,8 @@ pub struct Options {
     pub clock: Clock,
     /// Life of idle connections.
     pub timeouts: Timeouts,
+    /// The cluster's key for new tables; `None`: one by chance.
+    pub key: Option<HashKey>,
 }
 
 impl Options {
@@ -59,6 +61,7 @@ impl Options {
             templates: xdp_lb_common::limits::DEFAULT_TEMPLATES,
             clock,
             timeouts: Timeouts::defaults(clock),
+            key: None,
         }
     }
 }
@@ -109,6 +112,12 @@ impl Ebpf {
     /// What the operator should know about the start: what could not be taken over and why.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// Looks after the tables now, whenever that was done last.
+    pub fn tend_now(&mut self) -> Result<(), Error> {
+        let now = read::tick(&mut self.object)?;
+        self.tables.tend_again(now.short())
     }
 
     /// What looks at the decisions of this packet path.
