@@ -399,6 +399,42 @@ fn a_capture_shows_each_connection_with_its_server_and_leaves_nothing() {
     assert!(status.success());
 }
 
+/// The agent is restarted and is killed in the middle of a capture: the next one is asked as the first.
+#[test]
+fn the_next_agent_answers_too() {
+    if !needs::root().unwrap() {
+        return;
+    }
+    let (mut cluster, _nginxes) = cluster("la", "lb_algo rr", &[1, 1]);
+    let web = format!("{VIP}:{WEB}");
+    for (round, signal) in [
+        (0, Signal::SIGQUIT),
+        (1, Signal::SIGKILL),
+        (2, Signal::SIGTERM),
+    ] {
+        let from = format!("{CLIENT}:{}", 44_000 + round);
+        let (foreseen, is_balanced) = trace(&cluster, &from, &web, &[]);
+        assert!(is_balanced, "{foreseen:#}");
+        let name = format!("round-{round}");
+        let mut capture = Capturing::start(&mut cluster, &name, &["reason", "new"]);
+        let name = server_of(&foreseen["real_server"]).unwrap();
+        assert_eq!(curl(&cluster.client.netns, 44_000 + round), name);
+        capture.wait("the connection", |lines| lines.len() == 1);
+        let telling = program_id(&cluster);
+        cluster.director.end_by(signal).unwrap();
+        let ended = capture.0.wait(LIMIT).unwrap();
+        assert_eq!(ended.code(), Some(1), "its agent has ended");
+        match signal {
+            Signal::SIGTERM => assert_eq!(program_id(&cluster), None),
+            // It forwards all the same.
+            Signal::SIGKILL => assert_eq!(program_id(&cluster), telling),
+            _ => assert!(program_id(&cluster).is_some_and(|id| Some(id) != telling)),
+        }
+        cluster.director.start_whole().unwrap();
+        assert_ne!(program_id(&cluster), telling, "only forwards again");
+    }
+}
+
 /// Sends datagrams to the VIP.
 fn flood(client: &Netns, packets: u64) {
     let send = || {

@@ -6,6 +6,7 @@ use std::sync::{Mutex, OnceLock};
 
 use aya::programs::Xdp;
 use aya::{TestRun as _, TestRunOptions};
+use xdp_lb::config::model::XdpMode;
 use xdp_lb::dataplane::Dataplane as _;
 use xdp_lb::dataplane::ebpf::{Dry, Ebpf, Options};
 use xdp_lb::dataplane::pins::Pins;
@@ -98,6 +99,8 @@ impl Director {
         self.dry = OnceLock::new();
         let mut ebpf = Ebpf::open(&self.options).unwrap();
         assert!(ebpf.took_over(), "{:?}", ebpf.notes());
+        // It loads its program when it is put on the first interface.
+        ebpf.attach("in", PORT, XdpMode::Generic).unwrap();
         let pins = Pins::new(&self.options.instance);
         self.program = second_handle(&mut ebpf, &pins.map("program"));
         let servers = ebpf.inherited().servers.keys().copied();

@@ -93,7 +93,7 @@ fn a_verdict_names_service_server_and_way() {
 #[test]
 fn a_closed_gate_and_a_lease_that_is_over_are_told() {
     in_a_network(|| {
-        let lease = Duration::from_secs(4);
+        let lease = Duration::from_mins(2);
         let services = [tcp(80).rr(1).inactive(), tcp(81).rr(1).leased(lease)];
         let mut director = Director::new(&tables(services));
         let closed = ask(&mut director, &question(1, 80, Protocol::Tcp));
@@ -101,7 +101,7 @@ fn a_closed_gate_and_a_lease_that_is_over_are_told() {
         assert_eq!(closed.service.map(|key| key.port()), Some(80));
         let held = ask(&mut director, &question(1, 81, Protocol::Tcp));
         assert_eq!(held.reason, Reason::TxScheduled);
-        director.be_silent_for(100);
+        director.be_silent_for(1000);
         let over = ask(&mut director, &question(1, 81, Protocol::Tcp));
         assert_eq!(over.reason, Reason::LeaseOver);
     });

@@ -137,11 +137,11 @@ async fn direct_as<P: PacketPath>(
     let leftovers = Leftovers::of(&journal);
     let links = KernelLinks::open(journal, name.as_str())?;
     let config = Arc::new(config);
-    let mut packet_path = open(name, &config, clock)?;
+    let packet_path = open(name, &config, clock)?;
     if packet_path.took_over() {
         info!("took over the program, tables and connections of a predecessor");
     }
-    let lens = lens(&mut packet_path);
+    let lens = packet_path.lens();
     let (elections, notifications, alive) =
         elect(instance, &config, &packet_path, &leftovers, &network)?;
     let routers = elections.inputs();
@@ -179,13 +179,6 @@ async fn direct_as<P: PacketPath>(
     }
     servers.stop().await;
     Ok(ending?)
-}
-
-/// What looks at decisions; without it a director balances all the same.
-fn lens(packet_path: &mut impl PacketPath) -> looks::Seen {
-    let lens = packet_path.lens();
-    lens.inspect_err(|error| warn!("`xdp-lb trace` and `capture` will not work: {error}"))
-        .ok()
 }
 
 fn ensure_bpffs() -> Result<(), Error> {

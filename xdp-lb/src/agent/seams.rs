@@ -76,6 +76,6 @@ pub trait PacketPath: Dataplane + Sized + 'static {
     /// Whether the tables are a predecessor's.
     fn took_over(&self) -> bool;
 
-    /// What looks at its decisions, beside it.
-    fn lens(&mut self) -> Result<Arc<dyn Lens>, Error>;
+    /// What looks at its decisions, beside it; `None` if nothing can.
+    fn lens(&self) -> Option<Arc<dyn Lens>>;
 }
