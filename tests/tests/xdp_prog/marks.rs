@@ -8,7 +8,7 @@ use xdp_lb_common::reason::Reason;
 use xdp_lb_tests::packet::Packet;
 
 use crate::case::{Case, Fate, Step, check, goes, send, stays};
-use crate::tables::{Words as _, ack, datagram, endpoint, marked, syn, tables, tcp, udp};
+use crate::tables::{Virtual, Words as _, ack, datagram, endpoint, marked, syn, tables, tcp, udp};
 
 /// Another VIP.
 const OTHER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 201);
@@ -39,14 +39,18 @@ fn elsewhere(mut packet: Packet, port: u16) -> Packet {
     packet
 }
 
-#[test]
-fn all_that_has_one_mark_is_one_service() {
+/// Ports of both protocols, and one of the other VIP.
+fn shop() -> Virtual {
     let other = Endpoint {
         vip: OTHER.into(),
         ..endpoint(8080, Protocol::Tcp)
     };
     let dns = endpoint(53, Protocol::Udp);
-    let shop = || marked(1, &[http(), https(), dns, other]);
+    marked(1, &[http(), https(), dns, other])
+}
+
+#[test]
+fn all_that_has_one_mark_is_one_service() {
     check(vec![
         Case {
             name: "ports, protocols and VIPs take turns in one schedule",
@@ -73,6 +77,12 @@ fn all_that_has_one_mark_is_one_service() {
                 Step::Template(syn(1).to_port(443), 32, Some((Kind::TemplateNew, 3))),
             ],
         },
+    ]);
+}
+
+#[test]
+fn a_mark_is_open_or_closed_and_counts_as_a_whole() {
+    check(vec![
         Case {
             name: "one packet is a matter of UDP: TCP has connections all the same",
             tables: tables([shop().rr(2).one_packet()]),
