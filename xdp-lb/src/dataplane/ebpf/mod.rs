@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 
 use aya::Ebpf as Object;
 use xdp_lb_common::conn::state::Timeouts;
+use xdp_lb_common::hash::HashKey;
 use xdp_lb_common::tick::Clock;
 
 use super::pins::Pins;
@@ -65,13 +66,15 @@ pub struct Ebpf {
     tables: Tables,
     inherited: Inherited,
     took_over: bool,
+    /// What the programs are still to be loaded by; those of a predecessor forward till then.
+    later: Option<(Options, HashKey)>,
     /// Messages for the operator about what could not be taken over.
     notes: Vec<String>,
 }
 
 impl Ebpf {
     /// Loads the program; takes over pinned maps of a predecessor whose layout and sizes fit, else
-    /// starts with empty ones.
+    /// starts with empty ones. The predecessor's program goes on until the first interface is attached.
     pub fn open(options: &Options) -> Result<Self, Error> {
         load::open(options)
     }
