@@ -6,7 +6,9 @@
 use xdp_lb_common::limits;
 
 use super::diagnostic::{Code, Collector, Diagnostic};
-use super::model::{Config, Forwarding, Frontend, GroupMember, Protocol, VirtualServer};
+use super::model::{
+    Config, Forwarding, Frontend, GroupMember, Protocol, ServiceKey, VirtualServer, VrrpInstance,
+};
 use super::places::{Places, ServerPlaces, ServicePlaces};
 
 /// What to know before writing `lb_kind DR`.
@@ -62,6 +64,7 @@ pub const ROUTE_KINDS: &[&str] = &["unicast", "blackhole", "unreachable", "prohi
 pub fn check(config: &Config, places: &Places, diagnostics: &mut Collector) {
     for (service, place) in config.virtual_servers.iter().zip(&places.services) {
         frontend(service, place, diagnostics);
+        virtual_macs(config, service, place, diagnostics);
         forwarding(service, place, diagnostics);
         sorry_forwarding(service, place, diagnostics);
         for (server, place) in service.real_servers.iter().zip(&place.real_servers) {
@@ -90,6 +93,41 @@ fn frontend(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Co
             Diagnostic::error(Code::NotSupported, "SCTP is not balanced yet")
                 .at(place.protocol.unwrap_or(place.head), "TCP and UDP are")
                 .help("remove this virtual server, or leave it to keepalived"),
+        );
+    }
+}
+
+/// The gate of a service knows one virtual MAC, and a mark can be on the VIPs of several instances.
+fn virtual_macs(
+    config: &Config,
+    service: &VirtualServer,
+    place: &ServicePlaces,
+    diagnostics: &mut Collector,
+) {
+    let key = service.key();
+    let vips = match key {
+        ServiceKey::Mark(_) => config.vips(&key),
+        ServiceKey::Endpoint(_) | ServiceKey::Group { .. } => return,
+    };
+    let carries = |instance: &VrrpInstance| {
+        let addresses = instance.virtual_addresses.iter();
+        let mut addresses = addresses.chain(&instance.excluded_addresses);
+        addresses.any(|address| vips.contains(&address.address.addr()))
+    };
+    let instances = config.vrrp_instances.iter();
+    let carriers: Vec<_> = instances.filter(|instance| carries(instance)).collect();
+    let has_mac = |carrier: &&VrrpInstance| carrier.virtual_interface.is_some();
+    if let [first, .., last] = carriers.as_slice()
+        && carriers.iter().any(has_mac)
+    {
+        let (first, last) = (&first.name, &last.name);
+        diagnostics.push(
+            Diagnostic::error(
+                Code::NotSupported,
+                format!("'{key}' is for virtual IPs of more than one instance, and these have virtual MACs"),
+            )
+            .at(place.head, format!("carried by {first} and {last}"))
+            .help("put the virtual IPs into one instance, or take 'use_vmac' out"),
         );
     }
 }

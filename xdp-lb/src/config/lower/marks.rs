@@ -35,6 +35,8 @@ pub(super) fn read(
     }
     if settings.marks.get(&mark).is_some_and(BTreeSet::is_empty) {
         settings.marks.remove(&mark);
+    }
+    if block.body().is_empty() {
         context.push(
             Diagnostic::error(
                 Code::Empty,

@@ -194,6 +194,29 @@ fn a_mark_in_a_group_needs_a_source_at_its_line() {
 }
 
 #[test]
+fn a_mark_on_several_virtual_macs_is_refused() {
+    let instance = |name: &str, vrid: u8, more: &str| {
+        format!(
+            "vrrp_instance {name} {{\ninterface eth0\nvirtual_router_id {vrid}\n{more}\nvirtual_ipaddress {{\n10.0.0.{vrid}\n}}\n}}\n"
+        )
+    };
+    let marks = "xdp_lb {\nfwmark 1 {\ntcp 10.0.0.51:80 10.0.0.52:80\n}\n}\n";
+    let file = |more: &str| {
+        [
+            instance("A", 51, more),
+            instance("B", 52, ""),
+            marks.to_owned(),
+            SERVICE.to_owned(),
+        ]
+        .concat()
+    };
+    assert!(beside(&file(""), None).is_ok());
+    let found = beside(&file("use_vmac"), None).unwrap_err();
+    let codes: Vec<_> = found.iter().map(Diagnostic::code).collect();
+    assert!(codes.contains(&Code::NotSupported), "{}", rendered(&found));
+}
+
+#[test]
 fn what_the_block_says_wrong_is_an_error() {
     let cases = [
         ("fwmark x {\ntcp 10.0.0.1\n}", Code::BadValue),
