@@ -69,13 +69,15 @@ pub struct Ebpf {
     tables: Tables,
     inherited: Inherited,
     took_over: bool,
+    /// What the programs are still to be loaded by; those of a predecessor forward till then.
+    later: Option<(Options, HashKey)>,
     /// Messages for the operator about what could not be taken over.
     notes: Vec<String>,
 }
 
 impl Ebpf {
     /// Loads the program; takes over pinned maps of a predecessor whose layout and sizes fit, else
-    /// starts with empty ones.
+    /// starts with empty ones. The predecessor's program goes on until the first interface is attached.
     pub fn open(options: &Options) -> Result<Self, Error> {
         load::open(options)
     }
