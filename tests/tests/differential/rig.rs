@@ -256,7 +256,7 @@ impl Rig {
         let faults = [
             seen.err(),
             difference("reasons", &of_reasons(&reasons), &vec![verdict.reason]),
-            difference("events", &of_events(&events), &verdict.events),
+            difference("events", &of_events(&events), &sorted(&verdict.events)),
             difference("actions", &outcome.action, &action(verdict.action)),
             frames_differ(&outcome, &verdict),
         ];
@@ -361,6 +361,13 @@ fn of_events(rise: &[u64]) -> Vec<Event> {
         .iter()
         .flat_map(|event| vec![*event; times(*event as usize)]);
     all.collect()
+}
+
+/// In the order of their numbers, as they are counted.
+fn sorted(events: &[Event]) -> Vec<Event> {
+    let mut events = events.to_vec();
+    events.sort_unstable();
+    events
 }
 
 const fn action(verdict: reason::Verdict) -> Action {
