@@ -60,7 +60,7 @@ pub fn ipv4(frame: &Frame) -> Result<Packet, Reason> {
     // SAFETY: as above.
     let protocol: u8 = unsafe { frame.read(ETHERNET + 9) };
     if fragment & FRAGMENT_BE != 0 {
-        return Err(fragment_of(protocol));
+        return Err(fragment_of(protocol, ICMP));
     }
     let transport = transport(frame, protocol, header, len as usize)?;
     // SAFETY: within both headers, all of them.
@@ -152,10 +152,11 @@ pub unsafe fn address(frame: &Frame, at: usize) -> Address {
 
 /// Why a fragment is not balanced.
 #[inline(always)]
-fn fragment_of(protocol: u8) -> Reason {
-    match protocol {
-        ICMP | ICMP_V6 => Reason::IcmpFragment,
-        _ => Reason::Fragment,
+fn fragment_of(protocol: u8, icmp: u8) -> Reason {
+    if protocol == icmp {
+        Reason::IcmpFragment
+    } else {
+        Reason::Fragment
     }
 }
 
@@ -179,7 +180,7 @@ fn behind_extensions(frame: &Frame, first: u8, payload: usize) -> Result<(u8, us
                 return Err(Reason::Fragment);
             }
             // SAFETY: within the header, checked above.
-            return Err(fragment_of(unsafe { rest.read(AT) }));
+            return Err(fragment_of(unsafe { rest.read(AT) }, ICMP_V6));
         }
         _ => return Err(Reason::NotTcpUdp),
     }

@@ -35,6 +35,8 @@ pub(crate) enum Step {
     Name(&'static str),
     /// A packet comes in.
     Packet(Packet, Fate),
+    /// A frame about the connection of a packet comes in.
+    About(Packet, Vec<u8>, Fate),
     /// A frame that is no IPv4 packet comes in; it passes for this reason.
     Frame(Vec<u8>, Reason),
     /// The tables change.
@@ -79,7 +81,13 @@ pub(crate) const fn goes(reason: Reason, server: u8) -> Fate {
     Fate {
         reason,
         server: Some(server),
-        opens: !matches!(reason, Reason::TxConnection | Reason::RedirectConnection),
+        opens: !matches!(
+            reason,
+            Reason::TxConnection
+                | Reason::RedirectConnection
+                | Reason::TxIcmp
+                | Reason::RedirectIcmp
+        ),
     }
 }
 
@@ -120,6 +128,10 @@ impl Case {
                     let frame = packet.bytes().unwrap();
                     let wanted = Wanted::of(&director, tables, packet, &frame, fate);
                     examine(&director, &frame, &wanted)
+                }
+                Step::About(packet, frame, fate) => {
+                    let wanted = Wanted::of(&director, tables, packet, frame, fate);
+                    examine(&director, frame, &wanted)
                 }
                 Step::Frame(frame, reason) => {
                     examine(&director, frame, &Wanted::untouched(frame, *reason))
