@@ -463,6 +463,31 @@ fn resumed<F: Family>(
     }
 }
 
+/// Where the connection of a quoted packet goes, in the order of [`resumed`]. It takes no way, moves no
+/// timer and schedules nothing: anybody can send an ICMP error.
+#[inline(always)]
+pub fn look_up<F: Family>(
+    packet: &Packet<F>,
+    service: &service::Found,
+    now: Tick,
+) -> Result<Route, Reason> {
+    let hash = packet.flow.keyed_hash();
+    let found = places(hash).ok_or(Reason::Inconsistent)?.find(hash, now);
+    if found.exists() {
+        return backend_of(found.state, Via::Connection).ok_or(Reason::Purged);
+    }
+    match by_template(packet, service, now) {
+        Some(route) => Ok(route),
+        None if service.is_hashed() => {
+            schedule::hashed(packet, service).ok_or(Reason::NoRealServer)
+        }
+        None if has_overflowed(hash) => {
+            schedule::stateless(packet, service, hash).ok_or(Reason::NoRealServer)
+        }
+        None => Err(Reason::IcmpUnknown),
+    }
+}
+
 /// Where the client's template says, if its service is persistent and it has one.
 #[inline(always)]
 fn by_template<F: Family>(packet: &Packet<F>, service: &service::Found, now: Tick) -> Option<Route> {

@@ -36,6 +36,8 @@ pub(crate) enum Step {
     Name(&'static str),
     /// A packet comes in.
     Packet(Packet, Fate),
+    /// A frame about the connection of a packet comes in.
+    About(Packet, Vec<u8>, Fate),
     /// A frame that is no IPv4 packet comes in; it passes for this reason.
     Frame(Vec<u8>, Reason),
     /// The tables change.
@@ -80,7 +82,13 @@ pub(crate) const fn goes(reason: Reason, server: u8) -> Fate {
     Fate {
         reason,
         server: Some(server),
-        opens: !matches!(reason, Reason::TxConnection | Reason::RedirectConnection),
+        opens: !matches!(
+            reason,
+            Reason::TxConnection
+                | Reason::RedirectConnection
+                | Reason::TxIcmp
+                | Reason::RedirectIcmp
+        ),
     }
 }
 
@@ -122,6 +130,10 @@ impl Case {
                     let wanted = Wanted::of(&director, tables, packet, &frame, fate);
                     foresee(&director, &frame, &wanted)
                         .and_then(|()| examine(&director, &frame, &wanted))
+                }
+                Step::About(packet, frame, fate) => {
+                    let wanted = Wanted::of(&director, tables, packet, frame, fate);
+                    examine(&director, frame, &wanted)
                 }
                 Step::Frame(frame, reason) => {
                     let wanted = Wanted::untouched(frame, *reason);

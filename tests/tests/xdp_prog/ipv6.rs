@@ -15,26 +15,26 @@ use crate::director::{Director, in_a_network};
 use crate::eyes::Tally;
 use crate::tables::{PORT, PORT_MAC, ROUTER_MAC, Virtual, direct, server_mac, tables, tcp, udp};
 
-const VIP: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0x200);
+pub(crate) const VIP: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0x200);
 /// Where the IPv6 header ends.
-const AFTER_IP: usize = ETHERNET + 40;
+pub(crate) const AFTER_IP: usize = ETHERNET + 40;
 
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const DESTINATION: u8 = 60;
+pub(crate) const HOP_BY_HOP: u8 = 0;
+pub(crate) const ROUTING: u8 = 43;
+pub(crate) const FRAGMENT: u8 = 44;
+pub(crate) const DESTINATION: u8 = 60;
 
-fn server_ip(n: u8) -> Ipv6Addr {
+pub(crate) fn server_ip(n: u8) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, n.into())
 }
 
 /// Client `n` of a /64.
-fn client(net: u16, n: u16) -> Ipv6Addr {
+pub(crate) fn client(net: u16, n: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0xc, net, 0, 0, 0, n)
 }
 
 /// The same service on the IPv6 VIP, round robin over servers 1 to `count`.
-fn over_v6(mut made: Virtual, count: u8) -> Virtual {
+pub(crate) fn over_v6(mut made: Virtual, count: u8) -> Virtual {
     if let ServiceKey::Endpoint(endpoint) = &mut made.key {
         endpoint.vip = VIP.into();
     }
@@ -53,20 +53,20 @@ fn over_v6(mut made: Virtual, count: u8) -> Virtual {
 
 /// What a frame is made of.
 #[derive(Clone)]
-struct Made {
-    from: Ipv6Addr,
-    to: Ipv6Addr,
-    ports: (u16, u16),
+pub(crate) struct Made {
+    pub from: Ipv6Addr,
+    pub to: Ipv6Addr,
+    pub ports: (u16, u16),
     /// `None` for UDP; else whether it is a SYN or an ACK.
-    syn: Option<bool>,
-    hops: u8,
-    source: [u8; 6],
-    destination: [u8; 6],
+    pub syn: Option<bool>,
+    pub hops: u8,
+    pub source: [u8; 6],
+    pub destination: [u8; 6],
     /// Numbers of extension headers with their octets from the second on.
-    extensions: Vec<(u8, Vec<u8>)>,
+    pub extensions: Vec<(u8, Vec<u8>)>,
 }
 
-fn syn(from: Ipv6Addr, port: u16) -> Made {
+pub(crate) fn syn(from: Ipv6Addr, port: u16) -> Made {
     Made {
         from,
         to: VIP,
@@ -79,14 +79,14 @@ fn syn(from: Ipv6Addr, port: u16) -> Made {
     }
 }
 
-fn ack(from: Ipv6Addr, port: u16) -> Made {
+pub(crate) fn ack(from: Ipv6Addr, port: u16) -> Made {
     Made {
         syn: Some(false),
         ..syn(from, port)
     }
 }
 
-fn datagram(from: Ipv6Addr, port: u16) -> Made {
+pub(crate) fn datagram(from: Ipv6Addr, port: u16) -> Made {
     Made {
         syn: None,
         ..syn(from, port)
@@ -94,12 +94,12 @@ fn datagram(from: Ipv6Addr, port: u16) -> Made {
 }
 
 impl Made {
-    fn behind(mut self, number: u8, rest: &[u8]) -> Self {
+    pub(crate) fn behind(mut self, number: u8, rest: &[u8]) -> Self {
         self.extensions.push((number, rest.to_vec()));
         self
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let packet = PacketBuilder::ethernet2(self.source, self.destination).ipv6(
             self.from.octets(),
             self.to.octets(),
@@ -127,7 +127,7 @@ impl Made {
 }
 
 /// The frame as it leaves for server `n`, made by another implementation.
-fn forwarded(frame: &[u8], n: u8) -> Vec<u8> {
+pub(crate) fn forwarded(frame: &[u8], n: u8) -> Vec<u8> {
     let (mut ethernet, rest) = Ethernet2Header::from_slice(frame).unwrap();
     let (mut ip, rest) = Ipv6Header::from_slice(rest).unwrap();
     (ethernet.source, ethernet.destination) = (PORT_MAC, server_mac(n));
@@ -140,7 +140,7 @@ fn forwarded(frame: &[u8], n: u8) -> Vec<u8> {
 
 /// Sends a frame that must leave for `reason`, to server `n` if that is not 0, and nothing else be
 /// counted.
-fn hold(director: &Director, what: &str, frame: &[u8], (reason, n): (Reason, u8)) {
+pub(crate) fn hold(director: &Director, what: &str, frame: &[u8], (reason, n): (Reason, u8)) {
     let foreseen = director.foresee(frame);
     let before = director.eyes().tally();
     let outcome = director.send(frame);
@@ -174,7 +174,7 @@ fn hold(director: &Director, what: &str, frame: &[u8], (reason, n): (Reason, u8)
     let expected = forwarded(frame, n);
     let difference = compare(&expected, &outcome.frame);
     assert!(outcome.frame == expected, "{what}: {difference}");
-    let opens = u64::from(reason != Reason::TxConnection);
+    let opens = u64::from(![Reason::TxConnection, Reason::TxIcmp].contains(&reason));
     let octets = u64::try_from(frame.len() - ETHERNET).unwrap();
     let traffic: Vec<_> = counted
         .services
@@ -293,6 +293,7 @@ fn every_other_next_header_passes() {
             if [
                 IpNumber::TCP.0,
                 IpNumber::UDP.0,
+                IpNumber::IPV6_ICMP.0,
                 HOP_BY_HOP,
                 ROUTING,
                 FRAGMENT,
