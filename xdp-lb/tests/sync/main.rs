@@ -1,0 +1,11 @@
+//! Clusters of two and three directors on a virtual clock, with a network that loses, doubles,
+//! reorders and parts, and directors that are restarted.
+//!
+//! - `world`: the directors, their tables, the network between them.
+//! - `scenario`: what happens to them, by a seed.
+//! - `forged`: what an outsider sends.
+
+mod forged;
+mod random;
+mod scenario;
+mod world;
