@@ -52,10 +52,11 @@ pub const fn bucket(word: u64) -> usize {
 }
 
 impl Scope {
-    /// Whether an entry belongs to it.
-    pub fn covers(&self, name: &Name, word: u64) -> bool {
+    /// Whether an entry belongs to it; `is_owned`: its service is owned where it stands.
+    pub fn covers(&self, name: &Name, word: u64, is_owned: bool) -> bool {
         match self {
             Self::All => true,
+            Self::Owned => is_owned,
             Self::Buckets { service, mask } => {
                 *service == name.service && mask >> bucket(word) & 1 == 1
             }
@@ -157,7 +158,7 @@ mod tests {
         let mask = difference(a.buckets(), 0, b.buckets());
         assert_eq!(mask, 1 << bucket(words[1]));
         let scope = Scope::Buckets { service, mask };
-        assert!(scope.covers(&name("198.51.100.1:1001"), words[1]));
+        assert!(scope.covers(&name("198.51.100.1:1001"), words[1], false));
         assert_eq!(difference(a.buckets(), 64, &b.buckets()[64..]), mask >> 64 << 64);
     }
 }

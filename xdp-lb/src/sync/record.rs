@@ -137,6 +137,8 @@ pub struct Stamp {
 pub enum Scope {
     /// All.
     All,
+    /// Those of services that the asked one owns.
+    Owned,
     /// Those of a service whose digests fall into some buckets, a bit each.
     Buckets {
         /// The service.

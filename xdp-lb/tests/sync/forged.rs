@@ -1,16 +1,12 @@
 //! What an outsider sends changes nothing.
 
-use std::time::Duration;
-
 use xdp_lb::sync::event::Event;
-use xdp_lb::sync::record::Phase;
+use xdp_lb::sync::record::{Name, Phase, Subject};
 use xdp_lb::sync::wire::body::{Heard, Hello, Message, write};
 use xdp_lb::sync::wire::{Header, Refusal, seal};
 
 use crate::random::Random;
 use crate::world::{World, keys, service};
-
-use xdp_lb::sync::record::{Name, Subject};
 
 fn flow(port: u16) -> Name {
     let service = service(0);
@@ -168,5 +164,4 @@ fn a_session_counts_only_when_it_repeats_this_directors_own() {
     assert_eq!(restarts(&world), 0, "it may be of any time");
     world.deliver(1, peer, hello(own, 1, 77));
     assert_eq!(restarts(&world), 1, "it holds the key and is of now");
-    let _ = Duration::ZERO;
 }

@@ -25,11 +25,6 @@ impl Random {
         usize::try_from(self.below(len as u64)).unwrap()
     }
 
-    /// One of these.
-    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.index(from.len())]
-    }
-
     /// In so many of 100 cases.
     pub(crate) fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent

@@ -43,6 +43,8 @@ pub(crate) struct Entry {
     pub(crate) server: SocketAddr,
     pub(crate) phase: Phase,
     pub(crate) ends: Now,
+    /// Its digest.
+    word: u64,
 }
 
 /// A table, in plain form.
@@ -63,8 +65,8 @@ impl Table {
         }
     }
 
-    fn expire(&mut self, now: Now) {
-        self.now = now;
+    fn expire(&mut self) {
+        let now = self.now;
         self.entries.retain(|_, entry| entry.ends > now);
     }
 
@@ -72,7 +74,7 @@ impl Table {
         let mut sums = Sums::default();
         for (name, entry) in &self.entries {
             if name.service == *service && entry.phase.is_lasting() {
-                sums.add(word(&self.keys, name, entry.server));
+                sums.add(entry.word);
             }
         }
         sums
@@ -100,6 +102,7 @@ impl Ledger for Table {
             server,
             phase,
             ends,
+            word: word(&self.keys, &name, server),
         };
         self.entries.insert(name, entry);
         Applied::Stands
@@ -108,7 +111,8 @@ impl Ledger for Table {
     fn read(&mut self, cursor: u64, scope: &Scope, entries: &mut Vec<Record>) -> Option<u64> {
         let from = usize::try_from(cursor).unwrap();
         for (name, entry) in self.entries.iter().skip(from).take(PIECE) {
-            if scope.covers(name, word(&self.keys, name, entry.server)) {
+            let is_owned = self.owned.contains(&name.service);
+            if scope.covers(name, entry.word, is_owned) {
                 entries.push(record(self.now, name, entry));
             }
         }
@@ -259,6 +263,7 @@ impl World {
             server,
             phase,
             ends,
+            word: word(&it.table.keys, &name, server),
         };
         it.table.entries.insert(name, entry);
         it.dirty.insert(name);
@@ -279,8 +284,9 @@ impl World {
     fn step(&mut self) {
         let now = self.now;
         for director in 0..self.directors.len() {
-            self.directors[director].table.expire(now);
+            self.directors[director].table.now = now;
             if self.scan <= now {
+                self.directors[director].table.expire();
                 self.scan_table(director);
             }
             let is_due = |mirror: &Mirror| mirror.deadline().is_some_and(|at| at <= now);

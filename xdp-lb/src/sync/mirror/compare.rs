@@ -1,8 +1,9 @@
 //! Summaries and digests: whether two directors hold the same.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{Action, Ledger, Mirror};
+use super::{Action, Ledger, Mirror, Teller};
 use crate::config::model::ServiceKey;
 use crate::sync::SUMMARY;
 use crate::sync::digest::difference;
@@ -25,11 +26,12 @@ impl Mirror {
         actions: &mut Vec<Action>,
     ) {
         let now = self.now;
-        let mut asked = Vec::new();
+        let (mut asked, mut is_open) = (Vec::new(), false);
         let Some(peer) = self.peers.get_mut(&ip) else {
             return;
         };
         for summary in all {
+            let service = summary.service;
             if peer.services.len() >= SERVICES && !peer.services.contains_key(&summary.service) {
                 continue;
             }
@@ -39,6 +41,10 @@ impl Mirror {
             theirs.told = now;
             let mine = ledger.summary(&summary.service);
             theirs.same_view = mine.map(|mine| mine.view == summary.view);
+            let follows = summary.is_owned && mine.is_some_and(|mine| !mine.is_owned);
+            if follows && settle(&mut self.tellers, service, ip) {
+                is_open = true;
+            }
             let Some(mine) = mine.filter(|mine| mine.view == summary.view) else {
                 theirs.is_equal = None;
                 continue;
@@ -51,10 +57,28 @@ impl Mirror {
                 asked.push(summary.service);
             }
         }
+        if is_open {
+            peer.want(Scope::Owned);
+            peer.next_walk(now);
+        }
         let session = peer.current().unwrap_or(0);
         for service in asked {
             self.send_to(ip, session, &Message::Compare(service), actions);
         }
+    }
+
+    /// Notes who tells entries of a service as its owner. Two that do so, one after the other or at
+    /// once, may contradict each other.
+    pub(super) fn note_teller(&mut self, service: ServiceKey, teller: Option<IpAddr>) {
+        if self.tellers.len() >= SERVICES && !self.tellers.contains_key(&service) {
+            return;
+        }
+        let known = self.tellers.entry(service).or_insert(Teller {
+            last: teller,
+            is_contested: false,
+        });
+        known.is_contested |= known.last != teller;
+        known.last = teller;
     }
 
     /// Says when services have begun to differ between the files, and when they do no more; forgets
@@ -126,4 +150,18 @@ impl Mirror {
         }));
         self.offer(scope);
     }
+}
+
+/// A peer says that it owns a service; whether its word on all of it has to be heard, as somebody else
+/// told entries of it as well.
+fn settle(tellers: &mut BTreeMap<ServiceKey, Teller>, service: ServiceKey, owner: IpAddr) -> bool {
+    let Some(teller) = tellers.get_mut(&service) else {
+        return false;
+    };
+    let is_open = teller.is_contested || teller.last != Some(owner);
+    *teller = Teller {
+        last: Some(owner),
+        is_contested: false,
+    };
+    is_open
 }

@@ -50,6 +50,13 @@ impl Mirror {
 
     fn apply(&mut self, ip: IpAddr, all: &[Told], ledger: &mut impl Ledger) {
         self.stats.records_received += all.len() as u64;
+        let mut known = None;
+        for told in all.iter().filter(|told| told.is_owned) {
+            let service = told.record.name.service;
+            if known.replace(service) != Some(service) && !ledger.owns(&service) {
+                self.note_teller(service, Some(ip));
+            }
+        }
         for told in all {
             let counter = match ledger.apply(told) {
                 Applied::Stands => &mut self.stats.records_applied,

@@ -129,6 +129,15 @@ struct Serving {
     has_begun: bool,
 }
 
+/// Who told the entries of a service as its owner.
+#[derive(Clone, Copy, Debug)]
+struct Teller {
+    /// The last that did; `None`: this director.
+    last: Option<IpAddr>,
+    /// Somebody else did as well, since the owner's entries have come.
+    is_contested: bool,
+}
+
 /// The overrides in force.
 #[derive(Debug, Default)]
 struct Ordered {
@@ -164,6 +173,8 @@ pub struct Mirror {
     /// Number of the last datagram.
     nonce: u64,
     peers: BTreeMap<IpAddr, Peer>,
+    /// Who was last heard to own each service.
+    tellers: BTreeMap<ServiceKey, Teller>,
     outgoing: Outgoing,
     serving: VecDeque<Serving>,
     ordered: Ordered,
@@ -188,6 +199,7 @@ impl Mirror {
             peers: peers.collect(),
             settings,
             nonce: 0,
+            tellers: BTreeMap::new(),
             outgoing: Outgoing::default(),
             serving: VecDeque::new(),
             ordered: Ordered::default(),

@@ -88,7 +88,13 @@ impl Mirror {
             let service = record.name.service;
             let is_owned = match known {
                 Some((of, is_owned)) if of == service => is_owned,
-                _ => ledger.owns(&service),
+                _ => {
+                    let is_owned = ledger.owns(&service);
+                    if is_owned {
+                        self.note_teller(service, None);
+                    }
+                    is_owned
+                }
             };
             known = Some((service, is_owned));
             let told = Told {

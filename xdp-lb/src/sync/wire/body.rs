@@ -167,9 +167,14 @@ pub fn write(message: &Message) -> (u8, Vec<u8>) {
         }
         Message::Walk { id, scope } => {
             writer.u32(*id);
-            if let Scope::Buckets { service, mask } = scope {
-                writer.service(service);
-                writer.u128(*mask);
+            match scope {
+                Scope::All => writer.u8(0),
+                Scope::Owned => writer.u8(1),
+                Scope::Buckets { service, mask } => {
+                    writer.u8(2);
+                    writer.service(service);
+                    writer.u128(*mask);
+                }
             }
             kind::WALK
         }
@@ -273,11 +278,14 @@ pub(super) fn read(kind: u8, body: &[u8]) -> Option<Message> {
         kind::LOST => Message::Lost(read_range(reader)?),
         kind::WALK => {
             let id = reader.u32()?;
-            let scope = if reader.is_empty() {
-                Scope::All
-            } else {
-                let (service, mask) = (reader.service()?, reader.u128()?);
-                Scope::Buckets { service, mask }
+            let scope = match reader.u8()? {
+                0 => Scope::All,
+                1 => Scope::Owned,
+                2 => Scope::Buckets {
+                    service: reader.service()?,
+                    mask: reader.u128()?,
+                },
+                _ => return None,
             };
             Message::Walk { id, scope }
         }

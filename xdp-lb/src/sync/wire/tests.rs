@@ -136,6 +136,7 @@ fn message() -> impl Strategy<Value = Message> {
     let heard = any::<[u64; 2]>().prop_map(|[session, next]| Heard { session, next });
     let scope = prop_oneof![
         Just(Scope::All),
+        Just(Scope::Owned),
         (any_service(), any::<u128>())
             .prop_map(|(service, mask)| Scope::Buckets { service, mask }),
     ];
