@@ -1,7 +1,7 @@
 //! The name of a connection: its five-tuple, as a message for the keyed hash and as cold data.
 
 use crate::addr::Address;
-use crate::hash::{self, Coefficients};
+use crate::hash::{self, Coefficients, CoefficientsV6, WORDS_V6};
 use crate::pod::{no_padding, pod};
 
 /// An IPv4 five-tuple, every field but the protocol in network order.
@@ -31,6 +31,50 @@ impl FlowV4 {
     pub const fn words(&self) -> [u32; 4] {
         let ports = self.client_port_be as u32 | (self.vip_port_be as u32) << 16;
         [self.client_be, self.vip_be, ports, self.protocol as u32]
+    }
+}
+
+/// An IPv6 five-tuple, every field but the protocol in network order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowV6 {
+    /// Client address.
+    pub client: Address,
+    /// Virtual IP.
+    pub vip: Address,
+    /// Client port.
+    pub client_port_be: u16,
+    /// Port of the virtual service.
+    pub vip_port_be: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+impl FlowV6 {
+    /// The keyed hash that stands for the flow in the connection table, see [`hash::key`]: all 256
+    /// bits of the addresses take part as they are.
+    #[inline(always)]
+    pub const fn hash(&self, coefficients: &CoefficientsV6) -> u64 {
+        hash::key(hash::universal_v6(coefficients, self.words()))
+    }
+
+    /// The flow as words.
+    #[inline(always)]
+    pub const fn words(&self) -> [u32; WORDS_V6] {
+        let ports = self.client_port_be as u32 | (self.vip_port_be as u32) << 16;
+        let client = self.client.words_be;
+        let vip = self.vip.words_be;
+        [
+            client[0],
+            client[1],
+            client[2],
+            client[3],
+            vip[0],
+            vip[1],
+            vip[2],
+            vip[3],
+            ports,
+            self.protocol as u32,
+        ]
     }
 }
 
@@ -87,6 +131,33 @@ mod tests {
             prop_assert_ne!(base, flow(b, p, 6).words());
             prop_assert_ne!(base, flow(a, q, 6).words());
             prop_assert_ne!(base, flow(a, p, 17).words());
+        }
+
+        #[test]
+        fn every_bit_of_an_ipv6_flow_changes_its_hash(
+            words: [u32; 8], ports: (u16, u16), bit in 0_usize..296, k0: u64, k1: u64,
+        ) {
+            let flow = |words: [u32; 8], (client_port_be, vip_port_be), protocol| {
+                let at = |at: usize| words[at];
+                FlowV6 {
+                    client: Address { words_be: [at(0), at(1), at(2), at(3)] },
+                    vip: Address { words_be: [at(4), at(5), at(6), at(7)] },
+                    client_port_be,
+                    vip_port_be,
+                    protocol,
+                }
+            };
+            let (mut other, mut other_ports, mut protocol) = (words, ports, 6);
+            match bit {
+                0..256 => other[bit / 32] ^= 1 << (bit % 32),
+                256..272 => other_ports.0 ^= 1 << (bit - 256),
+                272..288 => other_ports.1 ^= 1 << (bit - 272),
+                _ => protocol ^= 1 << (bit - 288),
+            }
+            let coefficients = CoefficientsV6::of(hash::HashKey { k0, k1 });
+            let base = flow(words, ports, 6).hash(&coefficients);
+            prop_assert_ne!(base, 0);
+            prop_assert_ne!(base, flow(other, other_ports, protocol).hash(&coefficients));
         }
 
         #[test]

@@ -112,6 +112,53 @@ impl Coefficients {
     }
 }
 
+/// Words of an IPv6 flow.
+pub const WORDS_V6: usize = 10;
+
+/// The coefficients of the two functions over [`WORDS_V6`] words, and one more to add. They are apart
+/// from [`Coefficients`], so that IPv4 loads no more than it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct CoefficientsV6 {
+    /// Of the function that fills the upper half of the hash.
+    pub upper: [u64; WORDS_V6 + 1],
+    /// Of the one that fills the lower half.
+    pub lower: [u64; WORDS_V6 + 1],
+}
+crate::pod::pod!(CoefficientsV6);
+
+impl CoefficientsV6 {
+    /// Derived from a key; independent of those for IPv4.
+    pub const fn of(key: HashKey) -> Self {
+        let mut coefficients = Self {
+            upper: [0; WORDS_V6 + 1],
+            lower: [0; WORDS_V6 + 1],
+        };
+        let mut at = 0;
+        while at <= WORDS_V6 {
+            coefficients.upper[at] = siphash13::<0>(key, at as u64 + 64, 0);
+            coefficients.lower[at] = siphash13::<0>(key, at as u64 + 128, 0);
+            at += 1;
+        }
+        coefficients
+    }
+}
+
+/// The 64-bit hash of the words of an IPv6 flow.
+#[inline(always)]
+pub const fn universal_v6(coefficients: &CoefficientsV6, words: [u32; WORDS_V6]) -> u64 {
+    let mut upper = coefficients.upper[WORDS_V6];
+    let mut lower = coefficients.lower[WORDS_V6];
+    let mut at = 0;
+    while at < WORDS_V6 {
+        let word = words[at] as u64;
+        upper = upper.wrapping_add(coefficients.upper[at].wrapping_mul(word));
+        lower = lower.wrapping_add(coefficients.lower[at].wrapping_mul(word));
+        at += 1;
+    }
+    mixed(upper & !(u32::MAX as u64) | lower >> 32)
+}
+
 /// One function of the family, over four words; the result is in the upper 32 bits.
 #[inline(always)]
 const fn multiply_shift(coefficients: &[u64; 5], words: [u32; 4]) -> u64 {

@@ -5,8 +5,9 @@
 //! [`service`] finds the virtual service of a packet, whose
 //! gate [`lease`] may close; [`flow`] names a connection and [`hash`] keys
 //! it; [`conn`] is the set-associative table that connections and persistence templates live in;
-//! [`persist`] names a template; [`select`] is scheduling arithmetic; [`backend`] says where a
-//! packet goes; [`reason`] counts why.
+//! [`persist`] names a template; [`schedule`] says how new connections are placed, [`select`] and
+//! [`hashed`] lay out the tables for it and [`load`] counts connections; [`backend`] says where a
+//! packet goes; [`stage`] lists the programs and [`reason`] counts why.
 //!
 //! Nothing here touches a socket, a clock, a map or a packet. Without the feature `user` the crate
 //! is what the kernel side links: no `std`, no allocation.
@@ -25,12 +26,16 @@ pub mod backend;
 pub mod conn;
 pub mod flow;
 pub mod hash;
+pub mod hashed;
 pub mod host;
 pub mod lease;
 pub mod limits;
+pub mod load;
 pub mod persist;
 pub mod pod;
 pub mod reason;
+pub mod schedule;
 pub mod select;
 pub mod service;
+pub mod stage;
 pub mod tick;

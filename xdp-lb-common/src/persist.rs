@@ -3,7 +3,8 @@
 //! IPVS keys its template by protocol, client, VIP and port; the service index stands for the last
 //! three here, so a service that covers several ports shares one template per client.
 
-use crate::hash::{self, Coefficients};
+use crate::addr::Address;
+use crate::hash::{self, Coefficients, CoefficientsV6};
 
 /// The hash of the template of `client_be & mask_be` on a service, see [`hash::key`].
 #[inline(always)]
@@ -28,10 +29,69 @@ pub const fn mask_v4(prefix_len: u8) -> u32 {
     }
 }
 
+/// The hash of the template of a client's IPv6 prefix on a service, see [`hash::key`].
+#[inline(always)]
+pub const fn template_hash_v6(
+    coefficients: &CoefficientsV6,
+    service: u32,
+    client: Address,
+    prefix_len: u32,
+) -> u64 {
+    let [a, b, c, d] = masked_v6(client, prefix_len).words_be;
+    hash::key(hash::universal_v6(
+        coefficients,
+        [a, b, c, d, service, 0, 0, 0, 0, 0],
+    ))
+}
+
+/// The prefix of an IPv6 address; lengths above 128 count as 128.
+#[inline(always)]
+pub const fn masked_v6(address: Address, prefix_len: u32) -> Address {
+    let [a, b, c, d] = address.words_be;
+    Address {
+        words_be: [
+            a & word_mask(prefix_len, 0),
+            b & word_mask(prefix_len, 32),
+            c & word_mask(prefix_len, 64),
+            d & word_mask(prefix_len, 96),
+        ],
+    }
+}
+
+/// The network-order mask of the word whose first bit is bit `first` of the address.
+#[inline(always)]
+const fn word_mask(prefix_len: u32, first: u32) -> u32 {
+    if prefix_len <= first {
+        0
+    } else if prefix_len >= first + 32 {
+        u32::MAX
+    } else {
+        (u32::MAX << ((first + 32 - prefix_len) & 31)).to_be()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use core::net::Ipv4Addr;
+
+    #[test]
+    fn an_ipv6_prefix_keeps_its_bits_alone() {
+        let all = Address {
+            words_be: [u32::MAX; 4],
+        };
+        for length in 0..=128 {
+            let bits = masked_v6(all, length).words_be.map(u32::from_be);
+            let joined = bits
+                .iter()
+                .fold(0, |all: u128, w| all << 32 | u128::from(*w));
+            assert_eq!(
+                (joined.leading_ones(), joined.count_ones()),
+                (length, length)
+            );
+        }
+        assert_eq!(masked_v6(all, 200), all);
+    }
 
     fn be(ip: &str) -> u32 {
         u32::from_ne_bytes(ip.parse::<Ipv4Addr>().unwrap().octets())

@@ -50,9 +50,9 @@ reasons! {
     Truncated = "truncated" => Pass,
     /// A header contradicts itself.
     Malformed = "malformed" => Pass,
-    /// Neither IPv4 nor anything the program balances.
+    /// Neither IPv4 nor IPv6 nor anything the program balances.
     NotIp = "not_ip" => Pass,
-    /// IPv6, which is not balanced yet.
+    /// IPv6 with extension headers that are not followed: too many, or a route that is not over.
     Ipv6 = "ipv6" => Pass,
     /// Neither TCP nor UDP.
     NotTcpUdp = "not_tcp_udp" => Pass,

@@ -4,7 +4,7 @@
 //! lookup, this 3). It has two banks: userspace fills the idle one and then flips the bank word, so a
 //! reload publishes all services at once and no reader ever sees half a slot.
 
-use crate::addr::Address;
+use crate::addr::{Address, FAMILY_V6};
 use crate::hash::mix;
 use crate::limits::SERVICE_INDEX_SLOTS;
 use crate::pod::{no_padding, pod};
@@ -35,10 +35,32 @@ pub const fn index_start_v4(vip_be: u32, port_be: u16, protocol: u8) -> u32 {
     mix(vip_be as u64, (port_be as u64) << 8 | protocol as u64) & (SERVICE_INDEX_SLOTS - 1)
 }
 
+/// Where the probe sequence of an IPv6 service starts within a bank.
+#[inline(always)]
+pub const fn index_start_v6(vip: Address, port_be: u16, protocol: u8) -> u32 {
+    let [a, b, c, d] = vip.words_be;
+    let low = (c as u64 | (d as u64) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let folded = low ^ (a as u64 | (b as u64) << 32);
+    mix(folded, (port_be as u64) << 8 | protocol as u64) & (SERVICE_INDEX_SLOTS - 1)
+}
+
+impl ServiceSlot {
+    /// Where its probe sequence starts within a bank.
+    pub const fn start(&self) -> u32 {
+        if self.family == FAMILY_V6 {
+            index_start_v6(self.vip, self.port_be, self.protocol)
+        } else {
+            index_start_v4(self.vip.words_be[0], self.port_be, self.protocol)
+        }
+    }
+}
+
 /// Clients stick to a real server.
 pub const SERVICE_PERSISTENT: u32 = 1 << 0;
 /// Someone else's frames must be told apart by [`Service::host_filter`] and the host table.
 pub const SERVICE_HAS_HOSTS: u32 = 1 << 1;
+/// Each datagram is scheduled by itself, and none makes a connection.
+pub const SERVICE_ONE_PACKET: u32 = 1 << 2;
 
 /// What the packet path needs of a virtual service: one cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,13 +79,14 @@ pub struct Service {
     pub host_filter: u64,
     /// Life of an idle persistence template, ticks.
     pub persistence_ticks: u32,
-    /// Clients are masked by this before the template is looked up, network order (IPv4).
-    pub client_mask_be: u32,
+    /// Clients are masked by this before the template is looked up: IPv4 by this mask in network
+    /// order, IPv6 by this prefix length.
+    pub client_mask: u32,
     /// The gate closes by itself when the agent's heartbeat is older than this, ticks;
     /// [`crate::lease::NONE`] for never.
     pub lease_ticks: u32,
-    /// Fills the word.
-    pub reserved0: u32,
+    /// How new connections are placed, see [`crate::schedule::Rule`].
+    pub rule: u32,
     /// The virtual MAC of the VIP: frames to it are for this director, too; 0 for none.
     pub virtual_mac: u64,
     /// Fills the cache line.

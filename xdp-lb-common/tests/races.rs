@@ -92,9 +92,12 @@ impl Turns {
     }
 }
 
-/// A place in ordinary memory.
+/// Connections by backend.
+type Counts = [AtomicU64; 10];
+
+/// A place in ordinary memory, and where its connections are counted.
 #[derive(Default)]
-struct Memory([[AtomicU64; 2]; WAYS]);
+struct Memory([[AtomicU64; 2]; WAYS], Arc<Counts>);
 
 impl Memory {
     fn word(&self, way: usize, word: usize) -> &AtomicU64 {
@@ -132,10 +135,18 @@ impl Place for &Memory {
         let word = self.word(way, 1);
         word.compare_exchange(old.0, new.0, order, order).is_ok()
     }
+
+    fn moved(&self, old: State, new: State) {
+        for (state, sign) in [(old, -1_i64), (new, 1)] {
+            // The backend of a way that nobody used is none that counts.
+            let by = sign.wrapping_mul(i64::try_from(state.counts()).unwrap());
+            let count = &self.1[state.backend() as usize % 10];
+            count.fetch_add(by.cast_unsigned(), Ordering::SeqCst);
+        }
+    }
 }
 
 /// Two places that all flows here share.
-#[derive(Default)]
 struct Table {
     places: [Memory; 2],
     /// Both are the first one.
@@ -143,6 +154,32 @@ struct Table {
 }
 
 impl Table {
+    /// Two places that count together.
+    fn counting(is_one: bool) -> Self {
+        let counts = Arc::<Counts>::default();
+        let places = [Arc::clone(&counts), counts].map(|counts| Memory(Default::default(), counts));
+        Self { places, is_one }
+    }
+
+    /// What was counted for each backend, and what there is; nobody is at work. Expired ways count
+    /// until somebody takes them.
+    fn counted(&self) -> (Vec<u64>, Vec<u64>) {
+        let counted = self.places[0].1.iter().map(|n| n.load(Ordering::SeqCst));
+        let ways = self.places.iter().flat_map(|place| &place.0);
+        let mut there = vec![0; 10];
+        for state in ways.map(|way| State(way[1].load(Ordering::SeqCst))) {
+            there[state.backend() as usize] += state.counts();
+        }
+        (counted.collect(), there)
+    }
+
+    /// Counts anew what stands in the places now.
+    fn recount(&self) {
+        for (count, there) in self.places[0].1.iter().zip(self.counted().1) {
+            count.store(there, Ordering::SeqCst);
+        }
+    }
+
     fn places(&self) -> Places<&Memory> {
         let second_at = u32::from(!self.is_one);
         Places {
@@ -155,7 +192,7 @@ impl Table {
 
     /// Fills every way with the same kind of entry, of flows that nobody asks for.
     fn filled(kind: Kind) -> Self {
-        let table = Self::default();
+        let table = Self::counting(false);
         for (number, place) in (0_u64..).zip(&table.places) {
             for way in 0..WAYS {
                 let hash = key(0x00ab_0000_0000 | number << 8 | way as u64);
@@ -282,10 +319,7 @@ fn inserted_once(table: &Table, hash: u64, sent: &[u32]) -> Result<(), String> {
 fn one_flow_inserted_by_two_cpus_has_one_backend_and_one_way() {
     for is_one in [false, true] {
         for switches in schedules() {
-            let table = Table {
-                is_one,
-                ..Table::default()
-            };
+            let table = Table::counting(is_one);
             let (sent, accesses) = run(&table, &[syn(H, 1), syn(H, 2)], &switches);
             assert!(accesses < LONGEST, "{accesses} accesses");
             inserted_once(&table, H, &sent).unwrap_or_else(|why| panic!("{switches:?}: {why}"));
@@ -297,7 +331,7 @@ fn one_flow_inserted_by_two_cpus_has_one_backend_and_one_way() {
 #[test]
 fn what_expired_flows_left_behind_misleads_nobody() {
     for switches in schedules() {
-        let table = Table::default();
+        let table = Table::counting(false);
         let expired = |hash, backend| State::new(hash, Kind::Syn, backend, 0, Tick(900));
         table.places[0].set(0, H, expired(H, 7));
         table.places[0].set(1, G, expired(G, 8));
@@ -351,7 +385,7 @@ fn established_flows_are_pushed_out_by_nobody() {
 #[test]
 fn one_flow_inserted_by_three_cpus_has_one_backend_from_then_on() {
     for switches in schedules().step_by(3) {
-        let table = Table::default();
+        let table = Table::counting(false);
         let packets = [syn(H, 1), syn(H, 2), syn(H, 3)];
         let (sent, _) = run(&table, &packets, &switches);
         assert!(sent.iter().all(|backend| (1..=3).contains(backend)));
@@ -362,5 +396,38 @@ fn one_flow_inserted_by_three_cpus_has_one_backend_from_then_on() {
         );
         assert_eq!(handle(&table, syn(H, 5)), first, "{switches:?}");
         assert_eq!(table.count(Kind::Claimed), 0, "{switches:?}");
+    }
+}
+
+/// Whatever two CPUs do to a flow, to the flow it pushes out and to an expired one, the connections
+/// that were counted are those that are there when both are done.
+#[test]
+fn the_counts_are_those_of_the_ways_once_all_is_quiet() {
+    let packet = |hash, choice, kind| Packet { hash, choice, kind };
+    let pairs = [
+        [syn(H, 1), syn(H, 2)],
+        [syn(H, 1), syn(G, 2)],
+        [packet(H, 1, Kind::Fin), packet(H, 1, Kind::Established)],
+        [packet(G, 2, Kind::Closed), syn(H, 3)],
+        [packet(G, 2, Kind::Established), packet(H, 3, Kind::Udp)],
+    ];
+    for switches in schedules().step_by(7) {
+        for packets in &pairs {
+            for kind in [
+                None,
+                Some(Kind::Syn),
+                Some(Kind::Fin),
+                Some(Kind::Established),
+            ] {
+                let table = kind.map_or_else(|| Table::counting(false), Table::filled);
+                let expired = State::new(H, Kind::Syn, 7, 0, Tick(900));
+                table.places[0].set(0, H, expired);
+                table.places[1].set(3, G, State::new(G, Kind::Established, 2, 0, SOON));
+                table.recount();
+                run(&table, packets, &switches);
+                let (counted, there) = table.counted();
+                assert_eq!(counted, there, "{switches:?}, {kind:?}");
+            }
+        }
     }
 }

@@ -27,6 +27,16 @@ pub unsafe fn next(word: *mut u64) -> u64 {
     unsafe { atomic_xadd::<u64, u64, SEQ>(word, 1) }
 }
 
+/// Adds a number, wrapping, and returns the sum.
+///
+/// # Safety
+/// As [`swap`].
+#[inline(always)]
+pub unsafe fn add(word: *mut u64, number: u64) -> u64 {
+    // SAFETY: the caller vouches for the pointer.
+    unsafe { atomic_xadd::<u64, u64, SEQ>(word, number) }.wrapping_add(number)
+}
+
 /// Sets bits.
 ///
 /// # Safety

@@ -3,21 +3,24 @@
 use core::num::NonZeroU64;
 
 use aya_ebpf::bindings::xdp_md;
-use xdp_lb_common::addr::{Address, FAMILY_V4, TCP};
+use aya_ebpf::programs::XdpContext;
+use xdp_lb_common::addr::TCP;
 use xdp_lb_common::backend::{BACKEND_USABLE, Backend, Identity};
-use xdp_lb_common::conn::state::{opens, tcp_next};
+use xdp_lb_common::conn::state::{opens, tcp, tcp_next};
 use xdp_lb_common::conn::table::{Claim, Found, Inserted, Place, PlaceMemory, Places};
 use xdp_lb_common::conn::{Kind, State};
-use xdp_lb_common::flow::FlowInfo;
+use xdp_lb_common::flow::{FlowInfo, FlowV4, FlowV6};
 use xdp_lb_common::hash::{first_place, second_place};
 use xdp_lb_common::reason::{Event, Reason};
+use xdp_lb_common::stage;
 use xdp_lb_common::tick::Tick;
 
-use crate::maps::{BACKENDS, CONN_INFO, CONNS, OVERFLOWS};
+use crate::family::Family;
+use crate::maps::{BACKENDS, CONN_INFO, CONNS, OVERFLOWS, STAGES};
 use crate::packet::{Frame, Packet};
 use crate::persist::Placed;
-use crate::settings::{COEFFICIENTS, CONN_MASK, expiry};
-use crate::{atomic, count, parse, persist, schedule, service};
+use crate::settings::{CONN_MASK, expiry};
+use crate::{atomic, count, load, parse, persist, schedule, service};
 
 /// How a packet's real server was found.
 #[derive(Clone, Copy)]
@@ -110,11 +113,11 @@ impl Packed {
     }
 }
 
-/// A place in map memory.
+/// A place in map memory. What stands in it counts as connections of its backend if `COUNTED`.
 #[derive(Clone, Copy)]
-pub struct MapPlace(pub *mut PlaceMemory);
+pub struct MapPlace<const COUNTED: bool>(pub *mut PlaceMemory);
 
-impl MapPlace {
+impl<const COUNTED: bool> MapPlace<COUNTED> {
     #[inline(always)]
     fn word(&self, way: usize, word: usize) -> *mut u64 {
         // SAFETY: the pointer is a map value and the way is below 8; only an address is taken.
@@ -126,7 +129,7 @@ impl MapPlace {
     }
 }
 
-impl Place for MapPlace {
+impl<const COUNTED: bool> Place for MapPlace<COUNTED> {
     #[inline(always)]
     fn key(&self, way: usize) -> u64 {
         // SAFETY: eight aligned bytes of a map value that other CPUs change whole.
@@ -149,6 +152,13 @@ impl Place for MapPlace {
     fn swap_state(&self, way: usize, old: State, new: State) -> bool {
         // SAFETY: as in `key`.
         unsafe { atomic::swap(self.word(way, 1), old.0, new.0) }
+    }
+
+    #[inline(always)]
+    fn moved(&self, old: State, new: State) {
+        if COUNTED && !old.counts_as(new) {
+            load::conn_moved(old.0, new.0);
+        }
     }
 }
 
@@ -185,17 +195,17 @@ pub fn backend_of(state: State, via: Via) -> Option<Route> {
 
 /// Finds the connection, or places it.
 #[inline(always)]
-pub fn route(
+pub fn route<F: Family>(
     frame: &Frame,
-    packet: &Packet,
+    packet: &Packet<F>,
     service: &service::Found,
     now: Tick,
 ) -> Result<Route, Reason> {
-    let hash = packet.flow.hash(&COEFFICIENTS.load());
+    let hash = packet.flow.keyed_hash();
     let places = places(hash).ok_or(Reason::Inconsistent)?;
     let found = places.find(hash, now);
     if !found.exists() {
-        return Packed(place(frame.context(), service.index, hash, now.0, 0)).unpack();
+        return Packed(F::place(frame.context(), service.index, hash, now.0, 0)).unpack();
     }
     match backend_of(found.state, Via::Connection) {
         Some(route) => match next(found.state.kind(), packet) {
@@ -203,15 +213,18 @@ pub fn route(
                 touch(frame, packet, service, (hash, &places, &found), kind, now);
                 Ok(route)
             }
-            None => Packed(place(frame.context(), service.index, hash, now.0, 1)).unpack(),
+            None => Packed(F::place(frame.context(), service.index, hash, now.0, 1)).unpack(),
         },
         None if is_midstream(packet) => Err(Reason::Purged),
-        None => Packed(place(frame.context(), service.index, hash, now.0, 1)).unpack(),
+        None => Packed(F::place(frame.context(), service.index, hash, now.0, 1)).unpack(),
     }
 }
 
+/// A place of the connection table.
+type Counted = MapPlace<true>;
+
 #[inline(always)]
-fn places(hash: u64) -> Option<Places<MapPlace>> {
+fn places(hash: u64) -> Option<Places<Counted>> {
     let mask = CONN_MASK.load();
     let (first_at, second_at) = (first_place(hash, mask), second_place(hash, mask));
     Some(Places {
@@ -223,14 +236,14 @@ fn places(hash: u64) -> Option<Places<MapPlace>> {
 }
 
 #[inline(always)]
-fn is_midstream(packet: &Packet) -> bool {
-    packet.flow.protocol == TCP && !opens(packet.tcp_flags)
+fn is_midstream<F: Family>(packet: &Packet<F>) -> bool {
+    packet.flow.protocol() == TCP && !opens(packet.tcp_flags)
 }
 
 /// The kind of a connection after a packet; `None` when the packet opens a new one.
 #[inline(always)]
-fn next(kind: Kind, packet: &Packet) -> Option<Kind> {
-    if packet.flow.protocol == TCP {
+fn next<F: Family>(kind: Kind, packet: &Packet<F>) -> Option<Kind> {
+    if packet.flow.protocol() == TCP {
         tcp_next(kind, packet.tcp_flags)
     } else {
         Some(Kind::Udp)
@@ -240,11 +253,11 @@ fn next(kind: Kind, packet: &Packet) -> Option<Kind> {
 /// Moves the expiry (at most once per tick) and the kind. A lost race is dropped: the winner wrote
 /// much the same, unless it took the way of a connection that this packet confirms.
 #[inline(always)]
-fn touch(
+fn touch<F: Family>(
     frame: &Frame,
-    packet: &Packet,
+    packet: &Packet<F>,
     service: &service::Found,
-    (hash, places, found): (u64, &Places<MapPlace>, &Found),
+    (hash, places, found): (u64, &Places<Counted>, &Found),
     kind: Kind,
     now: Tick,
 ) {
@@ -253,10 +266,12 @@ fn touch(
         return;
     }
     if !places.update(found, state) && found.state.kind() != kind {
-        conn_confirm(frame.context(), service.index, hash, state.0, now.0);
+        F::confirm(frame.context(), service.index, hash, state.0, now.0);
     }
     if service.is_persistent() && kind > Kind::Closed {
-        persist::template_touch(packet.flow.client_be, service.index, state.backend(), now.0);
+        packet
+            .flow
+            .confirm_template(frame.context(), service.index, state.backend(), now.0);
     }
 }
 
@@ -272,6 +287,24 @@ pub extern "C" fn conn_confirm(
     state: u64,
     now: u32,
 ) -> u32 {
+    confirm::<FlowV4>(ctx, service, hash, state, now)
+}
+
+/// [`conn_confirm`] of an IPv6 connection.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_confirm_v6(
+    ctx: *mut xdp_md,
+    service: u32,
+    hash: u64,
+    state: u64,
+    now: u32,
+) -> u32 {
+    confirm::<FlowV6>(ctx, service, hash, state, now)
+}
+
+#[inline(always)]
+fn confirm<F: Family>(ctx: *mut xdp_md, service: u32, hash: u64, state: u64, now: u32) -> u32 {
     count::event(Event::RaceLost);
     let Some(places) = places(hash) else { return 0 };
     let found = places.find(hash, Tick(now));
@@ -284,7 +317,11 @@ pub extern "C" fn conn_confirm(
         }
         return 0;
     }
-    let (Ok(packet), Some(service)) = (parse::ipv4(&Frame::new(ctx)), service::at(service)) else {
+    let packet = match F::parse(&Frame::new(ctx)) {
+        Ok(packet) => packet,
+        Err(_) => return 0,
+    };
+    let Some(service) = service::at(service) else {
         return 0;
     };
     let claim = conn_claim(hash, state, now);
@@ -316,9 +353,30 @@ pub extern "C" fn place(ctx: *mut xdp_md, service: u32, hash: u64, now: u32, rep
     Packed::new(place_in(&packet, &service, hash, Tick(now), replace != 0)).0
 }
 
+/// [`place`] of an IPv6 packet, which is a program of its own: the verifier grants a chain of calls no
+/// more than 512 bytes of stack, and placing with two long addresses takes most of it.
 #[inline(always)]
-fn place_in(
-    packet: &Packet,
+pub fn place_elsewhere(ctx: *mut xdp_md) -> u64 {
+    // SAFETY: the program that it leads to takes the context over.
+    unsafe { STAGES.tail_call(&XdpContext::new(ctx), stage::IPV6_NEW.index) };
+    Packed::new(Err(Reason::Inconsistent)).0
+}
+
+/// Places a packet that [`route`] sent on by [`place_elsewhere`].
+#[inline(always)]
+pub fn place_here<F: Family>(
+    packet: &Packet<F>,
+    service: &service::Found,
+    now: Tick,
+) -> Result<Route, Reason> {
+    let hash = packet.flow.keyed_hash();
+    let found = places(hash).ok_or(Reason::Inconsistent)?.find(hash, now);
+    place_in(packet, service, hash, now, found.exists())
+}
+
+#[inline(always)]
+fn place_in<F: Family>(
+    packet: &Packet<F>,
     service: &service::Found,
     hash: u64,
     now: Tick,
@@ -333,6 +391,11 @@ fn place_in(
         (placed, opening_kind(packet))
     };
     let route = placed.route;
+    if service.is_one_packet() {
+        // Counted as opened, as IPVS counts it, and remembered by nothing but the client's template.
+        describe_template(packet, service, &placed, now);
+        return Ok(route.opening());
+    }
     let state = State::new(
         hash,
         kind,
@@ -345,15 +408,25 @@ fn place_in(
     } else {
         insert(packet, service, hash, state, route, now)
     };
-    if let Some(template) = placed.template.checked_sub(1) {
-        persist::describe(packet, service, template, now);
-    }
+    describe_template(packet, service, &placed, now);
     result.map(|route| if midstream { route } else { route.opening() })
 }
 
 #[inline(always)]
-fn opening_kind(packet: &Packet) -> Kind {
-    if packet.flow.protocol == TCP {
+fn describe_template<F: Family>(
+    packet: &Packet<F>,
+    service: &service::Found,
+    placed: &Placed,
+    now: Tick,
+) {
+    if let Some(template) = placed.template.checked_sub(1) {
+        persist::describe(packet, service, template, now);
+    }
+}
+
+#[inline(always)]
+fn opening_kind<F: Family>(packet: &Packet<F>) -> Kind {
+    if packet.flow.protocol() == TCP {
         Kind::Syn
     } else {
         Kind::UdpNew
@@ -361,10 +434,11 @@ fn opening_kind(packet: &Packet) -> Kind {
 }
 
 /// A TCP packet in the middle of a connection that is not in the table: persistence may know where it
-/// went; a connection that found no way went by consistent hash; else the kernel resets it.
+/// went, or the scheduler's hash of its client does; a connection that found no way went by consistent
+/// hash; else the kernel resets it.
 #[inline(always)]
-fn resumed(
-    packet: &Packet,
+fn resumed<F: Family>(
+    packet: &Packet<F>,
     service: &service::Found,
     hash: u64,
     now: Tick,
@@ -372,11 +446,15 @@ fn resumed(
     match by_template(packet, service, now) {
         Some(route) => {
             // As good a confirmation as that of a connection which has a way.
-            persist::template_touch(packet.flow.client_be, service.index, route.backend(), now.0);
+            let mask = service.get().client_mask;
+            packet.flow.template_touch(service.index, mask, route.backend(), now.0);
             Ok(route)
         }
+        None if service.is_hashed() && packet.tcp_flags & tcp::RST == 0 => {
+            schedule::hashed(packet, service).ok_or(Reason::NoRealServer)
+        }
         None if has_overflowed(hash) => {
-            schedule::stateless(service, hash).ok_or(Reason::NoRealServer)
+            schedule::stateless(packet, service, hash).ok_or(Reason::NoRealServer)
         }
         None => Err(Reason::NoConnection),
     }
@@ -384,7 +462,7 @@ fn resumed(
 
 /// Where the client's template says, if its service is persistent and it has one.
 #[inline(always)]
-fn by_template(packet: &Packet, service: &service::Found, now: Tick) -> Option<Route> {
+fn by_template<F: Family>(packet: &Packet<F>, service: &service::Found, now: Tick) -> Option<Route> {
     if service.is_persistent() {
         persist::find(packet, service, now)
     } else {
@@ -394,8 +472,8 @@ fn by_template(packet: &Packet, service: &service::Found, now: Tick) -> Option<R
 
 /// Gives the way of a connection's predecessor to it.
 #[inline(always)]
-fn overwrite(
-    packet: &Packet,
+fn overwrite<F: Family>(
+    packet: &Packet<F>,
     service: &service::Found,
     hash: u64,
     state: State,
@@ -430,8 +508,8 @@ fn overwrite(
 
 /// Puts a connection into the table. One that finds no way goes by its template or consistent hash.
 #[inline(always)]
-fn insert(
-    packet: &Packet,
+fn insert<F: Family>(
+    packet: &Packet<F>,
     service: &service::Found,
     hash: u64,
     state: State,
@@ -448,7 +526,7 @@ fn insert(
         mark_overflow(hash);
         // Not what the scheduler picked: the next packet, which asks again, must come to the same.
         return by_template(packet, service, now)
-            .or_else(|| schedule::stateless(service, hash))
+            .or_else(|| schedule::stateless(packet, service, hash))
             .ok_or(Reason::NoRealServer);
     }
     match Inserted::unpack(conn_publish(hash, state.0, claim, now.0)) {
@@ -491,20 +569,40 @@ pub extern "C" fn conn_publish(hash: u64, state: u64, claim: u64, now: u32) -> u
 
 /// Writes the cold half of a way.
 #[inline(always)]
-fn describe(packet: &Packet, service: &service::Found, index: u32, now: Tick) {
+fn describe<F: Family>(packet: &Packet<F>, service: &service::Found, index: u32, now: Tick) {
+    F::describe_conn(packet, service.index, index, now);
+}
+
+/// [`describe`] of an IPv6 connection: looks at the frame again, so that the addresses need no room on
+/// the stack till here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_describe_v6(ctx: *mut xdp_md, service: u32, index: u32, now: u32) -> u32 {
+    match parse::ipv6(&Frame::new(ctx)) {
+        Ok(packet) => {
+            write_info(&packet, service, index, Tick(now));
+            1
+        }
+        Err(_) => 0,
+    }
+}
+
+/// See [`describe`].
+#[inline(always)]
+pub fn write_info<F: Family>(packet: &Packet<F>, service: u32, index: u32, now: Tick) {
     let Some(info) = CONN_INFO.get_ptr_mut(index) else {
         return;
     };
     let flow = &packet.flow;
     let value = FlowInfo {
-        client: Address::v4(flow.client_be),
-        vip: Address::v4(flow.vip_be),
-        client_port_be: flow.client_port_be,
-        vip_port_be: flow.vip_port_be,
-        protocol: flow.protocol,
-        family: FAMILY_V4,
+        client: flow.client(),
+        vip: flow.vip(),
+        client_port_be: flow.ports_be().0,
+        vip_port_be: flow.ports_be().1,
+        protocol: flow.protocol(),
+        family: F::NUMBER,
         flags: 0,
-        service: service.index,
+        service,
         created: now.0,
         reserved: [0; 2],
     };

@@ -6,6 +6,7 @@ use xdp_lb_common::backend::{BACKEND_LOCAL, Backend, Identity};
 use xdp_lb_common::reason::Reason;
 
 use crate::conn::{Route, identity};
+use crate::family::Family;
 use crate::maps::{BACKENDS, TX_PORTS};
 use crate::packet::{Frame, Packet};
 use crate::parse::ETHERNET;
@@ -13,9 +14,9 @@ use crate::{count, service};
 
 /// Sends a packet to its real server.
 #[inline(always)]
-pub fn send(
+pub fn send<F: Family>(
     frame: &Frame,
-    packet: &Packet,
+    packet: &Packet<F>,
     service: &service::Found,
     route: Route,
 ) -> Result<(Reason, u32), Reason> {
@@ -73,15 +74,15 @@ fn reason(by_via: [Reason; 4], via: u32) -> Reason {
     }
 }
 
-/// Writes both MACs and lowers the TTL, as IPVS does; the checksum follows by RFC 1624.
+/// Writes both MACs and lowers the TTL, as IPVS does.
 #[inline(always)]
-fn rewrite(
+fn rewrite<F: Family>(
     frame: &Frame,
-    packet: &Packet,
+    packet: &Packet<F>,
     backend: *const Backend,
     identity: Identity,
 ) -> Result<(), Reason> {
-    if !frame.holds(0, ETHERNET + 20) {
+    if !frame.holds(0, ETHERNET + F::HEADER) {
         return Err(Reason::Inconsistent);
     }
     // SAFETY: a map value; userspace changes the word whole while packets read.
@@ -92,9 +93,7 @@ fn rewrite(
     unsafe {
         frame.write(0, low);
         frame.write(8, high);
-        frame.write(ETHERNET + 8, packet.ttl - 1);
-        let sum = u32::from(frame.read::<u16>(ETHERNET + 10)) + u32::from(0x0100_u16.to_be());
-        frame.write(ETHERNET + 10, (sum + u32::from(sum >= 0xffff)) as u16);
+        F::lower_hops(frame, packet.ttl - 1);
     }
     Ok(())
 }

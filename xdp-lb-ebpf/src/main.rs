@@ -1,6 +1,7 @@
 //! The XDP program of xdp-lb, in reading order: [`packet`] and [`parse`] say what came in,
 //! [`service`] whether it is for a virtual service that is ours to balance, [`conn`] where its
-//! connection goes, [`schedule`] with [`persist`] where a new one goes, [`forward`] sends it there and
+//! connection goes, [`family`] what differs between IPv4 and IPv6, [`schedule`] with [`persist`] where
+//! a new one goes, [`search`] among servers by their [`load`], [`forward`] sends it there and
 //! [`count`] counts. [`maps`] holds the tables and [`settings`] what the loader sets.
 //!
 //! Every exit has one [`Reason`]. Whatever the program does not balance passes to the kernel
@@ -16,17 +17,21 @@
 mod atomic;
 mod conn;
 mod count;
+mod family;
 mod forward;
+mod load;
 mod maps;
 mod packet;
 mod parse;
 mod persist;
 mod schedule;
+mod search;
 mod service;
 mod settings;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use xdp_lb_common::reason::Reason;
+use xdp_lb_common::stage;
 
 use crate::packet::Frame;
 
@@ -35,6 +40,12 @@ use crate::packet::Frame;
 pub fn xdp_lb(ctx: XdpContext) -> u32 {
     let frame = Frame::new(ctx.ctx);
     let (reason, action) = match balance(&frame) {
+        Err(Reason::Ipv6) => {
+            // SAFETY: the program that it leads to takes the context over. One that is not there is
+            // no error: the packet passes, and is counted as IPv6 that is not balanced.
+            unsafe { maps::STAGES.tail_call(&ctx, stage::IPV6.index) };
+            (Reason::Ipv6, xdp_action::XDP_PASS)
+        }
         Ok(sent) => sent,
         Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
         Err(reason) => (reason, xdp_action::XDP_PASS),
@@ -50,6 +61,50 @@ pub fn xdp_lb(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn tick(_ctx: XdpContext) -> u32 {
     settings::now().0
+}
+
+/// The entry for IPv6, by a tail call: it begins with a stack of its own, and what it needs costs the
+/// packets of IPv4 nothing but the branch on the type of the frame that they have anyway.
+#[xdp]
+pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
+    let (reason, action) = match balance_frame_v6(&Frame::new(ctx.ctx)) {
+        Ok(sent) => sent,
+        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
+        Err(reason) => (reason, xdp_action::XDP_PASS),
+    };
+    count::reason(reason);
+    action
+}
+
+/// The entry for IPv6 packets without a connection.
+#[xdp]
+pub fn xdp_lb_v6_new(ctx: XdpContext) -> u32 {
+    let (reason, action) = match place_frame_v6(&Frame::new(ctx.ctx)) {
+        Ok(sent) => sent,
+        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
+        Err(reason) => (reason, xdp_action::XDP_PASS),
+    };
+    count::reason(reason);
+    action
+}
+
+/// What stands before placing, [`balance_frame_v6`] has seen to.
+#[inline(always)]
+fn place_frame_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let packet = parse::ipv6(frame)?;
+    let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
+    let route = conn::place_here(&packet, &service, settings::now().short())?;
+    forward::send(frame, &packet, &service, route)
+}
+
+#[inline(always)]
+fn balance_frame_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let packet = parse::ipv6(frame)?;
+    let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
+    let now = settings::now();
+    service::ours(frame, &packet, &service, now)?;
+    let route = conn::route(frame, &packet, &service, now.short())?;
+    forward::send(frame, &packet, &service, route)
 }
 
 /// The path of a packet: `Err` with the reason why it is not sent on.

@@ -4,7 +4,7 @@
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, DevMapHash, PerCpuArray};
+use aya_ebpf::maps::{Array, DevMapHash, PerCpuArray, ProgramArray};
 use xdp_lb_common::backend::{Backend, BackendName, Port};
 use xdp_lb_common::conn::table::PlaceMemory;
 use xdp_lb_common::flow::FlowInfo;
@@ -13,8 +13,14 @@ use xdp_lb_common::host::HostSlot;
 use xdp_lb_common::limits::{
     HOST_SLOTS, MAX_BACKENDS, MAX_PORTS, MAX_SERVICES, SCHEDULE_SLOTS, SERVICE_INDEX_SLOTS,
 };
+use xdp_lb_common::load::Load;
 use xdp_lb_common::reason::Counters;
 use xdp_lb_common::service::{Control, Service, ServiceName, ServiceSlot, Stats};
+use xdp_lb_common::stage;
+
+/// The programs that the entry goes on to, see [`stage`].
+#[map]
+pub static STAGES: ProgramArray = ProgramArray::with_max_entries(stage::STAGES, 0);
 
 /// Control words.
 #[map]
@@ -40,6 +46,10 @@ pub static HOSTS: Array<HostSlot> = Array::with_max_entries(2 * HOST_SLOTS, BPF_
 /// Backends.
 #[map]
 pub static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, BPF_F_MMAPABLE);
+
+/// Connections, limits and weights of backends; same index.
+#[map]
+pub static LOADS: Array<Load> = Array::with_max_entries(MAX_BACKENDS, BPF_F_MMAPABLE);
 
 /// Scheduling tables of all services, entries are backends.
 #[map]

@@ -13,19 +13,21 @@ pub struct Frame {
 }
 
 /// What the parser found out about a frame.
-pub struct Packet {
+pub struct Packet<F = FlowV4> {
     /// Client, VIP, ports, protocol.
-    pub flow: FlowV4,
+    pub flow: F,
     /// Flags of the TCP header; 0 for UDP.
     pub tcp_flags: u8,
-    /// Time to live.
+    /// Time to live, or hop limit.
     pub ttl: u8,
-    /// IP total length, octets.
-    pub len: u16,
+    /// Octets from the start of the IP header to the end of its packet.
+    pub len: u32,
     /// Source MAC.
     pub source: Mac,
     /// Destination MAC.
     pub destination: Mac,
+    /// The context, for functions that look at the frame again.
+    pub ctx: *mut xdp_md,
 }
 
 impl Frame {

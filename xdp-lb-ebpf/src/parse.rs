@@ -1,14 +1,21 @@
-//! What a frame is: Ethernet, IPv4 with options, TCP or UDP.
+//! What a frame is: Ethernet, IPv4 with options or IPv6 with extension headers, TCP or UDP.
 
-use xdp_lb_common::addr::{Mac, TCP, UDP};
-use xdp_lb_common::flow::FlowV4;
+use xdp_lb_common::addr::{Address, Mac, TCP, UDP};
+use xdp_lb_common::flow::{FlowV4, FlowV6};
 use xdp_lb_common::reason::Reason;
 
+use crate::family::joined;
 use crate::packet::{Frame, Packet};
 
 /// Length of an Ethernet header, and where the IP header starts.
 pub const ETHERNET: usize = 14;
-const IPV4_MIN: usize = 20;
+/// Length of an IPv4 header without options.
+pub const IPV4_MIN: usize = 20;
+/// Length of an IPv6 header.
+pub const IPV6_LEN: usize = 40;
+/// Extension headers that are stepped over: hop-by-hop, routing and destination options twice, as RFC
+/// 8200 has them.
+const MAX_EXTENSIONS: u32 = 4;
 const TCP_MIN: usize = 20;
 const UDP_LEN: usize = 8;
 /// More-fragments and the fragment offset.
@@ -16,8 +23,8 @@ const FRAGMENT_BE: u16 = 0x3fff_u16.to_be();
 
 /// The transport header's fields that matter.
 struct Transport {
-    client_port_be: u16,
-    vip_port_be: u16,
+    /// Both ports as they stand, the client's in the low half: a word, which stays aligned on the stack.
+    ports_be: u32,
     tcp_flags: u8,
 }
 
@@ -70,16 +77,120 @@ pub fn ipv4(frame: &Frame) -> Result<Packet, Reason> {
         flow: FlowV4 {
             client_be,
             vip_be,
-            client_port_be: transport.client_port_be,
-            vip_port_be: transport.vip_port_be,
+            client_port_be: transport.ports_be as u16,
+            vip_port_be: (transport.ports_be >> 16) as u16,
             protocol,
         },
         tcp_flags: transport.tcp_flags,
         ttl,
-        len,
+        len: len.into(),
         source: Mac(low >> 48 | (high as u64) << 16),
         destination: Mac(low & Mac::MASK),
+        ctx: frame.context(),
     })
+}
+
+/// Parses a frame that [`ipv4`] found to be IPv6.
+#[inline(always)]
+pub fn ipv6(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
+    if !frame.holds(0, ETHERNET + IPV6_LEN) {
+        return Err(Reason::Truncated);
+    }
+    // SAFETY: within the two headers, all of them.
+    let (version, payload, next, ttl, client, vip, low, high) = unsafe {
+        (
+            frame.read::<u8>(ETHERNET) >> 4,
+            u16::from_be(frame.read(ETHERNET + 4)),
+            frame.read::<u8>(ETHERNET + 6),
+            frame.read::<u8>(ETHERNET + 7),
+            address(frame, ETHERNET + 8),
+            address(frame, ETHERNET + 24),
+            frame.read::<u64>(0),
+            frame.read::<u32>(8),
+        )
+    };
+    if version != 6 {
+        return Err(Reason::Malformed);
+    }
+    let payload = payload as usize;
+    if ETHERNET + IPV6_LEN + payload > frame.len() {
+        return Err(Reason::Truncated);
+    }
+    let (protocol, passed) = if next == TCP || next == UDP {
+        (next, 0)
+    } else {
+        behind_extensions(frame, next, payload)?
+    };
+    let rest = frame.from(passed & 0x3fff);
+    let transport = ports(&rest, protocol, ETHERNET + IPV6_LEN, payload - passed)?;
+    Ok(Packet {
+        flow: FlowV6 {
+            client,
+            vip,
+            client_port_be: transport.ports_be as u16,
+            vip_port_be: (transport.ports_be >> 16) as u16,
+            protocol,
+        },
+        tcp_flags: transport.tcp_flags,
+        ttl,
+        len: (IPV6_LEN + payload) as u32,
+        source: Mac(low >> 48 | (high as u64) << 16),
+        destination: Mac(low & Mac::MASK),
+        ctx: frame.context(),
+    })
+}
+
+/// Reads an address in words: the compiler of BPF programs breaks on copies of unaligned arrays.
+///
+/// # Safety
+/// As [`Frame::read`], for 16 octets.
+#[inline(always)]
+unsafe fn address(frame: &Frame, at: usize) -> Address {
+    // SAFETY: as the caller checked.
+    unsafe { joined(frame.read(at), frame.read(at + 8)) }
+}
+
+/// Protocol behind extension headers, and their octets.
+#[inline(always)]
+fn behind_extensions(
+    frame: &Frame,
+    first: u8,
+    payload: usize,
+) -> Result<(u8, usize), Reason> {
+    // Hop-by-hop options, a routing header, a fragment, destination options.
+    const OPTIONS: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const DESTINATION: u8 = 60;
+    const AT: usize = ETHERNET + IPV6_LEN;
+    let (mut next, mut passed) = (first, 0);
+    for _ in 0..MAX_EXTENSIONS {
+        if next != OPTIONS && next != ROUTING && next != DESTINATION {
+            break;
+        }
+        let rest = frame.from(passed & 0x3fff);
+        if passed + 8 > payload || !rest.holds(AT, 8) {
+            return Err(Reason::Truncated);
+        }
+        // SAFETY: within the first eight octets of the header.
+        let (after, length, segments_left) =
+            unsafe { (rest.read::<u8>(AT), rest.read::<u8>(AT + 1), rest.read::<u8>(AT + 3)) };
+        if next == ROUTING && segments_left != 0 {
+            return Err(Reason::Ipv6);
+        }
+        passed += (length as usize + 1) * 8;
+        next = after;
+    }
+    match next {
+        TCP | UDP => {}
+        FRAGMENT => return Err(Reason::Fragment),
+        OPTIONS | ROUTING | DESTINATION => return Err(Reason::Ipv6),
+        _ => return Err(Reason::NotTcpUdp),
+    }
+    if passed > payload {
+        return Err(Reason::Truncated);
+    }
+    Ok((next, passed))
 }
 
 /// Reads the transport header: at its usual place without a variable offset, which the compiler and
@@ -119,8 +230,7 @@ fn ports(frame: &Frame, protocol: u8, at: usize, len: usize) -> Result<Transport
     // SAFETY: within the first eight octets, checked above.
     let both: u32 = unsafe { frame.read(at) };
     Ok(Transport {
-        client_port_be: both as u16,
-        vip_port_be: (both >> 16) as u16,
+        ports_be: both,
         tcp_flags,
     })
 }

@@ -1,6 +1,6 @@
 //! Persistence templates: which real server a client sticks to.
 
-use xdp_lb_common::addr::{Address, FAMILY_V4};
+use aya_ebpf::bindings::xdp_md;
 use xdp_lb_common::backend::BACKEND_RELEASES;
 use xdp_lb_common::conn::table::{Claim, Inserted, Places};
 use xdp_lb_common::conn::{Kind, State};
@@ -11,13 +11,17 @@ use xdp_lb_common::reason::Event;
 use xdp_lb_common::tick::Tick;
 
 use crate::conn::{MapPlace, Route, Via, backend_of, identity};
+use crate::family::Family;
 use crate::maps::{BACKENDS, TEMPLATE_INFO, TEMPLATES};
-use crate::packet::Packet;
+use crate::packet::{Frame, Packet};
 use crate::settings::{COEFFICIENTS, TEMPLATE_MASK};
-use crate::{count, service};
+use crate::{count, parse, service};
+
+/// A place of the template table.
+type Uncounted = MapPlace<false>;
 
 #[inline(always)]
-fn places(hash: u64) -> Option<Places<MapPlace>> {
+fn places(hash: u64) -> Option<Places<Uncounted>> {
     let mask = TEMPLATE_MASK.load();
     let (first_at, second_at) = (first_place(hash, mask), second_place(hash, mask));
     Some(Places {
@@ -29,8 +33,14 @@ fn places(hash: u64) -> Option<Places<MapPlace>> {
 }
 
 #[inline(always)]
-fn hash(client_be: u32, service: &service::Found) -> u64 {
-    let mask = service.get().client_mask_be;
+fn hash<F: Family>(packet: &Packet<F>, service: &service::Found) -> u64 {
+    let mask = service.get().client_mask;
+    packet.flow.template_hash(service.index, mask)
+}
+
+#[inline(always)]
+fn hash_v4(client_be: u32, service: &service::Found) -> u64 {
+    let mask = service.get().client_mask;
     template_hash_v4(&COEFFICIENTS.load(), service.index, client_be, mask)
 }
 
@@ -52,8 +62,8 @@ fn backend_by(state: State) -> Option<Route> {
 
 /// The backend that the client sticks to.
 #[inline(always)]
-pub fn find(packet: &Packet, service: &service::Found, now: Tick) -> Option<Route> {
-    let hash = hash(packet.flow.client_be, service);
+pub fn find<F: Family>(packet: &Packet<F>, service: &service::Found, now: Tick) -> Option<Route> {
+    let hash = hash(packet, service);
     let found = places(hash)?.find(hash, now);
     backend_by(found.state)
 }
@@ -63,17 +73,50 @@ pub fn find(packet: &Packet, service: &service::Found, now: Tick) -> Option<Rout
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn template_touch(client_be: u32, service: u32, backend: u32, now: u32) -> u32 {
-    let now = Tick(now);
     let Some(service) = service::at(service) else {
         return 0;
     };
-    let hash = hash(client_be, &service);
+    touch(hash_v4(client_be, &service), &service, backend, Tick(now))
+}
+
+/// [`template_touch`] by the hash of an IPv6 client's template.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn template_touch_v6(hash: u64, service: u32, backend: u32, now: u32) -> u32 {
+    let Some(service) = service::at(service) else {
+        return 0;
+    };
+    touch(hash, &service, backend, Tick(now))
+}
+
+/// [`template_touch`] for the IPv6 packet of a context.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn template_confirm_v6(
+    ctx: *mut xdp_md,
+    service: u32,
+    backend: u32,
+    now: u32,
+) -> u32 {
+    let packet = match parse::ipv6(&Frame::new(ctx)) {
+        Ok(packet) => packet,
+        Err(_) => return 0,
+    };
+    let Some(service) = service::at(service) else {
+        return 0;
+    };
+    let hash = hash(&packet, &service);
+    template_touch_v6(hash, service.index, backend, now)
+}
+
+#[inline(always)]
+fn touch(hash: u64, service: &service::Found, backend: u32, now: Tick) -> u32 {
     let Some(places) = places(hash) else { return 0 };
     let found = places.find(hash, now);
     if !found.exists() || found.state.backend() != backend {
         return 0;
     }
-    let state = found.state.with(Kind::Template, expiry(&service, now));
+    let state = found.state.with(Kind::Template, expiry(service, now));
     u32::from(state == found.state || places.update(&found, state))
 }
 
@@ -90,13 +133,13 @@ pub struct Placed {
 /// The backend that a new connection of the client goes to: that of its live template, else the one
 /// `pick` chooses, for which a template is made.
 #[inline(always)]
-pub fn place(
-    packet: &Packet,
+pub fn place<F: Family>(
+    packet: &Packet<F>,
     service: &service::Found,
     now: Tick,
     pick: impl Fn() -> Option<Route>,
 ) -> Option<Placed> {
-    let hash = hash(packet.flow.client_be, service);
+    let hash = hash(packet, service);
     let places = places(hash)?;
     let found = places.find(hash, now);
     if let Some(route) = backend_by(found.state) {
@@ -169,18 +212,44 @@ pub extern "C" fn template_publish(hash: u64, state: u64, claim: u64, now: u32) 
 
 /// Writes the cold half of a way.
 #[inline(always)]
-pub fn describe(packet: &Packet, service: &service::Found, index: u32, now: Tick) {
+pub fn describe<F: Family>(packet: &Packet<F>, service: &service::Found, index: u32, now: Tick) {
+    F::describe_template(packet, service, index, now);
+}
+
+/// [`describe`] of an IPv6 client's template, see [`crate::conn::conn_describe_v6`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn template_describe_v6(
+    ctx: *mut xdp_md,
+    service: u32,
+    index: u32,
+    now: u32,
+) -> u32 {
+    let packet = match parse::ipv6(&Frame::new(ctx)) {
+        Ok(packet) => packet,
+        Err(_) => return 0,
+    };
+    let Some(service) = service::at(service) else {
+        return 0;
+    };
+    write_info(&packet, &service, index, Tick(now));
+    1
+}
+
+/// See [`describe`].
+#[inline(always)]
+pub fn write_info<F: Family>(packet: &Packet<F>, service: &service::Found, index: u32, now: Tick) {
     let Some(info) = TEMPLATE_INFO.get_ptr_mut(index) else {
         return;
     };
     let flow = &packet.flow;
     let value = FlowInfo {
-        client: Address::v4(flow.client_be & service.get().client_mask_be),
-        vip: Address::v4(flow.vip_be),
+        client: flow.masked_client(service.get().client_mask),
+        vip: flow.vip(),
         client_port_be: 0,
-        vip_port_be: flow.vip_port_be,
-        protocol: flow.protocol,
-        family: FAMILY_V4,
+        vip_port_be: flow.ports_be().1,
+        protocol: flow.protocol(),
+        family: F::NUMBER,
         flags: 0,
         service: service.index,
         created: now.0,

@@ -1,15 +1,19 @@
 //! Which virtual service a packet is for, and whether it is ours to balance.
 
-use xdp_lb_common::addr::{FAMILY_V4, Mac};
-use xdp_lb_common::host::{host_key, host_start, mac_bit};
+use xdp_lb_common::addr::{Address, FAMILY_V4, FAMILY_V6, Mac};
+use xdp_lb_common::flow::FlowV6;
+use xdp_lb_common::host::{HostSlot, host_key, host_start, mac_bit};
 use xdp_lb_common::lease;
 use xdp_lb_common::limits::{HOST_SLOTS, MAX_PORTS, MAX_PROBES, SERVICE_INDEX_SLOTS};
 use xdp_lb_common::reason::Reason;
+use xdp_lb_common::schedule::{self, Rule};
 use xdp_lb_common::service::{
-    SERVICE_HAS_HOSTS, SERVICE_PERSISTENT, Service, ServiceSlot, index_start_v4,
+    SERVICE_HAS_HOSTS, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, Service, ServiceSlot, index_start_v4,
+    index_start_v6,
 };
 use xdp_lb_common::tick::LongTick;
 
+use crate::family::{Family, halves, joined};
 use crate::maps::{CONTROL, HOSTS, PORTS, SERVICE_INDEX, SERVICES};
 use crate::packet::{Frame, Packet};
 
@@ -33,6 +37,25 @@ impl Found {
     pub fn is_persistent(&self) -> bool {
         self.get().flags & SERVICE_PERSISTENT != 0
     }
+
+    /// Whether each datagram is scheduled by itself.
+    #[inline(always)]
+    pub fn is_one_packet(&self) -> bool {
+        self.get().flags & SERVICE_ONE_PACKET != 0
+    }
+
+    /// How new connections are placed.
+    #[inline(always)]
+    pub fn rule(&self) -> schedule::Word {
+        // SAFETY: a map value; userspace changes the word while packets read.
+        unsafe { (&raw const self.get().rule).read_volatile() }
+    }
+
+    /// Whether the scheduler hashes, and so knows a client again.
+    #[inline(always)]
+    pub fn is_hashed(&self) -> bool {
+        Rule::of(self.rule()).is_hash()
+    }
 }
 
 /// Looks the service of a packet up: by its port, then by any port.
@@ -45,6 +68,51 @@ pub fn find(packet: &Packet) -> Option<Found> {
         None => probe(bank, flow.vip_be, 0, flow.protocol)?,
     };
     at(index)
+}
+
+/// Looks the service of an IPv6 packet up.
+#[inline(always)]
+pub fn find_v6(packet: &Packet<FlowV6>) -> Option<Found> {
+    let flow = &packet.flow;
+    let (high, low) = halves(flow.vip);
+    let protocol = u64::from(flow.protocol);
+    let own = u64::from(flow.vip_port_be) << 8 | protocol;
+    match probe_v6(high, low, own) {
+        u64::MAX => match probe_v6(high, low, protocol) {
+            u64::MAX => None,
+            index => at(index as u32),
+        },
+        index => at(index as u32),
+    }
+}
+
+/// The service of an IPv6 address; all ones for none. Global as [`probe_on`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn probe_v6(high: u64, low: u64, ports: u64) -> u64 {
+    let Some(bank) = bank() else { return u64::MAX };
+    let (vip, port_be, protocol) = (joined(high, low), (ports >> 8) as u16, ports as u8);
+    let start = index_start_v6(vip, port_be, protocol);
+    for step in 0..MAX_PROBES {
+        let Some(slot) = slot(bank, start + step) else {
+            return u64::MAX;
+        };
+        if slot.family == 0 {
+            return u64::MAX;
+        }
+        let is_of_address = slot.family == FAMILY_V6 && is_same(slot.vip, vip);
+        if is_of_address && slot.port_be == port_be && slot.protocol == protocol {
+            return slot.service.into();
+        }
+    }
+    u64::MAX
+}
+
+/// Whether two addresses are the same; without a call to `memcmp`.
+#[inline(always)]
+fn is_same(one: Address, other: Address) -> bool {
+    let (left, right) = (halves(one), halves(other));
+    (left.0 ^ right.0) | (left.1 ^ right.1) == 0
 }
 
 /// The service of an index.
@@ -117,7 +185,12 @@ fn is_slot_of(slot: &ServiceSlot, vip_be: u32, port_be: u16, protocol: u8) -> bo
 /// Whether the packet is this director's to balance: addressed to it, its VIP owned, its agent heard
 /// of, and not balanced by somebody else before.
 #[inline(always)]
-pub fn ours(frame: &Frame, packet: &Packet, service: &Found, now: LongTick) -> Result<(), Reason> {
+pub fn ours<F: Family>(
+    frame: &Frame,
+    packet: &Packet<F>,
+    service: &Found,
+    now: LongTick,
+) -> Result<(), Reason> {
     let settings = service.get();
     // SAFETY: a map value; userspace opens and closes the gate while packets read.
     let active = unsafe { (&raw const settings.active).read_volatile() };
@@ -132,7 +205,7 @@ pub fn ours(frame: &Frame, packet: &Packet, service: &Found, now: LongTick) -> R
     }
     if settings.flags & SERVICE_HAS_HOSTS != 0
         && settings.host_filter & mac_bit(packet.source) != 0
-        && is_balanced_already(packet.source.0, service.index, packet.flow.client_be) != 0
+        && packet.flow.is_balanced_already(packet.source.0, service.index)
     {
         return Err(Reason::AlreadyBalanced);
     }
@@ -150,7 +223,7 @@ fn heartbeat() -> Result<LongTick, Reason> {
 
 /// Switches flood frames of hosts they do not know yet; an interface in promiscuous mode sees them.
 #[inline(always)]
-fn is_addressed_here(frame: &Frame, packet: &Packet) -> bool {
+fn is_addressed_here<F>(frame: &Frame, packet: &Packet<F>) -> bool {
     let ifindex = frame.ifindex();
     let Some(port) = PORTS.get(ifindex & (MAX_PORTS - 1)) else {
         return false;
@@ -163,7 +236,7 @@ fn is_addressed_here(frame: &Frame, packet: &Packet) -> bool {
 
 /// The VIP may have a MAC of its own, which moves with it from director to director.
 #[inline(always)]
-fn is_to_virtual_mac(packet: &Packet, service: &Found) -> bool {
+fn is_to_virtual_mac<F>(packet: &Packet<F>, service: &Found) -> bool {
     let settings = service.get();
     // SAFETY: a map value; userspace changes the word whole while packets read.
     let mac = unsafe { (&raw const settings.virtual_mac).read_volatile() };
@@ -189,6 +262,23 @@ pub extern "C" fn port_mac(ifindex: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn is_balanced_already(source: u64, service: u32, client_be: u32) -> u32 {
+    by_host(source, service, |slot| {
+        slot.family == FAMILY_V4 as u64 && slot.address.words_be[0] == client_be
+    })
+}
+
+/// [`is_balanced_already`] for an IPv6 client.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_balanced_already_v6(source: u64, service: u32, high: u64, low: u64) -> u32 {
+    by_host(source, service, |slot| {
+        slot.family == FAMILY_V6 as u64 && is_same(slot.address, joined(high, low))
+    })
+}
+
+/// 1 if the frame comes from a host of the service and none of that host's addresses is the client's.
+#[inline(always)]
+fn by_host(source: u64, service: u32, is_client: impl Fn(&HostSlot) -> bool) -> u32 {
     let Some(bank) = bank() else { return 0 };
     let key = host_key(Mac(source), service);
     let start = host_start(key);
@@ -202,7 +292,7 @@ pub extern "C" fn is_balanced_already(source: u64, service: u32, client_be: u32)
             return from_host;
         }
         if slot.key == key {
-            if slot.family == FAMILY_V4 as u64 && slot.address.words_be[0] == client_be {
+            if is_client(slot) {
                 return 0;
             }
             from_host = 1;

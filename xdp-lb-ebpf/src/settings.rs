@@ -3,7 +3,7 @@
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use xdp_lb_common::conn::Kind;
-use xdp_lb_common::hash::Coefficients;
+use xdp_lb_common::hash::{Coefficients, CoefficientsV6, WORDS_V6};
 use xdp_lb_common::tick::{LongTick, Tick};
 
 /// The coefficients of the cluster's hash.
@@ -11,6 +11,13 @@ use xdp_lb_common::tick::{LongTick, Tick};
 pub static COEFFICIENTS: Global<Coefficients> = Global::new(Coefficients {
     upper: [0; 5],
     lower: [0; 5],
+});
+
+/// The coefficients of the cluster's hash of IPv6 flows.
+#[unsafe(no_mangle)]
+static COEFFICIENTS_V6: Global<CoefficientsV6> = Global::new(CoefficientsV6 {
+    upper: [0; WORDS_V6 + 1],
+    lower: [0; WORDS_V6 + 1],
 });
 
 /// Places of the connection table, minus one.
@@ -28,6 +35,15 @@ pub static TICK_SHIFT: Global<u32> = Global::new(7);
 /// Timeouts by kind, ticks.
 #[unsafe(no_mangle)]
 pub static TIMEOUTS: Global<[u32; 16]> = Global::new([1; 16]);
+
+/// The coefficients for IPv6 where they are: a copy would take a third of the stack.
+#[inline(always)]
+pub fn coefficients_v6() -> &'static CoefficientsV6 {
+    // The compiler must not see which static it is: it would take the zeroes for its value.
+    let at = core::hint::black_box((&raw const COEFFICIENTS_V6).cast::<CoefficientsV6>());
+    // SAFETY: the static, which nobody writes once the loader has filled it.
+    unsafe { &*at }
+}
 
 /// The present.
 #[inline(always)]

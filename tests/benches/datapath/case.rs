@@ -126,6 +126,7 @@ fn desired(sticky: bool) -> Desired {
         lease: Some(LEASE),
         scheduler: Scheduler::WeightedRoundRobin,
         persistence,
+        one_packet: false,
         servers: (1..=SERVERS).rev().map(server).collect(),
         peers: BTreeMap::new(),
         virtual_mac: None,
@@ -149,6 +150,7 @@ fn server(number: u8) -> Server {
     Server {
         address,
         weight: 1,
+        limit: None,
         serving: true,
         releases_clients: false,
         reach: Some(reach),

@@ -14,6 +14,7 @@ use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::flow::{FlowInfo, FlowV4};
 use xdp_lb_common::hash::{Coefficients, HashKey, first_place, second_place};
 use xdp_lb_common::limits::WAYS;
+use xdp_lb_common::load::{Counts, Load, Standing};
 use xdp_lb_common::persist::{mask_v4, template_hash_v4};
 use xdp_lb_common::reason::{Counters, Event, Reason};
 use xdp_lb_common::service::{Control, ServiceName, Stats};
@@ -32,6 +33,7 @@ pub(crate) struct Eyes {
     backend_names: Array<MapData, BackendName>,
     conns: MappedArray<PlaceMemory>,
     conn_info: MappedArray<FlowInfo>,
+    loads: MappedArray<Load>,
     templates: MappedArray<PlaceMemory>,
     control: MappedArray<Control>,
     coefficients: Coefficients,
@@ -100,6 +102,7 @@ impl Eyes {
             backend_names: map(pins, "BACKEND_NAMES").try_into().unwrap(),
             conns: mapped(pins, "CONNS"),
             conn_info: mapped(pins, "CONN_INFO"),
+            loads: mapped(pins, "LOADS"),
             templates: mapped(pins, "TEMPLATES"),
             control: mapped(pins, "CONTROL"),
             coefficients: Coefficients::of(keys.get(&0, 0).unwrap()),
@@ -140,6 +143,18 @@ impl Eyes {
                 && name.address.to_ip(name.family) == Some(address)
         });
         found.unwrap_or_else(|| panic!("{address} is not among the first {SEEN} of {key}"))
+    }
+
+    /// The generation of a backend whose connections count.
+    pub(crate) fn generation(&self, backend: u32) -> u8 {
+        Standing::unpack(self.loads.read(backend).standing).generation
+    }
+
+    /// Active and inactive connections that are counted for a backend.
+    pub(crate) fn counts(&self, backend: u32) -> (u64, u64) {
+        let (load, generation) = (self.loads.read(backend), self.generation(backend));
+        let counts = Counts(load.counts[usize::from(generation & 1)]);
+        (counts.active().into(), counts.inactive().into())
     }
 
     /// The ways of a packet's flow, expired ones too.

@@ -3,7 +3,7 @@
 //! [`director`] loads the real program and sets its tables up by the code that the agent uses;
 //! [`tables`] has the words to say what is in them and which packets come; [`eyes`] reads what the
 //! program left in the maps; [`case`] holds a list of fixtures against all of that. The suites follow
-//! in the order of the packet path: [`parse`], [`gate`], [`schedule`], [`persist`], [`state`],
+//! in the order of the packet path: [`parse`], [`ipv6`], [`gate`], [`schedule`] and [`balance`], [`persist`], [`state`],
 //! [`failure`], [`full`], [`forward`]. [`fence`] lets
 //! the agent fall silent, [`localnode`] has two directors serve each other. [`length`] sends whatever is hardly a packet, [`race`] and
 //! [`purge`] send from two [`cpus`] at once, and [`count`] asks the data plane itself.
@@ -24,10 +24,12 @@ mod director;
 mod eyes;
 mod tables;
 
+mod ipv6;
 mod parse;
 
 mod gate;
 
+mod balance;
 mod schedule;
 
 mod persist;

@@ -130,7 +130,7 @@ fn what_is_not_ipv4_passes() {
         "types of frames",
         [
             frame("ARP", foreign::arp(), Reason::NotIp),
-            frame("IPv6", foreign::ipv6(), Reason::Ipv6),
+            frame("IPv6 to no service", foreign::ipv6(), Reason::NoService),
             frame("a VLAN tag", foreign::tagged(), Reason::NotIp),
             frame("two VLAN tags", foreign::tagged_twice(), Reason::NotIp),
             frame("802.3, a length", of_type(46), Reason::NotIp),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
-use xdp_lb::config::model::{Persistence, Protocol, Scheduler, ServiceKey};
+use xdp_lb::config::model::{ConnectionLimit, Persistence, Protocol, Scheduler, ServiceKey};
 use xdp_lb::plan::desired::{Desired, Port, Reach, Server, Service};
 use xdp_lb_common::addr::Mac;
 use xdp_lb_tests::packet::{Packet, Transport};
@@ -65,6 +65,7 @@ const fn virtual_service(port: u16, protocol: Protocol) -> Virtual {
             lease: None,
             scheduler: Scheduler::RoundRobin,
             persistence: None,
+            one_packet: false,
             servers: Vec::new(),
             peers: BTreeMap::new(),
             virtual_mac: None,
@@ -87,11 +88,31 @@ impl Virtual {
             .fold(self, |made, (n, weight)| made.add(n, *weight))
     }
 
+    /// Another scheduler, over the servers there are.
+    pub(crate) const fn by(mut self, scheduler: Scheduler) -> Self {
+        self.service.scheduler = scheduler;
+        self
+    }
+
+    /// Each datagram is scheduled by itself.
+    pub(crate) const fn one_packet(mut self) -> Self {
+        self.service.one_packet = true;
+        self
+    }
+
+    /// Server `n` takes so many connections, and again at so few.
+    pub(crate) fn limit(self, n: u8, upper: u32, lower: u32) -> Self {
+        let upper = upper.try_into().unwrap();
+        let limit = Some(ConnectionLimit { upper, lower });
+        self.edit(n, |server| server.limit = limit)
+    }
+
     /// Adds server `n` as keepalived does: at the head of the list.
     pub(crate) fn add(mut self, n: u8, weight: u32) -> Self {
         let server = Server {
             address: SocketAddr::from((server_ip(n), self.key.port)),
             weight,
+            limit: None,
             serving: true,
             releases_clients: false,
             reach: Some(direct(n, PORT)),
@@ -201,7 +222,8 @@ impl Virtual {
     }
 }
 
-fn direct(n: u8, port: u32) -> Reach {
+/// The way to server `n`, on the link of a port.
+pub(crate) fn direct(n: u8, port: u32) -> Reach {
     Reach::Direct {
         ifindex: port,
         source_mac: Mac::from_octets(if port == PORT {

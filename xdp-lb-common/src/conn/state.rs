@@ -76,12 +76,15 @@ impl Kind {
             Self::Template => "ASSURED",
         }
     }
-
-    /// Counted in `ActiveConn` (IPVS counts UDP as inactive).
-    pub const fn is_active(self) -> bool {
-        matches!(self, Self::Syn | Self::Established)
-    }
 }
+
+/// A bit per kind that counts as active; IPVS counts UDP as inactive, and templates as neither.
+const ACTIVE: u64 = 1 << Kind::Syn as u64 | 1 << Kind::Established as u64;
+/// A bit per kind that counts as inactive.
+const INACTIVE: u64 = 1 << Kind::UdpNew as u64
+    | 1 << Kind::Udp as u64
+    | 1 << Kind::Fin as u64
+    | 1 << Kind::Closed as u64;
 
 const EXPIRY_SHIFT: u32 = 40;
 const CHECK_SHIFT: u32 = 32;
@@ -130,6 +133,19 @@ impl State {
     #[inline(always)]
     pub const fn generation(self) -> u8 {
         (self.0 >> GENERATION_SHIFT) as u8
+    }
+
+    /// What a way in this state adds to its backend's [`crate::load::Counts`]. Without a branch.
+    #[inline(always)]
+    pub const fn counts(self) -> u64 {
+        let kind = self.kind_bits();
+        (ACTIVE >> kind & 1) | (INACTIVE >> kind & 1) << 32
+    }
+
+    /// Whether two words count for the same, but for their expiry.
+    #[inline(always)]
+    pub const fn counts_as(self, other: Self) -> bool {
+        (self.0 ^ other.0) & ((0xff << GENERATION_SHIFT) | (0xf << KIND_SHIFT) | BACKEND_MASK) == 0
     }
 
     /// Index of the backend.

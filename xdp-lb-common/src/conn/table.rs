@@ -33,6 +33,20 @@ pub trait Place {
     fn swap_key(&self, way: usize, old: u64, new: u64) -> bool;
     /// Replaces the state if it is `old`; whether it was. A full barrier.
     fn swap_state(&self, way: usize, old: State, new: State) -> bool;
+    /// Told by the one CPU that changed a way so: connections are counted here. Changes of the expiry
+    /// alone are told too.
+    #[inline(always)]
+    fn moved(&self, _old: State, _new: State) {}
+}
+
+/// Replaces the state of a way and has the change counted; whether it was `old`.
+#[inline(always)]
+fn change<P: Place>(place: &P, way: usize, old: State, new: State) -> bool {
+    let won = place.swap_state(way, old, new);
+    if won {
+        place.moved(old, new);
+    }
+    won
 }
 
 /// The memory of a place, as maps hold it.
@@ -215,8 +229,7 @@ impl<P: Place> Places<P> {
     /// Changes the state of a way that was found; whether nobody else did meanwhile.
     #[inline(always)]
     pub fn update(&self, found: &Found, new: State) -> bool {
-        self.place(found.in_second)
-            .swap_state(found.way, found.state, new)
+        change(self.place(found.in_second), found.way, found.state, new)
     }
 
     /// Number of a way in the table, which is its index in the cold array.
@@ -241,7 +254,7 @@ impl<P: Place> Places<P> {
         let place = self.place(in_second);
         let old = place.state(way);
         let may_go = old.is_free(now) == 1 || (evicted && old.eviction_rank(now) < NEVER_EVICTED);
-        if may_go && place.swap_state(way, old, claimed(state, now)) {
+        if may_go && change(place, way, old, claimed(state, now)) {
             let key = place.key(way);
             if place.swap_key(way, key, hash) {
                 return Some(Claim {
@@ -267,7 +280,7 @@ impl<P: Place> Places<P> {
                 let _released = mine.swap_state(claim.way, claimed, State(0));
                 return Inserted::Other(other);
             }
-            if mine.swap_state(claim.way, claimed, state) {
+            if change(mine, claim.way, claimed, state) {
                 let index = self.index(claim.in_second, claim.way);
                 return Inserted::Mine {
                     index,

@@ -24,7 +24,9 @@ pub fn differences(old: &Config, new: &Config) -> Vec<String> {
 }
 
 /// Settings that differ and that a running agent cannot change.
-pub fn needs_restart(old: &XdpLb, new: &XdpLb) -> Vec<&'static str> {
+pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let timeouts = old.global.timeouts != new.global.timeouts;
+    let (old, new) = (&old.xdp_lb, &new.xdp_lb);
     let XdpLb {
         interfaces,
         xdp_mode,
@@ -35,6 +37,7 @@ pub fn needs_restart(old: &XdpLb, new: &XdpLb) -> Vec<&'static str> {
         drain_timeout: _,
     } = new;
     let settings = [
+        ("lvs_timeouts", timeouts),
         ("interface", old.interfaces != *interfaces),
         ("xdp_mode", old.xdp_mode != *xdp_mode),
         ("metrics", old.metrics != *metrics),
@@ -196,6 +199,8 @@ fn server_changes(key: &str, old: &RealServer, new: &RealServer, lines: &mut Vec
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::config::model::{Scheduler, XdpMode};
     use crate::plan::testing::{instance, websocket};
@@ -241,7 +246,10 @@ mod tests {
     #[test]
     fn the_same_file_changes_nothing() {
         assert_eq!(differences(&websocket(), &websocket()), [""; 0]);
-        assert_eq!(needs_restart(&XdpLb::default(), &XdpLb::default()), [""; 0]);
+        assert_eq!(
+            needs_restart(&Config::default(), &Config::default()),
+            [""; 0]
+        );
     }
 
     #[test]
@@ -271,14 +279,18 @@ mod tests {
 
     #[test]
     fn what_only_a_restart_can_change_is_named() {
-        let new = XdpLb {
-            connections: 1,
-            xdp_mode: XdpMode::Native,
-            ..XdpLb::default()
+        let mut new = Config {
+            xdp_lb: XdpLb {
+                connections: 1,
+                xdp_mode: XdpMode::Native,
+                ..XdpLb::default()
+            },
+            ..Config::default()
         };
+        new.global.timeouts.udp = Duration::from_secs(30);
         assert_eq!(
-            needs_restart(&XdpLb::default(), &new),
-            ["xdp_mode", "connections"]
+            needs_restart(&Config::default(), &new),
+            ["lvs_timeouts", "xdp_mode", "connections"]
         );
     }
 }

@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use tracing::{error, info, warn};
+use xdp_lb_common::conn::state::Timeouts;
+use xdp_lb_common::tick::Clock;
 
 use super::output;
 use super::reading::Reading;
 use crate::agent;
 use crate::config::diagnostic::Code;
 use crate::config::host;
-use crate::config::model::{Config, XdpMode};
+use crate::config::model::{self, Config, XdpMode};
 use crate::config::{Diagnostic, Diagnostics, LoadError, Loaded, Severity};
 use crate::dataplane::ebpf::{Ebpf, Options};
 use crate::sys::host::ThisHost;
@@ -178,9 +181,10 @@ impl Director {
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        let open = |name: &Name, config: &Config, clock: xdp_lb_common::tick::Clock| {
+        let open = |name: &Name, config: &Config, clock: Clock| {
             let options = Options {
                 connections: config.xdp_lb.connections,
+                timeouts: timeouts(config.global.timeouts, clock),
                 ..Options::new(name.as_str(), clock)
             };
             let opened = Ebpf::open(&options)?;
@@ -199,6 +203,17 @@ impl Director {
             .await
         })?;
         Ok(())
+    }
+}
+
+/// As the file says, in ticks.
+fn timeouts(configured: model::Timeouts, clock: Clock) -> Timeouts {
+    let ticks = |time: Duration| clock.ticks(u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
+    Timeouts {
+        established: ticks(configured.tcp),
+        fin: ticks(configured.tcp_fin),
+        udp: ticks(configured.udp),
+        ..Timeouts::defaults(clock)
     }
 }
 
@@ -286,6 +301,25 @@ mod tests {
             Command::Up(args) => args,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn connections_live_as_long_as_the_file_says() {
+        let clock = Clock::new(1000);
+        assert_eq!(
+            timeouts(model::Timeouts::default(), clock),
+            Timeouts::defaults(clock)
+        );
+        let other = model::Timeouts {
+            tcp: Duration::from_mins(1),
+            tcp_fin: Duration::from_secs(20),
+            udp: Duration::MAX,
+        };
+        let made = timeouts(other, clock);
+        assert_eq!(made.established, clock.ticks(60));
+        assert_eq!(made.fin, clock.ticks(20));
+        assert_eq!(made.udp, clock.ticks(u32::MAX), "no longer than ticks go");
+        assert_eq!(made.syn, Timeouts::defaults(clock).syn);
     }
 
     #[test]

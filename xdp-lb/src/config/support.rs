@@ -5,12 +5,10 @@
 
 use xdp_lb_common::limits;
 
-use super::diagnostic::{Code, Collector, Diagnostic, quote};
-use super::model::{Config, Forwarding, Frontend, Protocol, Scheduler, VirtualServer};
+use super::diagnostic::{Code, Collector, Diagnostic};
+use super::model::{Config, Forwarding, Frontend, Protocol, VirtualServer};
 use super::places::{Places, ServerPlaces, ServicePlaces};
 
-const WORKING_SCHEDULERS: &str =
-    "'rr' and 'wrr' work in this version; 'wrr' spreads new connections by weight";
 /// What to know before writing `lb_kind DR`.
 const NEEDS_OF_DR: &str = "write 'lb_kind DR' if the real servers are on this director's link, have the virtual IP on 'lo' and do not answer ARP for it ('xdp-lb realserver up' sets that up)";
 
@@ -64,7 +62,6 @@ pub const ROUTE_KINDS: &[&str] = &["unicast", "blackhole", "unreachable", "prohi
 pub fn check(config: &Config, places: &Places, diagnostics: &mut Collector) {
     for (service, place) in config.virtual_servers.iter().zip(&places.services) {
         frontend(service, place, diagnostics);
-        scheduler(service, place, diagnostics);
         forwarding(service, place, diagnostics);
         sorry_forwarding(service, place, diagnostics);
         for (server, place) in service.real_servers.iter().zip(&place.real_servers) {
@@ -72,25 +69,6 @@ pub fn check(config: &Config, places: &Places, diagnostics: &mut Collector) {
         }
     }
     tables(config, places, diagnostics);
-}
-
-/// Whether connections can be scheduled so.
-pub const fn runs_scheduler(scheduler: Scheduler) -> bool {
-    match scheduler {
-        Scheduler::RoundRobin | Scheduler::WeightedRoundRobin => true,
-        Scheduler::LeastConnections
-        | Scheduler::WeightedLeastConnections
-        | Scheduler::LocalityBased
-        | Scheduler::LocalityBasedReplicated
-        | Scheduler::SourceHash(_)
-        | Scheduler::Maglev(_)
-        | Scheduler::DestinationHash
-        | Scheduler::ShortestDelay
-        | Scheduler::NeverQueue
-        | Scheduler::FailOver
-        | Scheduler::Overflow
-        | Scheduler::TwoChoices => false,
-    }
 }
 
 /// Whether packets can be forwarded so.
@@ -104,16 +82,6 @@ pub const fn runs_forwarding(forwarding: Forwarding) -> bool {
 fn frontend(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Collector) {
     let kind = match &service.frontend {
         Frontend::Endpoint(key) => {
-            if key.vip.is_ipv6() {
-                let vip = quote(&key.vip.to_string());
-                diagnostics.push(
-                    Diagnostic::error(
-                        Code::NotSupported,
-                        format!("the virtual server {vip} has an IPv6 address"),
-                    )
-                    .at(place.head, "IPv6 is not balanced yet"),
-                );
-            }
             if key.protocol == Protocol::Sctp {
                 diagnostics.push(
                     Diagnostic::error(Code::NotSupported, "SCTP is not balanced yet")
@@ -134,26 +102,6 @@ fn frontend(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Co
         .at(place.head, "refused")
         .help("write a 'virtual_server ADDRESS PORT' for each address and port"),
     );
-}
-
-fn scheduler(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Collector) {
-    let name = service.scheduler.name();
-    if runs_scheduler(service.scheduler) {
-        return;
-    }
-    let diagnostic = match place.scheduler {
-        Some(place) => Diagnostic::error(
-            Code::NotSupported,
-            format!("the scheduler '{name}' does not exist in this version yet"),
-        )
-        .at(place, "expected rr or wrr"),
-        None => Diagnostic::error(
-            Code::MissingKeyword,
-            format!("this virtual server has no 'lb_algo': keepalived would use {name}, which does not exist in this version yet"),
-        )
-        .at(place.head, "add 'lb_algo rr' or 'lb_algo wrr'"),
-    };
-    diagnostics.push(diagnostic.help(WORKING_SCHEDULERS));
 }
 
 fn forwarding(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Collector) {

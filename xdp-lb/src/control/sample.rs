@@ -257,6 +257,7 @@ fn add_service(
         lease: None,
         scheduler,
         persistence,
+        one_packet: false,
         servers: Vec::new(),
         peers: BTreeMap::new(),
         virtual_mac: None,
@@ -292,6 +293,7 @@ fn add_server(parts: &mut Parts, key: ServiceKey, address: &str, weight: u32) {
     let server = Server {
         address,
         weight,
+        limit: None,
         serving: true,
         releases_clients: false,
         reach: Some(reach),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xdp_lb_common::host::{HostSlot, host_start};
 use xdp_lb_common::limits::{HOST_SLOTS, MAX_PROBES, SERVICE_INDEX_SLOTS};
-use xdp_lb_common::service::{ServiceSlot, Slots, index_start_v4};
+use xdp_lb_common::service::{ServiceSlot, Slots};
 
 use super::Error;
 
@@ -75,12 +75,7 @@ impl<K: Ord + Copy> Indexes<K> {
 
 /// Lays the service index out: positions within a bank.
 pub fn service_index(slots: &[ServiceSlot]) -> Result<BTreeMap<u32, ServiceSlot>, Error> {
-    probe_table(
-        slots,
-        |s| index_start_v4(s.vip.words_be[0], s.port_be, s.protocol),
-        SERVICE_INDEX_SLOTS,
-    )
-    .ok_or_else(|| Error::Full {
+    probe_table(slots, ServiceSlot::start, SERVICE_INDEX_SLOTS).ok_or_else(|| Error::Full {
         table: "virtual services",
         capacity: u64::from(SERVICE_INDEX_SLOTS),
         hint: "this version holds no more",

@@ -106,9 +106,6 @@ pub enum Error {
     /// A change names something that was never set.
     #[error("{0} is not in the tables")]
     Unknown(String),
-    /// A service has a scheduler that does not exist here.
-    #[error("the scheduler {0} is not in this data plane")]
-    Scheduler(&'static str),
     /// The program cannot be attached to an interface.
     #[error("{0}")]
     Attach(String),

@@ -3,14 +3,18 @@
 //! Pure. The packet path counts a cursor up and takes the entry `cursor % len`; a new table is
 //! rotated so that the pick IPVS would make next stands where the cursor points.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use xdp_lb_common::addr::Address;
 use xdp_lb_common::hash::{HashKey, siphash13};
+use xdp_lb_common::hashed::{HashServer, destination_table, maglev_table, source_table};
 use xdp_lb_common::limits::FALLBACK_SLOTS;
+use xdp_lb_common::load::Limits;
+use xdp_lb_common::schedule::{RULE_FALLBACK, RULE_LIMITED, RULE_PORT, Rule, Word};
 use xdp_lb_common::select::{Candidate, Sequence, maglev, rr, wrr, wrr_resume};
 
-use super::Error;
-use crate::config::model::Scheduler;
+use crate::config::model::{Hashing, Scheduler};
 
 /// A real server in the schedule: backend index, address, weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub struct Entry {
     pub address: SocketAddr,
     /// Weight; 0 is never picked.
     pub weight: u32,
+    /// Most connections.
+    pub limits: Limits,
 }
 
 impl Entry {
@@ -43,79 +49,137 @@ pub struct Schedule {
     origin: u64,
     /// For `rr`: where in the list the pick before the sequence was made.
     last: Option<usize>,
+    /// For `mh`: the last weight of each server that was not 0.
+    weights: BTreeMap<SocketAddr, u32>,
 }
 
 /// Tables to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tables {
-    /// Entry `cursor % len` is the next pick.
+    /// For `rr` and `wrr` entry `cursor % len` is the next pick; for schedulers that hash, the entry
+    /// of the hash; for others the list.
     pub slots: Vec<u32>,
     /// The consistent-hash table.
     pub fallback: Vec<u32>,
+    /// How the packets choose, see [`xdp_lb_common::schedule`].
+    pub rule: Word,
+    /// What the packets remember of servers that the scheduler used is void.
+    pub forgets: bool,
 }
 
-/// How the list is walked, whatever connection comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Walk {
-    /// `rr`.
-    Even,
-    /// `wrr`.
-    Weighted,
-}
-
-impl Walk {
-    fn of(scheduler: Scheduler) -> Result<Self, Error> {
-        match scheduler {
-            Scheduler::RoundRobin => Ok(Self::Even),
-            Scheduler::WeightedRoundRobin => Ok(Self::Weighted),
-            Scheduler::LeastConnections
-            | Scheduler::WeightedLeastConnections
-            | Scheduler::LocalityBased
-            | Scheduler::LocalityBasedReplicated
-            | Scheduler::SourceHash(_)
-            | Scheduler::Maglev(_)
-            | Scheduler::DestinationHash
-            | Scheduler::ShortestDelay
-            | Scheduler::NeverQueue
-            | Scheduler::FailOver
-            | Scheduler::Overflow
-            | Scheduler::TwoChoices => Err(Error::Scheduler(scheduler.name())),
+/// The rule of a scheduler, with its flags.
+const fn rule(scheduler: Scheduler) -> Word {
+    let (rule, hashing) = match scheduler {
+        Scheduler::RoundRobin | Scheduler::WeightedRoundRobin => (Rule::Cycle, None),
+        Scheduler::LeastConnections => (Rule::LeastConnections, None),
+        Scheduler::WeightedLeastConnections => (Rule::WeightedLeastConnections, None),
+        Scheduler::LocalityBased => (Rule::LocalityBased, None),
+        Scheduler::LocalityBasedReplicated => (Rule::LocalityBasedReplicated, None),
+        Scheduler::SourceHash(hashing) => (Rule::SourceHash, Some(hashing)),
+        Scheduler::Maglev(hashing) => (Rule::Maglev, Some(hashing)),
+        Scheduler::DestinationHash => (Rule::DestinationHash, None),
+        Scheduler::ShortestDelay => (Rule::ShortestDelay, None),
+        Scheduler::NeverQueue => (Rule::NeverQueue, None),
+        Scheduler::FailOver => (Rule::FailOver, None),
+        Scheduler::Overflow => (Rule::Overflow, None),
+        Scheduler::TwoChoices => (Rule::TwoChoices, None),
+    };
+    let flags = match hashing {
+        None => 0,
+        Some(Hashing { port, fallback }) => {
+            (if port { RULE_PORT } else { 0 }) | (if fallback { RULE_FALLBACK } else { 0 })
         }
-    }
+    };
+    rule as Word | flags
 }
 
 impl Schedule {
     /// Takes over a new list (in IPVS's order, newest first) at the present cursor. `None` when
-    /// nothing changed. An error for a scheduler whose picks depend on the connection.
-    pub fn update(
-        &mut self,
-        scheduler: Scheduler,
-        list: &[Entry],
-        cursor: u64,
-    ) -> Result<Option<Tables>, Error> {
+    /// nothing changed.
+    pub fn update(&mut self, scheduler: Scheduler, list: &[Entry], cursor: u64) -> Option<Tables> {
         if self.scheduler == Some(scheduler) && self.list == list {
-            return Ok(None);
+            return None;
         }
-        let walk = Walk::of(scheduler)?;
         if self.scheduler.is_some_and(|before| before != scheduler) {
             // Another scheduler begins its walk anew.
             (self.sequence, self.last) = (Sequence::default(), None);
         }
         let candidates: Vec<_> = list.iter().map(Entry::candidate).collect();
-        self.sequence = match walk {
-            Walk::Even => {
-                self.last = self.last_in(list, cursor);
-                rr(&candidates, self.last)
-            }
-            Walk::Weighted => wrr(&candidates, self.current_weight(list, &candidates, cursor)),
-        };
+        let slots = self.slots(scheduler, list, &candidates, cursor);
         self.scheduler = Some(scheduler);
         self.list = list.to_vec();
         self.origin = cursor;
-        Ok(Some(Tables {
-            slots: rotated(&self.sequence.picks, cursor),
+        let limited = list.iter().any(|entry| entry.limits.upper > 0);
+        let rule = rule(scheduler) | if limited { RULE_LIMITED } else { 0 };
+        Some(Tables {
+            slots,
             fallback: maglev(&candidates, FALLBACK_SLOTS),
-        }))
+            forgets: matches!(
+                Rule::of(rule),
+                Rule::LocalityBased | Rule::LocalityBasedReplicated
+            ),
+            rule,
+        })
+    }
+
+    /// Whether the packets look at how many connections the servers have.
+    pub fn counts(&self) -> bool {
+        let counting = self.scheduler.is_some_and(|s| Rule::of(rule(s)).counts());
+        counting || self.list.iter().any(|entry| entry.limits.upper > 0)
+    }
+
+    /// What the packets choose from.
+    fn slots(
+        &mut self,
+        scheduler: Scheduler,
+        list: &[Entry],
+        candidates: &[Candidate],
+        cursor: u64,
+    ) -> Vec<u32> {
+        match scheduler {
+            Scheduler::RoundRobin => {
+                self.last = self.last_in(list, cursor);
+                self.sequence = rr(candidates, self.last);
+                rotated(&self.sequence.picks, cursor)
+            }
+            Scheduler::WeightedRoundRobin => {
+                self.sequence = wrr(candidates, self.current_weight(list, candidates, cursor));
+                rotated(&self.sequence.picks, cursor)
+            }
+            // Every server as often as it weighs: two entries by chance are two servers by weight.
+            Scheduler::TwoChoices => wrr(candidates, 0).picks,
+            Scheduler::SourceHash(_) => source_table(&hashed(list, |entry| entry.weight)),
+            Scheduler::DestinationHash => destination_table(&hashed(list, |entry| entry.weight)),
+            Scheduler::Maglev(_) => {
+                self.remember_weights(list);
+                maglev_table(&hashed(list, |entry| self.last_weight(entry)))
+            }
+            Scheduler::LeastConnections
+            | Scheduler::WeightedLeastConnections
+            | Scheduler::LocalityBased
+            | Scheduler::LocalityBasedReplicated
+            | Scheduler::ShortestDelay
+            | Scheduler::NeverQueue
+            | Scheduler::FailOver
+            | Scheduler::Overflow => list.iter().map(|entry| entry.backend).collect(),
+        }
+    }
+
+    /// A server that is edited to weight 0 keeps its entries in the table of `mh`; one that is added
+    /// with weight 0 has none.
+    fn remember_weights(&mut self, list: &[Entry]) {
+        let known = list.iter().map(|entry| {
+            let weight = match entry.weight {
+                0 => self.last_weight(entry),
+                weight => weight,
+            };
+            (entry.address, weight)
+        });
+        self.weights = known.collect();
+    }
+
+    fn last_weight(&self, entry: &Entry) -> u32 {
+        self.weights.get(&entry.address).copied().unwrap_or(0)
     }
 
     /// Position in the sequence of the pick made last, if one was made.
@@ -157,6 +221,17 @@ impl Schedule {
     }
 }
 
+/// The list as hashing schedulers see it.
+fn hashed(list: &[Entry], weight: impl Fn(&Entry) -> u32) -> Vec<HashServer> {
+    let servers = list.iter().map(|entry| HashServer {
+        id: entry.backend,
+        weight: weight(entry),
+        address_be: Address::from_ip(entry.address.ip()).0.words_be,
+        port_be: entry.address.port().to_be(),
+    });
+    servers.collect()
+}
+
 /// A name for a server that every director computes alike.
 fn name(address: SocketAddr) -> u64 {
     let key = HashKey {
@@ -193,6 +268,7 @@ mod tests {
             backend,
             address: SocketAddr::from(([10, 0, 0, host], 80)),
             weight,
+            limits: Limits::default(),
         }
     }
 
@@ -214,12 +290,11 @@ mod tests {
         let mut cursor = 5;
         let scheduler = Scheduler::WeightedRoundRobin;
         let list = [entry(2, 1), entry(1, 2)];
-        let tables = schedule.update(scheduler, &list, cursor).unwrap().unwrap();
+        let tables = schedule.update(scheduler, &list, cursor).unwrap();
         assert_eq!(picks(&tables, &mut cursor, 6), [2, 1, 1, 2, 1, 1]);
-        assert!(schedule.update(scheduler, &list, cursor).unwrap().is_none());
+        assert!(schedule.update(scheduler, &list, cursor).is_none());
         let tables = schedule
             .update(scheduler, &[entry(2, 1), entry(1, 3)], cursor)
-            .unwrap()
             .unwrap();
         // The last pick was made at weight 2: the list is walked again from there.
         assert_eq!(picks(&tables, &mut cursor, 4), [1, 2, 1, 1]);
@@ -232,19 +307,16 @@ mod tests {
         let all = [entry(3, 1), entry(2, 1), entry(1, 1)];
         let tables = schedule
             .update(Scheduler::RoundRobin, &all, cursor)
-            .unwrap()
             .unwrap();
         assert_eq!(picks(&tables, &mut cursor, 2), [3, 2]);
         let without_two = [entry(3, 1), entry(1, 1)];
         let tables = schedule
             .update(Scheduler::RoundRobin, &without_two, cursor)
-            .unwrap()
             .unwrap();
         assert_eq!(picks(&tables, &mut cursor, 3), [1, 3, 1]);
         let back = [entry(2, 1), entry(3, 1), entry(1, 1)];
         let tables = schedule
             .update(Scheduler::RoundRobin, &back, cursor)
-            .unwrap()
             .unwrap();
         assert_eq!(picks(&tables, &mut cursor, 3), [2, 3, 1]);
     }
@@ -255,11 +327,11 @@ mod tests {
         let mut cursor = 0;
         let scheduler = Scheduler::RoundRobin;
         let mut list = [entry(3, 1), entry(2, 1), entry(1, 1)];
-        let mut tables = schedule.update(scheduler, &list, cursor).unwrap().unwrap();
+        let mut tables = schedule.update(scheduler, &list, cursor).unwrap();
         assert_eq!(picks(&tables, &mut cursor, 1), [3]);
         for weight in [5, 6] {
             list[2].weight = weight;
-            tables = schedule.update(scheduler, &list, cursor).unwrap().unwrap();
+            tables = schedule.update(scheduler, &list, cursor).unwrap();
         }
         assert_eq!(picks(&tables, &mut cursor, 3), [2, 1, 3]);
     }
@@ -270,38 +342,58 @@ mod tests {
         let mut cursor = 0;
         let list = [entry(3, 9), entry(2, 1), entry(1, 1)];
         let (rr, wrr) = (Scheduler::RoundRobin, Scheduler::WeightedRoundRobin);
-        let tables = schedule.update(rr, &list, cursor).unwrap().unwrap();
+        let tables = schedule.update(rr, &list, cursor).unwrap();
         assert_eq!(picks(&tables, &mut cursor, 1), [3]);
-        let tables = schedule.update(wrr, &list, cursor).unwrap().unwrap();
+        let tables = schedule.update(wrr, &list, cursor).unwrap();
         assert_eq!(picks(&tables, &mut cursor, 9), [3; 9]);
-        let tables = schedule.update(rr, &list, cursor).unwrap().unwrap();
+        let tables = schedule.update(rr, &list, cursor).unwrap();
         assert_eq!(picks(&tables, &mut cursor, 2), [3, 2]);
     }
 
     #[test]
     fn an_empty_list_yields_empty_tables() {
         let mut schedule = Schedule::default();
-        let tables = schedule
-            .update(Scheduler::RoundRobin, &[], 7)
-            .unwrap()
-            .unwrap();
-        assert_eq!(
-            tables,
-            Tables {
-                slots: vec![],
-                fallback: vec![]
-            }
-        );
+        let tables = schedule.update(Scheduler::RoundRobin, &[], 7).unwrap();
+        assert_eq!((tables.slots, tables.fallback), (vec![], vec![]));
     }
 
     #[test]
-    fn a_scheduler_that_looks_at_connections_is_an_error() {
+    fn a_server_edited_to_weight_0_keeps_its_entries_of_mh() {
         let mut schedule = Schedule::default();
-        let wlc = Scheduler::WeightedLeastConnections;
-        let error = schedule.update(wlc, &[entry(1, 1)], 0).unwrap_err();
+        let mh = Scheduler::Maglev(Hashing::default());
+        let share = |tables: &Tables| tables.slots.iter().filter(|id| **id == 2).count();
+        let even = schedule.update(mh, &[entry(2, 1), entry(1, 1)], 0).unwrap();
+        let edited = schedule.update(mh, &[entry(2, 0), entry(1, 1)], 0).unwrap();
+        assert_eq!(edited.slots, even.slots);
+        assert!(share(&edited) > 2000);
+        let gone = schedule.update(mh, &[entry(1, 1)], 0).unwrap();
+        let added = schedule.update(mh, &[entry(2, 0), entry(1, 1)], 0).unwrap();
+        assert_eq!((share(&gone), share(&added)), (0, 0));
+    }
+
+    #[test]
+    fn flags_and_limits_stand_in_the_rule() {
+        let rule = |scheduler, list: &[Entry]| {
+            let tables = Schedule::default().update(scheduler, list, 0).unwrap();
+            tables.rule
+        };
+        let hashing = Hashing {
+            port: true,
+            fallback: true,
+        };
+        let flags = RULE_PORT | RULE_FALLBACK;
         assert_eq!(
-            error.to_string(),
-            "the scheduler wlc is not in this data plane"
+            rule(Scheduler::SourceHash(hashing), &[entry(1, 1)]),
+            1 | flags
+        );
+        let limited = Entry {
+            limits: Limits { upper: 2, lower: 0 },
+            ..entry(1, 1)
+        };
+        let wlc = Rule::WeightedLeastConnections as Word;
+        assert_eq!(
+            rule(Scheduler::WeightedLeastConnections, &[limited]),
+            wlc | RULE_LIMITED
         );
     }
 }

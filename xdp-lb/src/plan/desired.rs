@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use xdp_lb_common::addr::Mac;
 
 use super::belongings::Belonging;
-use crate::config::model::{Persistence, Scheduler, ServiceKey};
+use crate::config::model::{ConnectionLimit, Persistence, Scheduler, ServiceKey};
 
 /// Everything, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Service {
     pub scheduler: Scheduler,
     /// Stickiness of clients.
     pub persistence: Option<Persistence>,
+    /// Each datagram is scheduled by itself and makes no connection.
+    pub one_packet: bool,
     /// Real servers in IPVS's list order: the last added first. A server that failed and came back
     /// was added anew, as keepalived does.
     pub servers: Vec<Server>,
@@ -57,6 +59,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// Weight in force.
     pub weight: u32,
+    /// Most connections.
+    pub limit: Option<ConnectionLimit>,
     /// Its health checks pass. Turning false purges its flows and templates.
     pub serving: bool,
     /// Sticky clients go elsewhere with their next connection: its templates are void, its flows not.

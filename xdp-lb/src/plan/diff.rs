@@ -177,6 +177,7 @@ fn has_contents(published: &Published, service: &Service) -> bool {
         lease,
         scheduler,
         persistence,
+        one_packet,
         servers,
         peers,
         virtual_mac,
@@ -184,6 +185,7 @@ fn has_contents(published: &Published, service: &Service) -> bool {
     published.contents.as_ref().is_some_and(|stands| {
         stands.scheduler == *scheduler
             && stands.persistence == *persistence
+            && stands.one_packet == *one_packet
             && stands.servers == *servers
             && stands.lease == *lease
             && stands.peers == *peers
@@ -256,6 +258,7 @@ const EMPTY: Service = Service {
     lease: None,
     scheduler: Scheduler::RoundRobin,
     persistence: None,
+    one_packet: false,
     servers: Vec::new(),
     peers: BTreeMap::new(),
     virtual_mac: None,

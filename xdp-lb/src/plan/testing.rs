@@ -190,6 +190,7 @@ fn any_service() -> impl Strategy<Value = Service> {
             lease,
             scheduler,
             persistence: None,
+            one_packet: false,
             servers: servers
                 .into_iter()
                 .map(|(index, server)| Server {
@@ -223,6 +224,7 @@ fn any_server() -> impl Strategy<Value = Server> {
     (0_u32..3, flags, reach).prop_map(|(weight, (serving, releases_clients), reach)| Server {
         address: server_address(0),
         weight,
+        limit: None,
         serving,
         releases_clients,
         reach,

@@ -412,13 +412,14 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
             error!("the configuration is not valid; the agent goes on with the one it has");
         })?;
         let old = self.config.borrow().clone();
-        let later = needs_restart(&old.xdp_lb, &new.xdp_lb).into_iter();
+        let later = needs_restart(&old, &new).into_iter();
         let later = later.map(|setting| {
-            let line = format!("`{setting}` of the xdp_lb block is in force after a restart");
+            let line = format!("`{setting}` is in force after a restart");
             warn!("{line}");
             line
         });
         let later: Vec<_> = later.collect();
+        new.global.timeouts = old.global.timeouts;
         new.xdp_lb = XdpLb {
             fail_static: new.xdp_lb.fail_static,
             drain_timeout: new.xdp_lb.drain_timeout,

@@ -123,11 +123,10 @@ impl Table<'_> {
                 writeln!(out, "{}{state}", self.numbers(numbers))
             }
             Columns::Thresholds => {
-                // Thresholds are not configurable yet: none, which IPVS shows as 0.
+                let [upper, lower] = server.thresholds;
                 writeln!(
                     out,
-                    " {:<10} {:<10} {active:<10} {inactive:<10}{state}",
-                    0, 0
+                    " {upper:<10} {lower:<10} {active:<10} {inactive:<10}{state}"
                 )
             }
             Columns::PersistentConn => {
@@ -184,6 +183,15 @@ pub(super) fn counter(number: u64, exact: bool) -> String {
 
 /// What follows the scheduler on a service's line.
 fn flags(service: &Service) -> String {
+    let of_scheduler = match service.scheduler_flags.as_slice() {
+        [] => String::new(),
+        flags => format!(" ({})", flags.join(",")),
+    };
+    let ops = if service.one_packet { " ops" } else { "" };
+    format!("{of_scheduler}{}{ops}", persistence(service))
+}
+
+fn persistence(service: &Service) -> String {
     let Some(persistence) = service.persistence else {
         return String::new();
     };

@@ -106,7 +106,7 @@ pub(super) const GLOBAL_DEFS: &[Keyword] = &[
     one("default_interface", Device, Supported, "Interface of static addresses; default eth0").passed_over(),
     maybe("dynamic_interfaces", OneOf(&["allow_if_changes"]), Supported, "Interfaces may appear later"),
     many("lvs_sync_daemon", Words("DEVICE [INSTANCE] [OPTION…]"), NotYet, "Connection synchronisation; options: inst, id, maxlen, port, ttl, group").passed_over(),
-    many("lvs_timeouts", Words("[tcp S] [tcpfin S] [udp S]"), NotYetNoticeable("connections live as long as IPVS's defaults say: 900, 120 and 300 seconds"), "Life of idle connections").passed_over(),
+    many("lvs_timeouts", Words("[tcp S] [tcpfin S] [udp S]"), Supported, "Life of idle connections").passed_over(),
     flag("lvs_flush", NotNeeded("the tables are always those of the configuration"), "Clear the tables at the start"),
     maybe("lvs_flush_on_stop", OneOf(&["VS"]), NotNeeded("the tables go with the program"), "Clear the tables at the end"),
     line("notify_fifo", 1, 3, Words("PATH [USER [GROUP]]"), Supported, "Pipe that gets all events").passed_over(),

@@ -5,7 +5,7 @@ use super::Scope::{
     BfdCheck, DnsCheck, FileCheck, HttpGet, MiscCheck, PingCheck, RealServer, SmtpCheck, TcpCheck,
     UdpCheck,
 };
-use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Rejected, Supported};
+use super::Status::{NotNeeded, NotYet, Rejected, Supported};
 use super::kind::{ANY, number};
 use super::row::{
     Keyword, OLD, OURS, Status, block, flag, line, many, maybe, named, one, pair, script,
@@ -14,12 +14,14 @@ use super::row::{
 const NO_BFD: Status = Rejected(
     "there are no BFD sessions in this version; without this check the server would count as up for ever: use TCP_CHECK",
 );
-const UNLIMITED: Status = NotYetNoticeable("the number of connections is not limited");
+const SCHEDULERS: &[&str] = &[
+    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "sed", "nq", "fo", "ovf", "twos",
+];
 
 #[rustfmt::skip] // a table: one row per line
 pub(super) const VIRTUAL_SERVER: &[Keyword] = &[
-    one("lb_algo", OneOf(&["rr", "wrr"]), Supported, "Scheduler"),
-    one("lvs_sched", OneOf(&["rr", "wrr"]), Supported, "Scheduler; the same as lb_algo"),
+    one("lb_algo", OneOf(SCHEDULERS), Supported, "Scheduler"),
+    one("lvs_sched", OneOf(SCHEDULERS), Supported, "Scheduler; the same as lb_algo"),
     line("lb_kind", 1, usize::MAX, Words("DR"), Supported, "How packets reach real servers"),
     line("lvs_method", 1, usize::MAX, Words("DR"), Supported, "How packets reach real servers; the same as lb_kind"),
     one("protocol", OneOf(&["TCP", "UDP"]), Supported, "Protocol; default UDP"),
@@ -44,16 +46,16 @@ pub(super) const VIRTUAL_SERVER: &[Keyword] = &[
     flag("inhibit_on_failure", Supported, "Weight 0 instead of removal"),
     flag("ha_suspend", Supported, "No checks while the virtual IP is elsewhere"),
     flag("expire_quiescent", Supported, "Sticky clients of a server with weight 0 move with their next connection").only(OURS),
-    flag("ops", NotYetNoticeable("datagrams of one flow stay with one server"), "Schedule each datagram by itself"),
+    flag("ops", Supported, "Schedule each datagram by itself"),
     one("persistence_engine", OneOf(&["sip"]), Rejected("clients would be told apart by address instead of by call: remove it to balance by address"), "Stickiness by SIP call"),
-    flag("hashed", NotYet, "Old name of flag-1"),
-    flag("flag-1", NotYet, "First flag of the scheduler"),
-    flag("flag-2", NotYet, "Second flag of the scheduler"),
-    flag("flag-3", NotYet, "Third flag of the scheduler"),
-    flag("sh-port", NotYet, "sh hashes the port as well"),
-    flag("sh-fallback", NotYet, "sh passes over servers that are out"),
-    flag("mh-port", NotYet, "mh hashes the port as well"),
-    flag("mh-fallback", NotYet, "mh passes over servers that are out"),
+    flag("hashed", Supported, "Old name of flag-1"),
+    flag("flag-1", Supported, "First flag of the scheduler"),
+    flag("flag-2", Supported, "Second flag of the scheduler"),
+    flag("flag-3", Supported, "Third flag of the scheduler"),
+    flag("sh-port", Supported, "sh hashes the port as well"),
+    flag("sh-fallback", Supported, "sh passes over servers that are out"),
+    flag("mh-port", Supported, "mh hashes the port as well"),
+    flag("mh-fallback", Supported, "mh passes over servers that are out"),
     one("virtualhost", Name, NotYet, "Host header of HTTP checks").passed_over(),
     maybe("smtp_alert", Boolean, Supported, "Mail when the quorum is gained or lost"),
     one("ip_family", OneOf(&["inet", "inet6"]), NotYet, "Family of a fwmark service"),
@@ -83,8 +85,8 @@ pub(super) const REAL_SERVER: &[Keyword] = &[
     block("BFD_CHECK", BfdCheck, NO_BFD, "Up while the BFD session is"),
     maybe("inhibit_on_failure", Boolean, Supported, "Weight 0 instead of removal"),
     maybe("alpha", Boolean, Supported, "Starts as down"),
-    one("uthreshold", ANY, UNLIMITED, "Most connections"),
-    one("lthreshold", ANY, NotYet, "Below this it takes connections again"),
+    one("uthreshold", ANY, Supported, "Most connections"),
+    one("lthreshold", ANY, Supported, "Below this it takes connections again"),
     one("slow_start", Seconds, Supported, "Time in which a server that came back grows to its full weight, in ten steps").only(OURS),
     script("notify_up", Supported, "Command when it goes up"),
     script("notify_down", Supported, "Command when it goes down"),

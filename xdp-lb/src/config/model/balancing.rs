@@ -76,7 +76,7 @@ pub enum Scheduler {
     NeverQueue,
     /// `fo`: the heaviest server that is up.
     FailOver,
-    /// `ovf`: the heaviest server with fewer active connections than its weight.
+    /// `ovf`: the heaviest server that has no more active connections than its weight.
     Overflow,
     /// `twos`: the better of two random picks.
     TwoChoices,
@@ -101,6 +101,29 @@ impl Scheduler {
             Self::Overflow => "ovf",
             Self::TwoChoices => "twos",
         }
+    }
+
+    /// The names of its flags that are on, as `ipvsadm` lists them.
+    pub fn flags(self) -> Vec<&'static str> {
+        let (hashing, [fallback, port]) = match self {
+            Self::SourceHash(hashing) => (hashing, ["sh-fallback", "sh-port"]),
+            Self::Maglev(hashing) => (hashing, ["mh-fallback", "mh-port"]),
+            Self::RoundRobin
+            | Self::WeightedRoundRobin
+            | Self::LeastConnections
+            | Self::WeightedLeastConnections
+            | Self::LocalityBased
+            | Self::LocalityBasedReplicated
+            | Self::DestinationHash
+            | Self::ShortestDelay
+            | Self::NeverQueue
+            | Self::FailOver
+            | Self::Overflow
+            | Self::TwoChoices => return Vec::new(),
+        };
+        let flags = [(hashing.fallback, fallback), (hashing.port, port)];
+        let on = flags.into_iter().filter(|(on, _)| *on);
+        on.map(|(_, name)| name).collect()
     }
 
     /// The scheduler of a name, its flags off.

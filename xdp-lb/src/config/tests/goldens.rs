@@ -284,26 +284,6 @@ warning[misplaced-keyword]: 'virtual_ipaddress' cannot stand in 'global_defs'
     (
         Code::NotSupported,
         "virtual_server 10.0.0.1 80 {
-    lb_algo wlc
-    lb_kind DR
-    protocol TCP
-    real_server 10.0.0.2 80 {
-    }
-}
-",
-        "error[not-supported]: the scheduler 'wlc' does not exist in this version yet
- --> test.conf:2:13
-  |
-2 |     lb_algo wlc
-  |             ^^^ expected rr or wrr
-  |
-  = help: 'rr' and 'wrr' work in this version; 'wrr' spreads new connections by weight
-
-",
-    ),
-    (
-        Code::NotSupported,
-        "virtual_server 10.0.0.1 80 {
     lb_algo rr
     lb_kind NAT
     protocol TCP
@@ -323,21 +303,21 @@ warning[misplaced-keyword]: 'virtual_ipaddress' cannot stand in 'global_defs'
     ),
     (
         Code::NoEffectYet,
-        "virtual_server 10.0.0.1 80 {
+        "net_namespace_ipvs blue
+virtual_server 10.0.0.1 80 {
     lb_algo rr
     lb_kind DR
     protocol UDP
-    ops
     snmp_name web
     real_server 10.0.0.2 80 {
     }
 }
 ",
-        "warning[no-effect-yet]: 'ops' has no effect in this version
- --> test.conf:5:5
+        "warning[no-effect-yet]: 'net_namespace_ipvs' has no effect in this version
+ --> test.conf:1:1
   |
-5 |     ops
-  |     ^^^ datagrams of one flow stay with one server
+1 | net_namespace_ipvs blue
+  | ^^^^^^^^^^^^^^^^^^^^^^^ services live in the namespace the director is started in
 
 note[no-effect-yet]: understood, but without effect in this version: snmp_name (line 6)
 
@@ -632,13 +612,13 @@ help: write 'retry'
     }
 }
 ",
-        "error[missing-keyword]: this virtual server has no 'lb_algo': keepalived would use wlc, which does not exist in this version yet
+        "warning[default-used]: this virtual server has no 'lb_algo': wlc is used, as keepalived does
  --> test.conf:1:1
   |
 1 | virtual_server 10.0.0.1 80 {
-  | ^^^^^^^^^^^^^^^^^^^^^^^^^^ add 'lb_algo rr' or 'lb_algo wrr'
+  | ^^^^^^^^^^^^^^^^^^^^^^^^^^ new connections go to the least loaded server
   |
-  = help: 'rr' and 'wrr' work in this version; 'wrr' spreads new connections by weight
+  = help: add 'lb_algo wlc', or the scheduler that you want
 
 error[missing-keyword]: this virtual server has no 'lb_kind': keepalived would use NAT, which does not exist in this version yet
  --> test.conf:1:1

@@ -131,6 +131,13 @@ fn service(
         port: key.port,
         protocol: key.protocol.name().to_owned(),
         scheduler: virtual_server.scheduler.name().to_owned(),
+        scheduler_flags: virtual_server
+            .scheduler
+            .flags()
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+        one_packet: virtual_server.one_packet,
         forward: forward_name(virtual_server.forwarding).to_owned(),
         active: desired.is_some_and(|service| service.active),
         persistence: virtual_server.persistence.map(|persistence| Persistence {
@@ -167,6 +174,7 @@ fn real_server(
             _ => forward_name(forwarding).to_owned(),
         },
         weight: seat.weight(configured),
+        thresholds: seat.thresholds(),
         state,
         reason,
         state_age_ms: seat.since.map(|since| {

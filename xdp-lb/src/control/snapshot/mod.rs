@@ -73,6 +73,12 @@ pub struct Service {
     pub protocol: String,
     /// IPVS's name of the scheduler.
     pub scheduler: String,
+    /// IPVS's names of the scheduler's flags that are on.
+    #[serde(default)]
+    pub scheduler_flags: Vec<String>,
+    /// Each datagram is scheduled by itself.
+    #[serde(default)]
+    pub one_packet: bool,
     /// `dr`.
     pub forward: String,
     /// Whether its packets are balanced here now.
@@ -126,6 +132,9 @@ pub struct RealServer {
     pub forward: String,
     /// Weight in force.
     pub weight: u32,
+    /// `uthreshold` and `lthreshold`, 0 for none.
+    #[serde(default)]
+    pub thresholds: [u32; 2],
     /// Whether it takes connections.
     pub state: ServerState,
     /// Why it is in its state, if there is more to say than that.

@@ -53,6 +53,12 @@ impl<'a> Seat<'a> {
         }
     }
 
+    /// Upper and lower limit of connections in force, 0 for none.
+    pub(super) fn thresholds(&self) -> [u32; 2] {
+        let limit = self.planned.and_then(|server| server.limit);
+        limit.map_or([0; 2], |limit| [limit.upper.get(), limit.lower])
+    }
+
     /// From its place in the pool and in the tables, or from its health when it has none.
     pub(super) fn state(&self) -> (ServerState, Option<String>) {
         let (state, reason) = self.state_and_reason();

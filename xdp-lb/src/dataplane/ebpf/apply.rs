@@ -1,5 +1,7 @@
 //! Changes, carried out.
 
+use std::net::IpAddr;
+
 use aya::maps::PerCpuValues;
 use xdp_lb_common::addr::{Address, Mac};
 use xdp_lb_common::backend::{
@@ -11,13 +13,15 @@ use xdp_lb_common::lease;
 use xdp_lb_common::limits::{
     HOST_SLOTS, MAX_BACKENDS, MAX_PORTS, MAX_PROBES, MAX_SERVICES, SERVICE_INDEX_SLOTS,
 };
+use xdp_lb_common::load::word as load;
 use xdp_lb_common::persist::mask_v4;
 use xdp_lb_common::service::{
-    SERVICE_HAS_HOSTS, SERVICE_PERSISTENT, Service as ServiceLine, ServiceName, ServiceSlot, Slots,
-    Stats,
+    SERVICE_HAS_HOSTS, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, Service as ServiceLine, ServiceName,
+    ServiceSlot, Slots, Stats,
 };
 
 use super::ServerKey;
+use super::standing::limits;
 use super::tables::{Tables, backend_name, service_name, word};
 use crate::config::model::ServiceKey;
 use crate::dataplane::schedule::Entry;
@@ -182,7 +186,7 @@ impl Tables {
         let before = self.services.load(index, word::HOST_FILTER);
         self.services
             .store(index, word::HOST_FILTER, before | filter);
-        self.set_persistence(index, service);
+        self.set_persistence(index, key.vip, service);
         self.set_lease(index, service);
         let virtual_mac = service.virtual_mac.map_or(0, |mac| mac.0 & Mac::MASK);
         self.services.store(index, word::VIRTUAL_MAC, virtual_mac);
@@ -196,12 +200,18 @@ impl Tables {
         Ok(())
     }
 
-    fn set_persistence(&mut self, index: u32, service: &Service) {
+    fn set_persistence(&mut self, index: u32, vip: IpAddr, service: &Service) {
         let mut flags = SERVICE_HAS_HOSTS;
+        if service.one_packet {
+            flags |= SERVICE_ONE_PACKET;
+        }
         if let Some(persistence) = service.persistence {
             flags |= SERVICE_PERSISTENT;
             let seconds = u32::try_from(persistence.timeout.as_secs()).unwrap_or(u32::MAX);
-            let mask = mask_v4(persistence.prefix_len);
+            let mask = match vip {
+                IpAddr::V4(_) => mask_v4(persistence.prefix_len),
+                IpAddr::V6(_) => persistence.prefix_len.into(),
+            };
             let ticks = self.clock.ticks(seconds);
             self.services.store(
                 index,
@@ -219,7 +229,15 @@ impl Tables {
             let millis = lease.as_nanos().div_ceil(1_000_000);
             lease::ticks(self.clock, u32::try_from(millis).unwrap_or(u32::MAX))
         });
-        self.services.store(index, word::LEASE, ticks.into());
+        let rule = self.services.load(index, word::LEASE) >> 32;
+        self.services
+            .store(index, word::LEASE, rule << 32 | u64::from(ticks));
+    }
+
+    fn set_rule(&self, index: u32, rule: u32) {
+        let ticks = self.services.load(index, word::LEASE) & u64::from(u32::MAX);
+        self.services
+            .store(index, word::LEASE, u64::from(rule) << 32 | ticks);
     }
 
     fn publish_schedule(
@@ -240,13 +258,21 @@ impl Tables {
                 backend,
                 address: server.address,
                 weight: server.weight,
+                limits: limits(server),
             });
+            self.set_standing(backend, server);
         }
         let cursor = self.cursors.load(index, 0);
         let schedule = self.schedules.entry(key).or_default();
-        let Some(new) = schedule.update(service.scheduler, &list, cursor)? else {
+        let Some(new) = schedule.update(service.scheduler, &list, cursor) else {
             return Ok(());
         };
+        if new.forgets {
+            self.cursors.store(index, 0, 0);
+            for entry in &list {
+                self.loads.store(entry.backend, load::MEMBER, 0);
+            }
+        }
         for (word, picks) in [(word::FALLBACK, new.fallback), (word::SLOTS, new.slots)] {
             let old = Slots::unpack(self.services.load(index, word));
             let slots = self.regions.allocate(picks.len())?;
@@ -256,6 +282,7 @@ impl Tables {
             self.services.store(index, word, slots.pack());
             self.regions.release(old);
         }
+        self.set_rule(index, new.rule);
         Ok(())
     }
 
@@ -338,6 +365,7 @@ impl Tables {
     fn raise_generation(&mut self, index: u32) {
         let old = Identity(self.backends.load(index, 0));
         let new = Identity::new(old.mac(), old.generation().wrapping_add(1), 0);
+        self.forget_connections(index, new.generation());
         self.backends.store(index, 0, new.0);
     }
 

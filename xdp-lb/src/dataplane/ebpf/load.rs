@@ -5,8 +5,9 @@ use std::path::Path;
 use aya::maps::MapData;
 use aya::{EbpfLoader, VerifierLogLevel};
 use xdp_lb_common::conn::Kind;
-use xdp_lb_common::hash::{Coefficients, HashKey};
+use xdp_lb_common::hash::{Coefficients, CoefficientsV6, HashKey};
 use xdp_lb_common::limits::{WAYS, WAYS_PER_CONNECTION};
+use xdp_lb_common::stage;
 
 use super::tables::Tables;
 use super::{Ebpf, Options};
@@ -16,14 +17,19 @@ use crate::dataplane::pins::Pins;
 /// The program, built by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp-lb.bpf.o"));
 
+/// The table by which the entry finds the programs for what it does not do itself.
+const STAGES: &str = "STAGES";
+
 /// Maps that outlive the agent.
 pub(super) const PINNED: &[&str] = &[
+    STAGES,
     "CONTROL",
     "SERVICE_INDEX",
     "SERVICES",
     "CURSORS",
     "HOSTS",
     "BACKENDS",
+    "LOADS",
     "SLOTS",
     "PORTS",
     "TX_PORTS",
@@ -104,12 +110,14 @@ pub(super) fn open(options: &Options) -> Result<Ebpf, Error> {
 fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Result<Ebpf, Error> {
     let key = hash_key(pins, took_over)?;
     let coefficients = Coefficients::of(key);
+    let coefficients_v6 = CoefficientsV6::of(key);
     let timeouts = timeouts(options);
     let (conn_mask, template_mask) = (sizes.conn_places - 1, sizes.template_places - 1);
     let mut loader = EbpfLoader::new();
     loader
         .verifier_log_level(VerifierLogLevel::STATS)
         .override_global("COEFFICIENTS", &coefficients, true)
+        .override_global("COEFFICIENTS_V6", &coefficients_v6, true)
         .override_global("CONN_MASK", &conn_mask, true)
         .override_global("TEMPLATE_MASK", &template_mask, true)
         .override_global("TICK_SHIFT", &options.clock.shift, true)
@@ -123,12 +131,14 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
     let mut object = loader
         .load(OBJECT)
         .map_err(|error| refused("the maps", &error))?;
-    for name in [super::attach::PROGRAM, super::read::TICK] {
+    let stages = stage::ALL.iter().map(|stage| stage.name);
+    for name in stages.chain([super::attach::PROGRAM, super::read::TICK]) {
         let program = super::attach::program(&mut object, name)?;
         program
             .load()
             .map_err(|error| refused("the program", &error))?;
     }
+    lead_on(&mut object)?;
     #[cfg(feature = "bpf-log")]
     super::log::follow(&mut object)?;
     let now = super::read::tick(&mut object)?;
@@ -143,6 +153,27 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
         took_over,
         notes: notes.into_iter().collect(),
     })
+}
+
+/// Lets the entry go on to the other programs. The table is pinned: the kernel empties one that nobody
+/// holds, and the programs outlive the agent.
+fn lead_on(object: &mut aya::Ebpf) -> Result<(), Error> {
+    for stage in stage::ALL {
+        let program = super::attach::program(object, stage.name)?
+            .fd()
+            .and_then(|fd| Ok(fd.try_clone()?))
+            .map_err(|error| refused("the program", &error))?;
+        let map = object
+            .map_mut(STAGES)
+            .ok_or_else(|| Error::Load(format!("the XDP program has no map {STAGES}")))?;
+        aya::maps::ProgramArray::try_from(map)
+            .and_then(|mut stages| stages.set(stage.index, &program, 0))
+            .map_err(|error| {
+                let name = stage.name;
+                Error::Load(format!("the program {name} cannot be reached: {error}"))
+            })?;
+    }
+    Ok(())
 }
 
 /// What is said of gates whose lease had ended.

@@ -1,7 +1,8 @@
 //! The XDP program and its pinned maps.
 //!
 //! [`load`] brings the program and its maps into the kernel or takes over those of a predecessor;
-//! [`attach`] puts it on interfaces; [`apply`] carries out changes; [`read`] reads counters. All
+//! [`attach`] puts it on interfaces; [`apply`] carries out changes; [`read`] reads counters, [`standing`]
+//! keeps what schedulers need to know of each server. All
 //! table memory is written word by word in an order that leaves no reader with half a truth: new
 //! things are complete before anything points at them, old ones are unlinked before they are reused.
 
@@ -11,6 +12,7 @@ mod load;
 #[cfg(feature = "bpf-log")]
 mod log;
 mod read;
+mod standing;
 mod tables;
 
 use std::net::SocketAddr;

@@ -12,8 +12,10 @@ use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::service::Stats;
 use xdp_lb_common::tick::{LongTick, Tick};
 
+use super::standing;
 use super::tables::Tables;
 use crate::dataplane::mmap::MappedArray;
+use crate::dataplane::schedule::Schedule;
 use crate::dataplane::{Counters, Error, Fill, ServerCounters};
 
 /// Name of the program that tells the tick.
@@ -24,6 +26,9 @@ const CENSUS_AGE: Duration = Duration::from_millis(500);
 
 /// The tables are swept at least this often, whether anybody asks or not.
 const TENDED: Duration = Duration::from_mins(1);
+
+/// As [`TENDED`], where a scheduler counts connections: so long an expired one may count.
+const TENDED_COUNTING: Duration = Duration::from_secs(5);
 
 /// So long after the last connection without a way the marks of full places are taken away: whatever
 /// went by consistent hash then has ended, expired or found a way.
@@ -116,6 +121,8 @@ pub(super) fn counters(tables: &mut Tables, now: Tick) -> Result<Counters, Error
             .get(&index)
             .copied()
             .unwrap_or_default();
+        let counts = standing::counts(&tables.loads, index);
+        (server.active, server.inactive) = (counts.active().into(), counts.inactive().into());
         server.stats = stats(&tables.backend_stats, index)?;
         result.servers.insert(*key, server);
     }
@@ -151,7 +158,9 @@ fn unreadable(error: &dyn std::error::Error) -> Error {
 impl Tables {
     /// Whether [`Self::tend`] has nothing to do yet.
     pub(super) fn is_tended(&self) -> bool {
-        self.tended.is_some_and(|tended| tended.elapsed() < TENDED)
+        let counting = self.schedules.values().any(Schedule::counts);
+        let due = if counting { TENDED_COUNTING } else { TENDED };
+        self.tended.is_some_and(|tended| tended.elapsed() < due)
     }
 
     /// Sweeps the tables, and forgets which places were full once that is long ago.
@@ -193,17 +202,16 @@ impl Tables {
                 .get(state.backend() as usize)
                 .is_none_or(|g| *g != state.generation())
         };
-        sweep(&self.conns, now, &stale, |state| {
+        let before = self.counted();
+        let mut found = BTreeMap::new();
+        let gone = |state| standing::gone(&self.loads, state);
+        sweep(&self.conns, now, (&stale, gone), |state| {
             census.conns += 1;
-            let server = census.backends.entry(state.backend()).or_default();
-            let counter = if state.kind().is_active() {
-                &mut server.active
-            } else {
-                &mut server.inactive
-            };
-            *counter += 1;
+            *found.entry(state.backend()).or_default() += state.counts();
         });
-        sweep(&self.templates, now, &stale, |state| {
+        self.correct(&before, &found);
+        let nobody = |_template| ();
+        sweep(&self.templates, now, (&stale, nobody), |state| {
             census.templates += 1;
             census
                 .backends
@@ -219,7 +227,7 @@ impl Tables {
 fn sweep(
     places: &MappedArray<xdp_lb_common::conn::table::PlaceMemory>,
     now: Tick,
-    stale: &impl Fn(State) -> bool,
+    (stale, gone): (&impl Fn(State) -> bool, impl Fn(State)),
     mut visit: impl FnMut(State),
 ) {
     for way in places.all_words().chunks_exact(2) {
@@ -231,7 +239,10 @@ fn sweep(
         let claimed = state.kind() == Kind::Claimed;
         if state.is_free(now) == 1 || (!claimed && stale(state)) {
             // Lost to a packet that took or revived the way meanwhile: then it is alive.
-            let _freed = word.compare_exchange(state.0, 0, Ordering::AcqRel, Ordering::Relaxed);
+            let freed = word.compare_exchange(state.0, 0, Ordering::AcqRel, Ordering::Relaxed);
+            if freed.is_ok() {
+                gone(state);
+            }
         } else if !claimed {
             visit(state);
         }

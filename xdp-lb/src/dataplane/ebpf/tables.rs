@@ -15,6 +15,7 @@ use xdp_lb_common::lease;
 use xdp_lb_common::limits::{
     HOST_SLOTS, MAX_BACKENDS, MAX_PORTS, MAX_SERVICES, SCHEDULE_SLOTS, SERVICE_INDEX_SLOTS, WAYS,
 };
+use xdp_lb_common::load::Load;
 use xdp_lb_common::reason::Counters;
 use xdp_lb_common::service::{Control, Service, ServiceName, ServiceSlot, Slots, Stats};
 use xdp_lb_common::tick::{Clock, LongTick};
@@ -37,9 +38,9 @@ pub(super) mod word {
     pub(in super::super) const SLOTS: usize = 1;
     pub(in super::super) const FALLBACK: usize = 2;
     pub(in super::super) const HOST_FILTER: usize = 3;
-    /// `persistence_ticks` (low half) and `client_mask_be`.
+    /// `persistence_ticks` (low half) and `client_mask`.
     pub(in super::super) const PERSISTENCE: usize = 4;
-    /// `lease_ticks`.
+    /// `lease_ticks` (low half) and `rule`.
     pub(in super::super) const LEASE: usize = 5;
     pub(in super::super) const VIRTUAL_MAC: usize = 6;
 }
@@ -52,6 +53,7 @@ pub(super) struct Tables {
     pub cursors: MappedArray<u64>,
     pub hosts: MappedArray<HostSlot>,
     pub backends: MappedArray<Backend>,
+    pub loads: MappedArray<Load>,
     pub slots: MappedArray<u32>,
     pub ports: MappedArray<Port>,
     pub conns: MappedArray<PlaceMemory>,
@@ -75,6 +77,8 @@ pub(super) struct Tables {
     pub filled: [(Vec<u32>, Vec<u32>); 2],
     /// The last sweep over the tables.
     pub census: super::read::Census,
+    /// Counts that the last census found to be wrong.
+    pub drift: super::standing::Drift,
     /// When the tables were last looked after.
     pub tended: Option<std::time::Instant>,
     /// When a connection last found no way, as far as this process saw.
@@ -102,6 +106,7 @@ impl Tables {
             cursors: mapped(object, "CURSORS", MAX_SERVICES)?,
             hosts: mapped(object, "HOSTS", 2 * HOST_SLOTS)?,
             backends: mapped(object, "BACKENDS", MAX_BACKENDS)?,
+            loads: mapped(object, "LOADS", MAX_BACKENDS)?,
             slots: mapped(object, "SLOTS", SCHEDULE_SLOTS)?,
             ports: mapped(object, "PORTS", MAX_PORTS)?,
             conns: mapped(object, "CONNS", sizes.conn_places)?,
@@ -122,6 +127,7 @@ impl Tables {
             published: BTreeMap::new(),
             filled: Default::default(),
             census: super::read::Census::default(),
+            drift: super::standing::Drift::default(),
             tended: None,
             overflowed: super::read::Overflowed::default(),
         };

@@ -124,7 +124,8 @@ fn service(key: ServiceKey, server: &VirtualServer, inputs: &Inputs<'_>) -> Serv
         lease: lease(key.vip, inputs.config),
         scheduler: server.scheduler,
         persistence: server.persistence,
-        servers: servers(key, inputs),
+        one_packet: server.one_packet,
+        servers: servers(key, server, inputs),
         peers: peers(key.vip, inputs),
         virtual_mac: virtual_mac(key.vip, inputs),
     }
@@ -156,16 +157,21 @@ pub(super) fn is_owned(instance: &VrrpInstance, ownership: &Ownership) -> bool {
     ownership.get(&instance.name).copied().unwrap_or(false)
 }
 
-fn servers(key: ServiceKey, inputs: &Inputs<'_>) -> Vec<Server> {
+fn servers(key: ServiceKey, service: &VirtualServer, inputs: &Inputs<'_>) -> Vec<Server> {
     let membership = inputs.pools.get(&key);
     let members = membership.map_or(&[] as &[_], |pool| pool.members.as_slice());
     let reach = |address: SocketAddr| {
         let reach = inputs.network.reach.get(&address.ip()).copied();
         reach.map(|reach| below(reach, inputs.config, inputs.network))
     };
+    let configured = service.real_servers.iter();
+    let limits: BTreeMap<_, _> = configured
+        .filter_map(|server| Some((server.address, server.limit?)))
+        .collect();
     let server = |member: &Member| Server {
         address: member.address,
         weight: member.weight,
+        limit: limits.get(&member.address).copied(),
         serving: member.serving,
         releases_clients: member.releases_clients,
         reach: reach(member.address),

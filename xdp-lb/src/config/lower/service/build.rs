@@ -108,8 +108,7 @@ impl Draft {
 
     fn actual_scheduler(&self, context: &mut Context<'_>) -> Scheduler {
         let default = Scheduler::WeightedLeastConnections;
-        // What cannot run is refused as a whole by `support`, and that says it all.
-        if self.scheduler.is_none() && support::runs_scheduler(default) {
+        if self.scheduler.is_none() && self.places.scheduler.is_none() {
             context.push(
                 Diagnostic::warning(
                     Code::DefaultUsed,

@@ -1,0 +1,45 @@
+//! The programs that the entry goes on to by tail calls, for packets that need more than IPv4's own
+//! path: each has a stack and a share of the verifier's patience of its own, and costs the packets of
+//! IPv4 no more than the branch that leads to it.
+
+/// A program, and its place in the map `STAGES`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// Its name in the object file.
+    pub name: &'static str,
+    /// Index in the map; the same for ever, as a pinned map may hold an older version's programs.
+    pub index: u32,
+}
+
+/// Entries of the map.
+pub const STAGES: u32 = 16;
+
+/// Frames that carry IPv6.
+pub const IPV6: Stage = Stage {
+    name: "xdp_lb_v6",
+    index: 0,
+};
+
+/// IPv6 packets without a connection.
+pub const IPV6_NEW: Stage = Stage {
+    name: "xdp_lb_v6_new",
+    index: 6,
+};
+
+/// All of them.
+pub const ALL: &[Stage] = &[IPV6, IPV6_NEW];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_stage_has_a_place_of_its_own() {
+        let mut taken = [false; STAGES as usize];
+        for stage in ALL {
+            let place = &mut taken[stage.index as usize];
+            assert!(!*place, "{} is not alone", stage.name);
+            *place = true;
+        }
+    }
+}
