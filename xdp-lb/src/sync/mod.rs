@@ -31,6 +31,7 @@ pub mod mirror;
 pub mod outgoing;
 pub mod peer;
 pub mod record;
+pub mod shadow;
 pub mod window;
 pub mod wire;
 

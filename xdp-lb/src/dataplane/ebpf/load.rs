@@ -55,7 +55,7 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options) -> Self {
         let places = |entries: u32| {
             let ways = entries.clamp(1024, 1 << 24).next_power_of_two() * WAYS_PER_CONNECTION;
             ways / u32::try_from(WAYS).unwrap_or(1)
@@ -108,7 +108,7 @@ pub(super) fn open(options: &Options) -> Result<Ebpf, Error> {
 }
 
 fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Result<Ebpf, Error> {
-    let key = hash_key(pins, took_over)?;
+    let key = hash_key(pins, took_over, options.hash_key)?;
     let coefficients = Coefficients::of(key);
     let coefficients_v6 = CoefficientsV6::of(key);
     let timeouts = timeouts(options);
@@ -152,6 +152,8 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
         inherited,
         took_over,
         notes: notes.into_iter().collect(),
+        origin: (options.clone(), key),
+        names: None,
     })
 }
 
@@ -212,8 +214,8 @@ fn max_entries(path: &Path) -> Option<u32> {
         .map(|info| info.max_entries())
 }
 
-/// The cluster's key: the pinned one, else a new one from the kernel.
-fn hash_key(pins: &Pins, took_over: bool) -> Result<HashKey, Error> {
+/// The cluster's key: the pinned one, else that of state sync, else a new one from the kernel.
+fn hash_key(pins: &Pins, took_over: bool, of_cluster: Option<HashKey>) -> Result<HashKey, Error> {
     let pinned = if took_over {
         pinned_key(&pins.map("KEY"))
     } else {
@@ -221,7 +223,7 @@ fn hash_key(pins: &Pins, took_over: bool) -> Result<HashKey, Error> {
     };
     match pinned {
         Some(key) if key != HashKey::default() => Ok(key),
-        _ => random_key(),
+        _ => of_cluster.map_or_else(random_key, Ok),
     }
 }
 

@@ -12,19 +12,23 @@ mod load;
 #[cfg(feature = "bpf-log")]
 mod log;
 mod read;
+pub mod shared;
 mod standing;
 mod tables;
 
 use std::net::SocketAddr;
+use std::sync::mpsc;
 
 use aya::Ebpf as Object;
 use xdp_lb_common::conn::state::Timeouts;
+use xdp_lb_common::hash::HashKey;
 use xdp_lb_common::tick::Clock;
 
 use super::pins::Pins;
 use super::{Counters, Dataplane, Error, Inherited};
 use crate::config::model::ServiceKey;
 use crate::plan::diff::Change;
+use shared::{Named, Shared};
 use tables::Tables;
 
 /// What the data plane is made for.
@@ -40,6 +44,8 @@ pub struct Options {
     pub clock: Clock,
     /// Life of idle connections.
     pub timeouts: Timeouts,
+    /// The key of the tables' hash, if they are made anew; `None`: a random one.
+    pub hash_key: Option<HashKey>,
 }
 
 impl Options {
@@ -51,6 +57,7 @@ impl Options {
             templates: xdp_lb_common::limits::DEFAULT_TEMPLATES,
             clock,
             timeouts: Timeouts::defaults(clock),
+            hash_key: None,
         }
     }
 }
@@ -67,6 +74,10 @@ pub struct Ebpf {
     took_over: bool,
     /// Messages for the operator about what could not be taken over.
     notes: Vec<String>,
+    /// What [`Self::share`] needs again.
+    origin: (Options, HashKey),
+    /// Who is told of names that come and go.
+    names: Option<mpsc::Sender<Named>>,
 }
 
 impl Ebpf {
@@ -89,6 +100,62 @@ impl Ebpf {
         pins.remove()
     }
 
+    /// The tables of connections once more, for state sync, which is told from now on of all names that
+    /// come and go.
+    pub fn share(&mut self) -> Result<Shared, Error> {
+        let (sender, names) = mpsc::channel();
+        let known = self.tables.service_ids.iter();
+        let services = known.map(|(key, index)| Named::Service(*key, index));
+        let known = self.tables.backend_ids.iter();
+        let servers = known.map(|((key, address), index)| Named::Server(*key, *address, index));
+        for named in services.chain(servers) {
+            // The receiver stands below.
+            sender.send(named).ok();
+        }
+        self.names = Some(sender);
+        let (options, key) = &self.origin;
+        Shared::open(shared::Origin {
+            pins: &self.pins,
+            sizes: &load::Sizes::new(options),
+            options,
+            key: *key,
+            now: read::tick(&mut self.object)?,
+            names,
+        })
+    }
+
+    /// Tells state sync what a change made of names.
+    fn tell_names(&mut self, change: &Change) {
+        let Some(names) = &self.names else { return };
+        let service = |key: &ServiceKey| match self.tables.service_ids.find(key) {
+            Some(index) => Named::Service(*key, index),
+            None => Named::NoService(*key),
+        };
+        let server = |key: &ServiceKey, address: SocketAddr| {
+            match self.tables.backend_ids.find(&(*key, address)) {
+                Some(index) => Named::Server(*key, address, index),
+                None => Named::NoServer(*key, address),
+            }
+        };
+        let told = match change {
+            Change::SetService(key, _) | Change::RemoveService(key) => [Some(service(key)), None],
+            Change::SetServer(key, of) => [Some(service(key)), Some(server(key, of.address))],
+            Change::RemoveServer(key, address) => [Some(server(key, *address)), None],
+            Change::SetPort(..)
+            | Change::RemovePort(_)
+            | Change::SetActive(..)
+            | Change::PurgeServer(..)
+            | Change::AddAddress(_)
+            | Change::RemoveAddress(_)
+            | Change::Put(_)
+            | Change::Take(_) => return,
+        };
+        for named in told.into_iter().flatten() {
+            // State sync may have ended.
+            names.send(named).ok();
+        }
+    }
+
     /// Whether tables of a predecessor were taken over.
     pub fn took_over(&self) -> bool {
         self.took_over
@@ -107,7 +174,9 @@ impl Ebpf {
 
 impl Dataplane for Ebpf {
     fn apply(&mut self, change: &Change) -> Result<(), Error> {
-        apply::apply(&mut self.tables, change)
+        let applied = apply::apply(&mut self.tables, change);
+        self.tell_names(change);
+        applied
     }
 
     fn heartbeat(&mut self) -> Result<(), Error> {
