@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::seams::PacketPath;
 use crate::config::model::XdpMode;
 use crate::dataplane::ebpf::Ebpf;
+use crate::dataplane::ebpf::shared::Shared;
 use crate::dataplane::{AttachedMode, Error};
 
 impl PacketPath for Ebpf {
@@ -32,5 +33,9 @@ impl PacketPath for Ebpf {
 
     fn took_over(&self) -> bool {
         Self::took_over(self)
+    }
+
+    fn share(&mut self) -> Result<Option<Shared>, Error> {
+        Self::share(self).map(Some)
     }
 }

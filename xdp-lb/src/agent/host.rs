@@ -29,6 +29,7 @@ use super::reconciler::{Inspection, View};
 use super::run::{self, Ending, Leftovers, Parts, Phase, Surroundings};
 use super::seams::PacketPath;
 use super::signals::{self, Signal};
+use super::sync::{self, Listeners, Syncing};
 use super::vrrp::alive::{Alive, last_seen};
 use super::vrrp::predecessor::{Found, predecessors};
 use super::vrrp::{Elections, Inputs, Report};
@@ -43,10 +44,12 @@ use crate::net::{self, names, watch::Watcher};
 use crate::plan::carriers::Peers;
 use crate::plan::routing;
 use crate::plan::table::{Network, resolved_addresses};
+use crate::sync::key::Keys;
 use crate::sys::instance::{self, Instance, Name};
 use crate::sys::{bpffs, clock, systemd};
 use crate::telemetry::http;
 use crate::telemetry::metrics::{CheckResult, HealthMetrics};
+use crate::vrrp::group::Input;
 
 /// Questions that wait for the agent.
 const INSPECTIONS: usize = 16;
@@ -84,6 +87,12 @@ pub enum Error {
     /// The file that successors read cannot be written.
     #[error("cannot write 'alive' in the folder of this instance: {0}")]
     Alive(#[source] io::Error),
+    /// State sync has no key.
+    #[error(transparent)]
+    SyncKey(#[from] sync::key::Error),
+    /// No thread for state sync.
+    #[error("cannot start state sync: {0}")]
+    Sync(#[source] io::Error),
     /// The packet path refused.
     #[error(transparent)]
     PacketPath(#[from] dataplane::Error),
@@ -133,13 +142,15 @@ async fn direct_as<P: PacketPath>(
     let leftovers = Leftovers::of(&journal);
     let links = KernelLinks::open(journal, name.as_str())?;
     let config = Arc::new(config);
-    let packet_path = open(name, &config, clock)?;
+    let keys = sync::key::keys(&config)?;
+    let mut packet_path = open(name, &config, clock)?;
     if packet_path.took_over() {
         info!("took over the program, tables and connections of a predecessor");
     }
     let (elections, notifications, alive) =
         elect(instance, &config, &packet_path, &leftovers, &network)?;
     let routers = elections.inputs();
+    let syncing = synchronise(&config, keys, &mut packet_path, &routers)?;
     let outside = surround(config.clone(), routers.clone(), notifications).await;
     let health = HealthMetrics::new();
     let observers = observers(&health, outside.teller());
@@ -156,6 +167,7 @@ async fn direct_as<P: PacketPath>(
         checks,
         elections,
         outside,
+        syncing: syncing.clone(),
         inspections,
         orders: inbox.orders,
         reloads: inbox.reloads,
@@ -193,6 +205,29 @@ fn of_this_host(mut config: Config) -> Config {
         warn!("{line}");
     }
     config
+}
+
+/// Starts state sync, if it is configured. No instance takes over from a worse master before that is up
+/// to date.
+fn synchronise(
+    config: &Config,
+    keys: Option<Keys>,
+    packet_path: &mut impl PacketPath,
+    routers: &Inputs,
+) -> Result<Option<Syncing>, Error> {
+    let (Some(sync), Some(keys)) = (&config.xdp_lb.sync, keys) else {
+        return Ok(None);
+    };
+    let Some(shared) = packet_path.share()? else {
+        return Ok(None);
+    };
+    routers.tell(Input::Patience(Some(sync.wait)));
+    let listeners = Listeners {
+        routers: routers.clone(),
+        adopt: Box::new(|_overrides| {}),
+    };
+    let started = Syncing::start(config, sync, keys, shared, listeners);
+    started.map(Some).map_err(Error::Sync)
 }
 
 type Notifications = mpsc::UnboundedReceiver<Notification>;

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use xdp_lb_common::addr::Mac;
 
 use crate::config::model::XdpMode;
+use crate::dataplane::ebpf::shared::Shared;
 use crate::dataplane::{AttachedMode, Dataplane, Error};
 use crate::plan::belongings::Belonging;
 use crate::plan::desired::OwnedAddress;
@@ -73,4 +74,9 @@ pub trait PacketPath: Dataplane + Sized + 'static {
 
     /// Whether the tables are a predecessor's.
     fn took_over(&self) -> bool;
+
+    /// The tables of connections, for state sync; `None` if there are none that could be shared.
+    fn share(&mut self) -> Result<Option<Shared>, Error> {
+        Ok(None)
+    }
 }

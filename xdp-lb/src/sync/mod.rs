@@ -32,6 +32,7 @@ pub mod outgoing;
 pub mod peer;
 pub mod record;
 pub mod shadow;
+pub mod view;
 pub mod window;
 pub mod wire;
 

@@ -98,10 +98,10 @@ impl Phase {
         }
     }
 
-    /// Whether digests cover it: what both directors hold for long. UDP flows end by silence alone, a
-    /// tick earlier here and later there, so they would differ all the time.
+    /// Whether digests cover it: what both directors hold for long. UDP flows and templates end by
+    /// silence alone, a little earlier here and later there, so they would differ all the time.
     pub const fn is_lasting(self) -> bool {
-        matches!(self, Self::Established | Self::Template)
+        matches!(self, Self::Established)
     }
 }
 
@@ -114,7 +114,7 @@ pub struct Summary {
     pub view: u64,
     /// Its packets are handled here.
     pub is_owned: bool,
-    /// Lasting entries: established connections and confirmed templates.
+    /// Lasting entries: established connections.
     pub entries: u32,
     /// Their digest, see [`super::digest`].
     pub digest: u64,

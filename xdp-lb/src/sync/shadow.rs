@@ -61,7 +61,8 @@ impl Shadow {
         };
         let changed = state.0 ^ told;
         if changed == 0 {
-            return true;
+            // What has expired since is to be noted, once.
+            return state.0 == 0 || state.is_free(now) == 0 || self.word(way) == 0;
         }
         if changed << (64 - EXPIRY_SHIFT) != 0 {
             return false;
@@ -153,6 +154,7 @@ mod tests {
         assert!(shadow.is_told(0, state(Kind::Established, 1001), Tick(101)));
         assert!(shadow.is_told(0, state(Kind::Established, 1200), Tick(300)));
         assert!(!shadow.is_told(0, state(Kind::Established, 1300), Tick(400)));
+        assert!(!shadow.is_told(0, established, Tick(1001)), "it has expired");
         let fin = state(Kind::Fin, 1000);
         assert!(!shadow.is_told(0, fin, now));
         shadow.note(0, fin, Some(&described(3, 77)), &mut totals);

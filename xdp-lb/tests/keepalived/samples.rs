@@ -100,6 +100,10 @@ pub(crate) fn wrapped(scope: Scope, inner: &str) -> String {
         Scope::GarpGroup => around(Scope::Root, "garp_group"),
         Scope::TrackGroup => around(Scope::Root, "track_group group"),
         Scope::XdpLb => around(Scope::Root, "xdp_lb"),
+        Scope::StateSync => wrapped(
+            Scope::XdpLb,
+            &format!("sync {{\nkey 0123456789abcdef\npeer 192.0.2.8\n{inner}}}\n"),
+        ),
     }
 }
 

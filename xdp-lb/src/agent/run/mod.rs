@@ -23,6 +23,7 @@ use crate::agent::reconciler::{Inspection, Listeners, Reconciler, Sources, chang
 use crate::agent::reload::{differences, needs_restart};
 use crate::agent::seams::{Links, PacketPath};
 use crate::agent::signals::Signal;
+use crate::agent::sync::Syncing;
 use crate::agent::vrrp::Elections;
 use crate::config::model::{Config, XdpLb};
 use crate::control::orders::{OrderRequest, ReloadReply};
@@ -62,6 +63,8 @@ pub struct Parts<P, L> {
     pub elections: Elections,
     /// What stands beside them.
     pub outside: Outside,
+    /// State sync, if it is configured.
+    pub syncing: Option<Syncing>,
     /// Questions about the agent's state.
     pub inspections: mpsc::Receiver<Inspection>,
     /// Orders of operators.
@@ -156,6 +159,7 @@ pub struct Agent<P, L> {
     checks: Checks,
     elections: Elections,
     outside: Outside,
+    syncing: Option<Syncing>,
 }
 
 /// Puts the program on its interfaces and fills the tables, and goes on from there. If that fails,
@@ -170,6 +174,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         checks,
         mut elections,
         outside,
+        syncing,
         inspections,
         orders,
         reloads,
@@ -216,6 +221,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         checks,
         elections,
         outside,
+        syncing,
     })
 }
 
@@ -440,6 +446,9 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         let new = Arc::new(new);
         self.config.send_replace(new.clone());
         self.outside.reload(&new).await;
+        if let Some(syncing) = &self.syncing {
+            syncing.configure(&new);
+        }
         standing(&mut self.network, &new).await;
         self.elections.configure(self.outside.usable(new));
         self.resolve(surroundings);

@@ -80,7 +80,7 @@ impl Packer {
     pub fn new(room: usize) -> Self {
         Self {
             room,
-            writer: Writer::with_capacity(room),
+            writer: Writer::default(),
             open: None,
         }
     }
@@ -107,8 +107,7 @@ impl Packer {
 
     fn take(&mut self) -> Vec<u8> {
         self.open = None;
-        let room = self.room;
-        std::mem::replace(&mut self.writer, Writer::with_capacity(room)).finish()
+        std::mem::take(&mut self.writer).finish()
     }
 
     /// Writes the head of a group; where its count stands.

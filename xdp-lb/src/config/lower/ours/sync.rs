@@ -38,7 +38,10 @@ pub(super) fn lower(context: &mut Context<'_>, block: &Statement) -> Option<Stat
         match keyword.name {
             "peer" => draft.peers(context, statement),
             "key" => draft.secret(context, statement),
-            "key_file" => set(context, keyword, statement, &mut draft.file, path),
+            "key_file" => {
+                set(context, keyword, statement, &mut draft.file, path);
+                draft.is_wrong |= draft.file.is_none();
+            }
             "interface" => {
                 let word = statement.values.first();
                 draft.interface = word.and_then(|word| context.device(word));

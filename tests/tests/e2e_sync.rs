@@ -1,0 +1,202 @@
+//! Two directors of a cluster that tell each other of their connections: what one balances the other
+//! knows, a director that dies takes no connection along, and one that returns does not take over
+//! before it has what its peer has.
+
+use std::fs::{self, Permissions};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+use xdp_lb_tests::cluster::{CLIENT, PORT, RealServer, VIP, real_server};
+use xdp_lb_tests::director::Director;
+use xdp_lb_tests::lan::{Host, INTERFACE, Lan};
+use xdp_lb_tests::needs;
+use xdp_lb_tests::netns::unique_prefix;
+use xdp_lb_tests::traffic::{Heart, UdpClient, UdpServer, beat_on};
+use xdp_lb_tests::wait;
+use xdp_lb_tests::xdp::{Pass, rig};
+
+/// How long anything may take that takes milliseconds on a machine of its own.
+const LIMIT: Duration = Duration::from_secs(60);
+const SERVICE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(VIP), PORT);
+
+/// Two directors on a switch with a client and real servers.
+struct Site {
+    directors: Vec<Director>,
+    servers: Vec<RealServer>,
+    _passes: Vec<Pass>,
+    client: Host,
+    _hosts: Vec<Host>,
+    _lan: Lan,
+    folder: TempDir,
+}
+
+fn address(director: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 80, 0, u8::try_from(director + 1).unwrap())
+}
+
+impl Site {
+    fn create(tag: &str) -> Self {
+        let prefix = unique_prefix(tag);
+        let folder = tempfile::tempdir().unwrap();
+        let lan = Lan::create(&prefix).unwrap();
+        let client = lan.add_host("client", [&*format!("{CLIENT}/24")]).unwrap();
+        let (mut hosts, mut passes, mut directors) = (vec![], vec![], vec![]);
+        for number in 0..2 {
+            let name = format!("lb{}", number + 1);
+            let own = format!("{}/24", address(number));
+            let host = lan.add_host(&name, [&*own]).unwrap();
+            passes.push(Pass::attach(&rig().unwrap(), lan.switch(), &host.name).unwrap());
+            let instance = format!("{prefix}{number}");
+            directors.push(Director::new(&host.netns, &instance, folder.path(), &[]).unwrap());
+            hosts.push(host);
+        }
+        let servers = (1..=3).map(|number| RealServer::start(number, &lan).unwrap());
+        Self {
+            directors,
+            servers: servers.collect(),
+            _passes: passes,
+            client,
+            _hosts: hosts,
+            _lan: lan,
+            folder,
+        }
+    }
+
+    /// The file of a director: the first is the better one. The servers stand in another order in the
+    /// second's, with another service before them: indexes differ, addresses do not.
+    fn configure(&self, director: usize, lines: &str) {
+        let key = self.folder.path().join("sync.key");
+        if !key.exists() {
+            fs::write(&key, "0123456789abcdef0123456789abcdef\n").unwrap();
+            fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        }
+        let mut numbers = vec![1, 2, 3];
+        let mut other = String::new();
+        if director == 1 {
+            numbers.reverse();
+            other = format!(
+                "virtual_server {VIP} 8080 {{\nlb_kind DR\nlb_algo rr\nprotocol TCP\n{}}}\n",
+                real_server(2, 1)
+            );
+        }
+        let servers: String = numbers.iter().map(|number| real_server(*number, 1)).collect();
+        let priority = if director == 0 { 150 } else { 100 };
+        let text = format!(
+            "global_defs {{
+                vrrp_garp_master_refresh 1
+            }}
+            vrrp_instance VI_1 {{
+                state BACKUP
+                interface {INTERFACE}
+                virtual_router_id 51
+                priority {priority}
+                advert_int 0.5
+                version 3
+                virtual_ipaddress {{
+                    {VIP}/24
+                }}
+            }}
+            {other}
+            virtual_server {VIP} {PORT} {{
+                lb_kind DR
+                lb_algo rr
+                protocol TCP
+                {lines}
+                {servers}
+            }}
+            xdp_lb {{
+                sync {{
+                    peer {}
+                    key_file {}
+                }}
+            }}\n",
+            address(1 - director),
+            key.display(),
+        );
+        self.directors[director].configure(&text).unwrap();
+    }
+
+    fn start(&mut self, director: usize) {
+        self.directors[director].start_whole().unwrap();
+    }
+
+    fn is_master(&self, director: usize) -> bool {
+        let list = self.directors[director].list().unwrap();
+        list.vrrp_instances.iter().all(|instance| instance.state == "MASTER")
+    }
+
+    fn wait_master(&self, director: usize) {
+        wait::until("it is master", LIMIT, || {
+            Ok(self.is_master(director).then_some(()))
+        })
+        .unwrap();
+    }
+
+    /// Established connections and templates that a director knows.
+    fn known(&self, director: usize) -> u64 {
+        let list = self.directors[director].list().unwrap();
+        list.real_servers().map(|server| server.active).sum()
+    }
+
+    fn wait_known(&self, director: usize, connections: u64) {
+        wait::until("it knows the connections", LIMIT, || {
+            let known = self.known(director);
+            Ok((known == connections).then_some(()))
+        })
+        .unwrap();
+    }
+}
+
+impl Drop for Site {
+    #[expect(clippy::print_stderr, reason = "the harness shows it of tests that fail")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for director in &self.directors {
+                eprintln!("the log of {}:\n{}", director.instance, director.log());
+            }
+        }
+    }
+}
+
+/// The whole story, in the order in which it happens to a cluster.
+#[test]
+fn connections_survive_the_death_of_a_director_and_its_return() {
+    if !needs::root().unwrap() {
+        return;
+    }
+    let mut site = Site::create("sy");
+    site.configure(0, "persistence_timeout 50");
+    site.configure(1, "persistence_timeout 50");
+    site.start(0);
+    site.wait_master(0);
+    site.start(1);
+    let client = site.client.netns.handle();
+    let hearts = Heart::start_many(60, &client, SERVICE).unwrap();
+    beat_on(&hearts, 3).unwrap();
+    site.wait_known(0, 60);
+    site.wait_known(1, 60);
+
+    // The master dies, and its host with it: nothing of it answers any more.
+    site.directors[0].end_by(Signal::SIGKILL).unwrap();
+    site.directors[0].cut_off().unwrap();
+    site.wait_master(1);
+    beat_on(&hearts, 5).unwrap();
+    let more = Heart::start_many(40, &client, SERVICE).unwrap();
+    beat_on(&more, 3).unwrap();
+    site.wait_known(1, 100);
+
+    // It returns, knowing nothing, and takes over once it knows everything.
+    site.directors[0].come_back().unwrap();
+    site.start(0);
+    site.wait_master(0);
+    site.wait_known(0, 100);
+    let log = site.directors[0].log();
+    let synced = log.find("has come, ").expect("it says so");
+    let master = log.rfind("VI_1 is MASTER").or_else(|| log.rfind("MASTER")).unwrap();
+    assert!(synced < master, "{log}");
+    beat_on(&hearts, 5).unwrap();
+    beat_on(&more, 5).unwrap();
+}
