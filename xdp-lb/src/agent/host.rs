@@ -42,9 +42,11 @@ use crate::health::{Failure, Outcome};
 use crate::machine::Now;
 use crate::net::{self, names, watch::Watcher};
 use crate::plan::carriers::Peers;
+use crate::plan::pool::Overrides;
 use crate::plan::routing;
 use crate::plan::table::{Network, resolved_addresses};
 use crate::sync::key::Keys;
+use crate::sync::report as sync_report;
 use crate::sys::instance::{self, Instance, Name};
 use crate::sys::{bpffs, clock, systemd};
 use crate::telemetry::http;
@@ -143,6 +145,7 @@ async fn direct_as<P: PacketPath>(
     let links = KernelLinks::open(journal, name.as_str())?;
     let config = Arc::new(config);
     let keys = sync::key::keys(&config)?;
+    let (adopt, adopted) = watch::channel(Overrides::new());
     let mut packet_path = open(name, &config, clock)?;
     if packet_path.took_over() {
         info!("took over the program, tables and connections of a predecessor");
@@ -150,7 +153,7 @@ async fn direct_as<P: PacketPath>(
     let (elections, notifications, alive) =
         elect(instance, &config, &packet_path, &leftovers, &network)?;
     let routers = elections.inputs();
-    let syncing = synchronise(&config, keys, &mut packet_path, &routers)?;
+    let syncing = synchronise(&config, keys, &mut packet_path, &routers, adopt)?;
     let outside = surround(config.clone(), routers.clone(), notifications).await;
     let health = HealthMetrics::new();
     let observers = observers(&health, outside.teller());
@@ -168,6 +171,7 @@ async fn direct_as<P: PacketPath>(
         elections,
         outside,
         syncing: syncing.clone(),
+        adopted,
         inspections,
         orders: inbox.orders,
         reloads: inbox.reloads,
@@ -181,7 +185,7 @@ async fn direct_as<P: PacketPath>(
         control.serve(snapshots.clone(), orders, stop.clone()),
     );
     servers.add("metrics", http::serve(metrics, snapshots, health, stop));
-    let _reporter = Abort(tokio::spawn(report(name.clone(), asked, inspect, routers)));
+    let _reporter = Abort(tokio::spawn(report(name.clone(), asked, inspect, (routers, syncing))));
     let mut host = Host { watcher, read };
     let ending = agent.run(signals, &mut host).await;
     if matches!(ending, Ok(Ending::Left)) {
@@ -214,6 +218,7 @@ fn synchronise(
     keys: Option<Keys>,
     packet_path: &mut impl PacketPath,
     routers: &Inputs,
+    adopt: watch::Sender<Overrides>,
 ) -> Result<Option<Syncing>, Error> {
     let (Some(sync), Some(keys)) = (&config.xdp_lb.sync, keys) else {
         return Ok(None);
@@ -224,7 +229,7 @@ fn synchronise(
     routers.tell(Input::Patience(Some(sync.wait)));
     let listeners = Listeners {
         routers: routers.clone(),
-        adopt: Box::new(|_overrides| {}),
+        adopt,
     };
     let started = Syncing::start(config, sync, keys, shared, listeners);
     started.map(Some).map_err(Error::Sync)
@@ -315,14 +320,18 @@ async fn report(
     name: Name,
     mut asked: mpsc::Receiver<oneshot::Sender<Arc<Snapshot>>>,
     inspect: mpsc::Sender<Inspection>,
-    routers: Inputs,
+    (routers, syncing): (Inputs, Option<Syncing>),
 ) {
     let started = Instant::now();
     while let Some(reply) = asked.recv().await {
         let name = name.clone();
         let routers = routers.report().await;
+        let sync = match &syncing {
+            Some(syncing) => syncing.report().await,
+            None => None,
+        };
         let inspection: Inspection = Box::new(move |view: &View<'_>| {
-            let snapshot = snapshot(&name, started.elapsed(), routers.as_ref(), view);
+            let snapshot = snapshot(&name, started.elapsed(), (routers.as_ref(), sync.as_ref()), view);
             // Whoever asked may have gone.
             drop(reply.send(Arc::new(snapshot)));
         });
@@ -333,7 +342,12 @@ async fn report(
 }
 
 /// Without `routers` no election is held any more: states follow who owns what.
-fn snapshot(name: &Name, uptime: Duration, routers: Option<&Report>, view: &View<'_>) -> Snapshot {
+fn snapshot(
+    name: &Name,
+    uptime: Duration,
+    (routers, sync): (Option<&Report>, Option<&sync_report::Report>),
+    view: &View<'_>,
+) -> Snapshot {
     Snapshot::build(&SnapshotInputs {
         instance: name.as_str(),
         version: env!("CARGO_PKG_VERSION"),
@@ -347,6 +361,7 @@ fn snapshot(name: &Name, uptime: Duration, routers: Option<&Report>, view: &View
         ownership: view.ownership,
         vrrp: routers.map_or(&[], |report| &report.routers),
         vrrp_now: routers.map_or(Now::ZERO, |report| report.now),
+        sync,
         network: view.network,
         counters: view.counters,
         attached: view.attached,

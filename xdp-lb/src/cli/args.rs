@@ -7,6 +7,7 @@ use super::list::ListArgs;
 use super::order::{TargetArgs, WeightArgs};
 use super::realserver::RealServerArgs;
 use super::status::StatusArgs;
+use super::sync::SyncArgs;
 use super::up::UpArgs;
 use super::vrrp::VrrpArgs;
 use crate::sys::instance::Name;
@@ -47,6 +48,8 @@ pub enum Command {
     Vrrp(VrrpArgs),
     /// Show the state of a director on one screen
     Status(StatusArgs),
+    /// Show state sync: the other directors, and whether they hold the same connections
+    Sync(SyncArgs),
     /// Set the weight of a real server, until told otherwise
     ///
     /// It is in force at once and survives reloads and restarts, but not a full stop. `file` instead of a

@@ -9,6 +9,7 @@ pub mod list;
 pub mod order;
 pub mod realserver;
 pub mod status;
+pub mod sync;
 pub mod up;
 pub mod vrrp;
 
@@ -84,6 +85,7 @@ fn dispatch(args: &Args) -> ExitCode {
         Command::List(args) => list::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Vrrp(args) => vrrp::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Status(args) => status::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
+        Command::Sync(args) => sync::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Weight(args) => order::weight(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Drain(args) => order::drain(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Undrain(args) => {

@@ -52,11 +52,13 @@ pub enum Verb {
     Vrrp,
     /// The state of the director.
     Status,
+    /// State sync.
+    Sync,
 }
 
 impl Verb {
     /// All verbs.
-    pub const ALL: [Self; 3] = [Self::List, Self::Vrrp, Self::Status];
+    pub const ALL: [Self; 4] = [Self::List, Self::Vrrp, Self::Status, Self::Sync];
 
     /// As a request has it.
     pub const fn name(self) -> &'static str {
@@ -64,6 +66,7 @@ impl Verb {
             Self::List => "list",
             Self::Vrrp => "vrrp",
             Self::Status => "status",
+            Self::Sync => "sync",
         }
     }
 }
@@ -389,7 +392,7 @@ mod tests {
         assert_eq!(refusal.kind, RefusalKind::UnknownVerb);
         assert_eq!(
             refusal.message,
-            "unknown verb 'lst'; known are: list, vrrp, status, order, reload"
+            "unknown verb 'lst'; known are: list, vrrp, status, sync, order, reload"
         );
     }
 

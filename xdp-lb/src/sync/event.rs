@@ -62,7 +62,7 @@ pub enum Event {
     },
     /// Digests differ.
     #[error(
-        "state sync: {service} differs from {peer} in {buckets} of 128 parts; these are told again"
+        "state sync: {service} differs from {peer} in {buckets} of 128 parts, which are told again"
     )]
     Differs {
         /// From whom.
@@ -74,8 +74,8 @@ pub enum Event {
     },
     /// Services that the files of two directors define differently.
     #[error(
-        "state sync: {services} virtual services stand differently in the file of {peer}, {first} for \
-         one: their connections are kept only where both know the server; `xdp-lb sync` lists them"
+        "state sync: {first}{} stands differently in the file of {peer}: connections are kept only where \
+         both know the server; `xdp-lb sync` lists what differs", and_others(*.services)
     )]
     ViewsDiffer {
         /// Whose file.
@@ -119,6 +119,13 @@ pub enum Event {
         /// How many more there were since the last message about it.
         more: u64,
     },
+}
+
+fn and_others(services: usize) -> String {
+    match services {
+        0 | 1 => String::new(),
+        services => format!(" and {} other virtual services", services - 1),
+    }
 }
 
 fn and_more(more: u64) -> String {

@@ -31,6 +31,7 @@ pub mod mirror;
 pub mod outgoing;
 pub mod peer;
 pub mod record;
+pub mod report;
 pub mod shadow;
 pub mod view;
 pub mod window;

@@ -33,7 +33,7 @@ use crate::plan::belongings::{Belonging, links_stand};
 use crate::plan::carriers::Peers;
 use crate::plan::desired::OwnedAddress;
 use crate::plan::installed::Installed;
-use crate::plan::pool::Pools;
+use crate::plan::pool::{Overrides, Pools};
 use crate::plan::table::{
     Network, Ownership, owned_addresses, real_server_addresses, resolved_addresses,
 };
@@ -65,6 +65,8 @@ pub struct Parts<P, L> {
     pub outside: Outside,
     /// State sync, if it is configured.
     pub syncing: Option<Syncing>,
+    /// Overrides that another director was told.
+    pub adopted: watch::Receiver<Overrides>,
     /// Questions about the agent's state.
     pub inspections: mpsc::Receiver<Inspection>,
     /// Orders of operators.
@@ -175,6 +177,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         mut elections,
         outside,
         syncing,
+        adopted,
         inspections,
         orders,
         reloads,
@@ -192,7 +195,8 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     let sources = Sources {
         config: config_seen,
         health: checks.verdicts(),
-        listeners: listeners(&checks, &outside),
+        listeners: listeners(&checks, &outside, syncing.clone()),
+        adopted,
         network: network.clone(),
         claims: elections.claims(),
         peers: elections.peers(),
@@ -200,6 +204,9 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         orders,
         leaving,
     };
+    if let Some(syncing) = &syncing {
+        syncing.overridden(overrides.changed(), overrides.known());
+    }
     let reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
     let reconciler = reconciler.after(pools, overrides);
     let reconciler = attached(reconciler, elections.is_alive(), took_over)?;
@@ -226,11 +233,16 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
 }
 
 /// Who is told of verdicts that are obeyed, and of services that gain or lose their quorum.
-fn listeners(checks: &Checks, outside: &Outside) -> Listeners {
+fn listeners(checks: &Checks, outside: &Outside, syncing: Option<Syncing>) -> Listeners {
     let teller = outside.teller();
     Listeners {
         health_clock: checks.clock(),
         obeyed: checks.observers().obeyed,
+        overridden: Arc::new(move |changed, overrides| {
+            if let Some(syncing) = &syncing {
+                syncing.overridden(changed, overrides);
+            }
+        }),
         quorum: Arc::new(move |service, gained| teller.quorum_changed(service, gained)),
     }
 }

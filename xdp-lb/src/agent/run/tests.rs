@@ -39,6 +39,7 @@ async fn bench(inherited: Inherited) -> (Bench, Parts<FakeDataplane, FakeLinks>)
     let outside = outside.await;
     let parts = Parts {
         syncing: None,
+        adopted: watch::channel(Overrides::new()).1,
         config,
         packet_path: FakeDataplane {
             kernel: kernel.clone(),

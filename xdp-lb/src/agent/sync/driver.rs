@@ -13,11 +13,12 @@ use tracing::{info, warn};
 
 use super::books::Books;
 use super::sockets::{Sockets, Transport};
-use super::{Command, Listeners, Report};
+use super::{Command, Listeners};
 use crate::agent::drive::Clock;
 use crate::machine::Now;
 use crate::sync::mirror::{Action, Input, Ledger as _, Mirror};
 use crate::sync::record::Record;
+use crate::sync::report::Report;
 use crate::sync::wire::LONGEST;
 use crate::vrrp::group;
 
@@ -131,7 +132,8 @@ impl Driver {
             peers: self.mirror.peers(self.clock.now()),
             stats: self.mirror.stats().clone(),
             services: services.map(|summary| (summary.service, summary)).collect(),
-            scan: self.scan,
+            scan: self.scan.0,
+            scan_every: self.scan.1,
         }
     }
 
@@ -226,7 +228,10 @@ impl Driver {
                     }
                 }
                 Action::UpToDate(is) => self.note_up_to_date(is),
-                Action::Adopt { overrides, .. } => (self.listeners.adopt)(overrides),
+                Action::Adopt { overrides, .. } => {
+                    let adopted = overrides.into_iter().collect();
+                    self.listeners.adopt.send_replace(adopted);
+                }
                 Action::Say(event) if event.is_warning() => warn!("{event}"),
                 Action::Say(event) => info!("{event}"),
             }

@@ -18,19 +18,20 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::warn;
 
 use super::drive::Clock;
 use super::vrrp::Inputs;
 use crate::config::model::{Config, ServiceKey, StateSync};
 use crate::dataplane::ebpf::shared::Shared;
-use crate::sync::event::Stats;
+use crate::plan::pool::Overrides;
 use crate::sync::key::{Keys, fingerprint};
-use crate::sync::mirror::{Mirror, PeerStatus};
-use crate::sync::record::Summary;
+use crate::sync::mirror::Mirror;
+use crate::sync::record::Stamp;
+use crate::sync::report::Report;
 use crate::sync::view::views;
 use crate::sync::{Settings, mirror};
 use books::Books;
@@ -39,21 +40,6 @@ use sockets::Transport;
 
 /// The group of IPVS's sync daemon.
 const GROUP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(224, 0, 0, 81));
-
-/// State sync at one moment.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// Whether this director holds what its peers hold.
-    pub is_up_to_date: bool,
-    /// The other directors.
-    pub peers: Vec<PeerStatus>,
-    /// What was counted.
-    pub stats: Stats,
-    /// The services here.
-    pub services: BTreeMap<ServiceKey, Summary>,
-    /// How long the last scan of the tables took, and how often there is one.
-    pub scan: (Duration, Duration),
-}
 
 /// What the thread is told.
 enum Command {
@@ -105,7 +91,7 @@ pub struct Listeners {
     /// The elections: whether a worse master is to be left alone.
     pub routers: Inputs,
     /// Takes overrides that a peer has told.
-    pub adopt: Box<dyn Fn(Adopted) + Send>,
+    pub adopt: watch::Sender<Overrides>,
 }
 
 impl fmt::Debug for Listeners {
@@ -113,9 +99,6 @@ impl fmt::Debug for Listeners {
         f.debug_struct("Listeners").finish_non_exhaustive()
     }
 }
-
-/// Overrides that a peer has told, to be put into force instead of all others.
-pub type Adopted = Vec<crate::sync::record::Overriding>;
 
 impl Syncing {
     /// Starts the thread, in the network namespace of the calling one.
@@ -163,9 +146,21 @@ impl Syncing {
         self.inner.send(Command::Views(views(config)));
     }
 
-    /// Something for the mirror.
-    pub fn tell(&self, input: mirror::Input) {
-        self.inner.send(Command::Input(input));
+    /// These are the overrides in force, changed at that moment, milliseconds since 1970. Those that
+    /// nobody ever changed are no news.
+    pub fn overridden(&self, changed: u64, overrides: &Overrides) {
+        if changed == 0 {
+            return;
+        }
+        let stamp = Stamp {
+            millis: changed,
+            session: 0,
+        };
+        let overrides = overrides.iter().map(|(server, said)| (*server, *said));
+        self.inner.send(Command::Input(mirror::Input::Overrides {
+            stamp,
+            overrides: overrides.collect(),
+        }));
     }
 
     /// How it stands; `None` when the thread has ended.
