@@ -82,7 +82,10 @@ impl Site {
                 server_address(2)
             );
         }
-        let servers: String = numbers.iter().map(|number| real_server(*number, 1)).collect();
+        let servers: String = numbers
+            .iter()
+            .map(|number| real_server(*number, 1))
+            .collect();
         let priority = if director == 0 { 150 } else { 100 };
         let text = format!(
             "global_defs {{
@@ -151,7 +154,10 @@ impl Site {
 }
 
 impl Drop for Site {
-    #[expect(clippy::print_stderr, reason = "the harness shows it of tests that fail")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "the harness shows it of tests that fail"
+    )]
     fn drop(&mut self) {
         if std::thread::panicking() {
             for director in &self.directors {
@@ -202,4 +208,84 @@ fn connections_survive_the_death_of_a_director_and_its_return() {
     assert!(synced < master, "{log}");
     beat_on(&hearts, 5).unwrap();
     beat_on(&more, 5).unwrap();
+}
+
+/// The state of sync as `xdp-lb sync --json` shows it.
+fn sync(director: &Director) -> serde_json::Value {
+    let text = director.ask(&["sync", "--json"]).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&text).unwrap();
+    shown["sync"].clone()
+}
+
+/// What operators say on one director counts on both; who has no key is not heard; and both say what they
+/// see.
+#[test]
+fn orders_travel_and_outsiders_are_not_heard() {
+    if !needs::root().unwrap() {
+        return;
+    }
+    let mut site = Site::create("sx");
+    site.configure(0, "");
+    site.configure(1, "");
+    site.start(0);
+    site.start(1);
+    for number in 0..2 {
+        wait::until("both are up to date", LIMIT, || {
+            let is = sync(&site.directors[number])["up_to_date"] == true;
+            Ok(is.then_some(()))
+        })
+        .unwrap();
+    }
+    let service = SERVICE.to_string();
+    let server = format!("{}:{PORT}", server_address(3));
+    site.directors[1]
+        .ask(&["drain", &service, &server])
+        .unwrap();
+    for director in &site.directors {
+        let is_drained = |list: &xdp_lb_tests::director::List| {
+            let servers = list.real_servers();
+            let mut drained =
+                servers.filter(|of| of.address == server_address(3) && of.weight == 0);
+            drained.next().is_some()
+        };
+        director
+            .wait_list("the server is drained", is_drained)
+            .unwrap();
+    }
+    // An outsider that is no peer, and one that uses a peer's address and has no key.
+    let before = site.known(0);
+    let send = |from: &Host, count: usize| {
+        from.netns
+            .run(|| {
+                let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+                for number in 0..count {
+                    let mut datagram = vec![0; 200];
+                    datagram[..6].copy_from_slice(b"XLBS\x01\x02");
+                    datagram[8] = u8::try_from(number % 256).unwrap();
+                    socket.send_to(&datagram, (address(0), 8848)).unwrap();
+                }
+            })
+            .unwrap();
+    };
+    send(&site.client, 500);
+    send(&site.hosts[1], 500);
+    wait::until("they are counted", LIMIT, || {
+        let refused = sync(&site.directors[0])["refused"].clone();
+        let are = refused["stranger"] == 500 && refused["digest"] == 500;
+        Ok(are.then_some(()))
+    })
+    .unwrap();
+    assert_eq!(site.known(0), before);
+    let log = site.directors[0].log();
+    assert_eq!(log.matches("is refused").count(), 2, "{log}");
+    // The second director has a service that the first does not have.
+    let shown = site.directors[1].ask(&["sync"]).unwrap();
+    assert!(shown.contains("not in the peer's file"), "{shown}");
+    let status = site.directors[1].ask(&["status"]).unwrap();
+    assert!(
+        status.contains("stands differently in the file of 10.80.0.1"),
+        "{status}"
+    );
+    let scrape = site.directors[0].scrape().unwrap();
+    drop(scrape);
 }

@@ -1,9 +1,9 @@
 //! The name of a connection: its five-tuple, as a message for the keyed hash and as cold data.
 
 use crate::addr::Address;
-use crate::hash::{self, Coefficients, CoefficientsV6, WORDS_V6};
 #[cfg(any(feature = "user", test))]
 use crate::addr::{FAMILY_V4, FAMILY_V6};
+use crate::hash::{self, Coefficients, CoefficientsV6, WORDS_V6};
 #[cfg(any(feature = "user", test))]
 use crate::persist::{template_hash_v4, template_hash_v6};
 use crate::pod::{no_padding, pod};

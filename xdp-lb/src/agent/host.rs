@@ -185,7 +185,12 @@ async fn direct_as<P: PacketPath>(
         control.serve(snapshots.clone(), orders, stop.clone()),
     );
     servers.add("metrics", http::serve(metrics, snapshots, health, stop));
-    let _reporter = Abort(tokio::spawn(report(name.clone(), asked, inspect, (routers, syncing))));
+    let _reporter = Abort(tokio::spawn(report(
+        name.clone(),
+        asked,
+        inspect,
+        (routers, syncing),
+    )));
     let mut host = Host { watcher, read };
     let ending = agent.run(signals, &mut host).await;
     if matches!(ending, Ok(Ending::Left)) {
@@ -331,7 +336,12 @@ async fn report(
             None => None,
         };
         let inspection: Inspection = Box::new(move |view: &View<'_>| {
-            let snapshot = snapshot(&name, started.elapsed(), (routers.as_ref(), sync.as_ref()), view);
+            let snapshot = snapshot(
+                &name,
+                started.elapsed(),
+                (routers.as_ref(), sync.as_ref()),
+                view,
+            );
             // Whoever asked may have gone.
             drop(reply.send(Arc::new(snapshot)));
         });

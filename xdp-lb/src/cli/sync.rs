@@ -84,7 +84,9 @@ fn screen(sync: Option<&StateSync>) -> Result<String, Error> {
     )?;
     if !sync.refused.is_empty() {
         let refused = sync.refused.iter();
-        let refused: Vec<String> = refused.map(|(why, count)| format!("{why} {count}")).collect();
+        let refused: Vec<String> = refused
+            .map(|(why, count)| format!("{why} {count}"))
+            .collect();
         writeln!(out, "\nDatagrams refused\n  {}", refused.join(", "))?;
     }
     Ok(out)
@@ -186,11 +188,17 @@ mod tests {
         let text = screen(snapshot.sync.as_ref()).unwrap();
         assert!(text.starts_with("not up to date yet"), "{text}");
         assert!(text.contains("192.168.1.3:8848: is heard"), "{text}");
-        assert!(text.contains("the files say different things of it"), "{text}");
+        assert!(
+            text.contains("the files say different things of it"),
+            "{text}"
+        );
         assert!(text.contains("was never heard"), "{text}");
         assert!(text.contains("digest 3"), "{text}");
         let lines = lines(snapshot.sync.as_ref());
-        assert!(lines.iter().any(|line| line.contains("stands differently")), "{lines:?}");
+        assert!(
+            lines.iter().any(|line| line.contains("stands differently")),
+            "{lines:?}"
+        );
         assert!(screen(None).unwrap().contains("no state sync"));
     }
 }

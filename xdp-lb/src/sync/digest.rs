@@ -159,6 +159,9 @@ mod tests {
         assert_eq!(mask, 1 << bucket(words[1]));
         let scope = Scope::Buckets { service, mask };
         assert!(scope.covers(&name("198.51.100.1:1001"), words[1], false));
-        assert_eq!(difference(a.buckets(), 64, &b.buckets()[64..]), mask >> 64 << 64);
+        assert_eq!(
+            difference(a.buckets(), 64, &b.buckets()[64..]),
+            mask >> 64 << 64
+        );
     }
 }

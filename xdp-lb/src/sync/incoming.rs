@@ -181,7 +181,11 @@ mod tests {
     #[test]
     fn parts_come_out_in_order_and_once() {
         let mut incoming = Incoming::default();
-        assert_eq!(incoming.offer(at(0), 5, part(5)), Offered::Known, "not followed");
+        assert_eq!(
+            incoming.offer(at(0), 5, part(5)),
+            Offered::Known,
+            "not followed"
+        );
         incoming.follow(5);
         assert_eq!(incoming.offer(at(0), 6, part(6)), Offered::Taken);
         assert_eq!(incoming.offer(at(0), 6, part(6)), Offered::Known);
@@ -211,7 +215,11 @@ mod tests {
         assert_eq!(incoming.missing(at(now + 50)), Err(2), "1 and 2");
         assert_eq!(incoming.pop(), Some(part(3)));
         let lost = Range { first: 4, last: 90 };
-        assert_eq!(incoming.lose(at(now + 60), lost), 2, "no more than were ever sent");
+        assert_eq!(
+            incoming.lose(at(now + 60), lost),
+            2,
+            "no more than were ever sent"
+        );
         assert_eq!(incoming.next(), 6);
     }
 
@@ -223,12 +231,20 @@ mod tests {
             incoming.offer(at(0), seq, part(0));
         }
         assert_eq!(incoming.held(), HELD);
-        assert_eq!(incoming.offer(at(0), 1, part(1)), Offered::Taken, "the one that is missing");
+        assert_eq!(
+            incoming.offer(at(0), 1, part(1)),
+            Offered::Taken,
+            "the one that is missing"
+        );
         let mut taken = 0;
         while incoming.pop().is_some() {
             taken += 1;
         }
         assert_eq!(taken, HELD + 1);
-        assert_eq!(incoming.missing(at(10)).unwrap().len(), 1, "the others come again");
+        assert_eq!(
+            incoming.missing(at(10)).unwrap().len(),
+            1,
+            "the others come again"
+        );
     }
 }

@@ -111,7 +111,8 @@ pub fn fingerprint(key: HashKey) -> u64 {
     };
     mac.update(b"xdp-lb hash key");
     let full = mac.finalize().into_bytes();
-    full.first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
+    full.first_chunk()
+        .map_or(0, |word| u64::from_le_bytes(*word))
 }
 
 #[cfg(test)]

@@ -112,7 +112,11 @@ mod tests {
         assert!(out.bytes() <= KEPT);
         assert_eq!(out.lost(both), Some(both));
         assert_eq!(out.get(1), None);
-        assert_eq!(out.waiting(), 8, "two of the ten are gone before they were sent");
+        assert_eq!(
+            out.waiting(),
+            8,
+            "two of the ten are gone before they were sent"
+        );
         out.skip();
         assert_eq!(out.take(), None);
     }

@@ -362,11 +362,17 @@ mod tests {
         assert_eq!(peer.current(), Some(7));
         let replayed = peer.admit(at(1), &header(7, 100, 2), true);
         assert_eq!(replayed, Err(Refusal::Replay));
-        assert_eq!(peer.admit(at(1), &header(7, 100, 3), false), Ok(Standing::Current));
+        assert_eq!(
+            peer.admit(at(1), &header(7, 100, 3), false),
+            Ok(Standing::Current)
+        );
         assert!(!peer.falls_silent(at(3)));
         assert!(peer.falls_silent(at(4)));
         assert!(!peer.falls_silent(at(5)), "once");
-        assert_eq!(peer.admit(at(6), &header(7, 100, 4), false), Ok(Standing::Back));
+        assert_eq!(
+            peer.admit(at(6), &header(7, 100, 4), false),
+            Ok(Standing::Back)
+        );
     }
 
     #[test]
@@ -383,7 +389,10 @@ mod tests {
         }
         // Nor do they keep a newer one from being repeated.
         assert!(peer.admit(at(1), &header(9, 300, 1), false).is_ok());
-        assert_eq!(peer.admit(at(1), &header(5, 250, 1), false), Err(Refusal::Session));
+        assert_eq!(
+            peer.admit(at(1), &header(5, 250, 1), false),
+            Err(Refusal::Session)
+        );
         assert!(peer.to_repeat().any(|id| id == 9));
         // A clock that was set back: once the session before is silent.
         assert!(peer.falls_silent(at(4)));

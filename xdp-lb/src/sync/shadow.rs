@@ -154,7 +154,10 @@ mod tests {
         assert!(shadow.is_told(0, state(Kind::Established, 1001), Tick(101)));
         assert!(shadow.is_told(0, state(Kind::Established, 1200), Tick(300)));
         assert!(!shadow.is_told(0, state(Kind::Established, 1300), Tick(400)));
-        assert!(!shadow.is_told(0, established, Tick(1001)), "it has expired");
+        assert!(
+            !shadow.is_told(0, established, Tick(1001)),
+            "it has expired"
+        );
         let fin = state(Kind::Fin, 1000);
         assert!(!shadow.is_told(0, fin, now));
         shadow.note(0, fin, Some(&described(3, 77)), &mut totals);

@@ -11,7 +11,9 @@ use crate::config::model::{Config, ServiceKey, VirtualServer};
 /// The views of all services of a configuration.
 pub fn views(config: &Config) -> BTreeMap<ServiceKey, u64> {
     let services = config.services();
-    services.map(|(key, service)| (key, view(service))).collect()
+    services
+        .map(|(key, service)| (key, view(service)))
+        .collect()
 }
 
 /// Whatever decides where a connection goes: scheduler, persistence, servers and their weights. Not
@@ -27,6 +29,9 @@ fn view(service: &VirtualServer) -> u64 {
     service.scheduler.hash(&mut hash);
     service.persistence.is_some().hash(&mut hash);
     servers.hash(&mut hash);
-    service.sorry_server.map(|sorry| sorry.address).hash(&mut hash);
+    service
+        .sorry_server
+        .map(|sorry| sorry.address)
+        .hash(&mut hash);
     hash.finish()
 }

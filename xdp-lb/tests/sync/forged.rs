@@ -26,7 +26,12 @@ fn world() -> World {
     world.directors[0].table.owned.insert(service(0));
     world.run(1000);
     for port in 1..500 {
-        world.touch(0, flow(port), "10.0.0.1:80".parse().unwrap(), Phase::Established);
+        world.touch(
+            0,
+            flow(port),
+            "10.0.0.1:80".parse().unwrap(),
+            Phase::Established,
+        );
     }
     world.run(1000);
     assert_eq!(world.holds(0).len(), 499);
@@ -71,7 +76,11 @@ fn a_recording_of_everything_changes_nothing_now_or_after_a_restart() {
     // And it still finds its peer.
     world.cut.clear();
     world.run(5000);
-    assert!(world.directors[1].up_to_date, "{:#?}", world.directors[1].said);
+    assert!(
+        world.directors[1].up_to_date,
+        "{:#?}",
+        world.directors[1].said
+    );
     // Nor is a recording of the peer before its own restart of use.
     world.restart(0, false);
     world.run(5000);
@@ -117,10 +126,17 @@ fn damage_and_forgery_change_nothing_and_are_said_once_a_minute() {
     assert_eq!(world.holds(1), before);
     assert!(world.directors[1].up_to_date);
     let said = &world.directors[1].said[said_before..];
-    let about_peer = said.iter().filter(|(_, event)| !matches!(event, Event::Refused { .. }));
+    let about_peer = said
+        .iter()
+        .filter(|(_, event)| !matches!(event, Event::Refused { .. }));
     assert_eq!(about_peer.count(), 0, "{said:#?}");
     assert!(said.len() <= Refusal::ALL.len(), "{said:#?}");
-    for refusal in [Refusal::Digest, Refusal::Foreign, Refusal::Version, Refusal::Stranger] {
+    for refusal in [
+        Refusal::Digest,
+        Refusal::Foreign,
+        Refusal::Version,
+        Refusal::Stranger,
+    ] {
         assert!(refused(&world, refusal) > 0, "{refusal:?}");
     }
 }

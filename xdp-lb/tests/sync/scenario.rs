@@ -223,10 +223,25 @@ fn a_director_that_returns_is_up_to_date_once_everything_has_come() {
         waited += 10;
     }
     assert_eq!(world.holds(0), world.holds(1), "at the very moment");
-    let said: Vec<&Event> = world.directors[1].said.iter().map(|(_, event)| event).collect();
-    assert!(said.iter().any(|event| matches!(event, Event::Synced { .. })));
-    let heard: Vec<&Event> = world.directors[0].said.iter().map(|(_, event)| event).collect();
-    assert!(heard.iter().any(|event| matches!(event, Event::PeerRestarted { .. })));
+    let said: Vec<&Event> = world.directors[1]
+        .said
+        .iter()
+        .map(|(_, event)| event)
+        .collect();
+    assert!(
+        said.iter()
+            .any(|event| matches!(event, Event::Synced { .. }))
+    );
+    let heard: Vec<&Event> = world.directors[0]
+        .said
+        .iter()
+        .map(|(_, event)| event)
+        .collect();
+    assert!(
+        heard
+            .iter()
+            .any(|event| matches!(event, Event::PeerRestarted { .. }))
+    );
 }
 
 /// What is new is with the peer within a scan, half of the datagrams being lost or not.
@@ -240,7 +255,11 @@ fn half_of_all_datagrams_may_be_lost() {
         slowest: 20,
     };
     world.run(5000);
-    assert!(world.directors[1].up_to_date, "{:#?}", world.directors[1].said);
+    assert!(
+        world.directors[1].up_to_date,
+        "{:#?}",
+        world.directors[1].said
+    );
     for _ in 0..200 {
         for _ in 0..50 {
             packet(&mut world, 0);
@@ -250,6 +269,10 @@ fn half_of_all_datagrams_may_be_lost() {
     }
     world.run(3000);
     assert_eq!(world.holds(0), world.holds(1));
-    assert_eq!(world.directors[1].mirror.stats().parts_lost, 0, "all were said again");
+    assert_eq!(
+        world.directors[1].mirror.stats().parts_lost,
+        0,
+        "all were said again"
+    );
     assert!(world.directors[0].mirror.stats().parts_repeated > 0);
 }

@@ -176,13 +176,9 @@ impl Books {
     fn info(&self, name: &Name) -> Option<(Kept, FlowInfo)> {
         let service = self.shared.service_id(&name.service)?;
         let (kept, client, port, vip, vip_port) = match name.subject {
-            Subject::Flow { client, vip, port } => (
-                Kept::Connections,
-                client.ip(),
-                client.port(),
-                vip,
-                port,
-            ),
+            Subject::Flow { client, vip, port } => {
+                (Kept::Connections, client.ip(), client.port(), vip, port)
+            }
             Subject::Template { client } => {
                 let key = name.service;
                 (Kept::Templates, client, 0, key.vip, key.port)

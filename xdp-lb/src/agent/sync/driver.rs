@@ -99,8 +99,7 @@ impl Driver {
             self.look();
             let now = self.clock.now();
             if self.mirror.deadline().is_some_and(|due| due <= now) {
-                self.mirror
-                    .expire(now, &mut self.books, &mut self.actions);
+                self.mirror.expire(now, &mut self.books, &mut self.actions);
             }
             self.carry_out();
             self.say_if_behind();
@@ -159,9 +158,9 @@ impl Driver {
                 let Transport {
                     port, interface, ..
                 } = &self.transport;
-                let place = interface.as_deref().map_or(String::new(), |interface| {
-                    format!(" on {interface}")
-                });
+                let place = interface
+                    .as_deref()
+                    .map_or(String::new(), |interface| format!(" on {interface}"));
                 let why = format!(
                     "state sync cannot use UDP port {port}{place}: {error}; it is tried every {} s",
                     REOPEN.as_secs()
@@ -256,7 +255,9 @@ impl Driver {
 
     fn note_up_to_date(&mut self, is: bool) {
         let patience = (!is).then_some(self.patience);
-        self.listeners.routers.tell(group::Input::Patience(patience));
+        self.listeners
+            .routers
+            .tell(group::Input::Patience(patience));
         self.behind = (!is).then(|| self.clock.now());
     }
 
@@ -268,7 +269,12 @@ impl Driver {
             return;
         }
         self.behind = None;
-        if self.mirror.peers(now).iter().any(|peer| peer.is_established) {
+        if self
+            .mirror
+            .peers(now)
+            .iter()
+            .any(|peer| peer.is_established)
+        {
             warn!(
                 "state sync: the connections of the peers have not come within {} s; \
                  instances of this director wait for them no longer",

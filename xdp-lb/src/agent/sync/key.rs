@@ -68,7 +68,10 @@ fn read(path: &Path) -> Result<Secret, Error> {
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
     // The end of its last line is no part of it.
-    while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+    while bytes
+        .last()
+        .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
+    {
         bytes.pop();
     }
     let length = bytes.len();

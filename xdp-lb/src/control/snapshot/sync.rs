@@ -102,7 +102,10 @@ impl StateSync {
                 ("sent", stats.datagrams_sent),
                 ("received", stats.datagrams_received),
             ]),
-            bytes: named(&[("sent", stats.bytes_sent), ("received", stats.bytes_received)]),
+            bytes: named(&[
+                ("sent", stats.bytes_sent),
+                ("received", stats.bytes_received),
+            ]),
             refused: refused
                 .map(|(refusal, count)| (refusal.label().to_owned(), *count))
                 .collect(),

@@ -131,11 +131,13 @@ impl Ebpf {
             Some(index) => Named::Service(*key, index),
             None => Named::NoService(*key),
         };
-        let server = |key: &ServiceKey, address: SocketAddr| {
-            match self.tables.backend_ids.find(&(*key, address)) {
-                Some(index) => Named::Server(*key, address, index),
-                None => Named::NoServer(*key, address),
-            }
+        let server = |key: &ServiceKey, address: SocketAddr| match self
+            .tables
+            .backend_ids
+            .find(&(*key, address))
+        {
+            Some(index) => Named::Server(*key, address, index),
+            None => Named::NoServer(*key, address),
         };
         let told = match change {
             Change::SetService(key, _) | Change::RemoveService(key) => [Some(service(key)), None],

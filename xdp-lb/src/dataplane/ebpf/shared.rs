@@ -266,13 +266,20 @@ impl Shared {
     pub fn states(&self, kept: Kept, from: usize, most: usize) -> impl Iterator<Item = State> {
         let words = self.flows(kept).places.all_words();
         let ways = words.chunks_exact(2).skip(from).take(most);
-        ways.map(|way| way.get(1).map_or(State(0), |word| State(word.load(Ordering::Relaxed))))
+        ways.map(|way| {
+            way.get(1)
+                .map_or(State(0), |word| State(word.load(Ordering::Relaxed)))
+        })
     }
 
     /// What a way is, if its cold half is written and belongs to the key that it has.
     pub fn describe(&self, kept: Kept, way: usize) -> Option<FlowInfo> {
         let flows = self.flows(kept);
-        let key = flows.places.all_words().get(way * 2)?.load(Ordering::Acquire);
+        let key = flows
+            .places
+            .all_words()
+            .get(way * 2)?
+            .load(Ordering::Acquire);
         let info = flows.info.read(u32::try_from(way).ok()?);
         (self.hash(kept, &info)? == key).then_some(info)
     }

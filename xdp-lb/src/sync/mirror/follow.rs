@@ -24,11 +24,7 @@ impl Mirror {
         ledger: &mut impl Ledger,
         actions: &mut Vec<Action>,
     ) {
-        while let Some(part) = self
-            .peers
-            .get_mut(&ip)
-            .and_then(|peer| peer.incoming.pop())
-        {
+        while let Some(part) = self.peers.get_mut(&ip).and_then(|peer| peer.incoming.pop()) {
             match part {
                 Part::Records(all) => self.apply(ip, &all, ledger),
                 Part::WalkBegins { session, id } => self.walk_begins(ip, session, id),
@@ -131,8 +127,10 @@ impl Mirror {
             match peer.incoming.missing(now) {
                 Ok(ranges) if ranges.is_empty() => {}
                 Ok(ranges) => {
-                    self.stats.parts_missing +=
-                        ranges.iter().map(|range| range.last - range.first + 1).sum::<u64>();
+                    self.stats.parts_missing += ranges
+                        .iter()
+                        .map(|range| range.last - range.first + 1)
+                        .sum::<u64>();
                     self.send_to(ip, session, &Message::Missing(ranges), actions);
                 }
                 Err(lost) => self.lose(ip, lost, actions),

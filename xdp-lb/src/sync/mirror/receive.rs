@@ -85,8 +85,10 @@ impl Mirror {
     fn make_room(&mut self) -> Result<(), Refusal> {
         let now = self.now;
         if self.peers.len() >= MAX_PEERS {
-            self.peers
-                .retain(|_, peer| peer.silence(now).is_some_and(|silence| silence < SILENCE * 20));
+            self.peers.retain(|_, peer| {
+                peer.silence(now)
+                    .is_some_and(|silence| silence < SILENCE * 20)
+            });
         }
         if self.peers.len() >= MAX_PEERS {
             return Err(Refusal::Crowd);
@@ -97,7 +99,10 @@ impl Mirror {
     fn refuse(&mut self, from: SocketAddr, refusal: Refusal, actions: &mut Vec<Action>) {
         *self.stats.refused.entry(refusal).or_default() += 1;
         // What is for others, and what a group sends back, is as it should be.
-        if matches!(refusal, Refusal::Own | Refusal::Elsewhere | Refusal::Cluster) {
+        if matches!(
+            refusal,
+            Refusal::Own | Refusal::Elsewhere | Refusal::Cluster
+        ) {
             return;
         }
         let now = self.now;

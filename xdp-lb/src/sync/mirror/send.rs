@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use super::{Action, Destination, Ledger, Mirror, Serving};
+use crate::config::model::ServiceKey;
 use crate::sync::digest::BUCKETS;
 use crate::sync::record::{Record, Scope};
 use crate::sync::wire::body::{MAX_HEARD, kind, write, write_part, write_records};
 use crate::sync::wire::records::{Packer, Told};
 use crate::sync::wire::{self, Header, Heard, Hello, Message, Part};
 use crate::sync::{BURST, HELLO, PACE};
-use crate::config::model::ServiceKey;
 
 /// Bytes of a summary at most.
 const SUMMARY: usize = 20 + 1 + 8 + 4 + 8;

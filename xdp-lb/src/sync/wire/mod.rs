@@ -10,8 +10,8 @@
 //! used twice, *to session* is whom it is for, 0 for all. The digest is the first half of HMAC-SHA256
 //! over everything before it. [`body`] has the bodies, [`records`] the one that matters most.
 
-mod bytes;
 pub mod body;
+mod bytes;
 pub mod records;
 #[cfg(test)]
 mod tests;
@@ -19,8 +19,8 @@ mod tests;
 use subtle::ConstantTimeEq as _;
 
 use super::key::{DIGEST, Keys};
-use bytes::{Reader, Writer};
 pub use body::{Heard, Hello, Message, Part, Range};
+use bytes::{Reader, Writer};
 
 /// Version of all this; another one is refused.
 pub const VERSION: u8 = 1;

@@ -67,17 +67,25 @@ fn told() -> impl Strategy<Value = Told> {
     (any::<bool>(), any::<bool>())
         .prop_flat_map(|(v6, server_v6)| (service(v6), socket(server_v6)))
         .prop_flat_map(|(service, server)| {
-            (Just(service), Just(server), subject(service), any::<u32>(), any::<bool>())
+            (
+                Just(service),
+                Just(server),
+                subject(service),
+                any::<u32>(),
+                any::<bool>(),
+            )
         })
-        .prop_map(|(service, server, (subject, phase), millis, is_owned)| Told {
-            record: Record {
-                name: Name { service, subject },
-                server,
-                phase,
-                remaining: Duration::from_millis(millis.into()),
+        .prop_map(
+            |(service, server, (subject, phase), millis, is_owned)| Told {
+                record: Record {
+                    name: Name { service, subject },
+                    server,
+                    phase,
+                    remaining: Duration::from_millis(millis.into()),
+                },
+                is_owned,
             },
-            is_owned,
-        })
+        )
 }
 
 fn summary() -> impl Strategy<Value = Summary> {
@@ -110,20 +118,25 @@ fn part() -> impl Strategy<Value = Part> {
         session_id.prop_map(|(session, id)| Part::WalkBegins { session, id }),
         session_id.prop_map(|(session, id)| Part::WalkEnds { session, id }),
         prop::collection::vec(summary(), 0..20).prop_map(Part::Summaries),
-        (any_service(), prop::collection::vec(any::<u64>(), 0..=BUCKETS)).prop_map(
-            |(service, digests)| Part::Buckets {
+        (
+            any_service(),
+            prop::collection::vec(any::<u64>(), 0..=BUCKETS)
+        )
+            .prop_map(|(service, digests)| Part::Buckets {
                 service,
                 first: u8::try_from(BUCKETS - digests.len()).unwrap(),
                 digests,
-            }
-        ),
-        (any::<[u64; 2]>(), any::<bool>(), prop::collection::vec(over, 0..20)).prop_map(
-            |([millis, session], more, overrides)| Part::Overrides {
+            }),
+        (
+            any::<[u64; 2]>(),
+            any::<bool>(),
+            prop::collection::vec(over, 0..20)
+        )
+            .prop_map(|([millis, session], more, overrides)| Part::Overrides {
                 stamp: Stamp { millis, session },
                 more,
                 overrides,
-            }
-        ),
+            }),
     ]
 }
 
@@ -137,17 +150,19 @@ fn message() -> impl Strategy<Value = Message> {
     let scope = prop_oneof![
         Just(Scope::All),
         Just(Scope::Owned),
-        (any_service(), any::<u128>())
-            .prop_map(|(service, mask)| Scope::Buckets { service, mask }),
+        (any_service(), any::<u128>()).prop_map(|(service, mask)| Scope::Buckets { service, mask }),
     ];
     prop_oneof![
-        (1_u64..1 << 40, any::<u64>(), prop::collection::vec(heard, 0..=MAX_HEARD)).prop_map(
-            |(next, hash_key, heard)| Message::Hello(Hello {
+        (
+            1_u64..1 << 40,
+            any::<u64>(),
+            prop::collection::vec(heard, 0..=MAX_HEARD)
+        )
+            .prop_map(|(next, hash_key, heard)| Message::Hello(Hello {
                 next,
                 hash_key,
                 heard
-            })
-        ),
+            })),
         (any::<u64>(), part()).prop_map(|(seq, part)| Message::Stream { seq, part }),
         prop::collection::vec(range.clone(), 0..=MAX_RANGES).prop_map(Message::Missing),
         range.prop_map(Message::Lost),
@@ -231,7 +246,10 @@ fn another_version_is_told_apart_from_another_program() {
         to: 0,
     };
     let good = seal(&keys(1), &header, 3, &[]);
-    assert_eq!(open(&keys(1), 0, &good), Ok((header, Message::Missing(vec![]))));
+    assert_eq!(
+        open(&keys(1), 0, &good),
+        Ok((header, Message::Missing(vec![])))
+    );
     let mut newer = good.clone();
     newer[4] = 2;
     assert_eq!(open(&keys(1), 0, &newer), Err(Refusal::Version));

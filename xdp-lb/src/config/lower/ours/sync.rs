@@ -47,7 +47,13 @@ pub(super) fn lower(context: &mut Context<'_>, block: &Statement) -> Option<Stat
                 draft.interface = word.and_then(|word| context.device(word));
             }
             "port" => set(context, keyword, statement, &mut draft.port, port),
-            "maxlen" => set(context, keyword, statement, &mut draft.max_length, max_length),
+            "maxlen" => set(
+                context,
+                keyword,
+                statement,
+                &mut draft.max_length,
+                max_length,
+            ),
             "wait" => set(context, keyword, statement, &mut draft.wait, wait),
             _ => context.unread(keyword, statement),
         }
@@ -174,7 +180,9 @@ pub(in crate::config::lower) fn check(
                 )),
             );
         }
-        (None, Some(configured)) if configured.peers.is_empty() && configured.interface.is_none() => {
+        (None, Some(configured))
+            if configured.peers.is_empty() && configured.interface.is_none() =>
+        {
             let Some(place) = sync else { return };
             context.push(
                 Diagnostic::error(Code::MissingKeyword, "state sync knows no other director")
