@@ -29,7 +29,7 @@ use super::reconciler::{Inspection, View};
 use super::run::{self, Ending, Leftovers, Parts, Phase, Surroundings};
 use super::seams::PacketPath;
 use super::signals::{self, Signal};
-use super::sync::{self, Listeners, Syncing};
+use super::sync::{self, Listeners, Synced, Syncing};
 use super::vrrp::alive::{Alive, last_seen};
 use super::vrrp::predecessor::{Found, predecessors};
 use super::vrrp::{Elections, Inputs, Report};
@@ -45,7 +45,6 @@ use crate::plan::carriers::Peers;
 use crate::plan::pool::Overrides;
 use crate::plan::routing;
 use crate::plan::table::{Network, resolved_addresses};
-use crate::sync::key::Keys;
 use crate::sync::report as sync_report;
 use crate::sys::instance::{self, Instance, Name};
 use crate::sys::{bpffs, clock, systemd};
@@ -134,7 +133,6 @@ async fn direct_as<P: PacketPath>(
     let name = instance.name();
     ensure_bpffs()?;
     let config = of_this_host(config);
-    let clock = clock::kernel()?;
     outside::begin(&config).await;
     let (watcher, network) = Watcher::start(resolved_addresses(&config, &Peers::new())).await?;
     check_interfaces(&config, &network.borrow())?;
@@ -144,20 +142,18 @@ async fn direct_as<P: PacketPath>(
     let leftovers = Leftovers::of(&journal);
     let links = KernelLinks::open(journal, name.as_str())?;
     let config = Arc::new(config);
-    let keys = sync::key::keys(&config)?;
-    let (adopt, adopted) = watch::channel(Overrides::new());
-    let mut packet_path = open(name, &config, clock)?;
+    let mut packet_path = open(name, &config, clock::kernel()?)?;
     if packet_path.took_over() {
         info!("took over the program, tables and connections of a predecessor");
     }
     let (elections, notifications, alive) =
         elect(instance, &config, &packet_path, &leftovers, &network)?;
     let routers = elections.inputs();
-    let syncing = synchronise(&config, keys, &mut packet_path, &routers, adopt)?;
+    let synced = synchronise(&config, &mut packet_path, &routers)?;
     let outside = surround(config.clone(), routers.clone(), notifications).await;
     let health = HealthMetrics::new();
-    let observers = observers(&health, outside.teller());
-    let checks = check(&config, &packet_path, &network, observers);
+    let seen_by = observers(&health, outside.teller());
+    let checks = check(&config, &packet_path, &network, seen_by);
     let (snapshots, asked) = Snapshots::channel();
     let (inspect, inspections) = mpsc::channel(INSPECTIONS);
     let (orders, inbox) = Orders::channel();
@@ -170,27 +166,16 @@ async fn direct_as<P: PacketPath>(
         checks,
         elections,
         outside,
-        syncing: syncing.clone(),
-        adopted,
+        synced: synced.clone(),
         inspections,
         orders: inbox.orders,
         reloads: inbox.reloads,
         overrides: Store::open(instance.folder().join("overrides")),
     };
     let agent = run::start(parts).await?;
-    let mut servers = Servers::default();
-    let stop = servers.stop.clone();
-    servers.add(
-        "control socket",
-        control.serve(snapshots.clone(), orders, stop.clone()),
-    );
-    servers.add("metrics", http::serve(metrics, snapshots, health, stop));
-    let _reporter = Abort(tokio::spawn(report(
-        name.clone(),
-        asked,
-        inspect,
-        (routers, syncing),
-    )));
+    let servers = Servers::start((control, orders), (metrics, health), snapshots);
+    let threads = (routers, synced.thread);
+    let _reporter = Abort(tokio::spawn(report(name.clone(), asked, inspect, threads)));
     let mut host = Host { watcher, read };
     let ending = agent.run(signals, &mut host).await;
     if matches!(ending, Ok(Ending::Left)) {
@@ -220,24 +205,25 @@ fn of_this_host(mut config: Config) -> Config {
 /// to date.
 fn synchronise(
     config: &Config,
-    keys: Option<Keys>,
     packet_path: &mut impl PacketPath,
     routers: &Inputs,
-    adopt: watch::Sender<Overrides>,
-) -> Result<Option<Syncing>, Error> {
+) -> Result<Synced, Error> {
+    let keys = sync::key::keys(config)?;
     let (Some(sync), Some(keys)) = (&config.xdp_lb.sync, keys) else {
-        return Ok(None);
+        return Ok(Synced::none());
     };
     let Some(shared) = packet_path.share()? else {
-        return Ok(None);
+        return Ok(Synced::none());
     };
     routers.tell(Input::Patience(Some(sync.wait)));
+    let (adopt, adopted) = watch::channel(Overrides::new());
     let listeners = Listeners {
         routers: routers.clone(),
         adopt,
     };
     let started = Syncing::start(config, sync, keys, shared, listeners);
-    started.map(Some).map_err(Error::Sync)
+    let thread = Some(started.map_err(Error::Sync)?);
+    Ok(Synced { thread, adopted })
 }
 
 type Notifications = mpsc::UnboundedReceiver<Notification>;
@@ -386,6 +372,20 @@ struct Servers {
 }
 
 impl Servers {
+    /// The control socket and the metrics.
+    fn start(
+        (control, orders): (control::server::Bound, Orders),
+        (metrics, health): (http::Bound, HealthMetrics),
+        snapshots: Snapshots,
+    ) -> Self {
+        let mut servers = Self::default();
+        let stop = servers.stop.clone();
+        let control = control.serve(snapshots.clone(), orders, stop.clone());
+        servers.add("control socket", control);
+        servers.add("metrics", http::serve(metrics, snapshots, health, stop));
+        servers
+    }
+
     fn add<E: std::error::Error + Send>(
         &mut self,
         what: &'static str,

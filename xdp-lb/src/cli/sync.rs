@@ -118,7 +118,7 @@ fn of_peer(out: &mut String, peer: &SyncPeer) -> Result<(), Error> {
 }
 
 fn of_service(out: &mut String, of: &SyncService) -> Result<(), Error> {
-    let number = |entries: Option<u32>| entries.map_or("-".to_owned(), |n| n.to_string());
+    let number = |entries: Option<u32>| entries.map_or_else(|| "-".to_owned(), |n| n.to_string());
     let verdict = match (of.same_file, of.equal) {
         (None, _) if of.entries.is_none() => "not in this director's file",
         (None, _) => "not in the peer's file",

@@ -46,9 +46,7 @@ pub fn word(keys: &Keys, name: &Name, server: SocketAddr) -> u64 {
 
 /// The bucket of a word.
 pub const fn bucket(word: u64) -> usize {
-    #[expect(clippy::cast_possible_truncation, reason = "the upper seven bits")]
-    let bucket = (word >> 57) as usize;
-    bucket
+    (word >> 57) as usize
 }
 
 impl Scope {
@@ -151,8 +149,10 @@ mod tests {
         let words = ["198.51.100.1:1000", "198.51.100.1:1001", "[2001:db8::1]:5"]
             .map(|client| word(&keys, &name(client), server));
         let (mut a, mut b) = (Sums::default(), Sums::default());
-        words.iter().for_each(|word| a.add(*word));
-        words.iter().rev().for_each(|word| b.add(*word));
+        for (first, last) in words.iter().zip(words.iter().rev()) {
+            a.add(*first);
+            b.add(*last);
+        }
         assert_eq!(a, b);
         b.take(words[1]);
         let mask = difference(a.buckets(), 0, b.buckets());

@@ -64,7 +64,7 @@ pub const WALK_REPEAT: Duration = Duration::from_secs(1);
 /// Peers that are followed; a cluster has two or three directors.
 pub const MAX_PEERS: usize = 8;
 /// A message about refused datagrams for one reason comes at most so often.
-pub const SAY_AGAIN: Duration = Duration::from_secs(60);
+pub const SAY_AGAIN: Duration = Duration::from_mins(1);
 
 /// What a mirror is made for.
 #[derive(Clone, Debug)]

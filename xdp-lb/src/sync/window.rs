@@ -32,7 +32,6 @@ impl Window {
 
     const fn place(number: u64) -> (usize, u64) {
         let at = number % WIDTH;
-        #[expect(clippy::cast_possible_truncation, reason = "less than 32")]
         let word = (at / 64) as usize;
         (word, 1 << (at % 64))
     }

@@ -354,7 +354,7 @@ impl World {
                             Destination::Peer(peer) => peer == self.directors[other].address,
                         };
                         if is_meant {
-                            self.fly(director, other, datagram.clone());
+                            self.fly(director, other, &datagram);
                         }
                     }
                 }
@@ -365,7 +365,7 @@ impl World {
         }
     }
 
-    fn fly(&mut self, from: usize, to: usize, datagram: Vec<u8>) {
+    fn fly(&mut self, from: usize, to: usize, datagram: &[u8]) {
         let source = self.directors[from].address;
         if self.cut.contains(&(from, to)) || self.random.percent(self.weather.lost_percent) {
             return;
@@ -376,7 +376,7 @@ impl World {
             let at = self.now.after(Duration::from_micros(delay));
             self.number += 1;
             self.flying
-                .insert((at, self.number), (to, source, datagram.clone()));
+                .insert((at, self.number), (to, source, datagram.to_vec()));
         }
     }
 

@@ -74,6 +74,9 @@ pub struct Sources {
     pub leaving: watch::Sender<BTreeSet<IpAddr>>,
 }
 
+/// Is told of overrides, and when they were changed, milliseconds since 1970.
+pub(super) type Overridden = dyn Fn(u64, &Overrides) + Send + Sync;
+
 /// Who is told what the reconciler makes of verdicts. None of them may wait.
 pub struct Listeners {
     /// The clock of the moments in the verdicts.
@@ -81,7 +84,7 @@ pub struct Listeners {
     /// Is told how long after a verdict the tables obeyed it.
     pub obeyed: Arc<dyn Fn(Duration) + Send + Sync>,
     /// Is told of overrides that operators changed, and when.
-    pub overridden: Arc<dyn Fn(u64, &Overrides) + Send + Sync>,
+    pub overridden: Arc<Overridden>,
     /// Is told of services that gained or lost their quorum.
     pub quorum: Arc<pools::Quorum>,
 }

@@ -23,7 +23,7 @@ use crate::agent::reconciler::{Inspection, Listeners, Reconciler, Sources, chang
 use crate::agent::reload::{differences, needs_restart};
 use crate::agent::seams::{Links, PacketPath};
 use crate::agent::signals::Signal;
-use crate::agent::sync::Syncing;
+use crate::agent::sync::{Synced, Syncing};
 use crate::agent::vrrp::Elections;
 use crate::config::model::{Config, XdpLb};
 use crate::control::orders::{OrderRequest, ReloadReply};
@@ -33,10 +33,8 @@ use crate::plan::belongings::{Belonging, links_stand};
 use crate::plan::carriers::Peers;
 use crate::plan::desired::OwnedAddress;
 use crate::plan::installed::Installed;
-use crate::plan::pool::{Overrides, Pools};
-use crate::plan::table::{
-    Network, Ownership, owned_addresses, real_server_addresses, resolved_addresses,
-};
+use crate::plan::pool::Pools;
+use crate::plan::table::{Network, owned_addresses, real_server_addresses, resolved_addresses};
 
 /// How long a start waits for the real servers' MACs. Those that live have answered by then, and
 /// tables that were taken over are not emptied for want of an answer.
@@ -63,10 +61,8 @@ pub struct Parts<P, L> {
     pub elections: Elections,
     /// What stands beside them.
     pub outside: Outside,
-    /// State sync, if it is configured.
-    pub syncing: Option<Syncing>,
-    /// Overrides that another director was told.
-    pub adopted: watch::Receiver<Overrides>,
+    /// State sync.
+    pub synced: Synced,
     /// Questions about the agent's state.
     pub inspections: mpsc::Receiver<Inspection>,
     /// Orders of operators.
@@ -176,8 +172,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         checks,
         mut elections,
         outside,
-        syncing,
-        adopted,
+        synced,
         inspections,
         orders,
         reloads,
@@ -187,16 +182,14 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     warn_about(absent_devices(&config, &network.borrow()));
     let goes_on = go_on(&mut elections, &outside, &config).await;
     resolved(&config, &mut network, &mut packet_path).await;
-    let owned = elections.claims().borrow().ownership.clone();
-    let seen = network.borrow().clone();
-    let (installed, pools) = found(&packet_path, &config, leftovers, (&owned, &seen));
+    let (installed, pools) = found(&packet_path, &config, leftovers, (&elections, &network));
     let (leaving, leaving_seen) = watch::channel(BTreeSet::new());
     let (config, config_seen) = watch::channel(config);
     let sources = Sources {
         config: config_seen,
         health: checks.verdicts(),
-        listeners: listeners(&checks, &outside, syncing.clone()),
-        adopted,
+        listeners: listeners(&checks, &outside, synced.thread.clone()),
+        adopted: synced.adopted,
         network: network.clone(),
         claims: elections.claims(),
         peers: elections.peers(),
@@ -204,17 +197,15 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         orders,
         leaving,
     };
-    if let Some(syncing) = &syncing {
-        syncing.overridden(overrides.changed(), overrides.known());
-    }
+    (sources.listeners.overridden)(overrides.changed(), overrides.known());
     let reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
     let reconciler = reconciler.after(pools, overrides);
     let reconciler = attached(reconciler, elections.is_alive(), took_over)?;
     let mut reconciler = filled(reconciler).await;
     if !goes_on {
         let now = config.borrow().clone();
-        standing(&mut network, &now).await;
-        elect(&mut reconciler, &mut elections, &outside, now).await;
+        let heard = (&mut elections, &mut network, &outside);
+        elect(&mut reconciler, heard, now).await;
     }
     let stop = CancellationToken::new();
     Ok(Agent {
@@ -228,7 +219,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         checks,
         elections,
         outside,
-        syncing,
+        syncing: synced.thread,
     })
 }
 
@@ -296,10 +287,10 @@ async fn filled<P: PacketPath, L: Links>(mut reconciler: Reconciler<P, L>) -> Re
 /// Begins the elections, now that the packet path is ready.
 async fn elect<P: PacketPath, L: Links>(
     reconciler: &mut Reconciler<P, L>,
-    elections: &mut Elections,
-    outside: &Outside,
+    (elections, network, outside): (&mut Elections, &mut watch::Receiver<Network>, &Outside),
     config: Arc<Config>,
 ) {
+    standing(network, &config).await;
     outside.settled().await;
     elections.configure(outside.usable(config));
     // An owner is ready when its VIPs stand.
@@ -314,8 +305,10 @@ fn found<P: PacketPath>(
     packet_path: &P,
     config: &Config,
     leftovers: Leftovers,
-    (ownership, network): (&Ownership, &Network),
+    (elections, network): (&Elections, &watch::Receiver<Network>),
 ) -> (Installed, Pools) {
+    let ownership = &elections.claims().borrow().ownership.clone();
+    let network = &network.borrow().clone();
     let inherited = packet_path.inherited();
     let pools = Pools::inheriting(&inherited.servers);
     let mut installed =

@@ -38,8 +38,7 @@ async fn bench(inherited: Inherited) -> (Bench, Parts<FakeDataplane, FakeLinks>)
     );
     let outside = outside.await;
     let parts = Parts {
-        syncing: None,
-        adopted: watch::channel(Overrides::new()).1,
+        synced: Synced::none(),
         config,
         packet_path: FakeDataplane {
             kernel: kernel.clone(),

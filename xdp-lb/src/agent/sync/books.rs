@@ -10,7 +10,7 @@ use xdp_lb_common::tick::{LongTick, Tick};
 
 use crate::config::model::ServiceKey;
 use crate::dataplane::ebpf::shared::{Kept, Shared};
-use crate::sync::digest::{BUCKETS, word};
+use crate::sync::digest::{BUCKETS, Sums, word};
 use crate::sync::key::Keys;
 use crate::sync::mirror::{Applied, Ledger};
 use crate::sync::record::{Name, Phase, Record, Scope, Subject, Summary, replaces};
@@ -294,8 +294,8 @@ impl Ledger for Books {
             service: *service,
             view: self.views.get(service).copied().unwrap_or(0),
             is_owned: self.owns(service),
-            entries: sums.map_or(0, |sums| sums.entries()),
-            digest: sums.map_or(0, |sums| sums.total()),
+            entries: sums.map_or(0, Sums::entries),
+            digest: sums.map_or(0, Sums::total),
         })
     }
 

@@ -31,7 +31,7 @@ const DATAGRAMS: usize = 256;
 /// Between two attempts to open the socket.
 const REOPEN: Duration = Duration::from_secs(5);
 /// Between two messages about datagrams that cannot be sent.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
+const SAY_AGAIN: Duration = Duration::from_mins(1);
 /// Between two attempts to wait, when waiting fails.
 const PAUSE: Duration = Duration::from_millis(10);
 

@@ -100,6 +100,24 @@ impl fmt::Debug for Listeners {
     }
 }
 
+/// State sync as the rest of the agent has it.
+#[derive(Clone, Debug)]
+pub struct Synced {
+    /// The thread; `None`: it is not configured.
+    pub thread: Option<Syncing>,
+    /// Overrides that another director was told.
+    pub adopted: watch::Receiver<Overrides>,
+}
+
+impl Synced {
+    /// None.
+    pub fn none() -> Self {
+        let (_, adopted) = watch::channel(Overrides::new());
+        let thread = None;
+        Self { thread, adopted }
+    }
+}
+
 impl Syncing {
     /// Starts the thread, in the network namespace of the calling one.
     pub fn start(
@@ -203,7 +221,7 @@ fn transport(config: &Config, sync: &StateSync) -> Transport {
         ttl: daemon.map_or(1, |daemon| daemon.ttl),
         port: sync
             .port
-            .or(daemon.map(|daemon| daemon.port))
+            .or_else(|| daemon.map(|daemon| daemon.port))
             .unwrap_or(StateSync::PORT),
         interface: sync.interface.clone().or(interface),
     }

@@ -213,7 +213,9 @@ pub fn write_part(seq: u64, content: &Part) -> Vec<u8> {
             writer.u8(part::BUCKETS);
             writer.service(service);
             writer.u8(*first);
-            digests.iter().for_each(|digest| writer.u64(*digest));
+            for digest in digests {
+                writer.u64(*digest);
+            }
         }
         Part::Overrides {
             stamp,
@@ -224,9 +226,9 @@ pub fn write_part(seq: u64, content: &Part) -> Vec<u8> {
             writer.u64(stamp.millis);
             writer.u64(stamp.session);
             writer.u8(u8::from(*more));
-            overrides
-                .iter()
-                .for_each(|one| write_override(&mut writer, one));
+            for one in overrides {
+                write_override(&mut writer, one);
+            }
         }
     }
     writer.finish()

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::set;
 use crate::config::ast::{Statement, Word};
 use crate::config::diagnostic::{Code, Diagnostic, quote};
-use crate::config::keywords::Scope;
+use crate::config::keywords::{Keyword, Scope};
 use crate::config::lower::context::Context;
 use crate::config::model::{Config, StateSync, SyncKey};
 use crate::config::source::Span;
@@ -35,50 +35,57 @@ struct Draft {
 pub(super) fn lower(context: &mut Context<'_>, block: &Statement) -> Option<StateSync> {
     let mut draft = Draft::default();
     for (keyword, statement) in context.keywords(Scope::StateSync, block) {
+        let line = (keyword, statement);
         match keyword.name {
             "peer" => draft.peers(context, statement),
             "key" => draft.secret(context, statement),
             "key_file" => {
-                set(context, keyword, statement, &mut draft.file, path);
+                take(context, line, &mut draft.file, path);
                 draft.is_wrong |= draft.file.is_none();
             }
             "interface" => {
                 let word = statement.values.first();
                 draft.interface = word.and_then(|word| context.device(word));
             }
-            "port" => set(context, keyword, statement, &mut draft.port, port),
-            "maxlen" => set(
-                context,
-                keyword,
-                statement,
-                &mut draft.max_length,
-                max_length,
-            ),
-            "wait" => set(context, keyword, statement, &mut draft.wait, wait),
+            "port" => take(context, line, &mut draft.port, port),
+            "maxlen" => take(context, line, &mut draft.max_length, max_length),
+            "wait" => take(context, line, &mut draft.wait, wait),
             _ => context.unread(keyword, statement),
         }
     }
     draft.finish(context, block)
 }
 
-fn path(text: &str) -> Option<Option<SyncKey>> {
+/// Reads a value that may be missing; whatever `read` does not take is an error.
+fn take<T>(
+    context: &mut Context<'_>,
+    (keyword, statement): (&Keyword, &Statement),
+    setting: &mut Option<T>,
+    read: impl Fn(&str) -> Option<T>,
+) {
+    set(context, keyword, statement, setting, |text| {
+        read(text).map(Some)
+    });
+}
+
+fn path(text: &str) -> Option<SyncKey> {
     let is_absolute = Path::new(text).is_absolute();
-    is_absolute.then(|| Some(SyncKey::File(PathBuf::from(text))))
+    is_absolute.then(|| SyncKey::File(PathBuf::from(text)))
 }
 
-fn port(text: &str) -> Option<Option<u16>> {
-    Some(Some(text.parse().ok().filter(|port| *port > 0)?))
+fn port(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|port| *port > 0)
 }
 
-fn max_length(text: &str) -> Option<Option<u16>> {
+fn max_length(text: &str) -> Option<u16> {
     let length: u16 = text.parse().ok()?;
     let is_possible = (SHORTEST..=LONGEST).contains(&usize::from(length));
-    is_possible.then_some(Some(length))
+    is_possible.then_some(length)
 }
 
-fn wait(text: &str) -> Option<Option<Duration>> {
+fn wait(text: &str) -> Option<Duration> {
     let seconds = text.parse().ok().filter(|seconds| *seconds <= 3600)?;
-    Some(Some(Duration::from_secs(seconds)))
+    Some(Duration::from_secs(seconds))
 }
 
 impl Draft {
