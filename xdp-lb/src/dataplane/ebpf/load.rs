@@ -109,6 +109,35 @@ pub(super) fn open(options: &Options) -> Result<Ebpf, Error> {
 
 fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Result<Ebpf, Error> {
     let key = hash_key(pins, took_over, options.hash_key)?;
+    // What a predecessor left goes on forwarding, but its adverts are missing: the elections must not
+    // wait for the verifier, some tenths of a second.
+    let later = took_over.then(|| (options.clone(), key));
+    let mut object = if took_over {
+        let mut object = object(options, key)?;
+        verified(&mut object, super::read::TICK)?;
+        object
+    } else {
+        whole(options, key)?
+    };
+    let now = super::read::tick(&mut object)?;
+    let (tables, inherited, fenced) = Tables::open(&mut object, sizes, options, (key, now))?;
+    let notes = (fenced > 0).then(|| closed(fenced));
+    Ok(Ebpf {
+        object,
+        pins: pins.clone(),
+        tables,
+        inherited,
+        took_over,
+        later,
+        notes: notes.into_iter().collect(),
+        origin: (options.clone(), key),
+        names: None,
+    })
+}
+
+/// The object with its maps: the pinned ones, where there are any.
+fn object(options: &Options, key: HashKey) -> Result<aya::Ebpf, Error> {
+    let (pins, sizes) = (Pins::new(&options.instance), Sizes::new(options));
     let coefficients = Coefficients::of(key);
     let coefficients_v6 = CoefficientsV6::of(key);
     let timeouts = timeouts(options);
@@ -128,33 +157,28 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
     for map in PINNED {
         loader.map_pin_path(map, pins.map(map));
     }
-    let mut object = loader
+    loader
         .load(OBJECT)
-        .map_err(|error| refused("the maps", &error))?;
+        .map_err(|error| refused("the maps", &error))
+}
+
+/// The object with its maps and all programs in the kernel.
+pub(super) fn whole(options: &Options, key: HashKey) -> Result<aya::Ebpf, Error> {
+    let mut object = object(options, key)?;
     let stages = stage::ALL.iter().map(|stage| stage.name);
     for name in stages.chain([super::attach::PROGRAM, super::read::TICK]) {
-        let program = super::attach::program(&mut object, name)?;
-        program
-            .load()
-            .map_err(|error| refused("the program", &error))?;
+        verified(&mut object, name)?;
     }
     lead_on(&mut object)?;
     #[cfg(feature = "bpf-log")]
     super::log::follow(&mut object)?;
-    let now = super::read::tick(&mut object)?;
-    let (tables, inherited, fenced) = Tables::open(&mut object, sizes, options, (key, now))?;
-    let pins = pins.clone();
-    let notes = (fenced > 0).then(|| closed(fenced));
-    Ok(Ebpf {
-        object,
-        pins,
-        tables,
-        inherited,
-        took_over,
-        notes: notes.into_iter().collect(),
-        origin: (options.clone(), key),
-        names: None,
-    })
+    Ok(object)
+}
+
+fn verified(object: &mut aya::Ebpf, name: &str) -> Result<(), Error> {
+    super::attach::program(object, name)?
+        .load()
+        .map_err(|error| refused("the program", &error))
 }
 
 /// Lets the entry go on to the other programs. The table is pinned: the kernel empties one that nobody

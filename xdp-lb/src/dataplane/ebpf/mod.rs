@@ -72,6 +72,8 @@ pub struct Ebpf {
     tables: Tables,
     inherited: Inherited,
     took_over: bool,
+    /// What the programs are still to be loaded by; those of a predecessor forward till then.
+    later: Option<(Options, HashKey)>,
     /// Messages for the operator about what could not be taken over.
     notes: Vec<String>,
     /// What [`Self::share`] needs again.
@@ -82,7 +84,7 @@ pub struct Ebpf {
 
 impl Ebpf {
     /// Loads the program; takes over pinned maps of a predecessor whose layout and sizes fit, else
-    /// starts with empty ones.
+    /// starts with empty ones. The predecessor's program goes on until the first interface is attached.
     pub fn open(options: &Options) -> Result<Self, Error> {
         load::open(options)
     }
