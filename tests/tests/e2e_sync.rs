@@ -1,6 +1,7 @@
 //! Two directors of a cluster that tell each other of their connections: what one balances the other
 //! knows, a director that dies takes no connection along, and one that returns does not take over
 //! before it has what its peer has.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,8 +20,17 @@ use xdp_lb_tests::wait;
 use xdp_lb_tests::xdp::{Pass, rig};
 
 /// How long anything may take that takes milliseconds on a machine of its own.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const SERVICE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(VIP), PORT);
+
+/// How the directors find each other.
+#[derive(Clone, Copy)]
+enum By {
+    /// `peer`.
+    Unicast,
+    /// `lvs_sync_daemon`.
+    Multicast,
+}
 
 /// Two directors on a switch with a client and real servers.
 struct Site {
@@ -67,13 +77,13 @@ impl Site {
 
     /// The file of a director: the first is the better one. The servers stand in another order in the
     /// second's, with another service before them: indexes differ, addresses do not.
-    fn configure(&self, director: usize, lines: &str) {
+    fn configure(&self, director: usize, by: By, lines: &str) {
         let key = self.folder.path().join("sync.key");
         if !key.exists() {
             fs::write(&key, "0123456789abcdef0123456789abcdef\n").unwrap();
             fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
         }
-        let mut numbers = vec![1, 2, 3];
+        let mut numbers = [1, 2, 3];
         let mut other = String::new();
         if director == 1 {
             numbers.reverse();
@@ -87,9 +97,17 @@ impl Site {
             .map(|number| real_server(*number, 1))
             .collect();
         let priority = if director == 0 { 150 } else { 100 };
+        let (daemon, peer) = match by {
+            By::Unicast => (String::new(), format!("peer {}", address(1 - director))),
+            By::Multicast => (
+                format!("lvs_sync_daemon {INTERFACE} VI_1 port 8850 group 224.0.0.99"),
+                String::new(),
+            ),
+        };
         let text = format!(
             "global_defs {{
                 vrrp_garp_master_refresh 1
+                {daemon}
             }}
             vrrp_instance VI_1 {{
                 state BACKUP
@@ -112,11 +130,10 @@ impl Site {
             }}
             xdp_lb {{
                 sync {{
-                    peer {}
+                    {peer}
                     key_file {}
                 }}
             }}\n",
-            address(1 - director),
             key.display(),
         );
         self.directors[director].configure(&text).unwrap();
@@ -174,8 +191,8 @@ fn connections_survive_the_death_of_a_director_and_its_return() {
         return;
     }
     let mut site = Site::create("sy");
-    site.configure(0, "persistence_timeout 50");
-    site.configure(1, "persistence_timeout 50");
+    site.configure(0, By::Unicast, "persistence_timeout 50");
+    site.configure(1, By::Unicast, "persistence_timeout 50");
     site.start(0);
     site.wait_master(0);
     site.start(1);
@@ -217,6 +234,20 @@ fn sync(director: &Director) -> serde_json::Value {
     shown["sync"].clone()
 }
 
+/// Sends the first director datagrams that look right and are not signed.
+fn forge(from: &Host, count: usize) {
+    let send = || {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        for number in 0..count {
+            let mut datagram = vec![0; 200];
+            datagram[..6].copy_from_slice(b"XLBS\x01\x02");
+            datagram[8] = u8::try_from(number % 256).unwrap();
+            socket.send_to(&datagram, (address(0), 8848)).unwrap();
+        }
+    };
+    from.netns.run(send).unwrap();
+}
+
 /// What operators say on one director counts on both; who has no key is not heard; and both say what they
 /// see.
 #[test]
@@ -225,8 +256,8 @@ fn orders_travel_and_outsiders_are_not_heard() {
         return;
     }
     let mut site = Site::create("sx");
-    site.configure(0, "");
-    site.configure(1, "");
+    site.configure(0, By::Unicast, "");
+    site.configure(1, By::Unicast, "");
     site.start(0);
     site.start(1);
     for number in 0..2 {
@@ -254,21 +285,8 @@ fn orders_travel_and_outsiders_are_not_heard() {
     }
     // An outsider that is no peer, and one that uses a peer's address and has no key.
     let before = site.known(0);
-    let send = |from: &Host, count: usize| {
-        from.netns
-            .run(|| {
-                let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-                for number in 0..count {
-                    let mut datagram = vec![0; 200];
-                    datagram[..6].copy_from_slice(b"XLBS\x01\x02");
-                    datagram[8] = u8::try_from(number % 256).unwrap();
-                    socket.send_to(&datagram, (address(0), 8848)).unwrap();
-                }
-            })
-            .unwrap();
-    };
-    send(&site.client, 500);
-    send(&site.hosts[1], 500);
+    forge(&site.client, 500);
+    forge(&site.hosts[1], 500);
     wait::until("they are counted", LIMIT, || {
         let refused = sync(&site.directors[0])["refused"].clone();
         let are = refused["stranger"] == 500 && refused["digest"] == 500;
@@ -286,6 +304,27 @@ fn orders_travel_and_outsiders_are_not_heard() {
         status.contains("stands differently in the file of 10.80.0.1"),
         "{status}"
     );
-    let scrape = site.directors[0].scrape().unwrap();
-    drop(scrape);
+}
+
+/// As a keepalived.conf has it: an interface and a group, and nobody by name.
+#[test]
+fn directors_find_each_other_on_the_group_of_lvs_sync_daemon() {
+    if !needs::root().unwrap() {
+        return;
+    }
+    let mut site = Site::create("sm");
+    for number in 0..2 {
+        site.configure(number, By::Multicast, "");
+        site.start(number);
+    }
+    site.wait_master(0);
+    let client = site.client.netns.handle();
+    let hearts = Heart::start_many(30, &client, SERVICE).unwrap();
+    beat_on(&hearts, 3).unwrap();
+    site.wait_known(1, 30);
+    let peers = sync(&site.directors[1])["peers"].clone();
+    assert_eq!(peers[0]["address"], "10.80.0.1:8850", "{peers}");
+    site.directors[0].end_by(Signal::SIGTERM).unwrap();
+    site.wait_master(1);
+    beat_on(&hearts, 3).unwrap();
 }
