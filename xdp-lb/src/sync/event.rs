@@ -95,7 +95,7 @@ pub enum Event {
     #[error(
         "state sync: the connection table of {peer} was made with another hash key, before sync was \
          configured; connections that find no way in a full table may change their server in a \
-         failover, until both tables have been made anew (stop xdp-lb with `down`, start it)"
+         failover, until both tables have been made anew: stop xdp-lb by SIGTERM and start it"
     )]
     HashKeyDiffers {
         /// Whose.
