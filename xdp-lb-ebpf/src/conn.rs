@@ -450,7 +450,9 @@ fn resumed<F: Family>(
         Some(route) => {
             // As good a confirmation as that of a connection which has a way.
             let mask = service.get().client_mask;
-            packet.flow.template_touch(service.index, mask, route.backend(), now.0);
+            packet
+                .flow
+                .template_touch(service.index, mask, route.backend(), now.0);
             Ok(route)
         }
         None if service.is_hashed() && packet.tcp_flags & tcp::RST == 0 => {
@@ -490,7 +492,11 @@ pub fn look_up<F: Family>(
 
 /// Where the client's template says, if its service is persistent and it has one.
 #[inline(always)]
-fn by_template<F: Family>(packet: &Packet<F>, service: &service::Found, now: Tick) -> Option<Route> {
+fn by_template<F: Family>(
+    packet: &Packet<F>,
+    service: &service::Found,
+    now: Tick,
+) -> Option<Route> {
     if service.is_persistent() {
         persist::find(packet, service, now)
     } else {

@@ -205,8 +205,13 @@ pub fn extensions(frame: &Frame, first: u8, payload: usize) -> Result<(u8, usize
             return Err(Reason::Truncated);
         }
         // SAFETY: within the first eight octets of the header.
-        let (after, length, segments_left) =
-            unsafe { (rest.read::<u8>(AT), rest.read::<u8>(AT + 1), rest.read::<u8>(AT + 3)) };
+        let (after, length, segments_left) = unsafe {
+            (
+                rest.read::<u8>(AT),
+                rest.read::<u8>(AT + 1),
+                rest.read::<u8>(AT + 3),
+            )
+        };
         if next == ROUTING && segments_left != 0 {
             return Err(Reason::Ipv6);
         }

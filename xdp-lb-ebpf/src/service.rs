@@ -8,8 +8,8 @@ use xdp_lb_common::limits::{HOST_SLOTS, MAX_PORTS, MAX_PROBES, SERVICE_INDEX_SLO
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::schedule::{self, Rule};
 use xdp_lb_common::service::{
-    SERVICE_HAS_HOSTS, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, Service, ServiceSlot, index_start_v4,
-    index_start_v6,
+    SERVICE_HAS_HOSTS, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, Service, ServiceSlot,
+    index_start_v4, index_start_v6,
 };
 use xdp_lb_common::tick::LongTick;
 
@@ -205,7 +205,9 @@ pub fn ours<F: Family>(
     }
     if settings.flags & SERVICE_HAS_HOSTS != 0
         && settings.host_filter & mac_bit(packet.source) != 0
-        && packet.flow.is_balanced_already(packet.source.0, service.index)
+        && packet
+            .flow
+            .is_balanced_already(packet.source.0, service.index)
     {
         return Err(Reason::AlreadyBalanced);
     }
