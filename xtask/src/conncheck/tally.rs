@@ -99,12 +99,6 @@ impl Window {
         self.broken.values().flat_map(BTreeMap::values).sum()
     }
 
-    /// How many of a server broke.
-    pub(crate) fn broken_of(&self, server: &str) -> u64 {
-        let causes = self.broken.get(server);
-        causes.map_or(0, |causes| causes.values().sum())
-    }
-
     /// How many stood when it began.
     pub(crate) fn stood(&self) -> u64 {
         self.standing.values().sum()
