@@ -7,7 +7,7 @@
 //! it; [`conn`] is the set-associative table that connections and persistence templates live in;
 //! [`persist`] names a template; [`schedule`] says how new connections are placed, [`select`] and
 //! [`hashed`] lay out the tables for it and [`load`] counts connections; [`backend`] says where a
-//! packet goes; [`stage`] lists the programs and [`reason`] counts why.
+//! packet goes; [`stage`] lists the programs, [`reason`] counts why and [`watch`] tells it.
 //!
 //! Nothing here touches a socket, a clock, a map or a packet. Without the feature `user` the crate
 //! is what the kernel side links: no `std`, no allocation.
@@ -39,3 +39,4 @@ pub mod select;
 pub mod service;
 pub mod stage;
 pub mod tick;
+pub mod watch;

@@ -26,8 +26,20 @@ pub const IPV6_NEW: Stage = Stage {
     index: 6,
 };
 
+/// ICMP: errors about connections.
+pub const ICMP: Stage = Stage {
+    name: "xdp_lb_icmp",
+    index: 1,
+};
+
+/// ICMPv6: errors about connections.
+pub const ICMP_V6: Stage = Stage {
+    name: "xdp_lb_icmp_v6",
+    index: 7,
+};
+
 /// All of them.
-pub const ALL: &[Stage] = &[IPV6, IPV6_NEW];
+pub const ALL: &[Stage] = &[IPV6, IPV6_NEW, ICMP, ICMP_V6];
 
 #[cfg(test)]
 mod tests {

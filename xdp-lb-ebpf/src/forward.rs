@@ -28,12 +28,7 @@ pub fn send<F: Family>(
     if packet.ttl <= 1 && !is_local {
         return Err(Reason::TtlExpired);
     }
-    count::traffic(
-        service.index,
-        route.backend(),
-        packet.len as u64,
-        route.opens(),
-    );
+    count::traffic(service.index, route, packet.len as u64);
     if is_local {
         return Err(Reason::Local);
     }

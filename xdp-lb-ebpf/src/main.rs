@@ -2,7 +2,8 @@
 //! [`service`] whether it is for a virtual service that is ours to balance, [`conn`] where its
 //! connection goes, [`family`] what differs between IPv4 and IPv6, [`schedule`] with [`persist`] where
 //! a new one goes, [`search`] among servers by their [`load`], [`forward`] sends it there and
-//! [`count`] counts. [`maps`] holds the tables and [`settings`] what the loader sets.
+//! [`count`] counts, [`watch`] tells who watches. [`icmp`] does the same for errors about a connection.
+//! [`maps`] holds the tables and [`settings`] what the loader sets.
 //!
 //! Every exit has one [`Reason`]. Whatever the program does not balance passes to the kernel
 //! untouched.
@@ -19,6 +20,7 @@ mod conn;
 mod count;
 mod family;
 mod forward;
+mod icmp;
 mod load;
 mod maps;
 mod packet;
@@ -28,6 +30,7 @@ mod schedule;
 mod search;
 mod service;
 mod settings;
+mod watch;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use xdp_lb_common::reason::Reason;
@@ -38,6 +41,7 @@ use crate::packet::Frame;
 /// The entry: balances a frame or passes it on.
 #[xdp]
 pub fn xdp_lb(ctx: XdpContext) -> u32 {
+    watch::begin(ctx.ctx);
     let frame = Frame::new(ctx.ctx);
     let (reason, action) = match balance(&frame) {
         Err(Reason::Ipv6) => {
@@ -46,13 +50,18 @@ pub fn xdp_lb(ctx: XdpContext) -> u32 {
             unsafe { maps::STAGES.tail_call(&ctx, stage::IPV6.index) };
             (Reason::Ipv6, xdp_action::XDP_PASS)
         }
+        Err(Reason::NotTcpUdp) => {
+            // SAFETY: as above.
+            unsafe { maps::STAGES.tail_call(&ctx, stage::ICMP.index) };
+            (Reason::NotTcpUdp, xdp_action::XDP_PASS)
+        }
         Ok(sent) => sent,
         Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
         Err(reason) => (reason, xdp_action::XDP_PASS),
     };
-    count::reason(reason);
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(&ctx, "packet left by reason {}", reason as u32);
+    count::reason(reason);
     action
 }
 
@@ -68,6 +77,11 @@ pub fn tick(_ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
     let (reason, action) = match balance_frame_v6(&Frame::new(ctx.ctx)) {
+        Err(Reason::NotTcpUdp) => {
+            // SAFETY: as in `xdp_lb`.
+            unsafe { maps::STAGES.tail_call(&ctx, stage::ICMP_V6.index) };
+            (Reason::NotTcpUdp, xdp_action::XDP_PASS)
+        }
         Ok(sent) => sent,
         Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
         Err(reason) => (reason, xdp_action::XDP_PASS),
@@ -80,6 +94,30 @@ pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn xdp_lb_v6_new(ctx: XdpContext) -> u32 {
     let (reason, action) = match place_frame_v6(&Frame::new(ctx.ctx)) {
+        Ok(sent) => sent,
+        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
+        Err(reason) => (reason, xdp_action::XDP_PASS),
+    };
+    count::reason(reason);
+    action
+}
+
+/// The entry for IPv4 packets that are neither TCP nor UDP.
+#[xdp]
+pub fn xdp_lb_icmp(ctx: XdpContext) -> u32 {
+    let (reason, action) = match icmp::follow(&Frame::new(ctx.ctx)) {
+        Ok(sent) => sent,
+        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
+        Err(reason) => (reason, xdp_action::XDP_PASS),
+    };
+    count::reason(reason);
+    action
+}
+
+/// The entry for IPv6 packets that are neither TCP nor UDP.
+#[xdp]
+pub fn xdp_lb_icmp_v6(ctx: XdpContext) -> u32 {
+    let (reason, action) = match icmp::follow_v6(&Frame::new(ctx.ctx)) {
         Ok(sent) => sent,
         Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
         Err(reason) => (reason, xdp_action::XDP_PASS),

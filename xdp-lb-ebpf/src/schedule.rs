@@ -288,7 +288,7 @@ fn locality(service: &service::Found) -> Option<u32> {
     }
     let chosen = cheapest(list, search::WLC, 0)?;
     // SAFETY: as above.
-    unsafe { cursor.write_volatile(chosen as u64 + 1) };
+    unsafe { atomic::publish(cursor, chosen as u64 + 1) };
     Some(chosen)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use xdp_lb::config::model::{
-    ConnectionLimit, Hashing, Persistence, Protocol, Scheduler, ServiceKey,
+    ConnectionLimit, Endpoint, Hashing, Persistence, Protocol, Scheduler, ServiceKey,
 };
 use xdp_lb::plan::desired::{Desired, Port, Reach, Server, Service};
 use xdp_lb_common::addr::Mac;
@@ -266,7 +266,7 @@ impl Virtual {
 
     /// What names it.
     pub(crate) const fn key(&self) -> ServiceKey {
-        ServiceKey {
+        ServiceKey::Endpoint(Endpoint {
             vip: self.vip,
             port: self.port,
             protocol: if self.udp {
@@ -274,7 +274,7 @@ impl Virtual {
             } else {
                 Protocol::Tcp
             },
-        }
+        })
     }
 
     /// Whether chance picks the server: then the MAC must show which, or the connection that is made.
@@ -292,6 +292,7 @@ impl Virtual {
                 timeout: time(ticks),
                 prefix_len,
             }),
+            entrances: [].into(),
             one_packet: self.one_packet && !self.plays(),
             servers: self
                 .servers

@@ -56,6 +56,7 @@ impl Ebpf {
             // Another object: the programs of the first name maps by descriptors that are closed.
             self.object = super::load::whole(options, *key)?;
             self.later = None;
+            self.hand_out();
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use xdp_lb_common::flow::{FlowV4, FlowV6};
 use xdp_lb_common::reason::{self, Event, Reason};
 use xdp_lb_common::tick::LongTick;
 
-use crate::config::model::ServiceKey;
+use crate::config::model::{Endpoint, ServiceKey};
 use crate::plan::desired::Reach;
 use crate::plan::installed::ServerKey;
 
@@ -86,10 +86,12 @@ pub(super) fn decide(
 /// The packet of a frame and the service that balances it here and now.
 fn find(memory: &Memory, frame: &[u8], ifindex: u32) -> Result<(Packet, ServiceKey), Reason> {
     let packet = Packet::of(frame)?;
-    let of_port = |port| ServiceKey {
-        vip: packet.vip.ip(),
-        port,
-        protocol: packet.protocol,
+    let of_port = |port| {
+        ServiceKey::Endpoint(Endpoint {
+            vip: packet.vip.ip(),
+            port,
+            protocol: packet.protocol,
+        })
     };
     let published = |key: ServiceKey| {
         let service = memory.services.get(&key)?;

@@ -14,7 +14,7 @@ use xdp_lb_common::reason::Reason;
 use xdp_lb_common::tick::{Clock, LongTick};
 
 use super::{Memory, Options, Verdict};
-use crate::config::model::{Protocol, Scheduler, ServiceKey};
+use crate::config::model::{Endpoint, Protocol, Scheduler, ServiceKey};
 use crate::dataplane::Dataplane as _;
 use crate::plan::desired::{Desired, Port, Reach, Server, Service};
 use crate::plan::diff::steps;
@@ -49,11 +49,11 @@ fn server_ip(n: u8) -> IpAddr {
 }
 
 fn key(protocol: Protocol) -> ServiceKey {
-    ServiceKey {
+    ServiceKey::Endpoint(Endpoint {
         vip: VIP.into(),
         port: 80,
         protocol,
-    }
+    })
 }
 
 /// Server `n` on the link.
@@ -87,6 +87,7 @@ fn service(scheduler: Scheduler, weights: &[u32]) -> Service {
         servers,
         peers: [].into(),
         virtual_mac: None,
+        entrances: [].into(),
     }
 }
 
