@@ -67,7 +67,11 @@ pub(super) fn decide(
                 chance,
                 events: Vec::new(),
             };
-            let route = journey.route(memory);
+            let route = if packet.is_error {
+                journey.follow(memory)
+            } else {
+                journey.route(memory)
+            };
             verdict.events = journey.events;
             match route {
                 Err(reason) => reason,
@@ -130,7 +134,7 @@ fn is_ours(
         .iter()
         .filter(|(mac, _)| *mac == packet.source)
         .peekable();
-    if of_host.peek().is_some() && of_host.all(|(_, ip)| *ip != packet.client.ip()) {
+    if of_host.peek().is_some() && of_host.all(|(_, ip)| *ip != packet.sender) {
         return Err(Reason::AlreadyBalanced);
     }
     Ok(())
@@ -177,7 +181,11 @@ fn sent(
     }
     verdict.frame = Some(send::forwarded(frame, source, destination));
     verdict.port = Some(port);
-    reason(route.via, port == ifindex)
+    match (packet.is_error, port == ifindex) {
+        (true, true) => Reason::TxIcmp,
+        (true, false) => Reason::RedirectIcmp,
+        (false, same_port) => reason(route.via, same_port),
+    }
 }
 
 const fn reason(via: Via, same_port: bool) -> Reason {
@@ -294,6 +302,36 @@ impl Journey<'_> {
                 })
             }
         }
+    }
+
+    /// Where an ICMP error goes: where the connection goes that it is about, or where that must have
+    /// gone, as in [`Self::resume`]. Nothing comes of it: no connection, no template, no longer life.
+    fn follow(&self, memory: &Memory) -> Result<Route, Reason> {
+        let hash = self.hash(memory);
+        let to = |server, via| Route {
+            server,
+            via,
+            opens: false,
+        };
+        if let Some((_, entry)) = memory.connections.find(&self.flow(), hash, memory.now) {
+            let Connection { server, life, .. } = entry.value;
+            let takes = memory.takes_packets(&server, life);
+            return takes
+                .then(|| to(server, Via::Connection))
+                .ok_or(Reason::Purged);
+        }
+        if let Some(server) = self.template(memory) {
+            return Ok(to(server, Via::Persistent));
+        }
+        let service = memory.services.get(&self.key);
+        let [first_place, _] = memory.connections.places_of(hash);
+        if !service.is_some_and(|service| service.schedule.is_hashed())
+            && !memory.full_places.contains(&first_place)
+        {
+            return Err(Reason::IcmpUnknown);
+        }
+        let server = self.consistent(memory).ok_or(Reason::NoRealServer)?;
+        Ok(to(server, Via::Stateless))
     }
 
     /// The connection lives on. At most once a tick, unless its state changes, so does the template of
