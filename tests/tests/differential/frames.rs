@@ -104,6 +104,10 @@ fn destination(dice: &mut Dice, world: &World) -> (SocketAddr, bool) {
         return (SocketAddr::new(vip, port), dice.roll(2) == 0);
     }
     let service: &Virtual = &world.services[usize::try_from(dice.roll(services)).unwrap()];
+    if service.marked && dice.roll(3) == 0 {
+        let other = SocketAddr::new(service.vip, service.other_port());
+        return (other, dice.roll(2) == 0);
+    }
     let port = match service.port {
         0 => [80, 443, 8080, 1][usize::try_from(dice.roll(4)).unwrap()],
         port => port,

@@ -7,7 +7,7 @@ use xdp_lb_common::flow::{FlowV4, FlowV6};
 use xdp_lb_common::reason::{self, Event, Reason};
 use xdp_lb_common::tick::LongTick;
 
-use crate::config::model::{Endpoint, ServiceKey};
+use crate::config::model::{Endpoint, Protocol, ServiceKey};
 use crate::plan::desired::Reach;
 use crate::plan::installed::ServerKey;
 
@@ -90,21 +90,31 @@ pub(super) fn decide(
 /// The packet of a frame and the service that balances it here and now.
 fn find(memory: &Memory, frame: &[u8], ifindex: u32) -> Result<(Packet, ServiceKey), Reason> {
     let packet = Packet::of(frame)?;
-    let of_port = |port| {
-        ServiceKey::Endpoint(Endpoint {
-            vip: packet.vip.ip(),
-            port,
-            protocol: packet.protocol,
-        })
-    };
-    let published = |key: ServiceKey| {
-        let service = memory.services.get(&key)?;
-        service.published.then_some((key, service))
-    };
-    let found = published(of_port(packet.vip.port())).or_else(|| published(of_port(0)));
+    let found = service_of(memory, &packet);
     let (key, service) = found.ok_or(Reason::NoService)?;
     is_ours(memory, &packet, service, ifindex)?;
     Ok((packet, key))
+}
+
+/// The service that a packet belongs to. IPVS asks for that of its firewall mark first; of each kind, one
+/// of its port comes before one of any.
+fn service_of<'a>(memory: &'a Memory, packet: &Packet) -> Option<(ServiceKey, &'a Service)> {
+    let endpoints = [packet.vip.port(), 0].map(|port| Endpoint {
+        vip: packet.vip.ip(),
+        port,
+        protocol: packet.protocol,
+    });
+    let published = || {
+        let services = memory.services.iter();
+        services.filter(|(_, service)| service.published)
+    };
+    let marked =
+        |endpoint: &Endpoint| published().find(|(_, service)| service.entrances.contains(endpoint));
+    let own =
+        |endpoint: &Endpoint| published().find(|(key, _)| **key == ServiceKey::Endpoint(*endpoint));
+    let found = endpoints.iter().find_map(marked);
+    let found = found.or_else(|| endpoints.iter().find_map(own));
+    found.map(|(key, service)| (*key, service))
 }
 
 /// The gate first, then who the frame is for, then where it comes from.
@@ -366,11 +376,10 @@ impl Journey<'_> {
             via,
             opens: true,
         };
-        if !memory
-            .services
-            .get(&self.key)
-            .is_some_and(|service| service.one_packet)
-        {
+        // A mark may be on TCP, too, which has connections all the same.
+        let is_udp = self.packet.protocol == Protocol::Udp;
+        let service = memory.services.get(&self.key);
+        if !(is_udp && service.is_some_and(|service| service.one_packet)) {
             (route.server, route.via) = self.enter(memory, (server, via), state, instead_of)?;
         }
         Ok(route)
