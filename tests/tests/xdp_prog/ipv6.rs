@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use etherparse::{Ethernet2Header, IpNumber, Ipv6Header, PacketBuilder};
-use xdp_lb::plan::desired::Server;
+use xdp_lb::plan::desired::{Method, Server};
 use xdp_lb_common::reason::{Reason, Verdict};
 use xdp_lb_tests::packet::{ETHERNET, compare, show};
 use xdp_lb_tests::program::Action;
@@ -41,6 +41,7 @@ fn over_v6(mut made: Virtual, count: u8) -> Virtual {
         limit: None,
         serving: true,
         releases_clients: false,
+        method: Method::Direct,
         reach: Some(direct(n, PORT)),
     });
     made.service.servers = servers.collect();

@@ -23,6 +23,7 @@ mod dice;
 mod director;
 mod eyes;
 mod tables;
+mod wire;
 
 mod ipv6;
 mod parse;
@@ -42,6 +43,7 @@ mod fence;
 mod localnode;
 
 mod forward;
+mod tunnel;
 
 mod length;
 

@@ -23,6 +23,7 @@ const STAGES: &str = "STAGES";
 /// Maps that outlive the agent.
 pub(super) const PINNED: &[&str] = &[
     STAGES,
+    "DECIDED",
     "CONTROL",
     "SERVICE_INDEX",
     "SERVICES",

@@ -1,6 +1,6 @@
 //! The maps as this process holds them, and what it remembers about them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use aya::Ebpf as Object;
@@ -30,6 +30,9 @@ use crate::dataplane::{Error, Inherited};
 
 /// The word of [`Control`] that holds the agent's sign of life.
 const HEARTBEAT: usize = 1;
+
+/// The word of [`Control`] that says whether addresses of any server are translated.
+pub(super) const TRANSLATES: usize = 2;
 
 /// Words of a [`Service`] that are published one by one.
 pub(super) mod word {
@@ -69,6 +72,8 @@ pub(super) struct Tables {
     pub clock: Clock,
     pub service_ids: Indexes<ServiceKey>,
     pub backend_ids: Indexes<ServerKey>,
+    /// Real servers whose addresses are translated.
+    pub translated: BTreeSet<u32>,
     pub regions: Regions,
     pub schedules: BTreeMap<ServiceKey, Schedule>,
     /// Services that stand in the index.
@@ -122,6 +127,7 @@ impl Tables {
             clock: options.clock,
             service_ids: Indexes::new(MAX_SERVICES),
             backend_ids: Indexes::new(MAX_BACKENDS),
+            translated: BTreeSet::new(),
             regions: Regions::new(SCHEDULE_SLOTS),
             schedules: BTreeMap::new(),
             published: BTreeMap::new(),

@@ -9,11 +9,11 @@ use xdp_lb_common::addr::Mac;
 
 use super::belongings::{Belonging, Silence, virtual_links, virtual_name};
 use super::carriers::{Peers, lease, peer_addresses, peers, virtual_mac};
-use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
+use super::desired::{Desired, Method, OwnedAddress, Port, Reach, Server, Service};
 use super::pool::{Member, Memberships};
 use super::routing;
 use crate::config::model::{
-    Config, RealServer, ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
+    Config, Forwarding, RealServer, ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
 };
 use crate::health::Weighing;
 use crate::machine::Now;
@@ -168,15 +168,81 @@ fn servers(key: ServiceKey, service: &VirtualServer, inputs: &Inputs<'_>) -> Vec
     let limits: BTreeMap<_, _> = configured
         .filter_map(|server| Some((server.address, server.limit?)))
         .collect();
-    let server = |member: &Member| Server {
-        address: member.address,
-        weight: member.weight,
-        limit: limits.get(&member.address).copied(),
-        serving: member.serving,
-        releases_clients: member.releases_clients,
-        reach: reach(member.address),
+    let server = |member: &Member| {
+        let forwarding = forwarding(service, member.address);
+        let reach = reach(member.address);
+        // Without an address of its own on the way, the director has no way there.
+        let method = method(forwarding, member.address.ip(), reach, inputs);
+        Server {
+            address: member.address,
+            weight: member.weight,
+            limit: limits.get(&member.address).copied(),
+            serving: member.serving,
+            releases_clients: member.releases_clients,
+            method: method.unwrap_or(Method::Direct),
+            reach: method.and(reach),
+        }
     };
     members.iter().map(server).collect()
+}
+
+/// That of a server of the file; of one that left it, the service's.
+fn forwarding(service: &VirtualServer, address: SocketAddr) -> Forwarding {
+    let mut real_servers = service.real_servers.iter();
+    let real_server = real_servers.find(|server| server.address == address);
+    let sorry = service
+        .sorry_server
+        .filter(|sorry| sorry.address == address);
+    let own = real_server.map(|server| server.forwarding);
+    own.or(sorry.map(|sorry| sorry.forwarding))
+        .unwrap_or(service.forwarding)
+}
+
+/// What is changed in packets to a server; `None` for a tunnel that could begin nowhere.
+fn method(
+    forwarding: Forwarding,
+    server: IpAddr,
+    reach: Option<Reach>,
+    inputs: &Inputs<'_>,
+) -> Option<Method> {
+    match (forwarding, reach) {
+        (Forwarding::DirectRouting, _) | (Forwarding::Tunnel(_), None | Some(Reach::Local)) => {
+            Some(Method::Direct)
+        }
+        (Forwarding::Nat, _) => Some(Method::Nat),
+        (Forwarding::Tunnel(tunnel), Some(Reach::Direct { ifindex, .. })) => {
+            let source = source(server, ifindex, inputs)?;
+            Some(Method::Tunnel(tunnel, source))
+        }
+    }
+}
+
+/// The director's address that packets of its own to a server have: of the interface that leads
+/// there, in the server's network if there is one. Never a VIP: real servers have those, too, and would
+/// take the packets for their own.
+fn source(server: IpAddr, ifindex: u32, inputs: &Inputs<'_>) -> Option<IpAddr> {
+    let fits = |address: &&IpNet| {
+        let ip = address.addr();
+        let is_global = match ip {
+            IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+            IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+        };
+        ip.is_ipv4() == server.is_ipv4() && is_global && !is_virtual(ip, inputs.config)
+    };
+    let addresses = &inputs.network.addresses;
+    let here = || addresses.get(&ifindex).into_iter().flatten().filter(fits);
+    let near = here().find(|address| address.contains(&server));
+    // An interface without an address lends one, as in the kernel.
+    let anywhere = || addresses.values().flatten().find(fits);
+    let found = near.or_else(|| here().next()).or_else(anywhere)?;
+    Some(found.addr())
+}
+
+/// Whether an address is a VIP: of a VRRP instance, or of a virtual server.
+fn is_virtual(ip: IpAddr, config: &Config) -> bool {
+    let mut instances = config.vrrp_instances.iter();
+    instances.any(|instance| carries(instance, ip))
+        || config.services().any(|(key, _)| key.vip == ip)
 }
 
 /// The way by the interface below, where the kernel's leads by one with a virtual MAC: frames that are
