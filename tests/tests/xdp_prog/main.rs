@@ -43,6 +43,7 @@ mod fence;
 mod localnode;
 
 mod forward;
+mod nat;
 mod tunnel;
 
 mod length;
