@@ -13,7 +13,7 @@ use super::desired::{Desired, Method, OwnedAddress, Port, Reach, Server, Service
 use super::pool::{Member, Memberships};
 use super::routing;
 use crate::config::model::{
-    Config, Forwarding, RealServer, ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
+    Config, RealServer, ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
 };
 use crate::health::Weighing;
 use crate::machine::Now;
@@ -169,10 +169,10 @@ fn servers(key: ServiceKey, service: &VirtualServer, inputs: &Inputs<'_>) -> Vec
         .filter_map(|server| Some((server.address, server.limit?)))
         .collect();
     let server = |member: &Member| {
-        let forwarding = forwarding(service, member.address);
+        let forwarding = method::forwarding(service, member.address);
         let reach = reach(member.address);
         // Without an address of its own on the way, the director has no way there.
-        let method = method(forwarding, member.address.ip(), reach, inputs);
+        let method = method::of(forwarding, member.address.ip(), reach, inputs);
         Server {
             address: member.address,
             weight: member.weight,
@@ -184,65 +184,6 @@ fn servers(key: ServiceKey, service: &VirtualServer, inputs: &Inputs<'_>) -> Vec
         }
     };
     members.iter().map(server).collect()
-}
-
-/// That of a server of the file; of one that left it, the service's.
-fn forwarding(service: &VirtualServer, address: SocketAddr) -> Forwarding {
-    let mut real_servers = service.real_servers.iter();
-    let real_server = real_servers.find(|server| server.address == address);
-    let sorry = service
-        .sorry_server
-        .filter(|sorry| sorry.address == address);
-    let own = real_server.map(|server| server.forwarding);
-    own.or(sorry.map(|sorry| sorry.forwarding))
-        .unwrap_or(service.forwarding)
-}
-
-/// What is changed in packets to a server; `None` for a tunnel that could begin nowhere.
-fn method(
-    forwarding: Forwarding,
-    server: IpAddr,
-    reach: Option<Reach>,
-    inputs: &Inputs<'_>,
-) -> Option<Method> {
-    match (forwarding, reach) {
-        (Forwarding::DirectRouting, _) | (Forwarding::Tunnel(_), None | Some(Reach::Local)) => {
-            Some(Method::Direct)
-        }
-        (Forwarding::Nat, _) => Some(Method::Nat),
-        (Forwarding::Tunnel(tunnel), Some(Reach::Direct { ifindex, .. })) => {
-            let source = source(server, ifindex, inputs)?;
-            Some(Method::Tunnel(tunnel, source))
-        }
-    }
-}
-
-/// The director's address that packets of its own to a server have: of the interface that leads
-/// there, in the server's network if there is one. Never a VIP: real servers have those, too, and would
-/// take the packets for their own.
-fn source(server: IpAddr, ifindex: u32, inputs: &Inputs<'_>) -> Option<IpAddr> {
-    let fits = |address: &&IpNet| {
-        let ip = address.addr();
-        let is_global = match ip {
-            IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
-            IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
-        };
-        ip.is_ipv4() == server.is_ipv4() && is_global && !is_virtual(ip, inputs.config)
-    };
-    let addresses = &inputs.network.addresses;
-    let here = || addresses.get(&ifindex).into_iter().flatten().filter(fits);
-    let near = here().find(|address| address.contains(&server));
-    // An interface without an address lends one, as in the kernel.
-    let anywhere = || addresses.values().flatten().find(fits);
-    let found = near.or_else(|| here().next()).or_else(anywhere)?;
-    Some(found.addr())
-}
-
-/// Whether an address is a VIP: of a VRRP instance, or of a virtual server.
-fn is_virtual(ip: IpAddr, config: &Config) -> bool {
-    let mut instances = config.vrrp_instances.iter();
-    instances.any(|instance| carries(instance, ip))
-        || config.services().any(|(key, _)| key.vip == ip)
 }
 
 /// The way by the interface below, where the kernel's leads by one with a virtual MAC: frames that are
@@ -446,6 +387,8 @@ impl ServerHealth {
 
 /// The verdicts on all real servers.
 pub type Health = BTreeMap<(ServiceKey, SocketAddr), ServerHealth>;
+
+mod method;
 
 #[cfg(test)]
 mod tests;
