@@ -106,7 +106,7 @@ impl FarEnd {
 /// Waits for a packet and hands what it carries to its destination, an address of this host.
 fn hand_on(tunnel: &Socket, own: &Socket, wrap: Wrap) -> Option<()> {
     use std::io::Read as _;
-    let mut packet = [0; 65_536];
+    let mut packet = [0; 2048];
     let len = { tunnel }.read(&mut packet).ok()?;
     let packet = packet.get(..len)?;
     let inner = packet.get(wrap.headers(packet)?..)?;

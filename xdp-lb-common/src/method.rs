@@ -114,7 +114,7 @@ pub const fn source_port_be(addresses: u64, ports: u32) -> u16 {
     const FIRST: u32 = 32_768;
     const COUNT: u64 = 28_232;
     let mixed = mix(addresses, ports as u64) as u64;
-    ((FIRST + (mixed * COUNT >> 32) as u32) as u16).to_be()
+    ((FIRST + ((mixed * COUNT) >> 32) as u32) as u16).to_be()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(super) fn forwarding(service: &VirtualServer, address: SocketAddr) -> Forwar
         .sorry_server
         .filter(|sorry| sorry.address == address);
     let own = real_server.map(|server| server.forwarding);
-    own.or(sorry.map(|sorry| sorry.forwarding))
+    own.or_else(|| sorry.map(|sorry| sorry.forwarding))
         .unwrap_or(service.forwarding)
 }
 
