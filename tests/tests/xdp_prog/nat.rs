@@ -116,7 +116,7 @@ fn no_datagram_loses_its_checksum() {
         let mut complements = 0;
         for word in 0..=u16::MAX {
             let asked = edited(datagram(false, 1), &|w| {
-                w.payload = word.to_be_bytes().into()
+                w.payload = word.to_be_bytes().into();
             });
             let outcome = run(&asked);
             assert_eq!(outcome.action, Action::Tx);
