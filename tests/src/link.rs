@@ -27,6 +27,15 @@ pub struct Link {
 pub struct LinkXdp {
     /// How it is attached, as the kernel numbers it: 1 native, 2 generic, 3 in hardware, 4 several.
     pub mode: u8,
+    /// The program.
+    pub prog: LinkProgram,
+}
+
+/// A program in the kernel.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct LinkProgram {
+    /// Its number.
+    pub id: u32,
 }
 
 impl LinkXdp {

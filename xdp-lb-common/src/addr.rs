@@ -24,6 +24,10 @@ pub const FAMILY_V6: u8 = 6;
 pub const TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
+/// IP protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// IP protocol number of ICMPv6.
+pub const ICMP_V6: u8 = 58;
 
 impl Address {
     /// The address whose network-order word in memory is `word_be`.

@@ -8,7 +8,7 @@
 //! [`persist`] names a template; [`schedule`] says how new connections are placed, [`select`] and
 //! [`hashed`] lay out the tables for it and [`load`] counts connections; [`backend`] says where a
 //! packet goes and [`method`] what is changed for it, [`checksum`] what follows from that; [`stage`] lists
-//! the programs, [`decided`] is what they hand on, and [`reason`] counts why.
+//! the programs, [`decided`] is what they hand on, [`reason`] counts why and [`watch`] tells it.
 //!
 //! Nothing here touches a socket, a clock, a map or a packet. Without the feature `user` the crate
 //! is what the kernel side links: no `std`, no allocation.
@@ -43,3 +43,4 @@ pub mod select;
 pub mod service;
 pub mod stage;
 pub mod tick;
+pub mod watch;

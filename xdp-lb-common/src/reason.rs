@@ -98,6 +98,16 @@ reasons! {
     RedirectStateless = "redirect_stateless" => Redirect,
     /// Its port is not in the map of ports to send out of.
     RedirectFailed = "redirect_failed" => Drop,
+    /// ICMP that tells of no error, such as an echo request: the kernel answers.
+    Icmp = "icmp" => Pass,
+    /// A fragment of an ICMP message; the kernel reassembles it.
+    IcmpFragment = "icmp_fragment" => Pass,
+    /// An ICMP error about a packet that belongs to no connection known here.
+    IcmpUnknown = "icmp_unknown" => Pass,
+    /// An ICMP error, to the real server of the connection it is about.
+    TxIcmp = "tx_icmp" => Tx,
+    /// An ICMP error, to the real server of the connection it is about, behind another port.
+    RedirectIcmp = "redirect_icmp" => Redirect,
     /// A real server's reply, from the service's address to the client.
     TxReply = "tx_reply" => Tx,
     /// A real server's reply, from the service's address to the client behind another port.

@@ -1,7 +1,8 @@
 //! Virtual services: the index that finds one from a packet, and what the packet path needs of it.
 //!
 //! The index is open-addressed in an array, laid out by userspace (a kernel hash map costs 30 ns a
-//! lookup, this 3). It has two banks: userspace fills the idle one and then flips the bank word, so a
+//! lookup, this 3). Several slots may lead to one service: a firewall mark has one for each address and
+//! port. It has two banks: userspace fills the idle one and then flips the bank word, so a
 //! reload publishes all services at once and no reader ever sees half a slot.
 
 use crate::addr::{Address, FAMILY_V6};
@@ -137,20 +138,21 @@ pub struct Control {
 }
 pod!(Control);
 
-/// The identity of a service, for userspace that takes over pinned maps.
+/// The identity of a service, for userspace that takes over pinned maps: an endpoint, or a firewall
+/// mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ServiceName {
-    /// Virtual IP.
+    /// Virtual IP; zero of a mark.
     pub vip: Address,
     /// Port, network order.
     pub port_be: u16,
-    /// IP protocol number.
+    /// IP protocol number; 0 of a mark.
     pub protocol: u8,
     /// Address family; 0 marks a free index.
     pub family: u8,
-    /// Fills the struct.
-    pub reserved: u32,
+    /// The firewall mark, 0 of an endpoint.
+    pub mark: u32,
 }
 pod!(ServiceName);
 no_padding!(ServiceName, Address, u16, u8, u8, u32);

@@ -26,6 +26,18 @@ pub const IPV6_NEW: Stage = Stage {
     index: 6,
 };
 
+/// ICMP: errors about connections.
+pub const ICMP: Stage = Stage {
+    name: "xdp_lb_icmp",
+    index: 1,
+};
+
+/// ICMPv6: errors about connections.
+pub const ICMP_V6: Stage = Stage {
+    name: "xdp_lb_icmp_v6",
+    index: 7,
+};
+
 /// Packets that go to their real server in a tunnel.
 pub const FORWARD: Stage = Stage {
     name: "xdp_lb_forward",
@@ -45,7 +57,7 @@ pub const REPLY: Stage = Stage {
 };
 
 /// All of them.
-pub const ALL: &[Stage] = &[IPV6, IPV6_NEW, FORWARD, NAT, REPLY];
+pub const ALL: &[Stage] = &[IPV6, IPV6_NEW, ICMP, ICMP_V6, FORWARD, NAT, REPLY];
 
 #[cfg(test)]
 mod tests {

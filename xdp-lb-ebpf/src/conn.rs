@@ -14,6 +14,7 @@ use xdp_lb_common::hash::{first_place, second_place};
 use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::stage;
 use xdp_lb_common::tick::Tick;
+pub use xdp_lb_common::watch::Via;
 
 use crate::family::Family;
 use crate::maps::{BACKENDS, CONN_INFO, CONNS, OVERFLOWS, STAGES};
@@ -21,19 +22,6 @@ use crate::packet::{Frame, Packet};
 use crate::persist::Placed;
 use crate::settings::{CONN_MASK, expiry};
 use crate::{atomic, count, load, parse, persist, schedule, service};
-
-/// How a packet's real server was found.
-#[derive(Clone, Copy)]
-pub enum Via {
-    /// Its connection is known.
-    Connection = 0,
-    /// The scheduler placed it.
-    Scheduled = 1,
-    /// The client's persistence template placed it.
-    Persistent = 2,
-    /// No way was free: consistent hash.
-    Stateless = 3,
-}
 
 /// Where a packet goes, in one register: 1, kind that its connection's way got (4 bits), whether it opens
 /// a connection (1), how it was found (2), generation (8), backend (32).
@@ -52,6 +40,18 @@ impl Route {
     #[inline(always)]
     fn new(backend: u32, generation: u8, via: Via) -> Self {
         let word = (via as u64) << 40 | (generation as u64) << 32 | backend as u64;
+        Self(Self::SET | word)
+    }
+
+    /// As one word, and again a route.
+    #[inline(always)]
+    pub fn word(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The route of [`Self::word`].
+    #[inline(always)]
+    pub fn of(word: u64) -> Self {
         Self(Self::SET | word)
     }
 
@@ -90,18 +90,6 @@ impl Route {
     #[inline(always)]
     pub fn kind(self) -> Kind {
         Kind::from_bits((self.0.get() >> 43) as u8 & 0xf)
-    }
-
-    /// The word that [`Self::of_word`] reads.
-    #[inline(always)]
-    pub fn word(self) -> u64 {
-        self.0.get()
-    }
-
-    /// A route that was written down.
-    #[inline(always)]
-    pub fn of_word(word: u64) -> Option<Self> {
-        NonZeroU64::new(word).map(Self)
     }
 
     /// 1 if the packet opens a connection, else 0. (In the middle of a connection that has no way,
@@ -414,13 +402,16 @@ fn place_in<F: Family>(
     let midstream = is_midstream(packet);
     let (placed, kind) = if !replace && midstream {
         let route = resumed(packet, service, hash, now)?;
-        (Placed { route, template: 0 }, Kind::Established)
+        // Its last packets make it no more than what they leave behind.
+        let kind = tcp_next(Kind::Established, packet.tcp_flags).unwrap_or(Kind::Established);
+        (Placed { route, template: 0 }, kind)
     } else {
         let placed = schedule::place(packet, service, now).ok_or(Reason::NoRealServer)?;
         (placed, opening_kind(packet))
     };
     let route = placed.route;
-    if service.is_one_packet() {
+    // A firewall mark may be on TCP as well, which is connections all the same.
+    if service.is_one_packet() && packet.flow.protocol() != TCP {
         // Counted as opened, as IPVS counts it, and remembered by nothing but the client's template.
         describe_template(packet, service, &placed, now);
         return Ok(route.opening().changing(kind));
@@ -489,6 +480,31 @@ fn resumed<F: Family>(
             schedule::stateless(packet, service, hash).ok_or(Reason::NoRealServer)
         }
         None => Err(Reason::NoConnection),
+    }
+}
+
+/// Where the connection of a quoted packet goes, in the order of [`resumed`]. It takes no way, moves no
+/// timer and schedules nothing: anybody can send an ICMP error.
+#[inline(always)]
+pub fn look_up<F: Family>(
+    packet: &Packet<F>,
+    service: &service::Found,
+    now: Tick,
+) -> Result<Route, Reason> {
+    let hash = packet.flow.keyed_hash();
+    let found = places(hash).ok_or(Reason::Inconsistent)?.find(hash, now);
+    if found.exists() {
+        return backend_of(found.state, Via::Connection).ok_or(Reason::Purged);
+    }
+    match by_template(packet, service, now) {
+        Some(route) => Ok(route),
+        None if service.is_hashed() => {
+            schedule::hashed(packet, service).ok_or(Reason::NoRealServer)
+        }
+        None if has_overflowed(hash) => {
+            schedule::stateless(packet, service, hash).ok_or(Reason::NoRealServer)
+        }
+        None => Err(Reason::IcmpUnknown),
     }
 }
 
@@ -643,7 +659,7 @@ pub fn write_info<F: Family>(packet: &Packet<F>, service: u32, index: u32, now: 
         way_back: [0; 2],
     };
     // SAFETY: a map value that belongs to the way this CPU holds.
-    unsafe { info.write(value) };
+    unsafe { atomic::store(info, value) };
 }
 
 /// The bit of a flow's first place.

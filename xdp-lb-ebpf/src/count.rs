@@ -1,13 +1,19 @@
-//! Counters, one set per CPU: no atomics, no shared lines.
+//! Counters, one set per CPU: no atomics, no shared lines. A program that only looks counts nothing.
 
 use aya_ebpf::bindings::xdp_action;
 use xdp_lb_common::reason::{Event, Reason, Verdict};
 
+use crate::conn::Route;
 use crate::maps::{BACKEND_STATS, COUNTERS, SERVICE_STATS};
+use crate::settings::is_dry;
+use crate::watch;
 
-/// Counts an exit of the program.
+/// Counts an exit of the program: every way out goes through here once.
 #[inline(always)]
 pub fn reason(reason: Reason) {
+    if !watch::leaves(reason) {
+        return;
+    }
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
         // SAFETY: this CPU's own copy; the reason's number is below the length of the array.
         unsafe { (*counters).reasons[reason as usize & 63] += 1 };
@@ -31,24 +37,30 @@ pub fn and_act(result: Result<(Reason, u32), Reason>) -> u32 {
 /// Counts something that happened on the way.
 #[inline(always)]
 pub fn event(event: Event) {
+    if is_dry() {
+        return;
+    }
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
         // SAFETY: as in `reason`.
         unsafe { (*counters).events[event as usize & 15] += 1 };
     }
 }
 
-/// Counts a packet sent to a backend.
+/// Counts a packet sent to a backend, before anything of it is changed.
 #[inline(always)]
-pub fn traffic(service: u32, backend: u32, bytes: u64, connections: u64) {
+pub fn traffic(service: u32, route: Route, bytes: u64) {
+    if !watch::goes(service, route) {
+        return;
+    }
     for stats in [
         SERVICE_STATS.get_ptr_mut(service),
-        BACKEND_STATS.get_ptr_mut(backend),
+        BACKEND_STATS.get_ptr_mut(route.backend()),
     ] {
         let Some(stats) = stats else { continue };
         // SAFETY: this CPU's own copy.
         let stats = unsafe { &mut *stats };
         stats.packets += 1;
         stats.bytes += bytes;
-        stats.connections += connections;
+        stats.connections += route.opens();
     }
 }

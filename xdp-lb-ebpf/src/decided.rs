@@ -87,7 +87,7 @@ pub fn noted() -> Result<Noted, Reason> {
             (*decided).source_port_be,
         )
     };
-    let route = Route::of_word(word).ok_or(Reason::Inconsistent)?;
+    let route = Route::of(word);
     let backend = BACKENDS
         .get_ptr(route.backend())
         .ok_or(Reason::Inconsistent)?;

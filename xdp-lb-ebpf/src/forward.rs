@@ -30,12 +30,7 @@ pub fn send<F: Family>(
     if packet.ttl <= 1 && !is_local {
         return Err(Reason::TtlExpired);
     }
-    count::traffic(
-        service.index,
-        route.backend(),
-        packet.len as u64,
-        route.opens(),
-    );
+    count::traffic(service.index, route, packet.len as u64);
     if special != 0 {
         if is_local {
             return Err(Reason::Local);
@@ -49,6 +44,15 @@ pub fn send<F: Family>(
     // with the new MAC; the network drops it, as it would have a moment before.
     let ifindex = unsafe { (*backend).ifindex };
     out(frame, ifindex, route.via())
+}
+
+/// Whether packets reach the backend of a route as they are, or are the director's own.
+#[inline(always)]
+pub fn is_direct(route: Route) -> bool {
+    match BACKENDS.get_ptr(route.backend()) {
+        Some(backend) => identity(backend).flags() & (BACKEND_TUNNEL | BACKEND_NAT) == 0,
+        None => true,
+    }
 }
 
 /// Sends a frame that is finished to its real server; `via` tells how that was found.

@@ -16,7 +16,7 @@ fn word(load: *mut Load, at: usize) -> u64 {
 #[inline(always)]
 fn set_word(load: *mut Load, at: usize, value: u64) {
     // SAFETY: as in `word`.
-    unsafe { load.cast::<u64>().add(at & 7).write_volatile(value) }
+    unsafe { atomic::publish(load.cast::<u64>().add(at & 7), value) }
 }
 
 /// Counts a way of the connection table that went from one state to another. Global, so that the

@@ -2,8 +2,10 @@
 //! [`service`] whether it is for a virtual service that is ours to balance, [`conn`] where its
 //! connection goes, [`family`] what differs between IPv4 and IPv6, [`schedule`] with [`persist`] where
 //! a new one goes, [`search`] among servers by their [`load`], [`forward`] sends it there and
-//! [`count`] counts. [`decided`] is what programs hand on: [`tunnel`] wraps packets, [`nat`]
-//! translates addresses and [`reply`] those of replies, both by [`translate`]. [`maps`] holds the tables and [`settings`] what the loader sets.
+//! [`count`] counts, [`watch`] tells who watches. [`icmp`] does the same for errors about a connection.
+//! [`decided`] is what programs hand on: [`tunnel`] wraps packets, [`nat`] translates addresses and
+//! [`reply`] those of replies, both by [`translate`]. [`maps`] holds the tables and [`settings`] what the
+//! loader sets.
 //!
 //! Every exit has one [`Reason`]. Whatever the program does not balance passes to the kernel
 //! untouched.
@@ -21,6 +23,7 @@ mod count;
 mod decided;
 mod family;
 mod forward;
+mod icmp;
 mod load;
 mod maps;
 mod nat;
@@ -34,6 +37,7 @@ mod service;
 mod settings;
 mod translate;
 mod tunnel;
+mod watch;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use xdp_lb_common::reason::Reason;
@@ -45,6 +49,7 @@ use crate::packet::Frame;
 #[xdp]
 #[inline(always)]
 pub fn xdp_lb(ctx: XdpContext) -> u32 {
+    watch::begin(ctx.ctx);
     let frame = Frame::new(ctx.ctx);
     let (reason, action) = match balance(&frame) {
         Err(Reason::Ipv6) => {
@@ -53,11 +58,16 @@ pub fn xdp_lb(ctx: XdpContext) -> u32 {
             unsafe { maps::STAGES.tail_call(&ctx, stage::IPV6.index) };
             (Reason::Ipv6, xdp_action::XDP_PASS)
         }
+        Err(Reason::NotTcpUdp) => {
+            // SAFETY: as above.
+            unsafe { maps::STAGES.tail_call(&ctx, stage::ICMP.index) };
+            (Reason::NotTcpUdp, xdp_action::XDP_PASS)
+        }
         other => finish(&ctx, other),
     };
-    count::reason(reason);
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(&ctx, "packet left by reason {}", reason as u32);
+    count::reason(reason);
     action
 }
 
@@ -96,7 +106,14 @@ pub fn tick(_ctx: XdpContext) -> u32 {
 #[xdp]
 #[inline(always)]
 pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
-    let (reason, action) = finish(&ctx, balance_frame_v6(&Frame::new(ctx.ctx)));
+    let (reason, action) = match balance_frame_v6(&Frame::new(ctx.ctx)) {
+        Err(Reason::NotTcpUdp) => {
+            // SAFETY: as in `xdp_lb`.
+            unsafe { maps::STAGES.tail_call(&ctx, stage::ICMP_V6.index) };
+            (Reason::NotTcpUdp, xdp_action::XDP_PASS)
+        }
+        other => finish(&ctx, other),
+    };
     count::reason(reason);
     action
 }
@@ -108,6 +125,18 @@ pub fn xdp_lb_v6_new(ctx: XdpContext) -> u32 {
     let (reason, action) = finish(&ctx, place_frame_v6(&Frame::new(ctx.ctx)));
     count::reason(reason);
     action
+}
+
+/// The entry for IPv4 packets that are neither TCP nor UDP.
+#[xdp]
+pub fn xdp_lb_icmp(ctx: XdpContext) -> u32 {
+    count::and_act(icmp::follow(&Frame::new(ctx.ctx)))
+}
+
+/// The entry for IPv6 packets that are neither TCP nor UDP.
+#[xdp]
+pub fn xdp_lb_icmp_v6(ctx: XdpContext) -> u32 {
+    count::and_act(icmp::follow_v6(&Frame::new(ctx.ctx)))
 }
 
 /// Sends packets in tunnels, by a tail call.

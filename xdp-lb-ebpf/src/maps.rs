@@ -4,7 +4,7 @@
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, DevMapHash, PerCpuArray, ProgramArray};
+use aya_ebpf::maps::{Array, DevMapHash, PerCpuArray, ProgramArray, RingBuf};
 use xdp_lb_common::backend::{Backend, BackendName, Port};
 use xdp_lb_common::conn::table::PlaceMemory;
 use xdp_lb_common::decided::Decided;
@@ -18,6 +18,7 @@ use xdp_lb_common::load::Load;
 use xdp_lb_common::reason::Counters;
 use xdp_lb_common::service::{Control, Service, ServiceName, ServiceSlot, Stats};
 use xdp_lb_common::stage;
+use xdp_lb_common::watch::{Decision, FILTERS, Filter, Unshown};
 
 /// The programs that the entry goes on to, see [`stage`].
 #[map]
@@ -111,3 +112,19 @@ pub static BACKEND_NAMES: Array<BackendName> = Array::with_max_entries(MAX_BACKE
 /// Userspace's own: the hash key, for the next start.
 #[map]
 pub static KEY: Array<HashKey> = Array::with_max_entries(1, 0);
+
+/// What the program is about to decide, per CPU; for those who watch.
+#[map]
+pub static NOTE: PerCpuArray<Decision> = PerCpuArray::with_max_entries(1, 0);
+
+/// What those who watch want to see.
+#[map]
+pub static FILTER: Array<Filter> = Array::with_max_entries(FILTERS, 0);
+
+/// What they see.
+#[map]
+pub static DECISIONS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// How much they did not see.
+#[map]
+pub static UNSHOWN: PerCpuArray<Unshown> = PerCpuArray::with_max_entries(1, 0);

@@ -16,7 +16,7 @@ use crate::maps::CONN_INFO;
 use crate::packet::{Frame, Packet};
 use crate::settings::{self, expiry};
 use crate::translate::{Side, Translate, translate};
-use crate::{count, forward, parse};
+use crate::{atomic, count, forward, parse};
 
 /// Sends the packet of a context as it was noted; its action. All of it happens in functions of their
 /// own, so that the chains of calls that they begin have the whole stack.
@@ -137,6 +137,10 @@ fn insert(hash: u64, state: State, now: Tick) -> u32 {
         if claim == 0 {
             continue;
         }
+        if settings::is_dry() {
+            // There is a way that it would get; nothing will be written beside it either.
+            return 1;
+        }
         match Inserted::unpack(conn_publish(hash, state.0, claim, now.0)) {
             Inserted::Mine { index, evicted } => {
                 if evicted {
@@ -183,5 +187,5 @@ fn describe<F: Translate>(
     };
     // SAFETY: a map value that belongs to the way of this connection; whoever else writes it writes
     // the same.
-    unsafe { info.write(value) };
+    unsafe { atomic::store(info, value) };
 }

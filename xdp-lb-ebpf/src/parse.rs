@@ -1,6 +1,6 @@
 //! What a frame is: Ethernet, IPv4 with options or IPv6 with extension headers, TCP or UDP.
 
-use xdp_lb_common::addr::{Address, Mac, TCP, UDP};
+use xdp_lb_common::addr::{Address, ICMP, ICMP_V6, Mac, TCP, UDP};
 use xdp_lb_common::flow::{FlowV4, FlowV6};
 use xdp_lb_common::reason::Reason;
 
@@ -57,11 +57,11 @@ pub fn ipv4(frame: &Frame) -> Result<Packet, Reason> {
     }
     // SAFETY: as above.
     let fragment: u16 = unsafe { frame.read(ETHERNET + 6) };
-    if fragment & FRAGMENT_BE != 0 {
-        return Err(Reason::Fragment);
-    }
     // SAFETY: as above.
     let protocol: u8 = unsafe { frame.read(ETHERNET + 9) };
+    if fragment & FRAGMENT_BE != 0 {
+        return Err(fragment_of(protocol, ICMP));
+    }
     let transport = transport(frame, protocol, header, len as usize)?;
     // SAFETY: within both headers, all of them.
     let (ttl, client_be, vip_be, low, high) = unsafe {
@@ -149,7 +149,7 @@ pub fn is_v4(frame: &Frame) -> bool {
 
 /// Octets of the extension headers of an IPv6 frame that was parsed.
 #[inline(always)]
-pub fn extensions(frame: &Frame) -> Option<usize> {
+pub fn extensions_len(frame: &Frame) -> Option<usize> {
     if !frame.holds(0, ETHERNET + IPV6_LEN) {
         return None;
     }
@@ -174,19 +174,55 @@ pub fn extensions(frame: &Frame) -> Option<usize> {
 /// # Safety
 /// As [`Frame::read`], for 16 octets.
 #[inline(always)]
-unsafe fn address(frame: &Frame, at: usize) -> Address {
+pub unsafe fn address(frame: &Frame, at: usize) -> Address {
     // SAFETY: as the caller checked.
     unsafe { joined(frame.read(at), frame.read(at + 8)) }
 }
 
+/// Why a fragment is not balanced.
+#[inline(always)]
+fn fragment_of(protocol: u8, icmp: u8) -> Reason {
+    if protocol == icmp {
+        Reason::IcmpFragment
+    } else {
+        Reason::Fragment
+    }
+}
+
+// Hop-by-hop options, a routing header, a fragment, destination options.
+const OPTIONS: u8 = 0;
+const ROUTING: u8 = 43;
+/// Number of the header of fragments.
+pub const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
+
 /// Protocol behind extension headers, and their octets.
 #[inline(always)]
 fn behind_extensions(frame: &Frame, first: u8, payload: usize) -> Result<(u8, usize), Reason> {
-    // Hop-by-hop options, a routing header, a fragment, destination options.
-    const OPTIONS: u8 = 0;
-    const ROUTING: u8 = 43;
-    const FRAGMENT: u8 = 44;
-    const DESTINATION: u8 = 60;
+    const AT: usize = ETHERNET + IPV6_LEN;
+    let (next, passed) = extensions(frame, first, payload)?;
+    match next {
+        TCP | UDP => {}
+        FRAGMENT => {
+            let rest = frame.from(passed & 0x3fff);
+            if !rest.holds(AT, 8) {
+                return Err(Reason::Fragment);
+            }
+            // SAFETY: within the header, checked above.
+            return Err(fragment_of(unsafe { rest.read(AT) }, ICMP_V6));
+        }
+        _ => return Err(Reason::NotTcpUdp),
+    }
+    if passed > payload {
+        return Err(Reason::Truncated);
+    }
+    Ok((next, passed))
+}
+
+/// What comes behind extension headers (itself one only if it is a fragment's), and their octets, which
+/// may be more than there are.
+#[inline(always)]
+pub fn extensions(frame: &Frame, first: u8, payload: usize) -> Result<(u8, usize), Reason> {
     const AT: usize = ETHERNET + IPV6_LEN;
     let (mut next, mut passed) = (first, 0);
     for _ in 0..MAX_EXTENSIONS {
@@ -212,15 +248,9 @@ fn behind_extensions(frame: &Frame, first: u8, payload: usize) -> Result<(u8, us
         next = after;
     }
     match next {
-        TCP | UDP => {}
-        FRAGMENT => return Err(Reason::Fragment),
-        OPTIONS | ROUTING | DESTINATION => return Err(Reason::Ipv6),
-        _ => return Err(Reason::NotTcpUdp),
+        OPTIONS | ROUTING | DESTINATION => Err(Reason::Ipv6),
+        _ => Ok((next, passed)),
     }
-    if passed > payload {
-        return Err(Reason::Truncated);
-    }
-    Ok((next, passed))
 }
 
 /// Reads the transport header: at its usual place without a variable offset, which the compiler and

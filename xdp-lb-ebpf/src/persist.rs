@@ -15,7 +15,7 @@ use crate::family::Family;
 use crate::maps::{BACKENDS, TEMPLATE_INFO, TEMPLATES};
 use crate::packet::{Frame, Packet};
 use crate::settings::{COEFFICIENTS, TEMPLATE_MASK};
-use crate::{count, parse, service};
+use crate::{atomic, count, parse, service};
 
 /// A place of the template table.
 type Uncounted = MapPlace<false>;
@@ -256,5 +256,5 @@ pub fn write_info<F: Family>(packet: &Packet<F>, service: &service::Found, index
         way_back: [0; 2],
     };
     // SAFETY: a map value that belongs to the way this CPU holds.
-    unsafe { info.write(value) };
+    unsafe { atomic::store(info, value) };
 }

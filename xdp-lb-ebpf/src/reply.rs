@@ -20,7 +20,7 @@ use crate::maps::CONN_INFO;
 use crate::packet::{Frame, Packet};
 use crate::settings::{self, expiry};
 use crate::translate::{Side, Translate, translate};
-use crate::{decided, forward, parse, service};
+use crate::{atomic, decided, forward, parse, service};
 
 /// Sends the packet of a context to the client, if it answers a connection; else it is for no service.
 #[inline(always)]
@@ -112,9 +112,8 @@ pub extern "C" fn keep_alive(hash: u64, index: u32, now: u32) -> u32 {
     };
     // SAFETY: as above; a word that other CPUs change whole.
     unsafe {
-        (&raw mut (*info).way_back)
-            .cast::<u64>()
-            .write_volatile(way.pack()[0])
+        let when = (&raw mut (*info).way_back).cast::<u64>();
+        atomic::publish(when, way.pack()[0]);
     };
     let (Some(of_client), Some(of_replies)) = (places(connection), places(hash)) else {
         return 0;

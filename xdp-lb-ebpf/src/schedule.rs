@@ -196,12 +196,16 @@ fn cycled(service: &service::Found, word: Word) -> Option<u32> {
     let turn = unsafe { atomic::next(cursor) };
     let mut at = slot(turn, table.len);
     if word & RULE_LIMITED != 0 {
-        let behind = first_open(table, at)?;
+        // Nobody's turn is over if nobody could be picked.
+        let behind = first_open(table, at).map_or(u64::MAX, u64::from);
         if behind > 0 {
             // SAFETY: as above.
-            unsafe { atomic::add(cursor, behind.into()) };
-            at = slot(at as u64 + behind as u64, table.len);
+            unsafe { atomic::add(cursor, behind) };
         }
+        if behind == u64::MAX {
+            return None;
+        }
+        at = slot(at as u64 + behind, table.len);
     }
     SLOTS.get(table.base.wrapping_add(at)).copied()
 }
@@ -280,7 +284,7 @@ fn locality(service: &service::Found) -> Option<u32> {
     }
     let chosen = cheapest(list, search::WLC, 0)?;
     // SAFETY: as above.
-    unsafe { cursor.write_volatile(chosen as u64 + 1) };
+    unsafe { atomic::publish(cursor, chosen as u64 + 1) };
     Some(chosen)
 }
 

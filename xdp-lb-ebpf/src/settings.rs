@@ -5,6 +5,7 @@ use aya_ebpf::helpers::generated::bpf_jiffies64;
 use xdp_lb_common::conn::Kind;
 use xdp_lb_common::hash::{Coefficients, CoefficientsV6, WORDS_V6};
 use xdp_lb_common::tick::{LongTick, Tick};
+use xdp_lb_common::watch;
 
 /// The coefficients of the cluster's hash.
 #[unsafe(no_mangle)]
@@ -35,6 +36,23 @@ pub static TICK_SHIFT: Global<u32> = Global::new(7);
 /// Timeouts by kind, ticks.
 #[unsafe(no_mangle)]
 pub static TIMEOUTS: Global<[u32; 16]> = Global::new([1; 16]);
+
+/// What this load of the object is for: one of [`watch::mode`].
+#[unsafe(no_mangle)]
+pub static MODE: Global<u32> = Global::new(watch::mode::FORWARD);
+
+/// What this load of the object is for.
+#[inline(always)]
+pub fn mode() -> u32 {
+    MODE.load()
+}
+
+/// Whether this load only looks: then nothing is written to a table. All writes that packets bring about
+/// ask for it, see [`crate::atomic`] and [`crate::count`].
+#[inline(always)]
+pub fn is_dry() -> bool {
+    mode() == watch::mode::DRY
+}
 
 /// The coefficients for IPv6 where they are: a copy would take a third of the stack.
 #[inline(always)]

@@ -158,7 +158,7 @@ impl Translate for FlowV6 {
 
     #[inline(always)]
     fn transport(frame: &Frame) -> Option<usize> {
-        Some(IPV6_LEN + parse::extensions(frame)?)
+        Some(IPV6_LEN + parse::extensions_len(frame)?)
     }
 
     #[inline(always)]

@@ -12,7 +12,7 @@ mod scripts;
 mod smtp;
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,17 +23,20 @@ use smtp::Server;
 use tokio::time::{Instant, sleep};
 use xdp_lb::agent::notify::{Notifier, Teller};
 use xdp_lb::config::model::{
-    Config, Fifo, Forwarding, Frontend, Protocol, RealServer, Scheduler, ServiceKey, VirtualServer,
+    Config, Endpoint, Fifo, Forwarding, Frontend, Protocol, RealServer, Scheduler, ServiceKey,
+    VirtualServer,
 };
 use xdp_lb::health::report::{News, Report};
 use xdp_lb::plan::table::{Health, ServerHealth};
 
+const ENDPOINT: Endpoint = Endpoint {
+    vip: IpAddr::V4(Ipv4Addr::new(192, 168, 1, 200)),
+    port: 80,
+    protocol: Protocol::Tcp,
+};
+
 fn service() -> ServiceKey {
-    ServiceKey {
-        vip: [192, 168, 1, 200].into(),
-        port: 80,
-        protocol: Protocol::Tcp,
-    }
+    ENDPOINT.into()
 }
 
 fn server(number: u16) -> SocketAddr {
@@ -51,7 +54,7 @@ impl Bench {
         let mut config = Config::default();
         config.global.router_id = Some("LVS_1".to_owned());
         let dr = Forwarding::DirectRouting;
-        let frontend = Frontend::Endpoint(service());
+        let frontend = Frontend::Endpoint(ENDPOINT);
         let mut service = VirtualServer::new(frontend, Scheduler::RoundRobin, dr);
         let all = (1..=servers).map(|number| RealServer::new(server(number), dr));
         service.real_servers = all.collect();

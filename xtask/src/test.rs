@@ -9,10 +9,12 @@ use crate::progress::say;
 use crate::{ebpf, kernel, packages, tree};
 
 /// Programs that the suites call.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "dnsmasq-base",
     "ethtool",
     "iproute2",
+    // For rules that mark packets.
+    "iptables",
     // For no_accept.
     "nftables",
     "openssl",

@@ -1,12 +1,12 @@
 //! A director to measure: the production program with production tables, driven without packets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::programs::{ProgramFd, Xdp};
-use xdp_lb::config::model::{Persistence, Protocol, Scheduler, ServiceKey};
+use xdp_lb::config::model::{Endpoint, Persistence, Protocol, Scheduler, ServiceKey};
 use xdp_lb::dataplane::Dataplane as _;
 use xdp_lb::dataplane::ebpf::{Ebpf, Options};
 use xdp_lb::plan::desired::{Desired, Method, Port, Reach, Server, Service};
@@ -112,11 +112,11 @@ impl Drop for Director {
 }
 
 fn desired(sticky: bool) -> Desired {
-    let key = ServiceKey {
+    let key = ServiceKey::Endpoint(Endpoint {
         vip: IpAddr::from(VIP),
         port: 80,
         protocol: Protocol::Tcp,
-    };
+    });
     let persistence = sticky.then_some(Persistence {
         timeout: Duration::from_hours(1),
         prefix_len: 32,
@@ -130,6 +130,7 @@ fn desired(sticky: bool) -> Desired {
         servers: (1..=SERVERS).rev().map(server).collect(),
         peers: BTreeMap::new(),
         virtual_mac: None,
+        entrances: BTreeSet::new(),
     };
     let mac = Mac::from_octets(DIRECTOR_MAC);
     Desired {

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use xdp_lb::config::model::{Protocol, ServiceKey};
+use xdp_lb::config::model::{Endpoint, Protocol, ServiceKey};
 use xdp_lb::plan::desired::{Desired, Reach, Server};
 use xdp_lb_common::conn::Kind;
 use xdp_lb_common::reason::{Reason, Verdict};
+use xdp_lb_common::watch::NOBODY;
 use xdp_lb_tests::packet::flags::{RST, SYN};
 use xdp_lb_tests::packet::{Packet, Transport, compare, forwarded, show};
 use xdp_lb_tests::program::Action;
@@ -35,6 +36,8 @@ pub(crate) enum Step {
     Name(&'static str),
     /// A packet comes in.
     Packet(Packet, Fate),
+    /// A frame about the connection of a packet comes in.
+    About(Packet, Vec<u8>, Fate),
     /// A frame that is no IPv4 packet comes in; it passes for this reason.
     Frame(Vec<u8>, Reason),
     /// The tables change.
@@ -79,7 +82,13 @@ pub(crate) const fn goes(reason: Reason, server: u8) -> Fate {
     Fate {
         reason,
         server: Some(server),
-        opens: !matches!(reason, Reason::TxConnection | Reason::RedirectConnection),
+        opens: !matches!(
+            reason,
+            Reason::TxConnection
+                | Reason::RedirectConnection
+                | Reason::TxIcmp
+                | Reason::RedirectIcmp
+        ),
     }
 }
 
@@ -108,7 +117,7 @@ pub(crate) fn check(cases: Vec<Case>) {
 impl Case {
     fn run(&self) -> Result<(), String> {
         let mut tables = &self.tables;
-        let mut director = Director::new(tables);
+        let mut director = Director::looking(tables);
         let mut name = String::new();
         for (number, step) in (1..).zip(&self.steps) {
             let done = match step {
@@ -119,10 +128,17 @@ impl Case {
                 Step::Packet(packet, fate) => {
                     let frame = packet.bytes().unwrap();
                     let wanted = Wanted::of(&director, tables, packet, &frame, fate);
-                    examine(&director, &frame, &wanted)
+                    foresee(&director, &frame, &wanted)
+                        .and_then(|()| examine(&director, &frame, &wanted))
+                }
+                Step::About(packet, frame, fate) => {
+                    let wanted = Wanted::of(&director, tables, packet, frame, fate);
+                    examine(&director, frame, &wanted)
                 }
                 Step::Frame(frame, reason) => {
-                    examine(&director, frame, &Wanted::untouched(frame, *reason))
+                    let wanted = Wanted::untouched(frame, *reason);
+                    foresee(&director, frame, &wanted)
+                        .and_then(|()| examine(&director, frame, &wanted))
                 }
                 Step::Tables(new) => {
                     tables = new;
@@ -191,6 +207,24 @@ impl Wanted {
     }
 }
 
+/// Asks what would become of a frame: that must be what does become of it.
+fn foresee(director: &Director, frame: &[u8], wanted: &Wanted) -> Result<(), String> {
+    let Some(foreseen) = director.foresee(frame) else {
+        return Ok(());
+    };
+    let backends: Vec<_> = wanted.tally.backends.keys().copied().collect();
+    let backend = (foreseen.backend != NOBODY).then_some(foreseen.backend);
+    let answer = (foreseen.reason(), backend.into_iter().collect());
+    if answer == (wanted.tally.reasons.keys().next().copied(), backends) {
+        return Ok(());
+    }
+    Err(format!(
+        "{}expected counted: {:?}\nforeseen: {answer:?}",
+        show(frame),
+        wanted.tally
+    ))
+}
+
 /// Sends a frame and judges what becomes of it.
 fn examine(director: &Director, frame: &[u8], wanted: &Wanted) -> Result<(), String> {
     let before = director.eyes().tally();
@@ -241,9 +275,9 @@ fn way_to(tables: &Desired, key: ServiceKey, n: u8) -> ([u8; 6], [u8; 6]) {
     }
 }
 
-/// The service of a packet: of its port, else of any port.
+/// The service of a packet: of its mark, else of its port, else of any port.
 fn service_of(tables: &Desired, packet: &Packet) -> ServiceKey {
-    let key = |port| ServiceKey {
+    let endpoint = |port| Endpoint {
         vip: IpAddr::V4(*packet.to.ip()),
         port,
         protocol: match packet.transport {
@@ -251,9 +285,17 @@ fn service_of(tables: &Desired, packet: &Packet) -> ServiceKey {
             Transport::Tcp(_) | Transport::Ping => Protocol::Tcp,
         },
     };
-    match key(packet.to.port()) {
-        exact if tables.services.contains_key(&exact) => exact,
-        _ => key(0),
+    let both = [packet.to.port(), 0].map(endpoint);
+    let mut services = tables.services.iter();
+    let marked = services.find(|(_, service)| {
+        let mut both = both.iter();
+        both.any(|endpoint| service.entrances.contains(endpoint))
+    });
+    let [exact, any] = both.map(ServiceKey::Endpoint);
+    match marked {
+        Some((key, _)) => *key,
+        None if tables.services.contains_key(&exact) => exact,
+        None => any,
     }
 }
 

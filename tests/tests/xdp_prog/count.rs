@@ -20,7 +20,7 @@ fn run(director: &Director, packet: &Packet) -> Option<u8> {
 }
 
 fn server(counters: &Counters, service: &Virtual, n: u8) -> ServerCounters {
-    let address = SocketAddr::from((server_ip(n), service.key.port));
+    let address = SocketAddr::from((server_ip(n), service.key.port()));
     counters.servers[&(service.key, address)]
 }
 

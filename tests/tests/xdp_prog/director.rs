@@ -2,17 +2,20 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use aya::programs::Xdp;
 use aya::{TestRun as _, TestRunOptions};
+use xdp_lb::config::model::XdpMode;
 use xdp_lb::dataplane::Dataplane as _;
-use xdp_lb::dataplane::ebpf::{Ebpf, Options};
+use xdp_lb::dataplane::ebpf::{Dry, Ebpf, Options};
 use xdp_lb::dataplane::pins::Pins;
 use xdp_lb::plan::desired::Desired;
 use xdp_lb::plan::diff::{Change, steps};
 use xdp_lb::plan::installed::Installed;
 use xdp_lb::sys::{bpffs, clock};
 use xdp_lb_common::tick::{Clock, LongTick, Tick};
+use xdp_lb_common::watch::Decision;
 use xdp_lb_tests::netns::{Netns, unique_prefix};
 use xdp_lb_tests::program::{Outcome, Program};
 
@@ -45,12 +48,21 @@ pub(crate) struct Director {
     program: Program,
     eyes: Eyes,
     installed: Installed,
+    /// The same program, loaded to look.
+    dry: OnceLock<Mutex<Dry>>,
 }
 
 impl Director {
     /// The smallest tables there are, with this in them.
     pub(crate) fn new(wanted: &Desired) -> Self {
         Self::with(wanted, |_options| ())
+    }
+
+    /// One that is asked what it would do before a packet is sent.
+    pub(crate) fn looking(wanted: &Desired) -> Self {
+        let mut director = Self::new(wanted);
+        director.look_ahead();
+        director
     }
 
     /// Other sizes or timeouts. Without a say the tables are the smallest: 2,048 ways each.
@@ -69,6 +81,7 @@ impl Director {
             program,
             eyes: Eyes::open(&pins),
             installed: Installed::default(),
+            dry: OnceLock::new(),
         };
         director.set(wanted);
         director
@@ -83,8 +96,11 @@ impl Director {
     /// As [`Self::restart`], up to the first change of the tables.
     pub(crate) fn reopen(&mut self) {
         drop(self.ebpf.take());
+        self.dry = OnceLock::new();
         let mut ebpf = Ebpf::open(&self.options).unwrap();
         assert!(ebpf.took_over(), "{:?}", ebpf.notes());
+        // It loads its program when it is put on the first interface.
+        ebpf.attach("in", PORT, XdpMode::Generic).unwrap();
         let pins = Pins::new(&self.options.instance);
         self.program = second_handle(&mut ebpf, &pins.map("program"));
         let servers = ebpf.inherited().servers.keys().copied();
@@ -114,6 +130,25 @@ impl Director {
     /// Runs the program on a frame that came in by [`PORT`].
     pub(crate) fn send(&self, frame: &[u8]) -> Outcome {
         self.program.run(frame, PORT).unwrap()
+    }
+
+    /// What the program says would become of a frame that came in by [`PORT`], and that it changed nothing
+    /// by the question. `None` if nobody looks ahead.
+    pub(crate) fn foresee(&self, frame: &[u8]) -> Option<Decision> {
+        let dry = self.dry.get()?;
+        let before = self.eyes().memory();
+        let foreseen = dry.lock().unwrap().decide(frame, PORT).unwrap();
+        let changed = before.difference(&self.eyes().memory());
+        assert_eq!(changed, None, "a question changed something");
+        Some(foreseen)
+    }
+
+    /// From here on [`Self::foresee`] knows.
+    pub(crate) fn look_ahead(&mut self) {
+        if self.dry.get().is_none() {
+            let dry = self.ebpf().glass().dry().unwrap();
+            assert!(self.dry.set(Mutex::new(dry)).is_ok());
+        }
     }
 
     /// The program, for several threads.

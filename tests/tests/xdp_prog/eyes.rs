@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::{Array, Map, MapData, PerCpuArray};
-use xdp_lb::config::model::{Protocol, ServiceKey};
+use xdp_lb::config::model::{Endpoint, Family, Mark, Protocol, ServiceKey};
 use xdp_lb::dataplane::mmap::MappedArray;
 use xdp_lb::dataplane::pins::Pins;
 use xdp_lb_common::addr::FAMILY_NONE;
@@ -35,8 +36,35 @@ pub(crate) struct Eyes {
     conn_info: MappedArray<FlowInfo>,
     loads: MappedArray<Load>,
     templates: MappedArray<PlaceMemory>,
+    template_info: MappedArray<FlowInfo>,
+    overflows: MappedArray<u64>,
+    cursors: MappedArray<u64>,
     control: MappedArray<Control>,
     coefficients: Coefficients,
+}
+
+/// All that packets change, at one moment.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    tally: Tally,
+    tables: Vec<(&'static str, Vec<u64>)>,
+}
+
+impl Memory {
+    /// The first table in which the two differ, and where.
+    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+        let tables = self.tables.iter().zip(&other.tables);
+        let differs = |(one, other): (&(&str, Vec<u64>), &(_, Vec<u64>))| {
+            let at = one
+                .1
+                .iter()
+                .zip(&other.1)
+                .position(|(one, other)| one != other)?;
+            Some(format!("word {at} of {}", one.0))
+        };
+        let counters = (self.tally != other.tally).then(|| "the counters".to_owned());
+        tables.into_iter().find_map(differs).or(counters)
+    }
 }
 
 /// All counters at one moment, or what they rose by. Zeroes are left out.
@@ -104,6 +132,9 @@ impl Eyes {
             conn_info: mapped(pins, "CONN_INFO"),
             loads: mapped(pins, "LOADS"),
             templates: mapped(pins, "TEMPLATES"),
+            template_info: mapped(pins, "TEMPLATE_INFO"),
+            overflows: mapped(pins, "OVERFLOWS"),
+            cursors: mapped(pins, "CURSORS"),
             control: mapped(pins, "CONTROL"),
             coefficients: Coefficients::of(keys.get(&0, 0).unwrap()),
         }
@@ -123,6 +154,30 @@ impl Eyes {
             events: events.filter(|(_, count)| *count > 0).collect(),
             services: stats(&self.service_stats),
             backends: stats(&self.backend_stats),
+        }
+    }
+
+    /// All that packets change.
+    pub(crate) fn memory(&self) -> Memory {
+        let words = |words: &[AtomicU64]| -> Vec<u64> {
+            words
+                .iter()
+                .map(|word| word.load(Ordering::Acquire))
+                .collect()
+        };
+        let loads = (0..SEEN).flat_map(|at| words(self.loads.words(at)));
+        let tables = vec![
+            ("CONNS", words(self.conns.all_words())),
+            ("CONN_INFO", words(self.conn_info.all_words())),
+            ("TEMPLATES", words(self.templates.all_words())),
+            ("TEMPLATE_INFO", words(self.template_info.all_words())),
+            ("OVERFLOWS", words(self.overflows.all_words())),
+            ("CURSORS", words(self.cursors.all_words())),
+            ("LOADS", loads.collect()),
+        ];
+        Memory {
+            tally: self.tally(),
+            tables,
         }
     }
 
@@ -192,7 +247,7 @@ impl Eyes {
     /// The states of all ways of the connection table that hold something.
     pub(crate) fn all_ways(&self) -> Vec<State> {
         let words = self.conns.all_words().chunks_exact(2);
-        let states = words.map(|way| State(way[1].load(std::sync::atomic::Ordering::Acquire)));
+        let states = words.map(|way| State(way[1].load(Ordering::Acquire)));
         states.filter(|state| state.kind() != Kind::Free).collect()
     }
 }
@@ -249,14 +304,19 @@ fn service_key(name: &ServiceName) -> Option<ServiceKey> {
     if name.family == FAMILY_NONE {
         return None;
     }
+    if name.protocol == 0 {
+        let family = Family::of(name.vip.to_ip(name.family)?);
+        let mark = name.mark;
+        return Some(ServiceKey::Mark(Mark { mark, family }));
+    }
     let protocols = [Protocol::Tcp, Protocol::Udp];
-    Some(ServiceKey {
+    Some(ServiceKey::Endpoint(Endpoint {
         vip: name.vip.to_ip(name.family)?,
         port: u16::from_be(name.port_be),
         protocol: protocols
             .into_iter()
             .find(|p| p.number() == name.protocol)?,
-    })
+    }))
 }
 
 fn map(pins: &Pins, name: &str) -> Map {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use xdp_lb::config::model::Protocol;
+use xdp_lb::config::model::{Protocol, ServiceKey};
 use xdp_lb_common::conn::Kind;
 use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_tests::packet::flags::{ACK, FIN};
@@ -117,7 +117,11 @@ fn overfill(service: &Virtual, mut flows: Flows) {
         "nor does that change anything"
     );
     assert!(tally.events[&Event::NoWay] > 0 && tally.of(Reason::TxStateless) > 0);
-    if service.key.protocol == Protocol::Tcp {
+    let is_tcp = |key: &ServiceKey| match key {
+        ServiceKey::Endpoint(endpoint) => endpoint.protocol == Protocol::Tcp,
+        ServiceKey::Mark(_) | ServiceKey::Group { .. } => false,
+    };
+    if is_tcp(&service.key) {
         let connections = director.eyes().tally().services[&0][0];
         assert_eq!(
             connections,

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use etherparse::{Ethernet2Header, IpNumber, Ipv6Header, PacketBuilder};
+use xdp_lb::config::model::ServiceKey;
 use xdp_lb::plan::desired::{Method, Server};
 use xdp_lb_common::reason::{Reason, Verdict};
+use xdp_lb_common::watch::NOBODY;
 use xdp_lb_tests::packet::{ETHERNET, compare, show};
 use xdp_lb_tests::program::Action;
 
@@ -13,28 +15,30 @@ use crate::director::{Director, in_a_network};
 use crate::eyes::Tally;
 use crate::tables::{PORT, PORT_MAC, ROUTER_MAC, Virtual, direct, server_mac, tables, tcp, udp};
 
-const VIP: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0x200);
+pub(crate) const VIP: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0x200);
 /// Where the IPv6 header ends.
-const AFTER_IP: usize = ETHERNET + 40;
+pub(crate) const AFTER_IP: usize = ETHERNET + 40;
 
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const DESTINATION: u8 = 60;
+pub(crate) const HOP_BY_HOP: u8 = 0;
+pub(crate) const ROUTING: u8 = 43;
+pub(crate) const FRAGMENT: u8 = 44;
+pub(crate) const DESTINATION: u8 = 60;
 
-fn server_ip(n: u8) -> Ipv6Addr {
+pub(crate) fn server_ip(n: u8) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, n.into())
 }
 
 /// Client `n` of a /64.
-fn client(net: u16, n: u16) -> Ipv6Addr {
+pub(crate) fn client(net: u16, n: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0xc, net, 0, 0, 0, n)
 }
 
 /// The same service on the IPv6 VIP, round robin over servers 1 to `count`.
-fn over_v6(mut made: Virtual, count: u8) -> Virtual {
-    made.key.vip = VIP.into();
-    let port = made.key.port;
+pub(crate) fn over_v6(mut made: Virtual, count: u8) -> Virtual {
+    if let ServiceKey::Endpoint(endpoint) = &mut made.key {
+        endpoint.vip = VIP.into();
+    }
+    let port = made.key.port();
     let servers = (1..=count).map(|n| Server {
         address: SocketAddr::from((server_ip(n), port)),
         weight: 1,
@@ -50,20 +54,20 @@ fn over_v6(mut made: Virtual, count: u8) -> Virtual {
 
 /// What a frame is made of.
 #[derive(Clone)]
-struct Made {
-    from: Ipv6Addr,
-    to: Ipv6Addr,
-    ports: (u16, u16),
+pub(crate) struct Made {
+    pub from: Ipv6Addr,
+    pub to: Ipv6Addr,
+    pub ports: (u16, u16),
     /// `None` for UDP; else whether it is a SYN or an ACK.
-    syn: Option<bool>,
-    hops: u8,
-    source: [u8; 6],
-    destination: [u8; 6],
+    pub syn: Option<bool>,
+    pub hops: u8,
+    pub source: [u8; 6],
+    pub destination: [u8; 6],
     /// Numbers of extension headers with their octets from the second on.
-    extensions: Vec<(u8, Vec<u8>)>,
+    pub extensions: Vec<(u8, Vec<u8>)>,
 }
 
-fn syn(from: Ipv6Addr, port: u16) -> Made {
+pub(crate) fn syn(from: Ipv6Addr, port: u16) -> Made {
     Made {
         from,
         to: VIP,
@@ -76,14 +80,14 @@ fn syn(from: Ipv6Addr, port: u16) -> Made {
     }
 }
 
-fn ack(from: Ipv6Addr, port: u16) -> Made {
+pub(crate) fn ack(from: Ipv6Addr, port: u16) -> Made {
     Made {
         syn: Some(false),
         ..syn(from, port)
     }
 }
 
-fn datagram(from: Ipv6Addr, port: u16) -> Made {
+pub(crate) fn datagram(from: Ipv6Addr, port: u16) -> Made {
     Made {
         syn: None,
         ..syn(from, port)
@@ -91,12 +95,12 @@ fn datagram(from: Ipv6Addr, port: u16) -> Made {
 }
 
 impl Made {
-    fn behind(mut self, number: u8, rest: &[u8]) -> Self {
+    pub(crate) fn behind(mut self, number: u8, rest: &[u8]) -> Self {
         self.extensions.push((number, rest.to_vec()));
         self
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let packet = PacketBuilder::ethernet2(self.source, self.destination).ipv6(
             self.from.octets(),
             self.to.octets(),
@@ -124,7 +128,7 @@ impl Made {
 }
 
 /// The frame as it leaves for server `n`, made by another implementation.
-fn forwarded(frame: &[u8], n: u8) -> Vec<u8> {
+pub(crate) fn forwarded(frame: &[u8], n: u8) -> Vec<u8> {
     let (mut ethernet, rest) = Ethernet2Header::from_slice(frame).unwrap();
     let (mut ip, rest) = Ipv6Header::from_slice(rest).unwrap();
     (ethernet.source, ethernet.destination) = (PORT_MAC, server_mac(n));
@@ -137,11 +141,17 @@ fn forwarded(frame: &[u8], n: u8) -> Vec<u8> {
 
 /// Sends a frame that must leave for `reason`, to server `n` if that is not 0, and nothing else be
 /// counted.
-fn hold(director: &Director, what: &str, frame: &[u8], (reason, n): (Reason, u8)) {
+pub(crate) fn hold(director: &Director, what: &str, frame: &[u8], (reason, n): (Reason, u8)) {
+    let foreseen = director.foresee(frame);
     let before = director.eyes().tally();
     let outcome = director.send(frame);
     let counted = director.eyes().tally().since(&before);
     let wanted = BTreeMap::from([(reason, 1)]);
+    if let Some(foreseen) = foreseen {
+        assert_eq!(foreseen.reason(), Some(reason), "{what}, foreseen");
+        let sent = counted.backends.keys().next().copied();
+        assert_eq!(foreseen.backend, sent.unwrap_or(NOBODY), "{what}, foreseen");
+    }
     assert_eq!(counted.reasons, wanted, "{what}: {}", show(frame));
     let action = match reason.verdict() {
         Verdict::Pass => Action::Pass,
@@ -165,7 +175,7 @@ fn hold(director: &Director, what: &str, frame: &[u8], (reason, n): (Reason, u8)
     let expected = forwarded(frame, n);
     let difference = compare(&expected, &outcome.frame);
     assert!(outcome.frame == expected, "{what}: {difference}");
-    let opens = u64::from(reason != Reason::TxConnection);
+    let opens = u64::from(![Reason::TxConnection, Reason::TxIcmp].contains(&reason));
     let octets = u64::try_from(frame.len() - ETHERNET).unwrap();
     let traffic: Vec<_> = counted
         .services
@@ -182,7 +192,7 @@ const KNOWN: Reason = Reason::TxConnection;
 fn connections_are_scheduled_and_keep_their_server() {
     in_a_network(|| {
         let made = tables([over_v6(tcp(80), 2), over_v6(udp(80), 2), tcp(80).rr(1)]);
-        let director = Director::new(&made);
+        let director = Director::looking(&made);
         let hold = |what, made: Made, fate| hold(&director, what, &made.bytes(), fate);
         hold("a new one", syn(client(1, 1), 1000), (NEW, 1));
         hold("the next one", syn(client(1, 1), 1001), (NEW, 2));
@@ -219,7 +229,7 @@ fn connections_are_scheduled_and_keep_their_server() {
 #[test]
 fn a_service_of_any_port_takes_what_no_other_does() {
     in_a_network(|| {
-        let director = Director::new(&tables([over_v6(tcp(0), 1), over_v6(tcp(80), 1)]));
+        let director = Director::looking(&tables([over_v6(tcp(0), 1), over_v6(tcp(80), 1)]));
         let to = |port| Made {
             ports: (1000, port),
             ..syn(client(1, 1), 0)
@@ -233,7 +243,7 @@ fn a_service_of_any_port_takes_what_no_other_does() {
 #[test]
 fn extension_headers_are_stepped_over_and_kept() {
     in_a_network(|| {
-        let director = Director::new(&tables([over_v6(tcp(80), 1), over_v6(udp(80), 1)]));
+        let director = Director::looking(&tables([over_v6(tcp(80), 1), over_v6(udp(80), 1)]));
         let padding = |units: u8| {
             let mut rest = vec![units];
             rest.resize(usize::from(units) * 8 + 7, 0);
@@ -278,12 +288,13 @@ fn extension_headers_are_stepped_over_and_kept() {
 #[test]
 fn every_other_next_header_passes() {
     in_a_network(|| {
-        let director = Director::new(&tables([over_v6(tcp(80), 1)]));
+        let director = Director::looking(&tables([over_v6(tcp(80), 1)]));
         for number in 0..=255 {
             let mut frame = syn(client(1, 1), 1000).bytes();
             if [
                 IpNumber::TCP.0,
                 IpNumber::UDP.0,
+                IpNumber::IPV6_ICMP.0,
                 HOP_BY_HOP,
                 ROUTING,
                 FRAGMENT,
@@ -307,7 +318,7 @@ fn every_other_next_header_passes() {
 #[test]
 fn a_frame_cut_anywhere_passes_as_truncated() {
     in_a_network(|| {
-        let director = Director::new(&tables([over_v6(tcp(80), 1), over_v6(udp(80), 1)]));
+        let director = Director::looking(&tables([over_v6(tcp(80), 1), over_v6(udp(80), 1)]));
         let padding = [1; 15];
         for made in [syn(client(1, 1), 1), datagram(client(1, 1), 1)] {
             for made in [
@@ -338,7 +349,7 @@ fn a_frame_cut_anywhere_passes_as_truncated() {
 #[test]
 fn hops_are_spent_and_the_last_is_not() {
     in_a_network(|| {
-        let director = Director::new(&tables([over_v6(tcp(80), 1)]));
+        let director = Director::looking(&tables([over_v6(tcp(80), 1)]));
         let with = |made: Made, hops| Made { hops, ..made }.bytes();
         hold(&director, "2", &with(syn(client(1, 1), 1), 2), (NEW, 1));
         for hops in 0..=1 {
@@ -358,7 +369,7 @@ fn hops_are_spent_and_the_last_is_not() {
 fn clients_of_a_prefix_stick_to_their_server() {
     for (prefix, same) in [(64, true), (128, false), (112, true), (48, true), (1, true)] {
         in_a_network(move || {
-            let director = Director::new(&tables([over_v6(tcp(80), 2).persistent(50, prefix)]));
+            let director = Director::looking(&tables([over_v6(tcp(80), 2).persistent(50, prefix)]));
             hold(
                 &director,
                 "the first",
@@ -397,7 +408,7 @@ fn clients_of_a_prefix_stick_to_their_server() {
 fn what_another_director_balanced_passes_and_a_closed_gate_lets_all_pass() {
     in_a_network(|| {
         let service = || over_v6(tcp(80), 2);
-        let director = Director::new(&tables([service()]));
+        let director = Director::looking(&tables([service()]));
         let from_server = |from| {
             Made {
                 source: server_mac(2),
@@ -430,7 +441,7 @@ fn what_another_director_balanced_passes_and_a_closed_gate_lets_all_pass() {
 fn a_failed_server_is_left() {
     in_a_network(|| {
         let mut made = over_v6(tcp(80), 2);
-        let mut director = Director::new(&tables([made.clone()]));
+        let mut director = Director::looking(&tables([made.clone()]));
         hold(&director, "new", &syn(client(1, 1), 1).bytes(), (NEW, 1));
         let failed = IpAddr::V6(server_ip(1));
         made.service

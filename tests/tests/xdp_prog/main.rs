@@ -3,10 +3,10 @@
 //! [`director`] loads the real program and sets its tables up by the code that the agent uses;
 //! [`tables`] has the words to say what is in them and which packets come; [`eyes`] reads what the
 //! program left in the maps; [`case`] holds a list of fixtures against all of that. The suites follow
-//! in the order of the packet path: [`parse`], [`ipv6`], [`gate`], [`schedule`] and [`balance`], [`persist`], [`state`],
-//! [`failure`], [`full`], [`forward`]. [`fence`] lets
+//! in the order of the packet path: [`parse`], [`ipv6`], [`gate`], [`schedule`] and [`balance`], [`persist`], [`marks`], [`state`],
+//! [`failure`], [`full`], [`forward`], and errors about all of that: [`icmp`], [`icmp_v6`]. [`fence`] lets
 //! the agent fall silent, [`localnode`] has two directors serve each other. [`length`] sends whatever is hardly a packet, [`race`] and
-//! [`purge`] send from two [`cpus`] at once, and [`count`] asks the data plane itself.
+//! [`purge`] send from two [`cpus`] at once, [`count`] asks the data plane itself and [`look`] the program.
 //!
 //! Each test runs in a network namespace of its own, and each case on maps of its own.
 #![expect(
@@ -33,6 +33,7 @@ mod gate;
 mod balance;
 mod schedule;
 
+mod marks;
 mod persist;
 mod state;
 
@@ -43,6 +44,8 @@ mod fence;
 mod localnode;
 
 mod forward;
+mod icmp;
+mod icmp_v6;
 mod nat;
 mod tunnel;
 
@@ -52,3 +55,4 @@ mod purge;
 mod race;
 
 mod count;
+mod look;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
+use etherparse::PacketBuilder;
 use xdp_lb::plan::desired::{Desired, Method, Reach};
 use xdp_lb_common::conn::Kind;
 use xdp_lb_common::reason::Reason;
@@ -11,8 +12,8 @@ use xdp_lb_tests::program::Action;
 
 use crate::director::{Director, in_a_network};
 use crate::tables::{
-    OTHER_PORT, OTHER_PORT_MAC, PORT, PORT_MAC, ROUTER_MAC, Virtual, direct, server_mac, tables,
-    tcp, udp,
+    OTHER_PORT, OTHER_PORT_MAC, PORT, PORT_MAC, ROUTER_MAC, VIP, Virtual, direct, server_mac,
+    tables, tcp, udp,
 };
 use crate::wire::{
     Wire, ack, client, datagram, from_client, on, same, sent, sent_by, server, syn, vip, with,
@@ -76,7 +77,7 @@ fn edited(mut wire: Wire, change: &dyn Fn(&mut Wire)) -> Wire {
 fn addresses_and_ports_change_and_all_checksums_are_right() {
     in_a_network(|| {
         for is_v6 in [false, true] {
-            let director = Director::new(&web(is_v6));
+            let director = Director::looking(&web(is_v6));
             let both_ways = |what: &str, wire: &Wire, reason| {
                 let came = sent(&director, what, &wire.bytes(), reason).frame;
                 same(what, &at_server(wire, 8080).bytes(), &came);
@@ -111,7 +112,7 @@ fn addresses_and_ports_change_and_all_checksums_are_right() {
 #[test]
 fn no_datagram_loses_its_checksum() {
     in_a_network(|| {
-        let director = Director::new(&web(false));
+        let director = Director::looking(&web(false));
         let run = |wire: &Wire| director.program().run(&wire.bytes(), PORT).unwrap();
         let mut complements = 0;
         for word in 0..=u16::MAX {
@@ -136,7 +137,7 @@ fn the_port_may_stay_and_any_port_goes_to_the_same() {
     in_a_network(|| {
         for is_v6 in [false, true] {
             let any = to_one(is_v6, tcp(0), 0).persistent(50, if is_v6 { 128 } else { 32 });
-            let director = Director::new(&tables([any, to_one(is_v6, udp(80), 80)]));
+            let director = Director::looking(&tables([any, to_one(is_v6, udp(80), 80)]));
             for port in [21, 80, 65_535] {
                 let asked = edited(syn(is_v6, 1), &|w| w.to = vip(is_v6, port));
                 let reason = if port == 21 {
@@ -162,7 +163,7 @@ fn the_port_may_stay_and_any_port_goes_to_the_same() {
 fn only_answers_are_translated() {
     in_a_network(|| {
         for is_v6 in [false, true] {
-            let director = Director::new(&web(is_v6));
+            let director = Director::looking(&web(is_v6));
             let asked = syn(is_v6, 1);
             let known = answer(&asked, 8080);
             sent(&director, "too early", &known.bytes(), Reason::NoService);
@@ -185,7 +186,7 @@ fn only_answers_are_translated() {
             SocketAddr::new(server(false, 1), 80),
             Method::Direct,
         );
-        let director = Director::new(&tables([direct]));
+        let director = Director::looking(&tables([direct]));
         sent(&director, "asked", &syn(false, 1).bytes(), NEW);
         let answer = answer(&syn(false, 1), 80);
         sent(
@@ -200,7 +201,7 @@ fn only_answers_are_translated() {
 #[test]
 fn an_answer_must_be_for_this_director() {
     in_a_network(|| {
-        let mut director = Director::new(&web(false));
+        let mut director = Director::looking(&web(false));
         let asked = syn(false, 1);
         sent(&director, "asked", &asked.bytes(), NEW);
         let to = |mac| edited(answer(&asked, 8080), &|w| w.destination = mac);
@@ -248,7 +249,7 @@ fn answers_leave_by_the_port_that_the_client_is_behind() {
     in_a_network(|| {
         let mut made = to_one(false, tcp(80), 8080);
         made.service.servers[0].reach = Some(direct(1, OTHER_PORT));
-        let director = Director::new(&tables([made]));
+        let director = Director::looking(&tables([made]));
         let asked = syn(false, 1);
         let came = sent(
             &director,
@@ -278,7 +279,7 @@ fn ip(lines: &[&str]) {
 #[test]
 fn answers_take_the_route_to_the_client() {
     in_a_network(|| {
-        let director = Director::new(&web(false));
+        let director = Director::looking(&web(false));
         let asked = syn(false, 1);
         let answer = answer(&asked, 8080);
         let back = |what: &str, mac| {
@@ -318,7 +319,7 @@ fn answers_take_the_route_to_the_client() {
 #[test]
 fn the_way_back_follows_the_client() {
     in_a_network(|| {
-        let mut director = Director::new(&web(false));
+        let mut director = Director::looking(&web(false));
         sent(&director, "asked", &syn(false, 1).bytes(), NEW);
         pass_a_tick(&mut director);
         let moved = edited(ack(false, 1), &|w| w.source = [2, 0, 0, 0, 0, 8]);
@@ -341,7 +342,7 @@ fn pass_a_tick(director: &mut Director) {
 #[test]
 fn either_direction_keeps_a_connection() {
     in_a_network(|| {
-        let mut director = Director::new(&web(false));
+        let mut director = Director::looking(&web(false));
         sent(&director, "asked", &syn(false, 1).bytes(), NEW);
         sent(&director, "confirmed", &ack(false, 1).bytes(), KNOWN);
         let answer = answer(&ack(false, 1), 8080).bytes();
@@ -366,7 +367,7 @@ fn either_direction_keeps_a_connection() {
         let key = *web(false)
             .services
             .keys()
-            .find(|key| key.port == 80)
+            .find(|key| key.port() == 80)
             .unwrap();
         let backend = director.eyes().backend(key, server(false, 1));
         assert_eq!(
@@ -380,7 +381,7 @@ fn either_direction_keeps_a_connection() {
 #[test]
 fn a_failed_servers_answers_are_its_own_again() {
     in_a_network(|| {
-        let mut director = Director::new(&web(false));
+        let mut director = Director::looking(&web(false));
         sent(&director, "asked", &syn(false, 1).bytes(), NEW);
         let answer = answer(&syn(false, 1), 8080).bytes();
         sent(&director, "answered", &answer, Reason::TxReply);
@@ -400,7 +401,7 @@ fn each_datagram_may_be_scheduled_and_is_answered() {
     in_a_network(|| {
         let made = on(false, udp(80)).one_packet();
         let made = with(made, 1, SocketAddr::new(server(false, 1), 53), Method::Nat);
-        let director = Director::new(&tables([made]));
+        let director = Director::looking(&tables([made]));
         for _ in 0..3 {
             sent(&director, "asked", &datagram(false, 1).bytes(), NEW);
             let answer = answer(&datagram(false, 1), 53);
@@ -420,7 +421,7 @@ fn each_datagram_may_be_scheduled_and_is_answered() {
 fn answers_come_from_the_service_that_was_asked() {
     in_a_network(|| {
         let services = [to_one(false, tcp(80), 8080), to_one(false, tcp(81), 8080)];
-        let director = Director::new(&tables(services));
+        let director = Director::looking(&tables(services));
         let first = syn(false, 1);
         let second = edited(syn(false, 2), &|w| w.to.set_port(81));
         for asked in [&first, &second] {
@@ -444,7 +445,7 @@ fn a_server_that_is_the_director_is_local() {
     in_a_network(|| {
         let mut made = to_one(false, tcp(80), 80);
         made.service.servers[0].reach = Some(Reach::Local);
-        let director = Director::new(&tables([made]));
+        let director = Director::looking(&tables([made]));
         sent(&director, "local", &syn(false, 1).bytes(), Reason::Local);
     });
 }
@@ -453,7 +454,7 @@ fn a_server_that_is_the_director_is_local() {
 fn frames_cut_short_never_leave() {
     in_a_network(|| {
         for is_v6 in [false, true] {
-            let director = Director::new(&web(is_v6));
+            let director = Director::looking(&web(is_v6));
             sent(&director, "asked", &syn(is_v6, 1).bytes(), NEW);
             let answer = answer(&syn(is_v6, 1), 8080).bytes();
             for whole in [ack(is_v6, 1).bytes(), answer] {
@@ -469,7 +470,7 @@ fn frames_cut_short_never_leave() {
 #[test]
 fn a_full_table_lets_nobody_through_without_answers() {
     in_a_network(|| {
-        let director = Director::new(&web(false));
+        let director = Director::looking(&web(false));
         let flow = |n: u16, tcp| edited(from_client(false, 1, Some(tcp)), &|w| w.from.set_port(n));
         let run = |wire: &Wire| director.program().run(&wire.bytes(), PORT).unwrap().action;
         let mut through = Vec::new();
@@ -491,5 +492,24 @@ fn a_full_table_lets_nobody_through_without_answers() {
             same("back", &expected.bytes(), &back);
         }
         assert!(director.eyes().tally().of(Reason::NoReplyWay) > 0);
+    });
+}
+
+/// It quotes what the client got, which the server never sent so.
+#[test]
+fn an_icmp_error_stays_here() {
+    in_a_network(|| {
+        let director = Director::looking(&web(false));
+        let asked = syn(false, 1);
+        sent(&director, "asked", &asked.bytes(), NEW);
+        let (from, to) = (asked.to, asked.from);
+        let quote = Wire { from, to, ..asked }.bytes();
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2(ROUTER_MAC, PORT_MAC)
+            .ipv4([203, 0, 113, 7], VIP.octets(), 60)
+            .icmpv4_raw(3, 4, [0, 0, 5, 120])
+            .write(&mut frame, &quote[ETHERNET..ETHERNET + 28])
+            .unwrap();
+        sent(&director, "told", &frame, Reason::IcmpUnknown);
     });
 }

@@ -152,13 +152,18 @@ fn what_is_not_ipv4_passes() {
 
 #[test]
 fn what_is_neither_tcp_nor_udp_passes() {
+    const ICMP: u8 = 1;
     let other = || stays(Reason::NotTcpUdp);
     let ping = from_client(1, Transport::Ping).payload(b"are you there");
-    let numbers = (0..=255).filter(|number| ![TCP, UDP].contains(number));
+    let numbers = (0..=255).filter(|number| ![TCP, UDP, ICMP].contains(number));
     let steps = numbers.map(|number| show_that("a protocol", syn(1).over(23, &[number]), other()));
     check(vec![unrelated(
         "all other protocols",
-        steps.chain([show_that("an echo request to the VIP", ping, other())]),
+        steps.chain([show_that(
+            "an echo request to the VIP",
+            ping,
+            stays(Reason::Icmp),
+        )]),
     )]);
 }
 

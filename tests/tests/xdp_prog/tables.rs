@@ -1,10 +1,12 @@
 //! Tables and packets in few words: one VIP, real servers by number, clients by number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
-use xdp_lb::config::model::{ConnectionLimit, Persistence, Protocol, Scheduler, ServiceKey};
+use xdp_lb::config::model::{
+    ConnectionLimit, Endpoint, Family, Mark, Persistence, Protocol, Scheduler, ServiceKey,
+};
 use xdp_lb::plan::desired::{Desired, Method, Port, Reach, Server, Service};
 use xdp_lb_common::addr::Mac;
 use xdp_lb_tests::packet::{Packet, Transport};
@@ -55,11 +57,7 @@ pub(crate) const fn udp(port: u16) -> Virtual {
 
 const fn virtual_service(port: u16, protocol: Protocol) -> Virtual {
     Virtual {
-        key: ServiceKey {
-            vip: IpAddr::V4(VIP),
-            port,
-            protocol,
-        },
+        key: ServiceKey::Endpoint(endpoint(port, protocol)),
         service: Service {
             active: true,
             lease: None,
@@ -69,8 +67,27 @@ const fn virtual_service(port: u16, protocol: Protocol) -> Virtual {
             servers: Vec::new(),
             peers: BTreeMap::new(),
             virtual_mac: None,
+            entrances: BTreeSet::new(),
         },
     }
+}
+
+/// A port of the VIP.
+pub(crate) const fn endpoint(port: u16, protocol: Protocol) -> Endpoint {
+    Endpoint {
+        vip: IpAddr::V4(VIP),
+        port,
+        protocol,
+    }
+}
+
+/// The service of a firewall mark, which these have.
+pub(crate) fn marked(mark: u32, entrances: &[Endpoint]) -> Virtual {
+    let family = Family::V4;
+    let mut made = tcp(0);
+    made.key = ServiceKey::Mark(Mark { mark, family });
+    made.service.entrances = entrances.iter().copied().collect();
+    made
 }
 
 impl Virtual {
@@ -110,7 +127,7 @@ impl Virtual {
     /// Adds server `n` as keepalived does: at the head of the list.
     pub(crate) fn add(mut self, n: u8, weight: u32) -> Self {
         let server = Server {
-            address: SocketAddr::from((server_ip(n), self.key.port)),
+            address: SocketAddr::from((server_ip(n), self.key.port())),
             weight,
             limit: None,
             serving: true,

@@ -152,7 +152,7 @@ fn outer_v6_header(wire: &Wire, protocol: u8, len: usize) -> Vec<u8> {
 /// Runs a check for every tunnel, and all four pairs of families.
 fn for_all(check: impl Fn(&Director, &str, Tunnel, (bool, bool)) + Send + Copy) {
     in_a_network(move || {
-        let mut director = Director::new(&tables([]));
+        let mut director = Director::looking(&tables([]));
         for (name, tunnel) in tunnels() {
             for (inner_v6, outer_v6) in [(false, false), (true, false), (false, true), (true, true)]
             {
@@ -224,7 +224,7 @@ fn long(is_v6: bool) -> Vec<u8> {
 fn flows_have_a_source_port_each() {
     let port = |frame: &[u8]| u16::from_be_bytes([frame[ETHERNET + 20], frame[ETHERNET + 21]]);
     in_a_network(move || {
-        let director = Director::new(&through(tunnels()[1].1, false, false));
+        let director = Director::looking(&through(tunnels()[1].1, false, false));
         let mut ports = std::collections::BTreeSet::new();
         for n in 1..=100 {
             let first = sent(&director, "new", &syn(false, n).bytes(), NEW).frame;
@@ -306,7 +306,7 @@ fn real_servers_of_one_service_may_differ() {
             Method::Tunnel(Tunnel::Ipip, own),
         );
         let made = with(made, 2, address(2), Method::Direct);
-        let director = Director::new(&tables([made]));
+        let director = Director::looking(&tables([made]));
         let direct = sent(&director, "direct", &syn(false, 1).bytes(), NEW).frame;
         same(
             "direct",
@@ -331,7 +331,7 @@ fn a_server_may_be_reached_otherwise_from_now_on() {
             tables([with(on(false, tcp(80)), 1, address, method)])
         };
         let tunnel = Method::Tunnel(Tunnel::Ipip, own(false));
-        let mut director = Director::new(&made(Method::Direct));
+        let mut director = Director::looking(&made(Method::Direct));
         sent(&director, "new", &syn(false, 1).bytes(), NEW);
         director.set(&made(tunnel));
         let ack = ack(false, 1);
@@ -358,7 +358,7 @@ fn a_server_behind_another_port_or_a_router_is_reached_through_it() {
         let method = Method::Tunnel(Tunnel::Ipip, own(false));
         let mut made = with(on(false, tcp(80)), 1, address, method);
         made.service.servers[0].reach = Some(direct(1, OTHER_PORT));
-        let mut director = Director::new(&tables([made.clone()]));
+        let mut director = Director::looking(&tables([made.clone()]));
         let frame = sent(
             &director,
             "other",

@@ -7,6 +7,7 @@ use etherparse::{
     IpHeaders, Ipv4Header, Ipv4Options, Ipv6FlowLabel, Ipv6Header, PacketBuilder, TcpHeader,
     UdpHeader,
 };
+use xdp_lb::config::model::ServiceKey;
 use xdp_lb::plan::desired::{Method, Server};
 use xdp_lb_common::reason::{Reason, Verdict};
 use xdp_lb_tests::packet::{ETHERNET, compare, flags, show};
@@ -72,7 +73,9 @@ pub(crate) fn server(is_v6: bool, n: u8) -> IpAddr {
 
 /// The service on the VIP of a family, without servers.
 pub(crate) fn on(is_v6: bool, mut made: Virtual) -> Virtual {
-    made.key.vip = vip(is_v6, 0).ip();
+    if let ServiceKey::Endpoint(endpoint) = &mut made.key {
+        endpoint.vip = vip(is_v6, 0).ip();
+    }
     made
 }
 
@@ -228,6 +231,11 @@ pub(crate) fn sent_by(
     (frame, port): (&[u8], u32),
     reason: Reason,
 ) -> Outcome {
+    if port == PORT
+        && let Some(decision) = director.foresee(frame)
+    {
+        assert_eq!(decision.reason(), Some(reason), "foreseen, {what}");
+    }
     let before = director.eyes().tally();
     let outcome = director.program().run(frame, port).unwrap();
     let counted = director.eyes().tally().since(&before);

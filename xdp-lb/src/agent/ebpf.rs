@@ -1,10 +1,13 @@
 //! The XDP program as the agent's packet path.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::seams::PacketPath;
 use crate::config::model::XdpMode;
+use crate::dataplane::decision::Lens;
 use crate::dataplane::ebpf::Ebpf;
+use crate::dataplane::ebpf::shared::Shared;
 use crate::dataplane::{AttachedMode, Error};
 
 impl PacketPath for Ebpf {
@@ -32,5 +35,13 @@ impl PacketPath for Ebpf {
 
     fn took_over(&self) -> bool {
         Self::took_over(self)
+    }
+
+    fn lens(&self) -> Option<Arc<dyn Lens>> {
+        Some(Arc::new(self.glass()))
+    }
+
+    fn share(&mut self) -> Result<Option<Shared>, Error> {
+        Self::share(self).map(Some)
     }
 }

@@ -8,7 +8,8 @@
 //! change of these or of the network, works out what the tables should hold and lets its [`writer`]
 //! take the steps there, on the interfaces that [`placement`] names. [`pulse`] tells the program that
 //! the agent and its elections live. [`announce`] paces gratuitous ARP,
-//! [`journal`] knows which VIPs were added; [`links`] adds them. [`drive`] is the one loop that runs any
+//! [`journal`] knows which VIPs were added; [`links`] adds them. [`looks`] answers what operators ask about
+//! single packets. [`drive`] is the one loop that runs any
 //! machine. [`seams`] names what the agent needs of the kernel, so that all of this is tested without
 //! one.
 //!
@@ -19,6 +20,7 @@ pub mod host;
 pub mod reload;
 pub mod run;
 pub mod signals;
+pub mod sync;
 
 pub mod health;
 pub mod vrrp;
@@ -30,6 +32,7 @@ pub mod track;
 pub mod announce;
 pub mod journal;
 pub mod links;
+pub mod looks;
 pub mod overrides;
 pub mod placement;
 pub mod pools;

@@ -7,10 +7,11 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::warn;
 
-use crate::config::model::{Config, Protocol, ServiceKey};
+use crate::config::model::{Config, ServiceKey};
 use crate::plan::installed::ServerKey;
 use crate::plan::pool::order::{Order, Unknown, carry_out};
 use crate::plan::pool::{Override, Overrides};
@@ -21,6 +22,8 @@ pub struct Store {
     /// `None`: they are forgotten with the agent.
     path: Option<PathBuf>,
     known: Overrides,
+    /// When they were last changed, milliseconds since 1970; 0: never, as far as is known.
+    changed: u64,
 }
 
 impl Store {
@@ -37,10 +40,24 @@ impl Store {
                 Overrides::new()
             }
         };
+        let written = fs::metadata(&path).and_then(|file| file.modified());
         Self {
             path: Some(path),
             known,
+            changed: written.map_or(0, millis),
         }
+    }
+
+    /// When they were last changed, milliseconds since 1970; 0: never, as far as is known.
+    pub const fn changed(&self) -> u64 {
+        self.changed
+    }
+
+    /// Takes over what another director was told, instead of all that was said here.
+    pub fn adopt(&mut self, overrides: Overrides) {
+        self.known = overrides;
+        self.changed = millis(SystemTime::now());
+        self.write();
     }
 
     /// All of them.
@@ -51,6 +68,7 @@ impl Store {
     /// Does what an operator asks for; what was done, in words.
     pub fn carry_out(&mut self, config: &Config, order: &Order) -> Result<String, Unknown> {
         let done = carry_out(&mut self.known, config, order)?;
+        self.changed = millis(SystemTime::now());
         self.write();
         Ok(done)
     }
@@ -98,34 +116,37 @@ impl Store {
     fn text(&self) -> String {
         let mut text = String::new();
         for ((service, server), said) in &self.known {
-            let frontend = SocketAddr::new(service.vip, service.port);
             let weight = said
                 .weight
                 .map_or_else(|| "-".to_owned(), |weight| weight.to_string());
             let drained = if said.is_drained { "drained" } else { "-" };
-            let protocol = service.protocol.name();
             // Writing to a string cannot fail.
-            writeln!(text, "{protocol} {frontend} {server} {weight} {drained}").ok();
+            writeln!(text, "{service} {server} {weight} {drained}").ok();
         }
         text
     }
 }
 
+fn millis(moment: SystemTime) -> u64 {
+    let since = moment.duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+/// From the right: the name of a group may have spaces in it.
 fn parse(line: &str) -> Option<(ServerKey, Override)> {
-    let mut words = line.split(' ');
-    let protocol = Protocol::from_name(words.next()?)?;
-    let frontend: SocketAddr = words.next()?.parse().ok()?;
-    let server: SocketAddr = words.next()?.parse().ok()?;
+    let mut words = line.rsplitn(4, ' ');
+    let is_drained = words.next()? == "drained";
     let weight = match words.next()? {
         "-" => None,
         weight => Some(weight.parse().ok()?),
     };
-    let is_drained = words.next()? == "drained";
-    let service = ServiceKey {
-        vip: frontend.ip(),
-        port: frontend.port(),
-        protocol,
-    };
+    let server: SocketAddr = words.next()?.parse().ok()?;
+    let service = words.next()?;
+    // As an agent before wrote it: tcp 192.168.1.200:80.
+    let old = || service.replacen(' ', "/", 1).parse().ok();
+    let service: ServiceKey = service.parse().ok().or_else(old)?;
     Some(((service, server), Override { weight, is_drained }))
 }
 
@@ -191,7 +212,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("overrides");
         let good = "tcp 192.168.1.200:80 192.168.1.102:80 - drained";
-        fs::write(&path, format!("{good}\nnonsense\ntcp 1.2.3.4:80 x 1 -\n")).unwrap();
-        assert_eq!(Store::open(path).known().len(), 1);
+        let of_group = "tcp/group:web one 192.168.1.102:80 7 -";
+        let text = format!("{good}\nnonsense\ntcp/1.2.3.4:80 x 1 -\n{of_group}\n");
+        fs::write(&path, text).unwrap();
+        let store = Store::open(path);
+        assert_eq!(store.known().len(), 2);
+        assert!(store.text().contains(of_group), "{}", store.text());
     }
 }

@@ -1,8 +1,11 @@
 //! What a new configuration changes, in words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::model::{Config, RealServer, VirtualServer, VrrpInstance, XdpLb};
+use crate::config::model::{Config, Endpoint, RealServer, VirtualServer, VrrpInstance, XdpLb};
+
+/// Who has which mark.
+type Marks = BTreeMap<u32, BTreeSet<Endpoint>>;
 
 /// What changes from one configuration to the next, one line each, in the order of the new file.
 pub fn differences(old: &Config, new: &Config) -> Vec<String> {
@@ -20,12 +23,32 @@ pub fn differences(old: &Config, new: &Config) -> Vec<String> {
         let becomes = new.xdp_lb.drain_timeout.as_secs();
         lines.push(format!("xdp_lb: drain_timeout becomes {becomes}"));
     }
+    marks(&old.xdp_lb.marks, &new.xdp_lb.marks, &mut lines);
     lines
+}
+
+/// Marks of which other packets have them now.
+fn marks(old: &Marks, new: &Marks, lines: &mut Vec<String>) {
+    let all: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    for mark in all {
+        let (was, is) = (old.get(mark), new.get(mark));
+        if was != is {
+            let is = is.into_iter().flatten().map(Endpoint::to_string);
+            let is: Vec<_> = is.collect();
+            let is = if is.is_empty() {
+                "nobody".to_owned()
+            } else {
+                is.join(", ")
+            };
+            lines.push(format!("the mark {mark} is that of {is}"));
+        }
+    }
 }
 
 /// Settings that differ and that a running agent cannot change.
 pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let timeouts = old.global.timeouts != new.global.timeouts;
+    let daemon = old.global.sync != new.global.sync;
     let (old, new) = (&old.xdp_lb, &new.xdp_lb);
     let XdpLb {
         interfaces,
@@ -35,6 +58,8 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         // In force at once.
         fail_static: _,
         drain_timeout: _,
+        marks: _,
+        sync,
     } = new;
     let settings = [
         ("lvs_timeouts", timeouts),
@@ -42,6 +67,8 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("xdp_mode", old.xdp_mode != *xdp_mode),
         ("metrics", old.metrics != *metrics),
         ("connections", old.connections != *connections),
+        ("sync", old.sync != *sync),
+        ("lvs_sync_daemon", daemon && sync.is_some()),
     ];
     let differing = settings.into_iter().filter(|(_, differs)| *differs);
     differing.map(|(name, _)| name).collect()
@@ -99,7 +126,7 @@ fn blocks<T: PartialEq>(
 }
 
 fn services(old: &[VirtualServer], new: &[VirtualServer], lines: &mut Vec<String>) {
-    let named = |service: &VirtualServer| service.frontend.to_string();
+    let named = |service: &VirtualServer| service.key().to_string();
     let mut gone: BTreeMap<_, _> = old.iter().map(|s| (named(s), s)).collect();
     for service in new {
         let key = named(service);
@@ -213,6 +240,23 @@ mod tests {
         assert_eq!(lines, ["xdp_lb: fail_static becomes on"]);
         let lines = differences(&new, &websocket());
         assert_eq!(lines, ["xdp_lb: fail_static becomes off"]);
+    }
+
+    #[test]
+    fn who_has_which_mark_is_told() {
+        let marks = |text: &str| {
+            let loaded = crate::config::parse("test.conf", text.as_bytes());
+            let config = loaded.unwrap_or_else(|found| panic!("{}", found.render(false)));
+            config.config
+        };
+        let old =
+            marks("xdp_lb {\nfwmark 1 {\ntcp 10.0.0.1:80\n}\nfwmark 2 {\nudp 10.0.0.1\n}\n}\n");
+        let new = marks("xdp_lb {\nfwmark 1 {\ntcp 10.0.0.1:80,443\n}\n}\n");
+        let expected = [
+            "the mark 1 is that of tcp/10.0.0.1:80, tcp/10.0.0.1:443",
+            "the mark 2 is that of nobody",
+        ];
+        assert_eq!(differences(&old, &new), expected);
     }
 
     #[test]

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use xdp_lb_common::addr::Mac;
 
 use crate::config::model::XdpMode;
+use crate::dataplane::decision::Lens;
+use crate::dataplane::ebpf::shared::Shared;
 use crate::dataplane::{AttachedMode, Dataplane, Error};
 use crate::plan::belongings::Belonging;
 use crate::plan::desired::OwnedAddress;
@@ -73,4 +76,12 @@ pub trait PacketPath: Dataplane + Sized + 'static {
 
     /// Whether the tables are a predecessor's.
     fn took_over(&self) -> bool;
+
+    /// What looks at its decisions, beside it; `None` if nothing can.
+    fn lens(&self) -> Option<Arc<dyn Lens>>;
+
+    /// The tables of connections, for state sync; `None` if there are none that could be shared.
+    fn share(&mut self) -> Result<Option<Shared>, Error> {
+        Ok(None)
+    }
 }

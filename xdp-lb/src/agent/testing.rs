@@ -9,6 +9,7 @@ use xdp_lb_common::addr::Mac;
 
 use super::seams::{Added, Links, PacketPath};
 use crate::config::model::XdpMode;
+use crate::dataplane::decision::Lens;
 use crate::dataplane::{AttachedMode, Counters, Dataplane, Error, Inherited};
 use crate::plan::belongings::Belonging;
 use crate::plan::desired::OwnedAddress;
@@ -124,6 +125,10 @@ impl PacketPath for FakeDataplane {
 
     fn took_over(&self) -> bool {
         self.inherited != Inherited::default()
+    }
+
+    fn lens(&self) -> Option<Arc<dyn Lens>> {
+        None
     }
 }
 

@@ -2,11 +2,14 @@
 
 use clap::{Parser, Subcommand};
 
+use super::capture::CaptureArgs;
 use super::check::CheckArgs;
 use super::list::ListArgs;
 use super::order::{TargetArgs, WeightArgs};
 use super::realserver::RealServerArgs;
 use super::status::StatusArgs;
+use super::sync::SyncArgs;
+use super::trace::TraceArgs;
 use super::up::UpArgs;
 use super::vrrp::VrrpArgs;
 use crate::sys::instance::Name;
@@ -47,6 +50,20 @@ pub enum Command {
     Vrrp(VrrpArgs),
     /// Show the state of a director on one screen
     Status(StatusArgs),
+    /// Tell which real server a client gets now, and by which rule, changing nothing
+    ///
+    /// The program that forwards says so itself, asked about a packet that is made up: a SYN, or a
+    /// datagram. Fails where nothing balances such a packet, and says why. Where its client has a
+    /// connection or sticks to a real server, that is shown, too.
+    Trace(TraceArgs),
+    /// Show what becomes of packets while it happens, until Ctrl-C
+    ///
+    /// One line for each packet of virtual services: when, from where to where, by which real server and
+    /// for which reason. What comes faster than it can be shown is counted and told. Only while somebody
+    /// watches does the program tell what it decides; to watch takes root.
+    Capture(CaptureArgs),
+    /// Show state sync: the other directors, and whether they hold the same connections
+    Sync(SyncArgs),
     /// Set the weight of a real server, until told otherwise
     ///
     /// It is in force at once and survives reloads and restarts, but not a full stop. `file` instead of a

@@ -4,11 +4,14 @@
 
 pub mod args;
 
+pub mod capture;
 pub mod check;
 pub mod list;
 pub mod order;
 pub mod realserver;
 pub mod status;
+pub mod sync;
+pub mod trace;
 pub mod up;
 pub mod vrrp;
 
@@ -84,6 +87,9 @@ fn dispatch(args: &Args) -> ExitCode {
         Command::List(args) => list::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Vrrp(args) => vrrp::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Status(args) => status::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
+        Command::Trace(args) => trace::run(instance.as_str(), args).map(ExitCode::from),
+        Command::Capture(args) => capture::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
+        Command::Sync(args) => sync::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Weight(args) => order::weight(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Drain(args) => order::drain(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Undrain(args) => {
@@ -124,7 +130,9 @@ fn vips_of_file(path: &Path) -> anyhow::Result<Vec<IpAddr>> {
             output::remark(diagnostics.render(false).trim_end());
         }
     })?;
-    Ok(loaded.config.services().map(|(key, _)| key.vip).collect())
+    let config = loaded.config;
+    let vips = config.members().flat_map(|member| config.vips(&member.key));
+    Ok(vips.collect())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `xdp-lb weight`, `drain`, `undrain` and `reload`: what a running agent is told to do.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use clap::Args;
@@ -8,6 +8,7 @@ use clap::Args;
 use super::output;
 use crate::control::client;
 use crate::control::protocol::Request;
+use crate::plan::pool::asked::{Asked, NotAService};
 use crate::plan::pool::order::{Order, Target, What};
 
 /// The largest weight, of keepalived and of IPVS.
@@ -25,18 +26,25 @@ pub struct WeightArgs {
 /// Arguments of `drain` and `undrain`.
 #[derive(Clone, Debug, Args)]
 pub struct TargetArgs {
-    /// The virtual service, `VIP:PORT`, with `/tcp` or `/udp` if both have it
-    #[arg(value_name = "VIP:PORT[/PROTO]")]
+    /// The virtual service, `VIP:PORT`, with `/tcp` or `/udp` if both have it; `fwmark:NUMBER` or
+    /// `group:NAME`
+    ///
+    /// A mark may also be written as `list` has it, 'FWM 1'. The addresses of a `virtual_server_group`
+    /// share their real servers: naming one of them means all.
+    #[arg(value_name = "VIP:PORT[/PROTO]|fwmark:N")]
     service: Service,
-    /// The real server
-    #[arg(value_name = "RS:PORT")]
+    /// The real server; its port may be left out if the address says enough
+    #[arg(value_name = "RS[:PORT]", value_parser = server)]
     server: SocketAddr,
 }
 
+/// A virtual service, as it is typed.
 #[derive(Clone, Debug)]
-struct Service {
-    address: SocketAddr,
-    protocol: Option<String>,
+pub(super) struct Service {
+    /// What it is called.
+    pub(super) name: Asked,
+    /// `tcp` or `udp`.
+    pub(super) protocol: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,17 +54,16 @@ impl FromStr for Service {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (address, protocol) = match text.split_once('/') {
-            Some((address, protocol)) => (address, Some(protocol.to_lowercase())),
+        let split = text.rsplit_once('/');
+        let split = split.map(|(name, protocol)| (name, protocol.to_lowercase()));
+        let split = split.filter(|(_, protocol)| ["tcp", "udp"].contains(&protocol.as_str()));
+        let (name, protocol) = match split {
+            Some((name, protocol)) => (name, Some(protocol)),
             None => (text, None),
         };
-        if let Some(protocol) = protocol.as_deref().filter(|p| !["tcp", "udp"].contains(p)) {
-            return Err(format!("'{protocol}' is not tcp or udp"));
-        }
-        let address = address.parse();
-        let address = address
-            .map_err(|wrong| format!("{wrong}: expected VIP:PORT, as in 192.168.1.200:80"))?;
-        Ok(Self { address, protocol })
+        let name = name.parse();
+        let name = name.map_err(|wrong: NotAService| wrong.to_string())?;
+        Ok(Self { name, protocol })
     }
 }
 
@@ -71,6 +78,13 @@ impl FromStr for Weight {
         let weight = weight.ok_or_else(|| format!("expected 0 to {MAX_WEIGHT}, or 'file'"))?;
         Ok(Self(Some(weight)))
     }
+}
+
+/// An address with its port, or alone.
+fn server(text: &str) -> Result<SocketAddr, String> {
+    let alone = || Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, 0));
+    let found = text.parse().ok().or_else(alone);
+    found.ok_or_else(|| "expected RS:PORT, as in 192.168.1.102:80".to_owned())
 }
 
 /// Sets the weight of a real server.
@@ -99,7 +113,7 @@ pub fn reload(instance: &str) -> anyhow::Result<()> {
 
 fn order(instance: &str, args: &TargetArgs, what: What) -> anyhow::Result<()> {
     let target = Target {
-        service: args.service.address,
+        service: args.service.name,
         protocol: args.service.protocol.clone(),
         server: args.server,
     };
@@ -132,11 +146,14 @@ mod tests {
     fn a_server_is_named_by_its_service_and_its_address() {
         let args = parsed("xdp-lb weight 10.0.0.1:80/TCP 10.0.0.2:80 5").unwrap();
         let service = &args.target.service;
-        assert_eq!(service.address.to_string(), "10.0.0.1:80");
+        assert_eq!(service.name.to_string(), "10.0.0.1:80");
         assert_eq!(service.protocol.as_deref(), Some("tcp"));
         assert_eq!(args.weight.0, Some(5));
         let args = parsed("xdp-lb weight [2001:db8::1]:80 [2001:db8::2]:80 file").unwrap();
         assert_eq!((args.target.service.protocol, args.weight.0), (None, None));
+        let args = parsed("xdp-lb weight fwmark:1 10.0.0.2 5").unwrap();
+        assert_eq!(args.target.service.name.to_string(), "fwmark:1");
+        assert_eq!(args.target.server.to_string(), "10.0.0.2:0");
         for wrong in [
             "10.0.0.1 10.0.0.2:80 5",
             "10.0.0.1:80/sctp 10.0.0.2:80 5",

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::config::source::{self, Disk};
 use crate::config::{self, LoadError, Loaded, Options};
+use crate::sys::firewall;
 
 /// What a configuration depends on besides its files.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,9 @@ pub struct Reading {
     /// A file that is included and missing is an error.
     #[arg(skip)]
     pub all_includes: bool,
+    /// Nobody looks at the firewall of this host.
+    #[arg(skip)]
+    pub without_firewall: bool,
 }
 
 impl Reading {
@@ -47,6 +51,7 @@ impl Reading {
             environment: &|name| std::env::var(name).ok(),
             random_seed: RandomState::new().hash_one(()),
             all_includes: self.all_includes,
+            firewall: &|| (!self.without_firewall).then(firewall::rules),
         })
     }
 }

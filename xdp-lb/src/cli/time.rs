@@ -50,6 +50,24 @@ impl Moment {
     }
 }
 
+/// Microseconds since 1970, in UTC.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Micros(pub(super) u64);
+
+impl Micros {
+    /// `05:04:54.000123`.
+    pub(super) fn time_of_day(self) -> String {
+        let (_date, time) = Utc(self.0 / 1_000_000).parts();
+        format!("{time}.{:06}", self.0 % 1_000_000)
+    }
+
+    /// `2026-11-25T05:04:54.000123Z`, as RFC 3339 has it.
+    pub(super) fn stamp(self) -> String {
+        let (date, _time) = Utc(self.0 / 1_000_000).parts();
+        format!("{date}T{}Z", self.time_of_day())
+    }
+}
+
 /// Seconds since 1970, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Utc(u64);

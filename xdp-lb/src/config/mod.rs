@@ -1,15 +1,15 @@
 //! keepalived.conf: from a file to what it means.
 //!
 //! ```text
-//! files ─► source ─► expand ─► lexer ─► parser ─► ast ─► lower ─► model::Config ─► support
-//!                                        └── keywords ───┘  └──► diagnostic ◄───────┘
+//! files ─► source ─► expand ─► lexer ─► parser ─► ast ─► lower ─► model::Config ─► marks ─► support
+//!                                        └── keywords ───┘  └──► diagnostic ◄──────┴─────────┘
 //! ```
 //!
 //! In: the path of a file ([`load`]) or its bytes ([`parse`]), and what else it depends on
 //! ([`Options`]). Out: a [`Loaded`], a configuration in
 //! which everything is valid together with all there is to say about the file, or a [`LoadError`].
 //! Every stage is total and goes on after a mistake, so one run reports all of them. Nothing here
-//! looks at the host, and only `source` reads files.
+//! looks at the host, and only `source` reads files; what the firewall says of marks comes in as text.
 
 pub mod ast;
 pub mod diagnostic;
@@ -18,6 +18,7 @@ pub mod host;
 pub mod keywords;
 mod lexer;
 pub mod lower;
+pub mod marks;
 pub mod model;
 pub mod options;
 pub mod pair;
@@ -149,7 +150,8 @@ fn read(
     done(Stage::Tokens);
     let tree = parser::parse(tokens, &sources, &mut diagnostics);
     done(Stage::Parser);
-    let (config, places) = lower::lower(&tree, &sources, &mut diagnostics);
+    let (mut config, places) = lower::lower(&tree, &sources, &mut diagnostics);
+    marks::resolve(&mut config, &places, options.firewall, &mut diagnostics);
     judge(&config, &places, &mut diagnostics);
     done(Stage::Lower);
     let diagnostics = Diagnostics::new(sources, diagnostics);

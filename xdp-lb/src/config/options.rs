@@ -1,5 +1,6 @@
 //! What a configuration depends on besides its files.
 
+use super::marks::Ruleset;
 use super::source::{Disk, Files};
 
 /// What a configuration depends on besides its own text. All of it comes from the caller.
@@ -16,10 +17,13 @@ pub struct Options<'a> {
     pub random_seed: u64,
     /// A file that is missing is an error whatever the kind of `include`: as `keepalived -e`.
     pub all_includes: bool,
+    /// Reads the rules of the firewall, which say what has which mark; `None`: this host is not looked
+    /// at. It is called only if the file balances marks of which it does not say that itself.
+    pub firewall: &'a dyn Fn() -> Option<Ruleset>,
 }
 
 impl Default for Options<'_> {
-    /// Files of the disk, an empty environment, no configuration id.
+    /// Files of the disk, an empty environment, no configuration id, no firewall.
     fn default() -> Self {
         Self {
             files: &Disk,
@@ -27,6 +31,7 @@ impl Default for Options<'_> {
             environment: &|_| None,
             random_seed: 0,
             all_includes: false,
+            firewall: &|| None,
         }
     }
 }

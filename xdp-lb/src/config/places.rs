@@ -10,6 +10,8 @@ pub struct Places {
     pub instances: Vec<InstancePlaces>,
     /// Of each `virtual_server`.
     pub services: Vec<ServicePlaces>,
+    /// Of each `fwmark` of the block `xdp_lb`: the mark, and where the block stands.
+    pub marks: Vec<(u32, Span)>,
     /// Every command of the file.
     pub commands: Vec<PlacedCommand>,
 }
@@ -47,6 +49,8 @@ pub struct InstancePlaces {
 pub struct ServicePlaces {
     /// Its keyword and values.
     pub head: Span,
+    /// Of each line of its group, if it has one.
+    pub members: Vec<Span>,
     /// The values of `lb_algo`, if there is one.
     pub scheduler: Option<Span>,
     /// The values of `lb_kind`, if there is one.

@@ -6,7 +6,9 @@
 use xdp_lb_common::limits;
 
 use super::diagnostic::{Code, Collector, Diagnostic};
-use super::model::{Config, Frontend, Protocol, VirtualServer};
+use super::model::{
+    Config, Frontend, GroupMember, Protocol, ServiceKey, VirtualServer, VrrpInstance,
+};
 use super::places::{Places, ServicePlaces};
 
 /// Options of a route that work.
@@ -59,45 +61,75 @@ pub const ROUTE_KINDS: &[&str] = &["unicast", "blackhole", "unreachable", "prohi
 pub fn check(config: &Config, places: &Places, diagnostics: &mut Collector) {
     for (service, place) in config.virtual_servers.iter().zip(&places.services) {
         frontend(service, place, diagnostics);
+        virtual_macs(config, service, place, diagnostics);
     }
     tables(config, places, diagnostics);
 }
 
 fn frontend(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Collector) {
-    let kind = match &service.frontend {
-        Frontend::Endpoint(key) => {
-            if key.protocol == Protocol::Sctp {
-                diagnostics.push(
-                    Diagnostic::error(Code::NotSupported, "SCTP is not balanced yet")
-                        .at(place.protocol.unwrap_or(place.head), "TCP and UDP are")
-                        .help("remove this virtual server, or leave it to keepalived"),
-                );
-            }
-            return;
-        }
-        Frontend::Mark { .. } => "a firewall mark",
-        Frontend::Group { .. } => "a group of addresses",
+    let protocol = match &service.frontend {
+        Frontend::Endpoint(endpoint) => Some(endpoint.protocol),
+        Frontend::Mark(_) => None,
+        Frontend::Group { protocol, .. } => Some(*protocol),
     };
-    diagnostics.push(
-        Diagnostic::error(
-            Code::NotSupported,
-            format!("a virtual server by {kind} is not balanced yet"),
-        )
-        .at(place.head, "refused")
-        .help("write a 'virtual_server ADDRESS PORT' for each address and port"),
-    );
+    if protocol == Some(Protocol::Sctp) {
+        diagnostics.push(
+            Diagnostic::error(Code::NotSupported, "SCTP is not balanced yet")
+                .at(place.protocol.unwrap_or(place.head), "TCP and UDP are")
+                .help("remove this virtual server, or leave it to keepalived"),
+        );
+    }
+}
+
+/// The gate of a service knows one virtual MAC, and a mark can be on the VIPs of several instances.
+fn virtual_macs(
+    config: &Config,
+    service: &VirtualServer,
+    place: &ServicePlaces,
+    diagnostics: &mut Collector,
+) {
+    let key = service.key();
+    let vips = match key {
+        ServiceKey::Mark(_) => config.vips(&key),
+        ServiceKey::Endpoint(_) | ServiceKey::Group { .. } => return,
+    };
+    let carries = |instance: &VrrpInstance| {
+        let addresses = instance.virtual_addresses.iter();
+        let mut addresses = addresses.chain(&instance.excluded_addresses);
+        addresses.any(|address| vips.contains(&address.address.addr()))
+    };
+    let instances = config.vrrp_instances.iter();
+    let carriers: Vec<_> = instances.filter(|instance| carries(instance)).collect();
+    let has_mac = |carrier: &&VrrpInstance| carrier.virtual_interface.is_some();
+    if let [first, .., last] = carriers.as_slice()
+        && carriers.iter().any(has_mac)
+    {
+        let (first, last) = (&first.name, &last.name);
+        diagnostics.push(
+            Diagnostic::error(
+                Code::NotSupported,
+                format!("'{key}' is for virtual IPs of more than one instance, and these have virtual MACs"),
+            )
+            .at(place.head, format!("carried by {first} and {last}"))
+            .help("put the virtual IPs into one instance, or take 'use_vmac' out"),
+        );
+    }
 }
 
 /// What the tables of the data plane have room for.
 fn tables(config: &Config, places: &Places, diagnostics: &mut Collector) {
-    let limit = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
-    let (mut services, mut servers) = (0, 0);
+    let (mut services, mut servers) = (0_u128, 0_u128);
     for (service, place) in config.virtual_servers.iter().zip(&places.services) {
-        services += 1;
-        servers += service.real_servers.len();
-        let (what, most) = if services > limit(limits::MAX_SERVICES) {
-            ("virtual servers", limits::MAX_SERVICES)
-        } else if servers > limit(limits::MAX_BACKENDS) {
+        let members = members(service, config);
+        services = services.saturating_add(members);
+        let own = members.saturating_mul(service.real_servers.len() as u128);
+        servers = servers.saturating_add(own);
+        let (what, most) = if services > limits::MAX_SERVICES.into() {
+            (
+                "virtual servers, addresses of groups, and ports of firewall marks",
+                limits::MAX_SERVICES,
+            )
+        } else if servers > limits::MAX_BACKENDS.into() {
             ("real servers", limits::MAX_BACKENDS)
         } else {
             continue;
@@ -111,5 +143,26 @@ fn tables(config: &Config, places: &Places, diagnostics: &mut Collector) {
                 .help("share the services between several directors"),
         );
         return;
+    }
+}
+
+/// How many places a virtual server takes among the services: one per address of a group, and one per
+/// endpoint of a mark.
+fn members(service: &VirtualServer, config: &Config) -> u128 {
+    let of_mark = |mark: u32| {
+        let endpoints = config.xdp_lb.marks.get(&mark);
+        endpoints.map_or(1, |endpoints| endpoints.len().max(1) as u128)
+    };
+    match &service.frontend {
+        Frontend::Endpoint(_) => 1,
+        Frontend::Mark(mark) => of_mark(mark.mark),
+        Frontend::Group { group, .. } => {
+            let of_member = |member: &GroupMember| match member {
+                GroupMember::Addresses { .. } => member.count(),
+                GroupMember::Mark { mark, .. } => of_mark(*mark),
+            };
+            let members = group.members.iter().map(of_member);
+            members.fold(0, u128::saturating_add)
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! A command's end of the control socket. It blocks: a command has nothing else to do.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::capture::{Line, Want};
 use super::protocol::{self, AnswerError, MAX_ANSWER, Request, Verb};
+use super::trace::{Query, Trace};
 use super::{Snapshot, socket_path};
 
 /// Longest silence of the agent before a command gives up: more than the agent's own limits.
@@ -68,6 +70,62 @@ pub fn order(instance: &str, request: &Request) -> Result<Vec<String>, Error> {
     order_at(&socket_path(instance), instance, request)
 }
 
+/// Asks the agent of an instance what would become of a packet.
+pub fn trace(instance: &str, query: Query) -> Result<Trace, Error> {
+    let path = socket_path(instance);
+    let request = Request::Trace(query);
+    let line = converse(&path, &request).map_err(|error| classify(error, &path, instance))?;
+    Ok(protocol::decode_trace(&line)?)
+}
+
+/// What becomes of packets, for as long as it is read. Dropping it ends the capture.
+#[derive(Debug)]
+pub struct Capture {
+    lines: BufReader<Socket>,
+    instance: String,
+}
+
+/// Has the agent of an instance show what becomes of packets.
+pub fn capture(instance: &str, want: Want) -> Result<Capture, Error> {
+    capture_at(&socket_path(instance), instance, want)
+}
+
+pub(super) fn capture_at(path: &Path, instance: &str, want: Want) -> Result<Capture, Error> {
+    let classified = |error| classify(error, path, instance);
+    let begin = || -> io::Result<(BufReader<Socket>, Vec<u8>)> {
+        // To begin, the agent brings another program into the kernel.
+        let socket = connect(path, 6 * PATIENCE)?;
+        (&socket).write_all(&protocol::encode_request(&Request::Capture(want)))?;
+        let mut lines = BufReader::new(socket);
+        let mut first = Vec::new();
+        lines.read_until(b'\n', &mut first)?;
+        // From here on it is silent for as long as nothing happens.
+        lines.get_ref().set_read_timeout(None)?;
+        Ok((lines, first))
+    };
+    let (lines, first) = begin().map_err(classified)?;
+    protocol::decode_capture(&first)?;
+    let instance = instance.to_owned();
+    Ok(Capture { lines, instance })
+}
+
+impl Iterator for Capture {
+    type Item = Result<Line, Error>;
+
+    /// The next line, waited for; `None` when the agent ended it.
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut line = Vec::new();
+        match self.lines.read_until(b'\n', &mut line) {
+            Ok(0) => None,
+            Ok(_) => Some(protocol::decode_shown(&line).map_err(Error::from)),
+            Err(source) => {
+                let path = socket_path(&self.instance);
+                Some(Err(classify(source, &path, &self.instance)))
+            }
+        }
+    }
+}
+
 pub(super) fn order_at(
     path: &Path,
     instance: &str,
@@ -84,20 +142,26 @@ pub(super) fn ask_at(path: &Path, instance: &str, verb: Verb) -> Result<Snapshot
 }
 
 fn converse(path: &Path, request: &Request) -> io::Result<Vec<u8>> {
-    let mut socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Also bounds connect(), which waits while the agent's backlog is full.
-    socket.set_write_timeout(Some(PATIENCE))?;
-    // A reload waits for scripts and probes of the configuration that goes.
+    // A reload waits for scripts and probes of the configuration that goes; to be looked at, the program
+    // is brought into the kernel once more.
     let patience = match request {
         Request::Show(_) | Request::Order(_) => PATIENCE,
-        Request::Reload => 6 * PATIENCE,
+        Request::Reload | Request::Trace(_) | Request::Capture(_) => 6 * PATIENCE,
     };
-    socket.set_read_timeout(Some(patience))?;
-    socket.connect(&SockAddr::unix(path)?)?;
+    let mut socket = connect(path, patience)?;
     socket.write_all(&protocol::encode_request(request))?;
     let mut line = Vec::new();
     socket.take(MAX_ANSWER).read_to_end(&mut line)?;
     Ok(line)
+}
+
+fn connect(path: &Path, patience: Duration) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Also bounds connect(), which waits while the agent's backlog is full.
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket)
 }
 
 fn classify(source: io::Error, path: &Path, instance: &str) -> Error {

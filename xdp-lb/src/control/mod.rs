@@ -1,7 +1,7 @@
 //! What operators ask a running agent.
 //!
 //! In comes a line on the instance's socket ([`server`], [`protocol`]); out goes a [`Snapshot`], the
-//! whole visible state at one moment. [`client`] is the other end, for the commands. The agent alone
+//! whole visible state at one moment, or what [`looks`] shows: a [`trace`] or a [`capture`]. [`client`] is the other end, for the commands. The agent alone
 //! builds snapshots: whoever wants one asks for it through [`Snapshots`], so nothing here can read a
 //! map, hold a lock or delay the agent. What operators want done goes in through [`orders`].
 
@@ -10,13 +10,16 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub mod capture;
 pub mod client;
+pub mod looks;
 pub mod orders;
 pub mod protocol;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod server;
 pub mod snapshot;
+pub mod trace;
 
 pub use snapshot::Snapshot;
 

@@ -2,12 +2,16 @@
 //!
 //! A client sends one JSON object on one line, `{"version":1,"verb":"list"}`, and gets one back:
 //! `{"version":1,"snapshot":{…}}`, after an order `{"version":1,"done":["…"]}`, or `{"version":1,"error":{"kind":"unknown_verb","message":"…"}}`.
-//! Then the agent closes. A request without a version speaks the current one; fields that are not
+//! A `trace` gets `{"version":1,"trace":{…}}`. Then the agent closes. Only a `capture` goes on: after
+//! `{"version":1,"capture":{}}` come lines `{"decision":{…}}` and `{"not_shown":N}` until the client
+//! closes. A request without a version speaks the current one; fields that are not
 //! known are ignored.
 
 use serde::{Deserialize, Serialize};
 
+use super::capture::{Line as Shown, Want};
 use super::snapshot::{SCHEMA, Snapshot};
+use super::trace::{Query, Trace};
 use crate::plan::pool::order::Order;
 
 /// Version of the protocol.
@@ -28,6 +32,10 @@ pub enum Request {
     Order(Order),
     /// `reload`: it wants the configuration read again.
     Reload,
+    /// `trace`: it wants to know what would become of a packet.
+    Trace(Query),
+    /// `capture`: it wants to see what becomes of packets.
+    Capture(Want),
 }
 
 impl Request {
@@ -37,6 +45,8 @@ impl Request {
             Self::Show(verb) => verb.name(),
             Self::Order(_) => "order",
             Self::Reload => "reload",
+            Self::Trace(_) => "trace",
+            Self::Capture(_) => "capture",
         }
     }
 }
@@ -52,11 +62,13 @@ pub enum Verb {
     Vrrp,
     /// The state of the director.
     Status,
+    /// State sync.
+    Sync,
 }
 
 impl Verb {
     /// All verbs.
-    pub const ALL: [Self; 3] = [Self::List, Self::Vrrp, Self::Status];
+    pub const ALL: [Self; 4] = [Self::List, Self::Vrrp, Self::Status, Self::Sync];
 
     /// As a request has it.
     pub const fn name(self) -> &'static str {
@@ -64,6 +76,7 @@ impl Verb {
             Self::List => "list",
             Self::Vrrp => "vrrp",
             Self::Status => "status",
+            Self::Sync => "sync",
         }
     }
 }
@@ -153,16 +166,25 @@ pub fn encode_request(request: &Request) -> Vec<u8> {
         verb: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         order: Option<&'a Order>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        trace: Option<&'a Query>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        capture: Option<&'a Want>,
     }
 
-    let line = Line {
+    let mut line = Line {
         version: VERSION,
         verb: request.verb(),
-        order: match request {
-            Request::Order(order) => Some(order),
-            Request::Show(_) | Request::Reload => None,
-        },
+        order: None,
+        trace: None,
+        capture: None,
     };
+    match request {
+        Request::Order(order) => line.order = Some(order),
+        Request::Trace(query) => line.trace = Some(query),
+        Request::Capture(want) => line.capture = Some(want),
+        Request::Show(_) | Request::Reload => {}
+    }
     // As for an answer: there is nothing that could fail.
     let mut line = serde_json::to_vec(&line).unwrap_or_default();
     line.push(b'\n');
@@ -176,6 +198,8 @@ pub fn decode_request(line: &[u8]) -> Result<Request, Refusal> {
         version: Option<u32>,
         verb: String,
         order: Option<Order>,
+        trace: Option<Query>,
+        capture: Option<Want>,
     }
 
     if line.len() > MAX_REQUEST {
@@ -192,12 +216,19 @@ pub fn decode_request(line: &[u8]) -> Result<Request, Refusal> {
         let message = format!("this agent speaks version {VERSION}, the request is of {version}");
         return Err(Refusal::new(RefusalKind::UnsupportedVersion, message));
     }
-    match (request.verb.as_str(), request.order) {
-        ("reload", _) => return Ok(Request::Reload),
-        ("order", Some(order)) => return Ok(Request::Order(order)),
-        ("order", None) => {
-            let message = "the verb 'order' needs an \"order\"";
-            return Err(Refusal::new(RefusalKind::Malformed, message));
+    let lacks = |verb: &str| {
+        let message = format!("the verb '{verb}' needs \"{verb}\", which says of what");
+        Refusal::new(RefusalKind::Malformed, message)
+    };
+    match request.verb.as_str() {
+        "reload" => return Ok(Request::Reload),
+        verb @ "order" => return request.order.map(Request::Order).ok_or_else(|| lacks(verb)),
+        verb @ "trace" => return request.trace.map(Request::Trace).ok_or_else(|| lacks(verb)),
+        verb @ "capture" => {
+            return request
+                .capture
+                .map(Request::Capture)
+                .ok_or_else(|| lacks(verb));
         }
         _ => {}
     }
@@ -210,7 +241,7 @@ pub fn decode_request(line: &[u8]) -> Result<Request, Refusal> {
 fn unknown_verb(verb: &str) -> Refusal {
     let known = Verb::ALL.map(Verb::name).join(", ");
     let message = format!(
-        "unknown verb '{}'; known are: {known}, order, reload",
+        "unknown verb '{}'; known are: {known}, order, reload, trace, capture",
         verb.escape_debug()
     );
     Refusal::new(RefusalKind::UnknownVerb, message)
@@ -250,6 +281,75 @@ pub fn encode_done(done: &[String]) -> Vec<u8> {
     let mut line = serde_json::to_vec(&Answer { version, done }).unwrap_or_default();
     line.push(b'\n');
     line
+}
+
+/// An answer to a trace, with the newline that ends it.
+pub fn encode_trace(trace: &Trace) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        version: u32,
+        trace: &'a Trace,
+    }
+
+    let version = VERSION;
+    let mut line = serde_json::to_vec(&Answer { version, trace }).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// Reads an answer to a trace.
+pub fn decode_trace(line: &[u8]) -> Result<Trace, AnswerError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        trace: Option<Trace>,
+    }
+
+    check_head(line)?;
+    let answer: Answer =
+        serde_json::from_slice(line).map_err(|error| AnswerError::Malformed(error.to_string()))?;
+    let missing = || AnswerError::Malformed("it holds no trace".to_owned());
+    answer.trace.ok_or_else(missing)
+}
+
+/// The first line of a capture, with the newline that ends it.
+pub fn encode_capture() -> Vec<u8> {
+    format!("{{\"version\":{VERSION},\"capture\":{{}}}}\n").into_bytes()
+}
+
+/// Whether the first line of a capture says that it has begun.
+pub fn decode_capture(line: &[u8]) -> Result<(), AnswerError> {
+    check_head(line)
+}
+
+/// A line of a capture, with the newline that ends it.
+pub fn encode_shown(shown: &Shown) -> Vec<u8> {
+    let mut line = serde_json::to_vec(shown).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// Reads a line of a capture.
+pub fn decode_shown(line: &[u8]) -> Result<Shown, AnswerError> {
+    serde_json::from_slice(line).map_err(|error| AnswerError::Malformed(error.to_string()))
+}
+
+/// What every answer has: a version, and no refusal.
+fn check_head(line: &[u8]) -> Result<(), AnswerError> {
+    #[derive(Deserialize)]
+    struct Head {
+        version: u32,
+        error: Option<Refusal>,
+    }
+
+    let head: Head =
+        serde_json::from_slice(line).map_err(|error| AnswerError::Malformed(error.to_string()))?;
+    match head.error {
+        Some(refusal) => Err(refusal.into()),
+        None if head.version != VERSION => Err(AnswerError::Version {
+            agent: head.version,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Reads an answer to an order.
@@ -389,7 +489,7 @@ mod tests {
         assert_eq!(refusal.kind, RefusalKind::UnknownVerb);
         assert_eq!(
             refusal.message,
-            "unknown verb 'lst'; known are: list, vrrp, status, order, reload"
+            "unknown verb 'lst'; known are: list, vrrp, status, sync, order, reload, trace, capture"
         );
     }
 

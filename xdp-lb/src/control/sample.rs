@@ -1,6 +1,6 @@
 //! A director in the middle of its life, for the tests of everything that shows one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,16 +10,18 @@ use xdp_lb_common::service::Stats;
 
 use super::snapshot::{Snapshot, SnapshotInputs};
 use crate::config::model::{
-    Config, Forwarding, Frontend, Persistence, Protocol, RealServer, Scheduler, ServiceKey,
-    VirtualAddress, VirtualServer, VrrpInstance,
+    Config, Forwarding, Frontend, Persistence, RealServer, Scheduler, ServiceKey, VirtualAddress,
+    VirtualServer, VrrpInstance,
 };
 use crate::dataplane::{AttachedMode, Counters, Fill, ServerCounters};
 use crate::machine::Now;
 use crate::plan::desired::{Desired, Method, Reach, Server, Service};
 use crate::plan::pool::{Memberships, Overrides};
 use crate::plan::table::{Health, Link, Network, Ownership, ServerHealth};
+use crate::sync::report::Report;
 use crate::vrrp::router;
 
+mod sync;
 mod vrrp;
 
 /// The moment of the snapshot.
@@ -35,6 +37,7 @@ pub(crate) struct Parts {
     pub(crate) overrides: Overrides,
     pub(crate) ownership: Ownership,
     pub(crate) vrrp: Vec<router::Snapshot>,
+    pub(crate) sync: Report,
     pub(crate) network: Network,
     pub(crate) counters: Counters,
     pub(crate) attached: BTreeMap<String, AttachedMode>,
@@ -55,6 +58,7 @@ impl Parts {
             ownership: &self.ownership,
             vrrp: &self.vrrp,
             vrrp_now: NOW,
+            sync: Some(&self.sync),
             network: &self.network,
             counters: &self.counters,
             attached: &self.attached,
@@ -132,6 +136,7 @@ pub(crate) fn parts() -> Parts {
     add_vrrp(&mut parts, "VI_1", "eth0", 51, Some(true));
     add_vrrp(&mut parts, "VI_2", "eth0", 52, Some(false));
     add_vrrp(&mut parts, "VI_3", "eth1", 53, None);
+    parts.sync = sync::report();
     parts.vrrp = vec![vrrp::master(), vrrp::backup(), vrrp::faulty()];
     for (name, scheduler, persistence, servers) in SERVICES {
         let key = key(name);
@@ -240,17 +245,17 @@ fn add_service(
     scheduler: Scheduler,
     persistence: Option<(u64, u8)>,
 ) {
+    let ServiceKey::Endpoint(endpoint) = key else {
+        panic!("{key} has no address");
+    };
+    let frontend = Frontend::Endpoint(endpoint);
     let persistence = persistence.map(|(seconds, prefix_len)| Persistence {
         timeout: Duration::from_secs(seconds),
         prefix_len,
     });
     parts.config.virtual_servers.push(VirtualServer {
         persistence,
-        ..VirtualServer::new(
-            Frontend::Endpoint(key),
-            scheduler,
-            Forwarding::DirectRouting,
-        )
+        ..VirtualServer::new(frontend, scheduler, Forwarding::DirectRouting)
     });
     let service = Service {
         active: true,
@@ -261,6 +266,7 @@ fn add_service(
         servers: Vec::new(),
         peers: BTreeMap::new(),
         virtual_mac: None,
+        entrances: BTreeSet::new(),
     };
     parts.desired.services.insert(key, service);
 }
@@ -283,9 +289,7 @@ fn add_server(parts: &mut Parts, key: ServiceKey, address: &str, weight: u32) {
     };
     parts.network.reach.insert(address.ip(), reach);
     let mut configured = parts.config.virtual_servers.iter_mut();
-    let configured = configured
-        .find(|service| service.key() == Some(key))
-        .unwrap();
+    let configured = configured.find(|service| service.key() == key).unwrap();
     configured.real_servers.push(RealServer {
         weight,
         ..RealServer::new(address, Forwarding::DirectRouting)
@@ -304,14 +308,7 @@ fn add_server(parts: &mut Parts, key: ServiceKey, address: &str, weight: u32) {
 }
 
 fn key(name: &str) -> ServiceKey {
-    let (protocol, address) = name.split_once('/').unwrap();
-    let address: SocketAddr = address.parse().unwrap();
-    let mut protocols = [Protocol::Tcp, Protocol::Udp].into_iter();
-    ServiceKey {
-        vip: address.ip(),
-        port: address.port(),
-        protocol: protocols.find(|known| known.name() == protocol).unwrap(),
-    }
+    name.parse().unwrap()
 }
 
 fn mac(last: u8) -> Mac {

@@ -9,6 +9,7 @@ use xdp_lb_common::limits::{HOST_SLOTS, MAX_PROBES, SERVICE_INDEX_SLOTS};
 use xdp_lb_common::service::{ServiceSlot, Slots};
 
 use super::Error;
+use crate::config::model::{Endpoint, ServiceKey};
 
 /// Indexes handed out to keys; a key keeps its index as long as it lives.
 #[derive(Clone, Debug)]
@@ -71,6 +72,33 @@ impl<K: Ord + Copy> Indexes<K> {
     pub fn iter(&self) -> impl Iterator<Item = (&K, u32)> {
         self.by_key.iter().map(|(key, &index)| (key, index))
     }
+}
+
+/// What leads to which service: its own endpoint, or the entrances of its mark. What has a mark belongs
+/// to the service of the mark, as IPVS asks for that first, also where another has the very endpoint.
+pub fn entries<'a>(
+    services: impl Iterator<Item = (ServiceKey, &'a BTreeSet<Endpoint>)>,
+) -> BTreeMap<Endpoint, ServiceKey> {
+    let (mut own, mut marked) = (BTreeMap::new(), BTreeMap::new());
+    for (key, entrances) in services {
+        match key {
+            ServiceKey::Endpoint(endpoint) => {
+                own.insert(endpoint, key);
+            }
+            ServiceKey::Mark(_) => marked.extend(entrances.iter().map(|at| (*at, key))),
+            // The tables hold its members.
+            ServiceKey::Group { .. } => {}
+        }
+    }
+    own.retain(|endpoint, _| {
+        let any_port = Endpoint {
+            port: 0,
+            ..*endpoint
+        };
+        !marked.contains_key(endpoint) && !marked.contains_key(&any_port)
+    });
+    own.extend(marked);
+    own
 }
 
 /// Lays the service index out: positions within a bank.
@@ -190,6 +218,36 @@ mod tests {
         assert_eq!(indexes.index_of("b"), Some(0));
         assert_eq!(indexes.index_of("c"), Some(1));
         assert_eq!(indexes.index_of("d"), None);
+    }
+
+    #[test]
+    fn what_has_a_mark_belongs_to_the_service_of_the_mark() {
+        let key = |text: &str| text.parse::<ServiceKey>().unwrap();
+        let endpoint = |text: &str| match key(text) {
+            ServiceKey::Endpoint(endpoint) => endpoint,
+            other => panic!("{other}"),
+        };
+        let none = BTreeSet::new();
+        let some = ["tcp/10.0.0.1:80", "tcp/10.0.0.2:0"].map(endpoint).into();
+        let services = [
+            (key("tcp/10.0.0.1:80"), &none),
+            (key("tcp/10.0.0.1:0"), &none),
+            (key("udp/10.0.0.1:80"), &none),
+            (key("tcp/10.0.0.2:80"), &none),
+            (key("fwmark/1"), &some),
+        ];
+        let entries = entries(services.into_iter());
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|(at, of)| format!("{at} {of}"))
+            .collect();
+        let expected = [
+            "tcp/10.0.0.1:0 tcp/10.0.0.1:0",
+            "tcp/10.0.0.1:80 fwmark/1",
+            "udp/10.0.0.1:80 udp/10.0.0.1:80",
+            "tcp/10.0.0.2:0 fwmark/1",
+        ];
+        assert_eq!(entries, expected);
     }
 
     proptest! {

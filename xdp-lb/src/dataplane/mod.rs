@@ -2,10 +2,14 @@
 //!
 //! [`ebpf`] is the real one: the XDP program and its maps, which [`pins`] keeps alive beyond the
 //! agent and [`mmap`] lets it write word by word. [`layout`] and [`schedule`] are the pure part of it:
-//! what stands where, and in which order real servers are picked.
+//! what stands where, and in which order real servers are picked. [`memory`] is the other one: a plain
+//! model of all that, which tests hold the program against. [`decision`] has the words for what is
+//! decided about packets.
 
+pub mod decision;
 pub mod ebpf;
 pub mod layout;
+pub mod memory;
 pub mod mmap;
 pub mod pins;
 pub mod schedule;

@@ -49,7 +49,7 @@ pub struct Schedule {
     origin: u64,
     /// For `rr`: where in the list the pick before the sequence was made.
     last: Option<usize>,
-    /// For `mh`: the last weight of each server that was not 0.
+    /// The last weight of each server that was not 0, whatever scheduler it was for: `mh` asks.
     weights: BTreeMap<SocketAddr, u32>,
 }
 
@@ -105,6 +105,7 @@ impl Schedule {
             (self.sequence, self.last) = (Sequence::default(), None);
         }
         let candidates: Vec<_> = list.iter().map(Entry::candidate).collect();
+        self.remember_weights(list);
         let slots = self.slots(scheduler, list, &candidates, cursor);
         self.scheduler = Some(scheduler);
         self.list = list.to_vec();
@@ -150,10 +151,7 @@ impl Schedule {
             Scheduler::TwoChoices => wrr(candidates, 0).picks,
             Scheduler::SourceHash(_) => source_table(&hashed(list, |entry| entry.weight)),
             Scheduler::DestinationHash => destination_table(&hashed(list, |entry| entry.weight)),
-            Scheduler::Maglev(_) => {
-                self.remember_weights(list);
-                maglev_table(&hashed(list, |entry| self.last_weight(entry)))
-            }
+            Scheduler::Maglev(_) => maglev_table(&hashed(list, |entry| self.last_weight(entry))),
             Scheduler::LeastConnections
             | Scheduler::WeightedLeastConnections
             | Scheduler::LocalityBased
@@ -233,7 +231,7 @@ fn hashed(list: &[Entry], weight: impl Fn(&Entry) -> u32) -> Vec<HashServer> {
 }
 
 /// A name for a server that every director computes alike.
-fn name(address: SocketAddr) -> u64 {
+pub(super) fn name(address: SocketAddr) -> u64 {
     let key = HashKey {
         k0: 0x7864_702d_6c62,
         k1: u64::from(address.port()),

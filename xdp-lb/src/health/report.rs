@@ -101,7 +101,10 @@ pub struct Rest {
 
 impl fmt::Display for Rest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let vip = self.service.vip;
+        let vip = match self.service {
+            ServiceKey::Endpoint(endpoint) => endpoint.vip.to_string(),
+            ServiceKey::Mark(_) | ServiceKey::Group { .. } => "its address".to_owned(),
+        };
         if self.rests {
             write!(
                 f,

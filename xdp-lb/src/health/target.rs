@@ -1,6 +1,7 @@
 //! What is to be checked, and when it rests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::config::model::{self, Config, ServiceKey};
 use crate::plan::installed::ServerKey;
@@ -30,22 +31,32 @@ pub fn targets(config: &Config) -> Vec<Target> {
     config.services().flat_map(of_service).collect()
 }
 
-/// The services whose servers are checked only where their VIP is (`ha_suspend`).
-pub fn suspendable(config: &Config) -> BTreeSet<ServiceKey> {
-    let services = config.services();
-    let suspendable = services.filter(|(_, service)| service.ha_suspend);
-    suspendable.map(|(key, _)| key).collect()
+/// The virtual servers whose real servers are checked only where one of their VIPs is (`ha_suspend`),
+/// and these VIPs.
+pub type Suspendable = BTreeMap<ServiceKey, BTreeSet<IpAddr>>;
+
+/// Those of a configuration.
+pub fn suspendable(config: &Config) -> Suspendable {
+    let mut suspendable = Suspendable::new();
+    let members = config.members();
+    for member in members.filter(|member| member.service.ha_suspend) {
+        let vips = suspendable.entry(member.service.key()).or_default();
+        vips.extend(config.vips(&member.key));
+    }
+    suspendable
 }
 
-/// Those of them whose VIP is on no interface here: their checks rest.
-pub fn resting(suspendable: &BTreeSet<ServiceKey>, network: &Network) -> BTreeSet<ServiceKey> {
+/// Those of them with no VIP on an interface here: their checks rest.
+pub fn resting(suspendable: &Suspendable, network: &Network) -> BTreeSet<ServiceKey> {
     if suspendable.is_empty() {
         return BTreeSet::new();
     }
     let addresses = network.addresses.values().flatten();
     let here: BTreeSet<_> = addresses.map(ipnet::IpNet::addr).collect();
-    let absent = suspendable.iter().filter(|key| !here.contains(&key.vip));
-    absent.copied().collect()
+    let absent = suspendable
+        .iter()
+        .filter(|(_, vips)| vips.is_disjoint(&here));
+    absent.map(|(key, _)| *key).collect()
 }
 
 #[cfg(test)]

@@ -8,14 +8,14 @@ use ipnet::IpNet;
 use xdp_lb_common::addr::Mac;
 
 use super::belongings::Belonging;
-use crate::config::model::{ConnectionLimit, Persistence, Scheduler, ServiceKey, Tunnel};
+use crate::config::model::{ConnectionLimit, Endpoint, Persistence, Scheduler, ServiceKey, Tunnel};
 
 /// Everything, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     /// Interfaces that the program receives on or sends out of, by interface index.
     pub ports: BTreeMap<u32, Port>,
-    /// Virtual services.
+    /// Virtual services; of a group its members.
     pub services: BTreeMap<ServiceKey, Service>,
     /// VIPs this director owns.
     pub addresses: BTreeSet<OwnedAddress>,
@@ -50,6 +50,8 @@ pub struct Service {
     pub peers: BTreeMap<IpAddr, Mac>,
     /// The virtual MAC of its VIP: frames to it are for this director, too.
     pub virtual_mac: Option<Mac>,
+    /// What gets its firewall mark, of a service by mark; else nothing: then its key says it.
+    pub entrances: BTreeSet<Endpoint>,
 }
 
 /// A real server of a service.

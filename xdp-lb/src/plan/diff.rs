@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use super::belongings::Belonging;
 use super::desired::{Desired, OwnedAddress, Port, Server, Service};
 use super::installed::{Installed, Published, ServerKey};
-use crate::config::model::{Scheduler, ServiceKey};
+use crate::config::model::{Endpoint, Scheduler, ServiceKey};
 
 /// One step. Between any two of them the tables are sound.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,9 @@ pub fn steps(installed: &Installed, wanted: &Desired) -> Vec<Change> {
     remove_addresses(installed, wanted, &mut changes);
     take_last(installed, wanted, &mut changes);
     close_gates(installed, wanted, &mut changes);
+    for (key, service) in &wanted.services {
+        narrow(installed, *key, service, &mut changes);
+    }
     purge_failed(installed, wanted.services.iter(), &mut changes);
     forget(installed, wanted, &mut changes);
     changes
@@ -134,6 +137,9 @@ pub fn steps_of(
     for (key, service) in services() {
         publish(installed, *key, service, &mut changes);
     }
+    for (key, service) in services() {
+        narrow(installed, *key, service, &mut changes);
+    }
     purge_failed(installed, services(), &mut changes);
     for (key, service) in services() {
         let first = (*key, SocketAddr::from(([0, 0, 0, 0], 0)));
@@ -165,10 +171,29 @@ fn publish(installed: &Installed, key: ServiceKey, service: &Service, changes: &
         });
     let set = |server: &Server| Change::SetServer(key, server.clone());
     changes.extend(before.into_iter().map(set));
-    if !published.is_some_and(|p| has_contents(p, service)) {
-        changes.push(Change::SetService(key, service.clone()));
+    let lasting = lasting(published, service);
+    let service = Service {
+        entrances: service.entrances.union(&lasting).copied().collect(),
+        ..service.clone()
+    };
+    if !published.is_some_and(|p| has_contents(p, &service)) {
+        changes.push(Change::SetService(key, service));
     }
     changes.extend(after.into_iter().map(set));
+}
+
+/// Entrances that a service has and shall not have: they go with the VIP, not before it.
+fn lasting(published: Option<&Published>, wanted: &Service) -> BTreeSet<Endpoint> {
+    let contents = published.and_then(|published| published.contents.as_ref());
+    let entrances = contents.map(|service| service.entrances.difference(&wanted.entrances));
+    entrances.into_iter().flatten().copied().collect()
+}
+
+/// Takes entrances away.
+fn narrow(installed: &Installed, key: ServiceKey, service: &Service, changes: &mut Vec<Change>) {
+    if !lasting(installed.services.get(&key), service).is_empty() {
+        changes.push(Change::SetService(key, service.clone()));
+    }
 }
 
 fn has_contents(published: &Published, service: &Service) -> bool {
@@ -181,6 +206,7 @@ fn has_contents(published: &Published, service: &Service) -> bool {
         servers,
         peers,
         virtual_mac,
+        entrances,
     } = service;
     published.contents.as_ref().is_some_and(|stands| {
         stands.scheduler == *scheduler
@@ -190,6 +216,7 @@ fn has_contents(published: &Published, service: &Service) -> bool {
             && stands.lease == *lease
             && stands.peers == *peers
             && stands.virtual_mac == *virtual_mac
+            && stands.entrances == *entrances
     })
 }
 
@@ -262,6 +289,7 @@ const EMPTY: Service = Service {
     servers: Vec::new(),
     peers: BTreeMap::new(),
     virtual_mac: None,
+    entrances: BTreeSet::new(),
 };
 
 /// The schedule of a service that goes is emptied before its servers go.
@@ -303,14 +331,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::model::{Family, Mark};
     use crate::plan::belongings::{Route, Rule, VirtualLink};
-    use crate::plan::testing::{any_desired, service_key, unsound};
+    use crate::plan::testing::{any_desired, endpoint, service_key, unsound};
 
     fn carry_out(installed: &mut Installed, changes: &[Change], wanted: &Desired) {
         for (step, change) in changes.iter().enumerate() {
             if let Change::AddAddress(address) = change {
+                let vip = address.address.addr();
                 let open = |(key, service): (&ServiceKey, &Service)| {
-                    !service.active || key.vip != address.address.addr() || is_open(installed, key)
+                    let is_of_it = matches!(key, ServiceKey::Endpoint(own) if own.vip == vip);
+                    !service.active || !is_of_it || is_open(installed, key)
                 };
                 assert!(wanted.services.iter().all(open), "{address:?} too early");
             }
@@ -368,6 +399,51 @@ mod tests {
             Change::Take(link),
         ];
         assert_eq!(diff(&owning, &Desired::default()), gave);
+    }
+
+    /// Clients that still send to a VIP which is about to go are served until it went.
+    #[test]
+    fn entrances_go_with_their_vip_and_come_before_it() {
+        let key = ServiceKey::Mark(Mark {
+            mark: 1,
+            family: Family::V4,
+        });
+        let vip = |index| OwnedAddress {
+            ifindex: 2,
+            address: ipnet::IpNet::new(endpoint(index).vip, 32).unwrap(),
+            label: None,
+            broadcast: None,
+            scope: 0,
+        };
+        let wanted = |index| {
+            let service = Service {
+                active: true,
+                entrances: [endpoint(index)].into(),
+                ..EMPTY
+            };
+            Desired {
+                services: [(key, service)].into(),
+                addresses: [vip(index)].into(),
+                ..Desired::default()
+            }
+        };
+        let set = |entrances: &[Endpoint]| {
+            let entrances = entrances.iter().copied().collect();
+            let service = Service {
+                active: true,
+                entrances,
+                ..EMPTY
+            };
+            Change::SetService(key, service)
+        };
+        let steps = diff(&wanted(0), &wanted(1));
+        let expected = [
+            set(&[endpoint(0), endpoint(1)]),
+            Change::AddAddress(vip(1)),
+            Change::RemoveAddress(vip(0)),
+            set(&[endpoint(1)]),
+        ];
+        assert_eq!(steps, expected);
     }
 
     proptest! {

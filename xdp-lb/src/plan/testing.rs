@@ -12,14 +12,19 @@ use super::desired::{Desired, Method, OwnedAddress, Port, Reach, Server, Service
 use super::installed::Installed;
 use super::table::{Link, Network};
 use crate::config::model::{
-    Config, Forwarding, Frontend, InitialState, Protocol, RealServer, Scheduler, ServiceKey,
-    VirtualAddress, VirtualServer, VrrpInstance,
+    Config, Endpoint, Forwarding, Frontend, InitialState, Protocol, RealServer, Scheduler,
+    ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
 };
 use crate::health::testing::check_of;
 
 /// `tcp/192.168.1.200:80` and its neighbours.
 pub(crate) fn service_key(index: u8) -> ServiceKey {
-    ServiceKey {
+    endpoint(index).into()
+}
+
+/// What it is named by.
+pub(crate) fn endpoint(index: u8) -> Endpoint {
+    Endpoint {
         vip: [192, 168, 1, 200 + index].into(),
         port: 80,
         protocol: Protocol::Tcp,
@@ -77,7 +82,7 @@ pub(crate) fn websocket() -> Config {
                 real_server("192.168.1.103:80"),
             ],
             ..VirtualServer::new(
-                Frontend::Endpoint(service_key(0)),
+                Frontend::Endpoint(endpoint(0)),
                 Scheduler::WeightedRoundRobin,
                 Forwarding::DirectRouting,
             )
@@ -158,7 +163,7 @@ fn any_belongings() -> impl Strategy<Value = Vec<Belonging>> {
         let route = |number| format!("10.{number}.0.0/16").parse().unwrap();
         let each = numbers.into_iter().map(|number| match number {
             0 => Belonging::Silence(Silence {
-                addresses: [(service_key(0).vip, 2)].into(),
+                addresses: [(endpoint(0).vip, 2)].into(),
             }),
             1..3 => Belonging::Route(Route::to(route(number))),
             _ => Belonging::Rule(Rule::all(false, number.into())),
@@ -184,8 +189,10 @@ fn any_service() -> impl Strategy<Value = Service> {
     let peers = prop::collection::btree_map(any_peer(), (1_u64..3).prop_map(Mac), 0..2);
     let gate = (any::<bool>(), leases);
     let macs = prop::option::of((1_u64..3).prop_map(Mac));
-    (gate, prop::sample::select(schedulers), servers, peers, macs).prop_map(
-        |((active, lease), scheduler, servers, peers, virtual_mac)| Service {
+    let entrances = prop::collection::btree_set((0_u8..3).prop_map(endpoint), 0..3);
+    let schedulers = prop::sample::select(schedulers);
+    (gate, schedulers, servers, peers, (macs, entrances)).prop_map(
+        |((active, lease), scheduler, servers, peers, (virtual_mac, entrances))| Service {
             active,
             lease,
             scheduler,
@@ -200,6 +207,7 @@ fn any_service() -> impl Strategy<Value = Service> {
                 .collect(),
             peers,
             virtual_mac,
+            entrances,
         },
     )
 }
@@ -237,7 +245,7 @@ fn any_address() -> impl Strategy<Value = OwnedAddress> {
     (1_u32..3, 0_u8..3, 31_u8..33, labels).prop_map(|(ifindex, vip, prefix_len, label)| {
         OwnedAddress {
             ifindex,
-            address: ipnet::IpNet::new(service_key(vip).vip, prefix_len).unwrap(),
+            address: ipnet::IpNet::new(endpoint(vip).vip, prefix_len).unwrap(),
             label,
             broadcast: None,
             scope: 0,

@@ -173,7 +173,11 @@ fn remove_files(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_name() != LOCK {
-            fs::remove_file(entry.path())?;
+            match fs::remove_file(entry.path()) {
+                // Its owner removed it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
         }
     }
     // From here on a successor may come, and keeps the folder.

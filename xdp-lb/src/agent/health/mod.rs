@@ -11,7 +11,7 @@ mod rest;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,14 +23,14 @@ use tracing::warn;
 pub(in crate::agent) use self::places::Places;
 use self::prober::{Prober, carry_out};
 use super::drive::{Clock, drive};
-use crate::config::model::{Config, Probe, ServiceKey};
+use crate::config::model::{Config, Probe};
 use crate::health::Outcome;
 use crate::health::monitor::{Input, Monitor};
 use crate::health::report::{News, Report};
-use crate::health::target::{resting, suspendable, targets};
+use crate::health::target::{Suspendable, resting, suspendable, targets};
 use crate::machine::Machine as _;
 use crate::plan::installed::ServerKey;
-use crate::plan::table::{Health, Network};
+use crate::plan::table::{Health, Network, by_pool};
 use crate::probe;
 
 /// Inputs that wait for the machine.
@@ -98,7 +98,7 @@ pub struct Checks {
     clock: Clock,
     places: Arc<Places>,
     observers: Observers,
-    suspendable: watch::Sender<BTreeSet<ServiceKey>>,
+    suspendable: watch::Sender<Suspendable>,
     rest: JoinHandle<()>,
 }
 
@@ -133,7 +133,8 @@ impl Checks {
             observers,
         } = beginning;
         let clock = Clock::start();
-        let mut monitor = Monitor::new(clock.now(), targets(config), inherited, seed);
+        let inherited = by_pool(config, inherited);
+        let mut monitor = Monitor::new(clock.now(), targets(config), &inherited, seed);
         if config.global.notify_at_start {
             tell_all(monitor.health(), &observers);
         }

@@ -6,13 +6,13 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::model::ServiceKey;
 use crate::health::monitor::Input;
-use crate::health::target::resting;
+use crate::health::target::{Suspendable, resting};
 use crate::plan::table::Network;
 
 /// Tells the machine whenever it changes; `told` is what it knows. Ends with either sender or with the
 /// machine.
 pub(super) async fn follow(
-    mut suspendable: watch::Receiver<BTreeSet<ServiceKey>>,
+    mut suspendable: watch::Receiver<Suspendable>,
     mut network: watch::Receiver<Network>,
     mut told: BTreeSet<ServiceKey>,
     inputs: mpsc::WeakSender<Input>,

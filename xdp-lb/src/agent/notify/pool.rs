@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::told::Deed;
@@ -68,7 +67,7 @@ impl PoolTold {
         router_id.clone_into(&mut self.router_id);
         self.config = Arc::clone(config);
         let services = config.virtual_servers.iter().enumerate();
-        let places = services.filter_map(|(place, service)| Some((service.key()?, place)));
+        let places = services.map(|(place, service)| (service.key(), place));
         self.places = places.collect();
         let places = &self.places;
         self.lost.retain(|service, _| places.contains_key(service));
@@ -131,7 +130,7 @@ impl PoolTold {
         };
         let mut deeds = scripts_and_line(command.as_ref(), server_line(name, up));
         if server.smtp_alert {
-            let (service, address) = (endpoint(name.0, None), endpoint(name.0, Some(name.1)));
+            let (service, address) = (service_name(name.0), server_name(name));
             deeds.push(Deed::Mail {
                 subject: server_subject(&self.router_id, &address, &service, word(up)),
                 body: format!("{reason}\n"),
@@ -154,7 +153,7 @@ impl PoolTold {
                 format!("Less than weight {} is up.\n", quorum.weight)
             };
             deeds.push(Deed::Mail {
-                subject: service_subject(&self.router_id, &endpoint(key, None), word(gained)),
+                subject: service_subject(&self.router_id, &service_name(key), word(gained)),
                 body,
             });
         }
@@ -201,21 +200,34 @@ const fn word(up: bool) -> &'static str {
 }
 
 fn server_line(name: ServerKey, up: bool) -> String {
-    let (service, server) = (endpoint(name.0, None), endpoint(name.0, Some(name.1)));
+    let (service, server) = (service_name(name.0), server_name(name));
     format!("RS {server} {service} {}", word(up))
 }
 
 fn service_line(key: ServiceKey, up: bool) -> String {
-    format!("VS {} {}", endpoint(key, None), word(up))
+    format!("VS {} {}", service_name(key), word(up))
 }
 
-/// A service, or a real server of it, as keepalived writes it: `[192.168.1.200]:tcp:80`.
-fn endpoint(service: ServiceKey, server: Option<SocketAddr>) -> String {
-    let (ip, port) = match server {
-        Some(address) => (address.ip(), address.port()),
-        None => (service.vip, service.port),
+/// A service as keepalived writes it: `[192.168.1.200]:tcp:80`, `FWM 1`, and `[NAME]:0` of a group.
+fn service_name(key: ServiceKey) -> String {
+    match key {
+        ServiceKey::Endpoint(endpoint) => {
+            let protocol = endpoint.protocol.name();
+            format!("[{}]:{protocol}:{}", endpoint.vip, endpoint.port)
+        }
+        ServiceKey::Mark(mark) => format!("FWM {}", mark.mark),
+        ServiceKey::Group { name, .. } => format!("[{name}]:0"),
+    }
+}
+
+/// A real server as keepalived writes it: `[192.168.1.102]:tcp:80`; behind a mark it has no protocol.
+fn server_name((key, address): ServerKey) -> String {
+    let protocol = match key {
+        ServiceKey::Endpoint(endpoint) => endpoint.protocol.name(),
+        ServiceKey::Group { protocol, .. } => protocol.name(),
+        ServiceKey::Mark(_) => "none",
     };
-    format!("[{ip}]:{}:{port}", service.protocol.name())
+    format!("[{}]:{protocol}:{}", address.ip(), address.port())
 }
 
 #[cfg(test)]
@@ -312,6 +324,21 @@ mod tests {
         let mail = format!("[LVS_1] Virtualserver {VS} - UP|Weight 1 or more is up again.\n");
         assert_eq!(words(deeds)[2], mail);
         assert_eq!(told.deeds(&went(false)).1.len(), 2, "no mail");
+    }
+
+    /// As keepalived 2.2.7 wrote them.
+    #[test]
+    fn marks_and_groups_are_told_of_as_keepalived_tells_of_them() {
+        let server = "10.1.0.11:80".parse().unwrap();
+        let group: ServiceKey = "tcp/group:web".parse().unwrap();
+        assert_eq!(service_line(group, true), "VS [web]:0 UP");
+        let line = server_line((group, server), false);
+        assert_eq!(line, "RS [10.1.0.11]:tcp:80 [web]:0 DOWN");
+        let mark: ServiceKey = "fwmark/1".parse().unwrap();
+        assert_eq!(service_line(mark, true), "VS FWM 1 UP");
+        let server = "10.1.0.11:0".parse().unwrap();
+        let line = server_line((mark, server), false);
+        assert_eq!(line, "RS [10.1.0.11]:none:0 FWM 1 DOWN");
     }
 
     #[test]

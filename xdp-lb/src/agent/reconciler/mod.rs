@@ -31,7 +31,7 @@ use crate::machine::Now;
 use crate::plan::desired::Desired;
 use crate::plan::installed::Installed;
 use crate::plan::pool::{PoolEvent, Pools};
-use crate::plan::table::{Health, Inputs, Ownership, desired};
+use crate::plan::table::{Health, Inputs, Names, Ownership, desired};
 
 pub use sources::{Inspection, Listeners, Sources, View};
 
@@ -236,6 +236,8 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             let done = self.overrides.carry_out(&config, &order);
             if let Ok(done) = &done {
                 info!("an operator says: {done}");
+                let overrides = &self.overrides;
+                (self.sources.listeners.overridden)(overrides.changed(), overrides.known());
             }
             told.push((reply, done.map_err(|unknown| unknown.to_string())));
         }
@@ -244,6 +246,13 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             // Whoever asked may have gone.
             drop(reply.send(done));
         }
+    }
+
+    /// Takes over what another director was told.
+    async fn adopt(&mut self) {
+        let adopted = self.sources.adopted.borrow_and_update().clone();
+        self.overrides.adopt(adopted);
+        self.reconcile().await;
     }
 
     /// Lets those go who were leaving and have no connections any more.
@@ -256,12 +265,12 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let Ok(counters) = self.writer.dataplane().counters() else {
             return;
         };
-        let has_connections = |server| {
-            let counters = counters.servers.get(server);
-            counters.is_some_and(|counters| counters.active + counters.inactive > 0)
-        };
+        let names = Names::of(&self.sources.config.borrow());
+        let connected = counters.servers.iter();
+        let connected = connected.filter(|(_, counters)| counters.active + counters.inactive > 0);
+        let connected: BTreeSet<_> = connected.map(|(server, _)| names.in_pool(server)).collect();
         let now = self.clock.now();
-        for server in leaving.iter().filter(|server| !has_connections(server)) {
+        for server in leaving.iter().filter(|server| !connected.contains(server)) {
             self.pools.let_go(now, *server);
         }
         self.reconcile().await;
@@ -315,6 +324,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
                 () = changed(&mut self.sources.health) => self.follow_verdicts().await,
                 () = changed(&mut self.sources.claims) => self.follow_claims().await,
                 () = changed(&mut self.sources.peers) => self.reconcile().await,
+                () = changed(&mut self.sources.adopted) => self.adopt().await,
                 () = changed(&mut self.sources.network) => {
                     self.reconcile().await;
                     self.restore_missing().await;

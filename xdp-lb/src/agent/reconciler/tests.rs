@@ -12,9 +12,10 @@ use crate::config::model::{Frontend, SorryServer, XdpMode};
 use crate::dataplane::Inherited;
 use crate::plan::carriers::Peers;
 use crate::plan::diff::Change;
+use crate::plan::pool::Overrides;
 use crate::plan::pool::order::{Order, Target, What};
 use crate::plan::table::{Network, ServerHealth};
-use crate::plan::testing::{VIP, network, service_key, websocket};
+use crate::plan::testing::{VIP, endpoint, network, service_key, websocket};
 
 /// A reconciler over a fake kernel, and the strings to pull.
 struct Bench {
@@ -43,7 +44,9 @@ fn bench() -> (Bench, Under) {
     let sources = Sources {
         config: config_seen,
         health: health_seen,
+        adopted: watch::channel(Overrides::new()).1,
         listeners: Listeners {
+            overridden: Arc::new(|_, _| ()),
             health_clock: Clock::start(),
             obeyed: Arc::new(|_| {}),
             quorum: Arc::new(|_, _| {}),
@@ -198,7 +201,7 @@ fn several() -> Config {
     config.virtual_servers = (0..3)
         .map(|index| {
             let mut service = service.clone();
-            service.frontend = Frontend::Endpoint(service_key(index));
+            service.frontend = Frontend::Endpoint(endpoint(index));
             let mut third = service.real_servers[0].clone();
             third.address.set_port(8080);
             service.real_servers.push(third);

@@ -18,25 +18,25 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
     /// Does as [`Reconciler::reconcile`], where only verdicts have changed: with thousands of services
     /// a server that failed must not wait for all of them to be planned.
     pub(super) async fn follow_verdicts(&mut self) {
-        let Some(keys) = self.plan_verdicts() else {
+        let Some((pools, services)) = self.plan_verdicts() else {
             return self.reconcile().await;
         };
-        let written = self.writer.write_services(&self.desired, &keys).await;
+        let written = self.writer.write_services(&self.desired, &services).await;
         if written.incomplete {
             self.retry = Some(self.clock.now().after(RETRY));
             return;
         }
         let judged = std::mem::take(&mut self.planned);
-        for key in &keys {
+        for key in &pools {
             self.note_delays(of_service(&judged, *key).map(|(_, health)| health));
         }
         self.obeyed = latest(judged.values(), self.obeyed);
         self.planned = judged;
     }
 
-    /// Plans the services whose servers' verdicts changed, and says which; `None` if more than that
-    /// is to be done.
-    fn plan_verdicts(&mut self) -> Option<BTreeSet<ServiceKey>> {
+    /// Plans the virtual servers whose real servers' verdicts changed, and says which, and which services
+    /// of the tables they are; `None` if more than that is to be done.
+    fn plan_verdicts(&mut self) -> Option<(BTreeSet<ServiceKey>, BTreeSet<ServiceKey>)> {
         let sources = &mut self.sources;
         let changed = [
             sources.config.has_changed(),
@@ -83,8 +83,9 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         if !servers.all(|server| server.port().is_none_or(|port| ports.contains_key(&port))) {
             return None;
         }
+        let members = services.keys().copied().collect();
         self.desired.services.extend(services);
-        Some(keys)
+        Some((keys, members))
     }
 
     /// Tells how long the tables took to obey each verdict that is new.

@@ -54,10 +54,15 @@ fn held(config: &Config, instance: &VrrpInstance, found: &Found<'_>) -> bool {
         let mut leftovers = found.leftovers.iter();
         leftovers.any(|old| (old.ifindex, old.address) == (vip.ifindex, vip.address))
     };
+    let is_carried = |key: &ServiceKey| {
+        let vips = config.vips(key);
+        let mut addresses = addresses.iter();
+        addresses.any(|carried| vips.contains(&carried.address.addr()))
+    };
     let mut gates = config
-        .services()
-        .filter(|(key, _)| addresses.iter().any(|vip| vip.address.addr() == key.vip))
-        .map(|(key, _)| found.gates.get(&key))
+        .members()
+        .filter(|member| is_carried(&member.key))
+        .map(|member| found.gates.get(&member.key))
         .peekable();
     let is_open = gates.peek().is_none() || {
         let known: Vec<bool> = gates.flatten().copied().collect();

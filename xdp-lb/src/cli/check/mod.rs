@@ -41,7 +41,8 @@ pub struct CheckArgs {
     /// Fail on warnings too
     #[arg(long)]
     pub deny_warnings: bool,
-    /// Do not look whether this host has the commands, users and interfaces: the file is for another one
+    /// Do not look whether this host has the commands, users, interfaces and firewall rules: the file is
+    /// for another one
     #[arg(long)]
     pub no_host: bool,
     /// What it depends on besides its files.
@@ -135,6 +136,10 @@ enum Unusable {
 
 impl Checked {
     fn new(file: &Path, reading: &Reading, host: Option<&dyn Host>) -> Self {
+        let reading = Reading {
+            without_firewall: host.is_none(),
+            ..reading.clone()
+        };
         let (name, result) = if is_stdin(file) {
             ("<stdin>".to_owned(), reading.load_stdin())
         } else {

@@ -172,6 +172,7 @@ fn reading(options: &Options) -> Reading {
     Reading {
         config_id: options.config_id.clone(),
         all_includes: options.all_config,
+        without_firewall: false,
     }
 }
 

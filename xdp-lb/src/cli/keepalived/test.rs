@@ -65,6 +65,6 @@ impl Verdict {
 /// Whether keepalived would say something, too: a script that waits for 0 is not to fail for what we
 /// alone have to say.
 fn keepalived_complains(item: &Diagnostic) -> bool {
-    const OURS_ALONE: [Code; 1] = [Code::NotUtf8];
+    const OURS_ALONE: [Code; 2] = [Code::NotUtf8, Code::RuleNotUsed];
     item.severity() == Severity::Warning && !OURS_ALONE.contains(&item.code())
 }

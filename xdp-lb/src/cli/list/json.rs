@@ -11,7 +11,9 @@ use crate::control::snapshot::{Overridden, Persistence, ServerState, Service, Sn
 /// The form of `--json`. It is stable: fields may be added, none changes or goes away.
 pub(super) const HELP: &str = r#"Print JSON: every real server, with its state and why it is down
 
-{"services": [{"vip", "port", "protocol": "tcp|udp", "scheduler", "forward": "dr",
+{"services": [{"vip", "port", "protocol": "tcp|udp|fwm", "scheduler", "forward": "dr",
+  "fwmark": the mark of a service by mark, "entrances": what gets it, ["tcp/192.168.1.200:80"],
+  "group": the virtual_server_group it is of,
   "active": this director balances it now,
   "quorum": enough weight is up, "live_weight": how much, "sorry": the sorry server serves,
   "persistence": {"timeout_s", "granularity": prefix length} or null,
@@ -51,6 +53,12 @@ struct ServiceView<'a> {
     vip: IpAddr,
     port: u16,
     protocol: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fwmark: Option<u32>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    entrances: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'a str>,
     scheduler: &'a str,
     forward: &'a str,
     active: bool,
@@ -110,6 +118,9 @@ impl<'a> ServiceView<'a> {
             vip: service.vip,
             port: service.port,
             protocol: &service.protocol,
+            fwmark: service.fwmark,
+            entrances: &service.entrances,
+            group: service.group.as_deref(),
             scheduler: &service.scheduler,
             forward: &service.forward,
             active: service.active,

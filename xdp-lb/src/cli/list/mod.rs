@@ -1,7 +1,6 @@
 //! `xdp-lb list`: virtual services and real servers, laid out as `ipvsadm -Ln` does, so that scripts
 //! that read one can read the other.
 
-use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -11,6 +10,8 @@ use crate::control::client;
 use crate::control::protocol::Verb;
 use crate::control::snapshot::{ServerState, Service, Snapshot};
 
+#[cfg(test)]
+mod groups;
 mod json;
 mod rate;
 mod table;
@@ -125,8 +126,9 @@ fn absent(snapshot: &Snapshot) -> Vec<String> {
     lines
 }
 
-/// `TCP 192.168.1.200:80`
+/// `TCP 192.168.1.200:80`, `FWM 1`
 pub(super) fn service_name(service: &Service) -> String {
-    let protocol = service.protocol.to_uppercase();
-    format!("{protocol} {}", SocketAddr::new(service.vip, service.port))
+    let listed = service.listed();
+    let words: Vec<_> = listed.split_whitespace().collect();
+    words.join(" ")
 }

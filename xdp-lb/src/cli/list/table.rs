@@ -1,7 +1,7 @@
 //! The layout of `ipvsadm`.
 
 use std::fmt::{Error, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::rate::Rates;
@@ -71,11 +71,7 @@ impl Table<'_> {
     }
 
     fn service(&self, out: &mut String, service: &Service) -> Result<(), Error> {
-        let protocol = service.protocol.to_uppercase();
-        let name = format!(
-            "{protocol:<4} {}",
-            SocketAddr::new(service.vip, service.port)
-        );
+        let name = service.listed();
         match self.columns {
             Columns::Stats => {
                 let traffic = service.traffic;

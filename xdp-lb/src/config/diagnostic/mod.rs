@@ -165,6 +165,10 @@ codes! {
     NoSuchUser = "no-such-user",
     /// The file names a network interface that this host does not have.
     NoSuchInterface = "no-such-interface",
+    /// It is not known which packets have a firewall mark that is balanced.
+    UnknownMark = "unknown-mark",
+    /// A rule of the firewall gives a mark under conditions that cannot be kept here.
+    RuleNotUsed = "rule-not-used",
     /// A file of the `SSL` block cannot be read, or is not what it should be.
     BadCertificate = "bad-certificate",
     /// Commands are run, and nothing keeps those from being run as root that others can change.

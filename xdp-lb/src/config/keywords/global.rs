@@ -7,7 +7,7 @@ use super::Scope::{
     BfdInstance, GarpGroup, GlobalDefs, Lines, Ssl, TrackFile, TrackGroup, TrackProcess,
     VirtualServer, VrrpInstance, VrrpScript, VrrpSyncGroup, XdpLb,
 };
-use super::Status::{NotNeeded, NotRun, NotYet, NotYetNoticeable, Supported};
+use super::Status::{NotNeeded, NotYet, NotYetNoticeable, Supported};
 use super::kind::{ANY, number};
 use super::row::{
     IPTABLES, Keyword, NEWER, OURS, Status, block, flag, line, list, many, maybe, named, one, pair,
@@ -32,7 +32,7 @@ pub(super) const ROOT: &[Keyword] = &[
     vrrp::root("vrrp_track_file", TrackFile, Supported, "Old name of track_file"),
     vrrp::root("vrrp_track_process", TrackProcess, Supported, "A process that is tracked"),
     vrrp::root("bfd_instance", BfdInstance, NotYet, "A BFD session"),
-    named("virtual_server_group", 1, 1, Name, Lines, NotRun("virtual servers by group are not balanced yet: write a 'virtual_server ADDRESS PORT' for each address and port"), "Addresses that share a pool").of(lines::SERVICE_GROUP),
+    named("virtual_server_group", 1, 1, Name, Lines, Supported, "Addresses that share a pool").of(lines::SERVICE_GROUP),
     vrrp::root("track_group", TrackGroup, NotYet, "Instances that go with a static address, route or rule").passed_over(),
     block("garp_group", GarpGroup, Supported, "Delays of gratuitous ARP per interface"),
     list("static_ipaddress", lines::ADDRESSES, Supported, "Addresses that stay"),
@@ -105,7 +105,7 @@ pub(super) const GLOBAL_DEFS: &[Keyword] = &[
     flag("disable_local_igmp", NotYet, "No group membership of VRRP on the host"),
     one("default_interface", Device, Supported, "Interface of static addresses; default eth0").passed_over(),
     maybe("dynamic_interfaces", OneOf(&["allow_if_changes"]), Supported, "Interfaces may appear later"),
-    many("lvs_sync_daemon", Words("DEVICE [INSTANCE] [OPTION…]"), NotYet, "Connection synchronisation; options: inst, id, maxlen, port, ttl, group").passed_over(),
+    many("lvs_sync_daemon", Words("DEVICE [INSTANCE] [OPTION…]"), Supported, "Where state sync goes on, once `xdp_lb { sync { … } }` has a key; options: id, maxlen, port, ttl, group").passed_over(),
     many("lvs_timeouts", Words("[tcp S] [tcpfin S] [udp S]"), Supported, "Life of idle connections").passed_over(),
     flag("lvs_flush", NotNeeded("the tables are always those of the configuration"), "Clear the tables at the start"),
     maybe("lvs_flush_on_stop", OneOf(&["VS"]), NotNeeded("the tables go with the program"), "Clear the tables at the end"),

@@ -120,3 +120,9 @@ pub(super) const DELAYS: &[Line] = &[line(
 )];
 
 pub(super) const HMAC: &[Line] = &[line("WORD…", "Keys of the signature")];
+
+#[rustfmt::skip] // a table: one row per line
+pub(super) const MARKED: &[Line] = &[
+    line("tcp|udp ADDRESS:PORT[,PORT|,FIRST-LAST]…", "Packets to the ports of an address; [ADDRESS]:PORT of IPv6"),
+    line("tcp|udp ADDRESS", "Packets to every port of it"),
+];

@@ -53,7 +53,7 @@ fn carried(config: &Config) -> impl Iterator<Item = IpAddr> {
 fn addresses(service: &VirtualServer) -> impl Iterator<Item = IpAddr> {
     let (own, members) = match &service.frontend {
         Frontend::Endpoint(key) => (Some(key.vip), None),
-        Frontend::Mark { .. } => (None, None),
+        Frontend::Mark(_) => (None, None),
         Frontend::Group { group, .. } => (None, Some(group.members.iter())),
     };
     let single = |member: &GroupMember| match member {

@@ -1,14 +1,20 @@
 //! `xdp_lb`. These keywords are ours alone: a wrong value is an error, since no habit of keepalived
 //! says what it should mean.
 
+mod sync;
+
+pub(super) use sync::check as check_sync;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::context::Context;
+use super::marks;
 use crate::config::ast::Statement;
 use crate::config::diagnostic::{Code, Diagnostic, quote};
 use crate::config::keywords::{Keyword, Scope};
 use crate::config::model::{XdpLb, XdpMode};
+use crate::config::source::Span;
 
 /// Seconds that a server may drain: a day.
 const LONGEST_DRAIN: u64 = 86_400;
@@ -16,10 +22,16 @@ const LONGEST_DRAIN: u64 = 86_400;
 /// Entries that the connection table can be made for.
 const CONNECTIONS: std::ops::RangeInclusive<u32> = 1024..=16_777_216;
 
-pub(super) fn lower(context: &mut Context<'_>, block: &Statement, settings: &mut XdpLb) {
+pub(super) fn lower(
+    context: &mut Context<'_>,
+    block: &Statement,
+    settings: &mut XdpLb,
+    places: &mut Vec<(u32, Span)>,
+) {
     for (keyword, statement) in context.keywords(Scope::XdpLb, block) {
         match keyword.name {
             "interface" => interfaces(context, statement, &mut settings.interfaces),
+            "fwmark" => marks::read(context, keyword, statement, settings, places),
             "xdp_mode" => set(context, keyword, statement, &mut settings.xdp_mode, mode),
             "metrics" => set(context, keyword, statement, &mut settings.metrics, metrics),
             "connections" => {
@@ -49,6 +61,7 @@ pub(super) fn lower(context: &mut Context<'_>, block: &Statement, settings: &mut
                     drain_timeout,
                 );
             }
+            "sync" => settings.sync = sync::lower(context, statement),
             _ => context.unread(keyword, statement),
         }
     }
@@ -96,6 +109,7 @@ fn on_off(text: &str) -> Option<bool> {
     }
 }
 
+/// Reads a value with `read`; whatever it does not take is an error.
 fn set<T>(
     context: &mut Context<'_>,
     keyword: &Keyword,

@@ -312,7 +312,7 @@ fn placed_services(
     let services = side.config.virtual_servers.iter();
     services
         .zip(&side.places.services)
-        .map(|placed| (placed.0.frontend.to_string(), placed))
+        .map(|placed| (placed.0.key().to_string(), placed))
 }
 
 /// A service of one director that the other has not.
@@ -320,7 +320,7 @@ fn lonely(
     (service, places): Placed<'_, VirtualServer, ServicePlaces>,
     other: Side<'_>,
 ) -> Diagnostic {
-    let key = &service.frontend;
+    let key = service.key();
     let name = name(other.sources);
     let message = format!("{name} has no virtual server {key}, which the other director has");
     Diagnostic::warning(Code::PeersDiffer, message)

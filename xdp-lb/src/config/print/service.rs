@@ -14,7 +14,7 @@ pub(super) fn print(writer: &mut Writer, config: &Config) {
     let mut groups = BTreeSet::new();
     for service in &config.virtual_servers {
         if let Frontend::Group { group, .. } = &service.frontend
-            && groups.insert(group.name.as_str())
+            && groups.insert(group.name)
         {
             print_group(writer, group);
         }
@@ -26,7 +26,7 @@ pub(super) fn print(writer: &mut Writer, config: &Config) {
 }
 
 fn print_group(writer: &mut Writer, group: &ServiceGroup) {
-    let head = format!("virtual_server_group {}", word(&group.name));
+    let head = format!("virtual_server_group {}", word(group.name.as_str()));
     writer.block(&head, |writer| {
         for member in &group.members {
             match member {
@@ -48,8 +48,10 @@ fn print_group(writer: &mut Writer, group: &ServiceGroup) {
 fn head(frontend: &Frontend) -> String {
     match frontend {
         Frontend::Endpoint(key) => format!("virtual_server {} {}", key.vip, key.port),
-        Frontend::Mark { mark, .. } => format!("virtual_server fwmark {mark}"),
-        Frontend::Group { group, .. } => format!("virtual_server group {}", word(&group.name)),
+        Frontend::Mark(mark) => format!("virtual_server fwmark {}", mark.mark),
+        Frontend::Group { group, .. } => {
+            format!("virtual_server group {}", word(group.name.as_str()))
+        }
     }
 }
 
@@ -73,8 +75,8 @@ fn print_service(writer: &mut Writer, service: &VirtualServer, log_all: bool) {
     match frontend {
         Frontend::Endpoint(key) => print_protocol(writer, key.protocol.name()),
         Frontend::Group { protocol, .. } => print_protocol(writer, protocol.name()),
-        Frontend::Mark { family, .. } => {
-            writer.line(format_args!("ip_family {}", family.name()));
+        Frontend::Mark(mark) => {
+            writer.line(format_args!("ip_family {}", mark.family.name()));
         }
     }
     if let Some(persistence) = persistence {

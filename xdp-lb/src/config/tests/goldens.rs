@@ -14,8 +14,9 @@ fn messages_read_as_they_should() {
     }
 }
 
-/// What is found by looking at a host or at another director's file. Their tests are in `host`, `pair`.
-const NOT_OF_A_FILE: [Code; 11] = [
+/// What is found by looking at a host or at another director's file. Their tests are in `host`, `marks`,
+/// `pair`.
+const NOT_OF_A_FILE: [Code; 13] = [
     Code::CommandMissing,
     Code::CommandNotRunnable,
     Code::CommandLookup,
@@ -23,6 +24,8 @@ const NOT_OF_A_FILE: [Code; 11] = [
     Code::ShellSyntax,
     Code::NoSuchUser,
     Code::NoSuchInterface,
+    Code::UnknownMark,
+    Code::RuleNotUsed,
     Code::BadCertificate,
     Code::ScriptSecurity,
     Code::PriorityTie,

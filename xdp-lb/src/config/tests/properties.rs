@@ -8,8 +8,8 @@ use super::seeds::folder;
 use crate::config::diagnostic::Code;
 use crate::config::keywords::{Keyword, Scope, Status};
 use crate::config::model::{
-    Config, Family, InitialState, Preemption, Probe, Tracked, Trackers, Transport, Version,
-    VirtualServer, VrrpInstance,
+    Config, Family, Frontend, InitialState, Preemption, Probe, Tracked, Trackers, Transport,
+    Version, VirtualServer, VrrpInstance,
 };
 use crate::config::print::print;
 use crate::config::{Diagnostic, Diagnostics, Severity, parse, understand};
@@ -66,7 +66,7 @@ fn is_valid(config: &Config) {
     vrrp_is_valid(config);
     let mut frontends = BTreeSet::new();
     for service in &config.virtual_servers {
-        assert!(frontends.insert(service.frontend.to_string()));
+        assert!(frontends.insert(service.key()));
         is_a_valid_service(service);
     }
 }
@@ -89,8 +89,10 @@ fn is_a_valid_service(service: &VirtualServer) {
     let mut addresses = BTreeSet::new();
     for server in &service.real_servers {
         assert!(addresses.insert(server.address));
-        let key = service.key().filter(|_| !server.forwarding.changes_ports());
-        assert!(key.is_none_or(|key| key.port == server.address.port()));
+        if let Frontend::Endpoint(endpoint) = &service.frontend {
+            let is_free = server.forwarding.changes_ports();
+            assert!(is_free || endpoint.port == server.address.port());
+        }
         for check in &server.checks {
             assert!(!check.delay_loop.is_zero());
             let connection = match &check.probe {
@@ -571,6 +573,7 @@ fn wrapped(scope: Scope, inner: &str) -> Option<String> {
         )?,
         Scope::VirtualServer => format!("virtual_server 10.0.0.1 80 {{\n{inner}\n}}\n"),
         Scope::XdpLb => format!("xdp_lb {{\n{inner}\n}}\n"),
+        Scope::StateSync => wrapped(Scope::XdpLb, &format!("sync {{\n{inner}\n}}\n"))?,
         Scope::GarpGroup => format!("garp_group {{\n{inner}\n}}\n"),
         Scope::RealServer => {
             let server = format!("real_server 10.0.0.2 80 {{\n{inner}\n}}\n");
@@ -608,6 +611,7 @@ fn every_supported_keyword_is_lowered_and_its_bad_values_are_noticed() {
         "router_id",
         "vmac_prefix",
         "default_interface",
+        "lvs_sync_daemon",
         "use_vmac",
         "vrrp_instance",
         "vrrp_sync_group",

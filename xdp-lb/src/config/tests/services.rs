@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{found, said, usable};
 use crate::config::diagnostic::Code;
 use crate::config::model::{
-    Checksum, ConnectionLimit, Family, Forwarding, Frontend, GroupMember, Hashing, Persistence,
-    Protocol, Scheduler, Tunnel, VirtualServer,
+    Checksum, ConnectionLimit, Family, Forwarding, Frontend, GroupMember, Hashing, Mark,
+    Persistence, Protocol, Scheduler, ServiceKey, Tunnel, VirtualServer,
 };
 use crate::config::{Diagnostics, Loaded, Severity, understand};
 
@@ -91,7 +91,11 @@ fn schedulers_and_protocols_that_work_are_taken_in_any_case() {
     let (service, diagnostics) =
         service("lb_algo WRR\nlvs_sched wrr\nlb_kind dr\nprotocol udp", "");
     assert_eq!(service.scheduler, Scheduler::WeightedRoundRobin);
-    assert_eq!(service.key().unwrap().protocol, Protocol::Udp);
+    let protocol = match service.key() {
+        ServiceKey::Endpoint(endpoint) => endpoint.protocol,
+        other => panic!("{other}"),
+    };
+    assert_eq!(protocol, Protocol::Udp);
     assert_eq!(
         codes(&diagnostics, Severity::Note),
         [Code::Lenient, Code::Lenient]
@@ -111,7 +115,7 @@ fn what_cannot_be_balanced_yet_is_an_error_and_never_something_else() {
         )
     };
     let (both, one) = ("lb_algo rr\nlb_kind DR", [Code::NotSupported]);
-    let cases: [(String, &[Code]); 18] = [
+    let cases: [(String, &[Code]); 19] = [
         (with(both, ""), &[]),
         (with("lb_kind DR", ""), &[]),
         (with("lb_algo rr", ""), &[]),
@@ -136,9 +140,13 @@ fn what_cannot_be_balanced_yet_is_an_error_and_never_something_else() {
         (with(both, "lvs_method NAT"), &[]),
         (with(both, "HTTP_GET {\nurl {\npath /\n}\n}"), &[]),
         (with(both, "MISC_CHECK {\nmisc_path \"/bin/true\"\n}"), &[]),
-        (head("fwmark 3", "10.0.0.2"), &one),
+        (head("fwmark 3", "10.0.0.2"), &[]),
         (
             head("group web", "10.0.0.2") + "virtual_server_group web {\n10.0.0.1 80\n}\n",
+            &[],
+        ),
+        (
+            head("group web", "10.0.0.2") + "virtual_server_group web {\n10.0.0.0/8 80\n}\n",
             &one,
         ),
         (head("2001:db8::1 80", "2001:db8::2"), &[]),
@@ -161,7 +169,7 @@ fn a_service_without_a_port_takes_all_of_them_and_sticks() {
     let text = "virtual_server 10.0.0.1 {\nlb_algo rr\nlb_kind DR\nprotocol TCP\nreal_server 10.0.0.2 {\nTCP_CHECK {\nconnect_port 80\n}\n}\n}\n";
     let loaded = usable(text);
     let service = &loaded.config.virtual_servers[0];
-    assert_eq!(service.key().unwrap().port, 0);
+    assert_eq!(service.key().port(), 0);
     assert_eq!(service.real_servers[0].address.port(), 0);
     assert_eq!(
         service.persistence.map(|p| p.timeout),
@@ -461,7 +469,7 @@ fn a_firewall_mark_has_the_family_of_what_is_behind_it_and_no_ports() {
         ));
         assert_eq!(
             service.frontend,
-            Frontend::Mark { mark: 3, family },
+            Frontend::Mark(Mark { mark: 3, family }),
             "{lines}"
         );
         assert_eq!(service.real_servers[0].address.port(), 0);

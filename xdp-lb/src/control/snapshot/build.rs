@@ -4,24 +4,26 @@
 //! that failed has left the tables, yet an operator must see it. The tables as planned say what is in
 //! force, the counters what happened.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use xdp_lb_common::reason::{Event, Reason, Verdict};
 use xdp_lb_common::service::Stats;
 
 use super::seat::Seat;
+use super::sync::StateSync;
 use super::{
     Count, Exit, Interface, Overridden, Persistence, RealServer, SCHEMA, Service, Snapshot, Table,
     Traffic,
 };
-use crate::config::model::{Config, Forwarding, ServiceKey, VirtualServer};
+use crate::config::model::{Config, Endpoint, Family, Forwarding, Mark, Member, ServiceKey};
 use crate::dataplane::{AttachedMode, Counters, Fill};
 use crate::machine::Now;
 use crate::plan::desired::{Desired, Reach};
 use crate::plan::pool::{Memberships, Overrides};
 use crate::plan::table::{Health, Network, Ownership};
+use crate::sync::report::Report;
 use crate::vrrp::router;
 
 /// What a snapshot is made from.
@@ -51,6 +53,8 @@ pub struct SnapshotInputs<'a> {
     pub vrrp: &'a [router::Snapshot],
     /// What the clock reads that the moments in `vrrp` are of.
     pub vrrp_now: Now,
+    /// State sync as it runs.
+    pub sync: Option<&'a Report>,
     /// Links and neighbours.
     pub network: &'a Network,
     /// Counters of the data plane.
@@ -62,9 +66,8 @@ pub struct SnapshotInputs<'a> {
 impl Snapshot {
     /// Puts the picture together.
     pub fn build(inputs: &SnapshotInputs<'_>) -> Self {
-        let mut virtual_servers: Vec<(ServiceKey, &VirtualServer)> =
-            inputs.config.services().collect();
-        virtual_servers.sort_by_key(|(key, _)| listing_order(key));
+        let mut members: Vec<Member<'_>> = inputs.config.members().collect();
+        members.sort_by_key(|member| listing_order(&member.key));
         Self {
             schema: SCHEMA,
             instance: inputs.instance.to_owned(),
@@ -73,9 +76,10 @@ impl Snapshot {
             connection_limit: inputs.config.xdp_lb.connections,
             interfaces: interfaces(inputs),
             vrrp_instances: super::vrrp::instances(inputs),
-            services: virtual_servers
-                .into_iter()
-                .map(|(key, virtual_server)| service(inputs, key, virtual_server))
+            sync: inputs.sync.map(StateSync::of),
+            services: members
+                .iter()
+                .map(|member| service(inputs, member))
                 .collect(),
             packets: exits(inputs.counters),
             events: events(inputs.counters),
@@ -85,8 +89,43 @@ impl Snapshot {
 }
 
 /// The order in which `ipvsadm` lists services.
-fn listing_order(key: &ServiceKey) -> (bool, u8, IpAddr, u16) {
-    (key.vip.is_ipv6(), key.protocol.number(), key.vip, key.port)
+fn listing_order(key: &ServiceKey) -> (Option<u32>, Family, u8, Option<(IpAddr, u16)>) {
+    match key {
+        ServiceKey::Endpoint(Endpoint {
+            vip,
+            port,
+            protocol,
+        }) => (
+            None,
+            Family::of(*vip),
+            protocol.number(),
+            Some((*vip, *port)),
+        ),
+        ServiceKey::Mark(Mark { mark, family }) => (Some(*mark), *family, 0, None),
+        // Its members are listed.
+        ServiceKey::Group { protocol, .. } => (None, Family::V4, protocol.number(), None),
+    }
+}
+
+/// Virtual IP, port, protocol and mark, as far as it has them.
+fn named(key: &ServiceKey) -> (IpAddr, u16, &'static str, Option<u32>) {
+    match key {
+        ServiceKey::Endpoint(Endpoint {
+            vip,
+            port,
+            protocol,
+        }) => (*vip, *port, protocol.name(), None),
+        ServiceKey::Mark(Mark { mark, family }) => {
+            let vip = match family {
+                Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+                Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            (vip, 0, "fwm", Some(*mark))
+        }
+        ServiceKey::Group { protocol, .. } => {
+            (Ipv4Addr::UNSPECIFIED.into(), 0, protocol.name(), None)
+        }
+    }
 }
 
 fn interfaces(inputs: &SnapshotInputs<'_>) -> Vec<Interface> {
@@ -102,34 +141,43 @@ fn interfaces(inputs: &SnapshotInputs<'_>) -> Vec<Interface> {
     inputs.attached.iter().map(interface).collect()
 }
 
-fn service(
-    inputs: &SnapshotInputs<'_>,
-    key: ServiceKey,
-    virtual_server: &VirtualServer,
-) -> Service {
+fn service(inputs: &SnapshotInputs<'_>, of: &Member<'_>) -> Service {
+    let (key, virtual_server) = (of.key, of.service);
     let stats = inputs.counters.services.get(&key);
     let desired = inputs.desired.services.get(&key);
-    let pool = inputs.pools.get(&key);
+    let pool = inputs.pools.get(&virtual_server.key());
     let configured: BTreeMap<_, _> = virtual_server
         .real_servers
         .iter()
         .map(|server| (server.address, (server.weight, server.forwarding)))
         .collect();
-    // Those of the file, and who is in the pool beside them.
+    // Those of the file, and who is in the pool beside them, by what they are called here.
     let members = pool.into_iter().flat_map(|pool| &pool.members);
-    let mut addresses: BTreeSet<_> = members.map(|member| member.address).collect();
-    addresses.extend(configured.keys());
+    let others = members.map(|member| member.address);
+    let all = others.chain(configured.keys().copied());
+    let addresses: BTreeMap<_, _> = all.map(|address| (of.server(address), address)).collect();
     let forwarding = virtual_server.forwarding;
     let real_server = |address: SocketAddr| {
         let configured = configured.get(&address).copied();
-        let seat = Seat::find(inputs, key, address);
+        let seat = Seat::find(inputs, of, address);
         real_server(inputs, &seat, configured.unwrap_or((0, forwarding)))
     };
-    let real_servers: Vec<RealServer> = addresses.into_iter().map(real_server).collect();
+    let real_servers: Vec<RealServer> = addresses.into_values().map(real_server).collect();
+    let (vip, port, protocol, fwmark) = named(&key);
     Service {
-        vip: key.vip,
-        port: key.port,
-        protocol: key.protocol.name().to_owned(),
+        vip,
+        port,
+        protocol: protocol.to_owned(),
+        fwmark,
+        entrances: inputs
+            .config
+            .entrances(&key)
+            .map(|entrance| entrance.to_string())
+            .collect(),
+        group: match virtual_server.key() {
+            ServiceKey::Group { name, .. } => Some(name.to_string()),
+            ServiceKey::Endpoint(_) | ServiceKey::Mark(_) => None,
+        },
         scheduler: virtual_server.scheduler.name().to_owned(),
         scheduler_flags: virtual_server
             .scheduler

@@ -11,6 +11,7 @@ use crate::dataplane::AttachedMode;
 
 pub mod build;
 mod seat;
+pub mod sync;
 pub mod vrrp;
 
 pub use build::{SnapshotInputs, verdict_name};
@@ -39,7 +40,10 @@ pub struct Snapshot {
     pub interfaces: Vec<Interface>,
     /// VRRP instances, in the order of the file.
     pub vrrp_instances: Vec<VrrpInstance>,
-    /// Virtual services, in the order of `ipvsadm`: family, protocol, address, port.
+    /// State sync, if there is any.
+    #[serde(default)]
+    pub sync: Option<sync::StateSync>,
+    /// Virtual services, in the order of `ipvsadm`: mark, family, protocol, address, port.
     pub services: Vec<Service>,
     /// Packets by reason, every reason, in the order of the packet path.
     pub packets: Vec<Exit>,
@@ -65,12 +69,21 @@ pub struct Interface {
 /// A virtual service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// Virtual IP.
+    /// Virtual IP; of a service by mark the unspecified address of its family.
     pub vip: IpAddr,
     /// Port; 0 is any port.
     pub port: u16,
-    /// `tcp` or `udp`.
+    /// `tcp` or `udp`; `fwm` of a service by mark.
     pub protocol: String,
+    /// The firewall mark, of a service by mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fwmark: Option<u32>,
+    /// What gets that mark: `tcp/192.168.1.200:80`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entrances: Vec<String>,
+    /// The `virtual_server_group` that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// IPVS's name of the scheduler.
     pub scheduler: String,
     /// IPVS's names of the scheduler's flags that are on.
@@ -236,9 +249,23 @@ impl Service {
         }
     }
 
-    /// The value of the metric label `service`: `tcp/192.168.1.200:80`.
+    /// The value of the metric label `service`: `tcp/192.168.1.200:80`, `fwmark/1`.
     pub fn label(&self) -> String {
-        format!("{}/{}", self.protocol, SocketAddr::new(self.vip, self.port))
+        match (self.fwmark, self.vip) {
+            (Some(mark), IpAddr::V4(_)) => format!("fwmark/{mark}"),
+            (Some(mark), IpAddr::V6(_)) => format!("fwmark6/{mark}"),
+            (None, _) => format!("{}/{}", self.protocol, SocketAddr::new(self.vip, self.port)),
+        }
+    }
+
+    /// As `ipvsadm` lists it: `TCP  192.168.1.200:80`, `FWM  1`, `FWM  1 IPv6`.
+    pub fn listed(&self) -> String {
+        let family = if self.vip.is_ipv6() { " IPv6" } else { "" };
+        if let Some(mark) = self.fwmark {
+            return format!("FWM  {mark}{family}");
+        }
+        let protocol = self.protocol.to_uppercase();
+        format!("{protocol:<4} {}", SocketAddr::new(self.vip, self.port))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{ServerState, SnapshotInputs};
-use crate::config::model::ServiceKey;
+use crate::config::model as config;
 use crate::machine::Now;
 use crate::plan::desired::Server;
 use crate::plan::installed::ServerKey;
@@ -24,21 +24,23 @@ pub(super) struct Seat<'a> {
 impl<'a> Seat<'a> {
     pub(super) fn find(
         inputs: &SnapshotInputs<'a>,
-        service: ServiceKey,
+        of: &config::Member<'_>,
         address: SocketAddr,
     ) -> Self {
-        let name = (service, address);
-        let pool = inputs.pools.get(&service);
-        let planned = inputs.desired.services.get(&service);
+        let name = (of.key, of.server(address));
+        let pool_name = of.service.key();
+        let pooled = (pool_name, address);
+        let pool = inputs.pools.get(&pool_name);
+        let planned = inputs.desired.services.get(&of.key);
         let planned = planned.map(|service| service.servers.iter());
         let members = pool.map(|pool| pool.members.iter());
         Self {
             name,
-            planned: planned.and_then(|mut all| all.find(|server| server.address == address)),
-            said: inputs.overrides.get(&name).copied(),
+            planned: planned.and_then(|mut all| all.find(|server| server.address == name.1)),
+            said: inputs.overrides.get(&pooled).copied(),
             since: pool.and_then(|pool| pool.since.get(&address)).copied(),
             member: members.and_then(|mut all| all.find(|member| member.address == address)),
-            health: inputs.health.get(&name),
+            health: inputs.health.get(&pooled),
             is_sorry: pool.is_some_and(|pool| pool.is_sorry),
         }
     }

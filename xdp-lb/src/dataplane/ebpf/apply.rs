@@ -1,7 +1,5 @@
 //! Changes, carried out.
 
-use std::net::IpAddr;
-
 use aya::maps::PerCpuValues;
 use xdp_lb_common::addr::{Address, Mac};
 use xdp_lb_common::backend::{
@@ -23,8 +21,8 @@ use xdp_lb_common::service::{
 
 use super::ServerKey;
 use super::standing::limits;
-use super::tables::{TRANSLATES, Tables, backend_name, service_name, word};
-use crate::config::model::{Checksum, ServiceKey, Tunnel};
+use super::tables::{Published, TRANSLATES, Tables, backend_name, service_name, word};
+use crate::config::model::{Checksum, Endpoint, Family, ServiceKey, Tunnel};
 use crate::dataplane::schedule::Entry;
 use crate::dataplane::{Error, layout};
 use crate::plan::desired::{self, Port, Reach, Server, Service};
@@ -196,7 +194,7 @@ impl Tables {
 
     fn set_service(&mut self, key: ServiceKey, service: &Service) -> Result<(), Error> {
         let index = self.service_id(key)?;
-        let hosts = hosts(index, key.vip, service);
+        let hosts = hosts(index, key.family(), service);
         let filter = hosts
             .iter()
             .fold(0, |bits, slot| bits | mac_bit(Mac(slot.key)));
@@ -204,21 +202,25 @@ impl Tables {
         let before = self.services.load(index, word::HOST_FILTER);
         self.services
             .store(index, word::HOST_FILTER, before | filter);
-        self.set_persistence(index, key.vip, service);
+        self.set_persistence(index, key.family(), service);
         self.set_lease(index, service);
         let virtual_mac = service.virtual_mac.map_or(0, |mac| mac.0 & Mac::MASK);
         self.services.store(index, word::VIRTUAL_MAC, virtual_mac);
-        let is_new = self.published.get(&key) != Some(&hosts);
+        let published = Published {
+            hosts,
+            entrances: service.entrances.clone(),
+        };
+        let is_new = self.published.get(&key) != Some(&published);
         self.publish_schedule(key, index, service)?;
         if is_new {
-            self.published.insert(key, hosts);
+            self.published.insert(key, published);
             self.publish_banks()?;
         }
         self.services.store(index, word::HOST_FILTER, filter);
         Ok(())
     }
 
-    fn set_persistence(&mut self, index: u32, vip: IpAddr, service: &Service) {
+    fn set_persistence(&mut self, index: u32, family: Option<Family>, service: &Service) {
         let mut flags = SERVICE_HAS_HOSTS;
         if service.one_packet {
             flags |= SERVICE_ONE_PACKET;
@@ -226,9 +228,9 @@ impl Tables {
         if let Some(persistence) = service.persistence {
             flags |= SERVICE_PERSISTENT;
             let seconds = u32::try_from(persistence.timeout.as_secs()).unwrap_or(u32::MAX);
-            let mask = match vip {
-                IpAddr::V4(_) => mask_v4(persistence.prefix_len),
-                IpAddr::V6(_) => persistence.prefix_len.into(),
+            let mask = match family {
+                Some(Family::V6) => persistence.prefix_len.into(),
+                Some(Family::V4) | None => mask_v4(persistence.prefix_len),
             };
             let ticks = self.clock.ticks(seconds);
             self.services.store(
@@ -308,12 +310,14 @@ impl Tables {
     fn publish_banks(&mut self) -> Result<(), Error> {
         let bank = self.control.load(0, 0) & 1 ^ 1;
         let base = u32::try_from(bank).unwrap_or(0);
-        let slots: Vec<_> = self
-            .published
-            .keys()
-            .filter_map(|key| self.index_slot(key))
+        let published = self.published.iter();
+        let entries = layout::entries(published.map(|(key, of)| (*key, &of.entrances)));
+        let slots: Vec<_> = entries
+            .into_iter()
+            .filter_map(|(endpoint, key)| self.index_slot(endpoint, &key))
             .collect();
-        let hosts: Vec<_> = self.published.values().flatten().copied().collect();
+        let hosts = self.published.values().flat_map(|of| &of.hosts);
+        let hosts: Vec<_> = hosts.copied().collect();
         let (slots, hosts) = (layout::service_index(&slots)?, layout::host_table(&hosts)?);
         let [first, second] = &mut self.filled;
         let (old_slots, old_hosts) = if bank == 0 { first } else { second };
@@ -338,19 +342,13 @@ impl Tables {
         Ok(())
     }
 
-    fn index_slot(&self, key: &ServiceKey) -> Option<ServiceSlot> {
+    fn index_slot(&self, endpoint: Endpoint, key: &ServiceKey) -> Option<ServiceSlot> {
         let service = self.service_ids.find(key)?;
-        let ServiceName {
-            vip,
-            port_be,
-            protocol,
-            family,
-            ..
-        } = service_name(key);
+        let (vip, family) = Address::from_ip(endpoint.vip);
         Some(ServiceSlot {
             vip,
-            port_be,
-            protocol,
+            port_be: endpoint.port.to_be(),
+            protocol: endpoint.protocol.number(),
             family,
             service,
             reserved: 0,
@@ -443,11 +441,11 @@ fn method(server: &Server) -> (u8, Method, Address) {
 ///
 /// One that a tunnel leads to from the other family may send packets to the VIP from an address that
 /// nobody knows, and is no director.
-fn hosts(service: u32, vip: IpAddr, settings: &Service) -> Vec<HostSlot> {
+fn hosts(service: u32, family: Option<Family>, settings: &Service) -> Vec<HostSlot> {
     let mut hosts: Vec<_> = settings
         .servers
         .iter()
-        .filter(|server| server.address.is_ipv4() == vip.is_ipv4())
+        .filter(|server| family.is_none_or(|family| family == Family::of(server.address.ip())))
         .filter_map(|server| match server.reach? {
             Reach::Direct {
                 mac, on_link: true, ..

@@ -30,6 +30,7 @@ impl Ebpf {
         ifindex: u32,
         mode: XdpMode,
     ) -> Result<AttachedMode, Error> {
+        self.load_what_waits()?;
         let links = self.pins.links()?;
         if let Some(link) = links.iter().find(|link| link.ifindex == ifindex) {
             if fits(link.mode, mode) && self.replace(link).is_ok() {
@@ -47,6 +48,17 @@ impl Ebpf {
                     _ => self.attach_as(interface, ifindex, AttachedMode::Generic),
                 }),
         }
+    }
+
+    /// Loads the programs that a start over a predecessor's put off.
+    fn load_what_waits(&mut self) -> Result<(), Error> {
+        if let Some((options, key)) = &self.later {
+            // Another object: the programs of the first name maps by descriptors that are closed.
+            self.object = super::load::whole(options, *key)?;
+            self.later = None;
+            self.hand_out();
+        }
+        Ok(())
     }
 
     /// Detaches the program from an interface; fine if it is not attached.

@@ -8,7 +8,9 @@ use xdp_lb_common::conn::Kind;
 use xdp_lb_common::hash::{Coefficients, CoefficientsV6, HashKey};
 use xdp_lb_common::limits::{WAYS, WAYS_PER_CONNECTION};
 use xdp_lb_common::stage;
+use xdp_lb_common::watch;
 
+use super::capture::Plain;
 use super::tables::Tables;
 use super::{Ebpf, Options};
 use crate::dataplane::Error;
@@ -18,7 +20,7 @@ use crate::dataplane::pins::Pins;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp-lb.bpf.o"));
 
 /// The table by which the entry finds the programs for what it does not do itself.
-const STAGES: &str = "STAGES";
+pub(super) const STAGES: &str = "STAGES";
 
 /// Maps that outlive the agent.
 pub(super) const PINNED: &[&str] = &[
@@ -56,7 +58,7 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options) -> Self {
         let places = |entries: u32| {
             let ways = entries.clamp(1024, 1 << 24).next_power_of_two() * WAYS_PER_CONNECTION;
             ways / u32::try_from(WAYS).unwrap_or(1)
@@ -109,56 +111,149 @@ pub(super) fn open(options: &Options) -> Result<Ebpf, Error> {
 }
 
 fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Result<Ebpf, Error> {
-    let key = hash_key(pins, took_over)?;
-    let coefficients = Coefficients::of(key);
-    let coefficients_v6 = CoefficientsV6::of(key);
-    let timeouts = timeouts(options);
-    let (conn_mask, template_mask) = (sizes.conn_places - 1, sizes.template_places - 1);
-    let mut loader = EbpfLoader::new();
-    loader
-        .verifier_log_level(VerifierLogLevel::STATS)
-        .override_global("COEFFICIENTS", &coefficients, true)
-        .override_global("COEFFICIENTS_V6", &coefficients_v6, true)
-        .override_global("CONN_MASK", &conn_mask, true)
-        .override_global("TEMPLATE_MASK", &template_mask, true)
-        .override_global("TICK_SHIFT", &options.clock.shift, true)
-        .override_global("TIMEOUTS", &timeouts, true);
-    for (map, entries) in sizes.entries() {
-        loader.map_max_entries(map, entries);
-    }
-    for map in PINNED {
-        loader.map_pin_path(map, pins.map(map));
-    }
-    let mut object = loader
-        .load(OBJECT)
-        .map_err(|error| refused("the maps", &error))?;
-    let stages = stage::ALL.iter().map(|stage| stage.name);
-    for name in stages.chain([super::attach::PROGRAM, super::read::TICK]) {
-        let program = super::attach::program(&mut object, name)?;
-        program
-            .load()
-            .map_err(|error| refused("the program", &error))?;
-    }
-    lead_on(&mut object)?;
-    #[cfg(feature = "bpf-log")]
-    super::log::follow(&mut object)?;
+    let key = hash_key(pins, took_over, options.key)?;
+    // What a predecessor left goes on forwarding, but its adverts are missing: the elections must not
+    // wait for the verifier, some tenths of a second.
+    let later = took_over.then(|| (options.clone(), key));
+    let mut object = if took_over {
+        let mut object = object(options, key, &PLAIN)?;
+        verified(&mut object, super::read::TICK)?;
+        object
+    } else {
+        whole(options, key)?
+    };
     let now = super::read::tick(&mut object)?;
     let (tables, inherited, fenced) = Tables::open(&mut object, sizes, options, (key, now))?;
-    let pins = pins.clone();
     let notes = (fenced > 0).then(|| closed(fenced));
-    Ok(Ebpf {
+    let mut ebpf = Ebpf {
         object,
-        pins,
+        options: options.clone(),
+        pins: pins.clone(),
         tables,
         inherited,
         took_over,
+        later,
+        plain: Plain::default(),
         notes: notes.into_iter().collect(),
-    })
+        origin: (options.clone(), key),
+        names: None,
+    };
+    if !took_over {
+        ebpf.hand_out();
+    }
+    Ok(ebpf)
+}
+
+/// What an object is loaded for.
+pub(super) struct Purpose {
+    /// One of [`watch::mode`].
+    pub mode: u32,
+    /// Pinned maps that it does not share.
+    pub own: &'static [&'static str],
+    /// Octets of the ring of decisions.
+    pub ring: u32,
+}
+
+/// To forward.
+const PLAIN: Purpose = Purpose {
+    mode: watch::mode::FORWARD,
+    own: &[],
+    ring: NO_RING,
+};
+
+/// The size of a ring that nobody reads: the least that the kernel makes.
+pub(super) const NO_RING: u32 = 4096;
+
+/// The object with its maps: the pinned ones, where there are any and it shares them.
+pub(super) fn object(
+    options: &Options,
+    key: HashKey,
+    purpose: &Purpose,
+) -> Result<aya::Ebpf, Error> {
+    let (pins, sizes) = (Pins::new(&options.instance), Sizes::new(options));
+    let settings = Settings::new(options, &sizes, key, purpose.mode);
+    let mut loader = settings.loader(&sizes, purpose.ring);
+    for map in PINNED.iter().filter(|map| !purpose.own.contains(map)) {
+        loader.map_pin_path(map, pins.map(map));
+    }
+    loader
+        .load(OBJECT)
+        .map_err(|error| refused("the maps", &error))
+}
+
+/// The object with its maps and all programs in the kernel, where the entry leads on to them.
+pub(super) fn whole(options: &Options, key: HashKey) -> Result<aya::Ebpf, Error> {
+    let mut object = object(options, key, &PLAIN)?;
+    load_programs(&mut object)?;
+    lead_on(&mut object)?;
+    #[cfg(feature = "bpf-log")]
+    super::log::follow(&mut object)?;
+    Ok(object)
+}
+
+/// Brings all programs of an object into the kernel.
+pub(super) fn load_programs(object: &mut aya::Ebpf) -> Result<(), Error> {
+    let stages = stage::ALL.iter().map(|stage| stage.name);
+    for name in stages.chain([super::attach::PROGRAM, super::read::TICK]) {
+        verified(object, name)?;
+    }
+    Ok(())
+}
+
+fn verified(object: &mut aya::Ebpf, name: &str) -> Result<(), Error> {
+    super::attach::program(object, name)?
+        .load()
+        .map_err(|error| refused("the program", &error))
+}
+
+/// What the programs of an object have as constants.
+struct Settings {
+    coefficients: Coefficients,
+    coefficients_v6: CoefficientsV6,
+    conn_mask: u32,
+    template_mask: u32,
+    tick_shift: u32,
+    timeouts: [u32; 16],
+    mode: u32,
+}
+
+impl Settings {
+    fn new(options: &Options, sizes: &Sizes, key: HashKey, mode: u32) -> Self {
+        Self {
+            coefficients: Coefficients::of(key),
+            coefficients_v6: CoefficientsV6::of(key),
+            conn_mask: sizes.conn_places - 1,
+            template_mask: sizes.template_places - 1,
+            tick_shift: options.clock.shift,
+            timeouts: timeouts(options),
+            mode,
+        }
+    }
+
+    /// A loader that knows these and the sizes of the maps, the octets of the ring of decisions among
+    /// them.
+    fn loader(&self, sizes: &Sizes, ring: u32) -> EbpfLoader<'_> {
+        let mut loader = EbpfLoader::new();
+        loader
+            .verifier_log_level(VerifierLogLevel::STATS)
+            .override_global("COEFFICIENTS", &self.coefficients, true)
+            .override_global("COEFFICIENTS_V6", &self.coefficients_v6, true)
+            .override_global("CONN_MASK", &self.conn_mask, true)
+            .override_global("TEMPLATE_MASK", &self.template_mask, true)
+            .override_global("TICK_SHIFT", &self.tick_shift, true)
+            .override_global("TIMEOUTS", &self.timeouts, true)
+            .override_global("MODE", &self.mode, true)
+            .map_max_entries("DECISIONS", ring);
+        for (map, entries) in sizes.entries() {
+            loader.map_max_entries(map, entries);
+        }
+        loader
+    }
 }
 
 /// Lets the entry go on to the other programs. The table is pinned: the kernel empties one that nobody
 /// holds, and the programs outlive the agent.
-fn lead_on(object: &mut aya::Ebpf) -> Result<(), Error> {
+pub(super) fn lead_on(object: &mut aya::Ebpf) -> Result<(), Error> {
     for stage in stage::ALL {
         let program = super::attach::program(object, stage.name)?
             .fd()
@@ -213,8 +308,8 @@ fn max_entries(path: &Path) -> Option<u32> {
         .map(|info| info.max_entries())
 }
 
-/// The cluster's key: the pinned one, else a new one from the kernel.
-fn hash_key(pins: &Pins, took_over: bool) -> Result<HashKey, Error> {
+/// The cluster's key: the pinned one, else the one that is wanted, else a new one from the kernel.
+fn hash_key(pins: &Pins, took_over: bool, wanted: Option<HashKey>) -> Result<HashKey, Error> {
     let pinned = if took_over {
         pinned_key(&pins.map("KEY"))
     } else {
@@ -222,11 +317,11 @@ fn hash_key(pins: &Pins, took_over: bool) -> Result<HashKey, Error> {
     };
     match pinned {
         Some(key) if key != HashKey::default() => Ok(key),
-        _ => random_key(),
+        _ => wanted.map_or_else(random_key, Ok),
     }
 }
 
-fn pinned_key(path: &Path) -> Option<HashKey> {
+pub(super) fn pinned_key(path: &Path) -> Option<HashKey> {
     let map = aya::maps::Map::from_map_data(MapData::from_pin(path).ok()?).ok()?;
     aya::maps::Array::<_, HashKey>::try_from(map)
         .ok()?
@@ -261,7 +356,7 @@ fn timeouts(options: &Options) -> [u32; 16] {
 }
 
 /// What the kernel said, in one line, with what to do.
-fn refused(what: &str, error: &(dyn std::error::Error + 'static)) -> Error {
+pub(super) fn refused(what: &str, error: &(dyn std::error::Error + 'static)) -> Error {
     let mut reasons = vec![error.to_string()];
     let mut source = error.source();
     while let Some(cause) = source {

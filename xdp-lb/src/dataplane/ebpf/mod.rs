@@ -2,30 +2,41 @@
 //!
 //! [`load`] brings the program and its maps into the kernel or takes over those of a predecessor;
 //! [`attach`] puts it on interfaces; [`apply`] carries out changes; [`read`] reads counters, [`standing`]
-//! keeps what schedulers need to know of each server. All
+//! keeps what schedulers need to know of each server. [`trace`] and [`capture`] load the program [`again`]
+//! to look at what it decides. All
 //! table memory is written word by word in an order that leaves no reader with half a truth: new
 //! things are complete before anything points at them, old ones are unlinked before they are reused.
 
+mod again;
 mod apply;
 mod attach;
+mod capture;
 mod load;
 #[cfg(feature = "bpf-log")]
 mod log;
 mod read;
+pub mod shared;
 mod standing;
 mod tables;
+mod trace;
 
 use std::net::SocketAddr;
+use std::sync::mpsc;
 
 use aya::Ebpf as Object;
 use xdp_lb_common::conn::state::Timeouts;
+use xdp_lb_common::hash::HashKey;
 use xdp_lb_common::tick::Clock;
 
 use super::pins::Pins;
 use super::{Counters, Dataplane, Error, Inherited};
-use crate::config::model::ServiceKey;
+use crate::config::model::{Endpoint, ServiceKey};
 use crate::plan::diff::Change;
+pub use again::Glass;
+use capture::Plain;
+use shared::{Named, Shared};
 use tables::Tables;
+pub use trace::Dry;
 
 /// What the data plane is made for.
 #[derive(Clone, Debug)]
@@ -40,6 +51,8 @@ pub struct Options {
     pub clock: Clock,
     /// Life of idle connections.
     pub timeouts: Timeouts,
+    /// The cluster's key for new tables; `None`: one by chance.
+    pub key: Option<HashKey>,
 }
 
 impl Options {
@@ -51,7 +64,16 @@ impl Options {
             templates: xdp_lb_common::limits::DEFAULT_TEMPLATES,
             clock,
             timeouts: Timeouts::defaults(clock),
+            key: None,
         }
+    }
+}
+
+/// The service as state sync names it, if it does.
+const fn shareable(key: &ServiceKey) -> Option<Endpoint> {
+    match key {
+        ServiceKey::Endpoint(endpoint) => Some(*endpoint),
+        ServiceKey::Mark(_) | ServiceKey::Group { .. } => None,
     }
 }
 
@@ -61,17 +83,25 @@ type ServerKey = (ServiceKey, SocketAddr);
 /// The data plane in the kernel. Dropping it leaves everything pinned and running.
 pub struct Ebpf {
     object: Object,
+    options: Options,
     pins: Pins,
     tables: Tables,
     inherited: Inherited,
     took_over: bool,
+    /// What the programs are still to be loaded by; those of a predecessor forward till then.
+    later: Option<(Options, HashKey)>,
+    plain: Plain,
     /// Messages for the operator about what could not be taken over.
     notes: Vec<String>,
+    /// What [`Self::share`] needs again.
+    origin: (Options, HashKey),
+    /// Who is told of names that come and go.
+    names: Option<mpsc::Sender<Named>>,
 }
 
 impl Ebpf {
     /// Loads the program; takes over pinned maps of a predecessor whose layout and sizes fit, else
-    /// starts with empty ones.
+    /// starts with empty ones. The predecessor's program goes on until the first interface is attached.
     pub fn open(options: &Options) -> Result<Self, Error> {
         load::open(options)
     }
@@ -89,6 +119,69 @@ impl Ebpf {
         pins.remove()
     }
 
+    /// The tables of connections once more, for state sync, which is told from now on of all names that
+    /// come and go.
+    pub fn share(&mut self) -> Result<Shared, Error> {
+        let (sender, names) = mpsc::channel();
+        let known = self.tables.service_ids.iter();
+        let services =
+            known.filter_map(|(key, index)| Some(Named::Service(shareable(key)?, index)));
+        let known = self.tables.backend_ids.iter();
+        let servers = known.filter_map(|((key, address), index)| {
+            Some(Named::Server(shareable(key)?, *address, index))
+        });
+        for named in services.chain(servers) {
+            // The receiver stands below.
+            sender.send(named).ok();
+        }
+        self.names = Some(sender);
+        let (options, key) = &self.origin;
+        Shared::open(shared::Origin {
+            pins: &self.pins,
+            sizes: &load::Sizes::new(options),
+            options,
+            key: *key,
+            now: read::tick(&mut self.object)?,
+            names,
+        })
+    }
+
+    /// Tells state sync what a change made of names.
+    fn tell_names(&mut self, change: &Change) {
+        let Some(names) = &self.names else { return };
+        let service = |key: &ServiceKey| {
+            let endpoint = shareable(key)?;
+            Some(match self.tables.service_ids.find(key) {
+                Some(index) => Named::Service(endpoint, index),
+                None => Named::NoService(endpoint),
+            })
+        };
+        let server = |key: &ServiceKey, address: SocketAddr| {
+            let endpoint = shareable(key)?;
+            Some(match self.tables.backend_ids.find(&(*key, address)) {
+                Some(index) => Named::Server(endpoint, address, index),
+                None => Named::NoServer(endpoint, address),
+            })
+        };
+        let told = match change {
+            Change::SetService(key, _) | Change::RemoveService(key) => [service(key), None],
+            Change::SetServer(key, of) => [service(key), server(key, of.address)],
+            Change::RemoveServer(key, address) => [server(key, *address), None],
+            Change::SetPort(..)
+            | Change::RemovePort(_)
+            | Change::SetActive(..)
+            | Change::PurgeServer(..)
+            | Change::AddAddress(_)
+            | Change::RemoveAddress(_)
+            | Change::Put(_)
+            | Change::Take(_) => return,
+        };
+        for named in told.into_iter().flatten() {
+            // State sync may have ended.
+            names.send(named).ok();
+        }
+    }
+
     /// Whether tables of a predecessor were taken over.
     pub fn took_over(&self) -> bool {
         self.took_over
@@ -99,6 +192,17 @@ impl Ebpf {
         &self.notes
     }
 
+    /// Looks after the tables now, whenever that was done last.
+    pub fn tend_now(&mut self) -> Result<(), Error> {
+        let now = read::tick(&mut self.object)?;
+        self.tables.tend_again(now.short())
+    }
+
+    /// What looks at the decisions of this packet path.
+    pub fn glass(&self) -> Glass {
+        Glass::new(&self.options, self.plain.clone())
+    }
+
     /// The loaded object, for tests and benches that run its programs directly.
     pub fn object(&mut self) -> &mut Object {
         &mut self.object
@@ -107,7 +211,9 @@ impl Ebpf {
 
 impl Dataplane for Ebpf {
     fn apply(&mut self, change: &Change) -> Result<(), Error> {
-        apply::apply(&mut self.tables, change)
+        let applied = apply::apply(&mut self.tables, change);
+        self.tell_names(change);
+        applied
     }
 
     fn heartbeat(&mut self) -> Result<(), Error> {

@@ -180,6 +180,12 @@ impl Tables {
         Ok(())
     }
 
+    /// Sweeps the tables though that may have been done just now.
+    pub(super) fn tend_again(&mut self, now: Tick) -> Result<(), Error> {
+        self.census.taken = None;
+        self.tend(now)
+    }
+
     /// Counts live entries, and frees ways that expired: an entry must not outlive the wrap of the
     /// tick, nor a generation that comes round again.
     fn take_census(&mut self, now: Tick) {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use aya::Ebpf as Object;
 use aya::maps::{Array, DevMapHash, Map, MapData, PerCpuArray};
-use xdp_lb_common::addr::{Address, FAMILY_NONE};
+use xdp_lb_common::addr::{Address, FAMILY_NONE, FAMILY_V4, FAMILY_V6};
 use xdp_lb_common::backend::{Backend, BackendName, Port};
 use xdp_lb_common::conn::table::PlaceMemory;
 use xdp_lb_common::flow::FlowInfo;
@@ -20,16 +20,17 @@ use xdp_lb_common::reason::Counters;
 use xdp_lb_common::service::{Control, Service, ServiceName, ServiceSlot, Slots, Stats};
 use xdp_lb_common::tick::{Clock, LongTick};
 
+use super::again::{mapped, take};
 use super::load::Sizes;
 use super::{Options, ServerKey};
-use crate::config::model::{Protocol, ServiceKey};
+use crate::config::model::{Endpoint, Family, Mark, Protocol, ServiceKey};
 use crate::dataplane::layout::{Indexes, Regions};
 use crate::dataplane::mmap::MappedArray;
 use crate::dataplane::schedule::Schedule;
 use crate::dataplane::{Error, Inherited};
 
 /// The word of [`Control`] that holds the agent's sign of life.
-const HEARTBEAT: usize = 1;
+pub(super) const HEARTBEAT: usize = 1;
 
 /// The word of [`Control`] that says whether addresses of any server are translated.
 pub(super) const TRANSLATES: usize = 2;
@@ -46,6 +47,13 @@ pub(super) mod word {
     /// `lease_ticks` (low half) and `rule`.
     pub(in super::super) const LEASE: usize = 5;
     pub(in super::super) const VIRTUAL_MAC: usize = 6;
+}
+
+/// What the banks hold of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Published {
+    pub hosts: Vec<HostSlot>,
+    pub entrances: BTreeSet<Endpoint>,
 }
 
 /// Maps and memory of them.
@@ -77,7 +85,7 @@ pub(super) struct Tables {
     pub regions: Regions,
     pub schedules: BTreeMap<ServiceKey, Schedule>,
     /// Services that stand in the index.
-    pub published: BTreeMap<ServiceKey, Vec<HostSlot>>,
+    pub published: BTreeMap<ServiceKey, Published>,
     /// Positions written in each bank of the index and of the host table.
     pub filled: [(Vec<u32>, Vec<u32>); 2],
     /// The last sweep over the tables.
@@ -198,35 +206,33 @@ impl Tables {
     }
 }
 
-fn take(object: &mut Object, name: &str) -> Result<Map, Error> {
-    object
-        .take_map(name)
-        .ok_or_else(|| Error::Load(format!("the object holds no map '{name}'")))
-}
-
 fn typed<T: TryFrom<Map>>(object: &mut Object, name: &str) -> Result<T, Error> {
     let wrong = || Error::Load(format!("the map '{name}' is of another type"));
     T::try_from(take(object, name)?).map_err(|_wrong_type| wrong())
 }
 
-fn mapped<T: aya::Pod>(object: &mut Object, name: &str, len: u32) -> Result<MappedArray<T>, Error> {
-    let Map::Array(map) = take(object, name)? else {
-        return Err(Error::Load(format!("the map '{name}' is of another type")));
-    };
-    MappedArray::new(map.fd(), len)
-        .map_err(|error| Error::Load(format!("cannot map the table '{name}': {error}")))
-}
-
-/// The maps' name of a service.
+/// The maps' name of a service; that of a free index for a group, which the tables do not hold.
 pub(super) fn service_name(key: &ServiceKey) -> ServiceName {
-    let (vip, family) = Address::from_ip(key.vip);
-    let protocol = key.protocol.number();
-    ServiceName {
-        vip,
-        port_be: key.port.to_be(),
-        protocol,
-        family,
-        reserved: 0,
+    match key {
+        ServiceKey::Endpoint(endpoint) => {
+            let (vip, family) = Address::from_ip(endpoint.vip);
+            ServiceName {
+                vip,
+                port_be: endpoint.port.to_be(),
+                protocol: endpoint.protocol.number(),
+                family,
+                mark: 0,
+            }
+        }
+        ServiceKey::Mark(Mark { mark, family }) => ServiceName {
+            family: match family {
+                Family::V4 => FAMILY_V4,
+                Family::V6 => FAMILY_V6,
+            },
+            mark: *mark,
+            ..ServiceName::default()
+        },
+        ServiceKey::Group { .. } => ServiceName::default(),
     }
 }
 
@@ -243,21 +249,29 @@ pub(super) fn backend_name(key: &ServerKey, serving: bool) -> BackendName {
     }
 }
 
-fn service_key(name: &ServiceName) -> Option<ServiceKey> {
+pub(super) fn service_key(name: &ServiceName) -> Option<ServiceKey> {
     if name.family == FAMILY_NONE {
         return None;
+    }
+    if name.protocol == 0 {
+        let family = match name.family {
+            FAMILY_V4 => Family::V4,
+            _ => Family::V6,
+        };
+        let mark = name.mark;
+        return Some(ServiceKey::Mark(Mark { mark, family }));
     }
     let protocol = [Protocol::Tcp, Protocol::Udp]
         .into_iter()
         .find(|p| p.number() == name.protocol)?;
-    Some(ServiceKey {
+    Some(ServiceKey::Endpoint(Endpoint {
         vip: name.vip.to_ip(name.family)?,
         port: u16::from_be(name.port_be),
         protocol,
-    })
+    }))
 }
 
-fn server_key(name: &BackendName) -> Option<ServerKey> {
+pub(super) fn server_key(name: &BackendName) -> Option<ServerKey> {
     let service = service_key(&name.service)?;
     let address = name.address.to_ip(name.family)?;
     Some((

@@ -5,6 +5,7 @@
 //! nothing else: on which side of its margin each [`quorum`] was, when servers came back ([`slow_start`]),
 //! and who is leaving.
 
+pub mod asked;
 pub mod order;
 
 mod quorum;
@@ -379,7 +380,7 @@ impl Pool {
     ) {
         let mut address = sorry.address;
         if address.port() == 0 {
-            address.set_port(service.port);
+            address.set_port(service.port());
         }
         if serves != self.was_sorry {
             tell(if serves {

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::asked::Asked;
 use super::{Override, Overrides};
-use crate::config::model::{Config, ServiceKey, VirtualServer};
+use crate::config::model::{Config, RealServer, ServiceKey, VirtualServer};
 use crate::plan::installed::ServerKey;
 
 /// Names listed in a message.
@@ -24,11 +25,11 @@ pub struct Order {
 /// A real server of a virtual service, as an operator names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// Virtual IP and port.
-    pub service: SocketAddr,
+    /// Its address, mark or group.
+    pub service: Asked,
     /// `tcp` or `udp`; may be missing if only one of them has such a service.
     pub protocol: Option<String>,
-    /// Address and port of the real server.
+    /// Address and port of the real server; port 0 if its address says enough.
     pub server: SocketAddr,
 }
 
@@ -55,11 +56,11 @@ pub enum Unknown {
         /// Those that exist.
         known: String,
     },
-    /// Several services have that address.
+    /// Several services have that address, or are of that group.
     #[error("{asked} is a service of tcp and of udp; say {asked}/tcp or {asked}/udp")]
     Ambiguous {
         /// As it was named.
-        asked: SocketAddr,
+        asked: Asked,
     },
     /// The service has no such real server.
     #[error("{service} has no real server {asked}; it has {known}")]
@@ -113,11 +114,20 @@ pub fn carry_out(
 /// The server that is meant, and its weight in the file.
 fn find(config: &Config, target: &Target) -> Result<(ServerKey, u32), Unknown> {
     let (key, service) = service(config, target)?;
+    let asked = target.server;
     let mut servers = service.real_servers.iter();
-    let Some(server) = servers.find(|server| server.address == target.server) else {
+    let exact = servers.find(|server| server.address == asked);
+    let found = exact.or_else(|| {
+        // An address alone is enough where it is that of one server.
+        let is_meant =
+            |server: &&RealServer| asked.port() == 0 && server.address.ip() == asked.ip();
+        let mut servers = service.real_servers.iter().filter(is_meant);
+        servers.next().filter(|_| servers.next().is_none())
+    });
+    let Some(server) = found else {
         return Err(Unknown::Server {
             service: key,
-            asked: target.server,
+            asked,
             known: list(service.real_servers.iter().map(|server| server.address)),
         });
     };
@@ -129,23 +139,21 @@ fn service<'a>(
     target: &Target,
 ) -> Result<(ServiceKey, &'a VirtualServer), Unknown> {
     let asked = target.service;
-    let is_meant = |key: &ServiceKey| {
-        let protocol = target.protocol.as_ref();
-        SocketAddr::new(key.vip, key.port) == asked
-            && protocol.is_none_or(|name| name == key.protocol.name())
-    };
-    let mut meant = config.services().filter(|(key, _)| is_meant(key));
-    match (meant.next(), meant.next()) {
-        (Some(found), None) => Ok(found),
-        (Some(_), Some(_)) => Err(Unknown::Ambiguous { asked }),
-        (None, _) => Err(Unknown::Service {
-            asked: match &target.protocol {
-                Some(protocol) => format!("{protocol}/{asked}"),
-                None => asked.to_string(),
-            },
-            known: list(config.services().map(|(key, _)| key)),
-        }),
+    let meant = asked.meant(config, target.protocol.as_deref());
+    if meant.len() > 1 {
+        return Err(Unknown::Ambiguous { asked });
     }
+    let mut services = config.services();
+    let found = meant
+        .first()
+        .and_then(|key| services.find(|(other, _)| other == key));
+    found.ok_or_else(|| Unknown::Service {
+        asked: match &target.protocol {
+            Some(protocol) => format!("{protocol}/{asked}"),
+            None => asked.to_string(),
+        },
+        known: list(config.services().map(|(key, _)| key)),
+    })
 }
 
 fn list<T: fmt::Display>(names: impl Iterator<Item = T>) -> String {
@@ -162,8 +170,8 @@ fn list<T: fmt::Display>(names: impl Iterator<Item = T>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::{Frontend, Protocol};
-    use crate::plan::testing::{service_key, websocket};
+    use crate::config::model::{Endpoint, Frontend, Protocol};
+    use crate::plan::testing::{endpoint, websocket};
 
     fn order(service: &str, protocol: Option<&str>, server: &str, what: What) -> Order {
         let target = Target {
@@ -206,9 +214,9 @@ mod tests {
     fn a_name_that_two_services_have_is_not_guessed_at() {
         let mut config = websocket();
         let mut udp = config.virtual_servers[0].clone();
-        udp.frontend = Frontend::Endpoint(ServiceKey {
+        udp.frontend = Frontend::Endpoint(Endpoint {
             protocol: Protocol::Udp,
-            ..service_key(0)
+            ..endpoint(0)
         });
         config.virtual_servers.push(udp);
         let ask = |protocol| {
@@ -226,6 +234,34 @@ mod tests {
         );
         assert!(
             ask(Some("udp")).starts_with("192.168.1.102:80 of udp/192.168.1.200:80 is drained")
+        );
+    }
+
+    #[test]
+    fn an_address_of_a_group_and_its_name_mean_all_of_it() {
+        let text = "virtual_server_group web {\n10.0.0.1 80\n10.0.0.2-3 443\nfwmark 7\n}\n\
+                    virtual_server group web {\nlb_algo rr\nlb_kind DR\nprotocol TCP\n\
+                    real_server 10.0.0.11 80 {\n}\n}\n\
+                    virtual_server fwmark 1 {\nlb_algo rr\nlb_kind DR\n\
+                    real_server 10.0.0.11 {\n}\nreal_server 10.0.0.12 {\n}\n}\n";
+        let loaded = crate::config::parse("test.conf", text.as_bytes());
+        let config = loaded
+            .unwrap_or_else(|found| panic!("{}", found.render(false)))
+            .config;
+        let ask = |service, server| said(&config, &order(service, None, server, What::Drain));
+        let drained = |service: &str, server: &str| {
+            format!("{server} of {service} is drained: its clients stay, new ones go elsewhere")
+        };
+        for name in ["group:web", "10.0.0.1:80", "10.0.0.3:443", "fwmark:7"] {
+            let expected = drained("tcp/group:web", "10.0.0.11:80");
+            assert_eq!(ask(name, "10.0.0.11:80"), expected, "{name}");
+        }
+        // The port says nothing where there is one server of the address.
+        let expected = drained("fwmark/1", "10.0.0.12:0");
+        assert_eq!(ask("FWM 1", "10.0.0.12:0"), expected);
+        assert_eq!(
+            ask("fwmark:2", "10.0.0.12:0"),
+            "there is no virtual service fwmark:2; there is tcp/group:web, fwmark/1"
         );
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::{Inputs, carries};
-use crate::config::model::{Config, Forwarding, VirtualServer};
+use crate::config::model::{Config, Forwarding, Frontend, GroupMember, VirtualServer};
 use crate::plan::desired::{Method, Reach};
 
 /// That of a server of the file; of one that left it, the service's.
@@ -63,8 +63,24 @@ fn source(server: IpAddr, ifindex: u32, inputs: &Inputs<'_>) -> Option<IpAddr> {
 /// Whether an address is a VIP: of a VRRP instance, or of a virtual server.
 fn is_virtual(ip: IpAddr, config: &Config) -> bool {
     let mut instances = config.vrrp_instances.iter();
+    let mut services = config.virtual_servers.iter();
     instances.any(|instance| carries(instance, ip))
-        || config.services().any(|(key, _)| key.vip == ip)
+        || services.any(|service| is_of(ip, &service.frontend, config))
+}
+
+fn is_of(ip: IpAddr, frontend: &Frontend, config: &Config) -> bool {
+    let has_mark = |mark: u32| {
+        let mut endpoints = config.xdp_lb.marks.get(&mark).into_iter().flatten();
+        endpoints.any(|endpoint| endpoint.vip == ip)
+    };
+    match frontend {
+        Frontend::Endpoint(endpoint) => endpoint.vip == ip,
+        Frontend::Mark(mark) => has_mark(mark.mark),
+        Frontend::Group { group, .. } => group.members.iter().any(|member| match member {
+            GroupMember::Addresses { first, last, .. } => (*first..=*last).contains(&ip),
+            GroupMember::Mark { mark, .. } => has_mark(*mark),
+        }),
+    }
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ use xdp_lb_common::addr::Mac;
 use super::belongings::{Belonging, Silence, virtual_links, virtual_name};
 use super::carriers::{Peers, lease, peer_addresses, peers, virtual_mac};
 use super::desired::{Desired, Method, OwnedAddress, Port, Reach, Server, Service};
+use super::installed::ServerKey;
 use super::pool::{Member, Memberships};
 use super::routing;
 use crate::config::model::{
-    Config, RealServer, ServiceKey, VirtualAddress, VirtualServer, VrrpInstance,
+    self as config, Config, RealServer, ServiceKey, VirtualAddress, VrrpInstance,
 };
 use crate::health::Weighing;
 use crate::machine::Now;
@@ -41,10 +42,9 @@ pub struct Inputs<'a> {
 
 /// What the tables and the links must hold.
 pub fn desired(inputs: &Inputs<'_>) -> Desired {
-    let services: BTreeMap<_, _> = inputs
-        .config
-        .services()
-        .map(|(key, server)| (key, service(key, server, inputs)))
+    let members = inputs.config.members();
+    let services: BTreeMap<_, _> = members
+        .map(|member| (member.key, service(&member, inputs)))
         .collect();
     Desired {
         ports: ports(&services, inputs),
@@ -54,19 +54,63 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
     }
 }
 
-/// What the tables must hold of these services alone: what [`desired`] says of them.
+/// What the tables must hold of these virtual servers alone: what [`desired`] says of them.
 pub fn desired_services(
-    keys: &BTreeSet<ServiceKey>,
+    pools: &BTreeSet<ServiceKey>,
     inputs: &Inputs<'_>,
 ) -> BTreeMap<ServiceKey, Service> {
-    let services = inputs.config.services();
-    let wanted = services.filter(|(key, _)| keys.contains(key));
+    let members = inputs.config.members();
+    let wanted = members.filter(|member| pools.contains(&member.service.key()));
     wanted
-        .map(|(key, server)| (key, service(key, server, inputs)))
+        .map(|member| (member.key, service(&member, inputs)))
         .collect()
 }
 
-/// The services with servers on which the verdict is another one; `None` if these are not the same
+/// What the tables know of servers, by the pools that they are in: one that failed in one service of a
+/// group failed.
+pub fn by_pool(config: &Config, servers: &BTreeMap<ServerKey, bool>) -> BTreeMap<ServerKey, bool> {
+    let names = Names::of(config);
+    let mut known = BTreeMap::new();
+    for (server, serving) in servers {
+        *known.entry(names.in_pool(server)).or_insert(true) &= serving;
+    }
+    known
+}
+
+/// What the servers of the tables are called in their pools.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Services of groups, and their virtual servers.
+    pools: BTreeMap<ServiceKey, ServiceKey>,
+    servers: BTreeMap<ServerKey, SocketAddr>,
+}
+
+impl Names {
+    /// Those of a configuration.
+    pub fn of(config: &Config) -> Self {
+        let mut names = Self::default();
+        for member in config.members() {
+            let pool = member.service.key();
+            if pool != member.key {
+                names.pools.insert(member.key, pool);
+                let servers = member.configured();
+                let servers =
+                    servers.map(|address| ((member.key, member.server(address)), address));
+                names.servers.extend(servers);
+            }
+        }
+        names
+    }
+
+    /// The name of a server that the file may not have any more.
+    pub fn in_pool(&self, server: &ServerKey) -> ServerKey {
+        let (service, address) = server;
+        let pool = self.pools.get(service).unwrap_or(service);
+        (*pool, *self.servers.get(server).unwrap_or(address))
+    }
+}
+
+/// The virtual servers with real servers on which the verdict is another one; `None` if these are not the same
 /// servers.
 pub fn differing(old: &Health, new: &Health) -> Option<BTreeSet<ServiceKey>> {
     if old.len() != new.len() {
@@ -118,16 +162,31 @@ pub fn real_server_addresses(config: &Config) -> BTreeSet<IpAddr> {
     servers.map(|address| address.ip()).collect()
 }
 
-fn service(key: ServiceKey, server: &VirtualServer, inputs: &Inputs<'_>) -> Service {
+fn service(member: &config::Member<'_>, inputs: &Inputs<'_>) -> Service {
+    let (key, server) = (member.key, member.service);
+    let vips = inputs.config.vips(&key);
+    let active: BTreeSet<_> = vips
+        .iter()
+        .copied()
+        .filter(|vip| is_active(*vip, inputs))
+        .collect();
+    // Of several virtual IPs those are balanced that are here. Where none is the gate is closed, and the
+    // index stays as it is, so that a director which becomes master has but to open it.
+    let entrances = inputs.config.entrances(&key);
+    let entrances =
+        entrances.filter(|entrance| active.is_empty() || active.contains(&entrance.vip));
+    let here = if active.is_empty() { &vips } else { &active };
+    let vips = || here.iter().copied();
     Service {
-        active: is_active(key.vip, inputs),
-        lease: lease(key.vip, inputs.config),
+        active: !active.is_empty(),
+        lease: vips().filter_map(|vip| lease(vip, inputs.config)).min(),
         scheduler: server.scheduler,
         persistence: server.persistence,
         one_packet: server.one_packet,
-        servers: servers(key, server, inputs),
-        peers: peers(key.vip, inputs),
-        virtual_mac: virtual_mac(key.vip, inputs),
+        servers: servers(member, inputs),
+        peers: vips().flat_map(|vip| peers(vip, inputs)).collect(),
+        virtual_mac: vips().find_map(|vip| virtual_mac(vip, inputs)),
+        entrances: entrances.collect(),
     }
 }
 
@@ -157,24 +216,24 @@ pub(super) fn is_owned(instance: &VrrpInstance, ownership: &Ownership) -> bool {
     ownership.get(&instance.name).copied().unwrap_or(false)
 }
 
-fn servers(key: ServiceKey, service: &VirtualServer, inputs: &Inputs<'_>) -> Vec<Server> {
-    let membership = inputs.pools.get(&key);
+fn servers(of: &config::Member<'_>, inputs: &Inputs<'_>) -> Vec<Server> {
+    let membership = inputs.pools.get(&of.service.key());
     let members = membership.map_or(&[] as &[_], |pool| pool.members.as_slice());
     let reach = |address: SocketAddr| {
         let reach = inputs.network.reach.get(&address.ip()).copied();
         reach.map(|reach| below(reach, inputs.config, inputs.network))
     };
-    let configured = service.real_servers.iter();
+    let configured = of.service.real_servers.iter();
     let limits: BTreeMap<_, _> = configured
         .filter_map(|server| Some((server.address, server.limit?)))
         .collect();
     let server = |member: &Member| {
-        let forwarding = method::forwarding(service, member.address);
+        let forwarding = method::forwarding(of.service, member.address);
         let reach = reach(member.address);
         // Without an address of its own on the way, the director has no way there.
         let method = method::of(forwarding, member.address.ip(), reach, inputs);
         Server {
-            address: member.address,
+            address: of.server(member.address),
             weight: member.weight,
             limit: limits.get(&member.address).copied(),
             serving: member.serving,
@@ -183,7 +242,15 @@ fn servers(key: ServiceKey, service: &VirtualServer, inputs: &Inputs<'_>) -> Vec
             reach: method.and(reach),
         }
     };
-    members.iter().map(server).collect()
+    let mut servers: Vec<Server> = members.iter().map(server).collect();
+    if of.key != of.service.key() {
+        // Two that differ in their ports alone may be one here: the first that was added counts.
+        let mut seen = BTreeSet::new();
+        servers.reverse();
+        servers.retain(|server| seen.insert(server.address));
+        servers.reverse();
+    }
+    servers
 }
 
 /// The way by the interface below, where the kernel's leads by one with a virtual MAC: frames that are
@@ -385,7 +452,7 @@ impl ServerHealth {
     }
 }
 
-/// The verdicts on all real servers.
+/// The verdicts on all real servers, by their pools.
 pub type Health = BTreeMap<(ServiceKey, SocketAddr), ServerHealth>;
 
 mod method;

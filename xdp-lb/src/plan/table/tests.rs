@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::model::{OwnRoute, OwnRule, StaticAddress, VirtualInterface};
+use crate::config::model::{Endpoint, OwnRoute, OwnRule, StaticAddress, VirtualInterface};
 use crate::plan::pool::{Overrides, Pools};
 use crate::plan::testing::{VIP, direct, instance, link, network, service_key, websocket};
 
@@ -40,6 +40,123 @@ fn order(desired: &Desired) -> Vec<u8> {
         .iter()
         .map(last_octet)
         .collect()
+}
+
+fn read(text: &str) -> Config {
+    let loaded = crate::config::parse("test.conf", text.as_bytes());
+    loaded
+        .unwrap_or_else(|found| panic!("{}", found.render(false)))
+        .config
+}
+
+fn key(text: &str) -> ServiceKey {
+    text.parse().unwrap()
+}
+
+/// A mark on two VIPs of two instances.
+fn two_vips() -> Config {
+    let mut config = read(
+        "virtual_server fwmark 1 {\nlb_algo rr\nlb_kind DR\nreal_server 192.168.1.102 {\n}\n}\n\
+         xdp_lb {\nfwmark 1 {\ntcp 192.168.1.200:80 192.168.1.201:80,443\n}\n}\n",
+    );
+    config.vrrp_instances = vec![
+        instance("VI_1", "eth0", "192.168.1.200"),
+        instance("VI_2", "eth0", "192.168.1.201"),
+    ];
+    config
+}
+
+#[test]
+fn of_a_mark_on_several_vips_those_are_balanced_that_are_owned() {
+    let config = two_vips();
+    let seen = |owned: &[&str]| {
+        let planned = plan(&config, owned, &Health::new(), &[]);
+        let service = &planned.services[&key("fwmark/1")];
+        let entrances: Vec<_> = service.entrances.iter().map(Endpoint::to_string).collect();
+        (service.active, entrances.join(" "))
+    };
+    let (one, other) = (
+        "tcp/192.168.1.200:80",
+        "tcp/192.168.1.201:80 tcp/192.168.1.201:443",
+    );
+    let both = format!("{one} {other}");
+    assert_eq!(seen(&["VI_1"]), (true, one.to_owned()));
+    assert_eq!(seen(&["VI_2"]), (true, other.to_owned()));
+    assert_eq!(seen(&["VI_1", "VI_2"]), (true, both.clone()));
+    // The gate alone is closed: whoever becomes master opens it and need not lay the index out.
+    assert_eq!(seen(&[]), (false, both));
+}
+
+#[test]
+fn the_shortest_lease_of_a_mark_counts() {
+    let mut config = two_vips();
+    let lease = |config: &Config| {
+        let planned = plan(config, &["VI_1", "VI_2"], &Health::new(), &[]);
+        planned.services[&key("fwmark/1")].lease.unwrap()
+    };
+    let usual = lease(&config);
+    config.vrrp_instances[0].down_timer_adverts = 9;
+    assert_eq!(lease(&config), usual);
+    config.vrrp_instances[1].down_timer_adverts = 9;
+    assert!(lease(&config) > usual);
+}
+
+/// One pool, and a failed server is out of all services at once.
+#[test]
+fn a_group_is_one_pool_behind_many_services() {
+    let config = read(
+        "virtual_server_group web {\n192.168.1.200 80\n192.168.1.201-202 443\nfwmark 7\n}\n\
+         virtual_server group web {\nlb_algo rr\nlb_kind DR\nprotocol TCP\n\
+         real_server 192.168.1.102 80 {\nTCP_CHECK {\n}\n}\n\
+         real_server 192.168.1.103 80 {\nTCP_CHECK {\n}\n}\n}\n\
+         xdp_lb {\nfwmark 7 {\nudp 192.168.1.209:53\n}\n}\n",
+    );
+    let pool = key("tcp/group:web");
+    let verdict = |up| ServerHealth {
+        up,
+        ..ServerHealth::default()
+    };
+    let health: Health = [("192.168.1.102:80", false), ("192.168.1.103:80", true)]
+        .map(|(server, up)| ((pool, server.parse().unwrap()), verdict(up)))
+        .into();
+    let planned = plan(&config, &[], &health, &[]);
+    let serving = |service: &Service| {
+        let serving = service.servers.iter().filter(|server| server.serving);
+        serving
+            .map(|server| server.address.to_string())
+            .collect::<Vec<_>>()
+    };
+    let seen: Vec<_> = planned
+        .services
+        .iter()
+        .map(|(key, service)| format!("{key} {}", serving(service).join(" ")))
+        .collect();
+    let expected = [
+        "tcp/192.168.1.200:80 192.168.1.103:80",
+        "tcp/192.168.1.201:443 192.168.1.103:443",
+        "tcp/192.168.1.202:443 192.168.1.103:443",
+        "fwmark/7 192.168.1.103:0",
+    ];
+    assert_eq!(seen, expected);
+    let inherited = [
+        ("tcp/192.168.1.200:80", "192.168.1.102:80", true),
+        ("tcp/192.168.1.201:443", "192.168.1.102:443", false),
+        ("fwmark/7", "192.168.1.103:0", true),
+        ("fwmark/7", "192.168.1.9:0", true),
+    ];
+    let inherited = inherited
+        .map(|(service, server, serving)| ((key(service), server.parse().unwrap()), serving));
+    let known = by_pool(&config, &inherited.into());
+    let known: Vec<_> = known
+        .iter()
+        .map(|((pool, server), serving)| format!("{pool} {server} {serving}"))
+        .collect();
+    let expected = [
+        "tcp/group:web 192.168.1.9:0 true",
+        "tcp/group:web 192.168.1.102:80 false",
+        "tcp/group:web 192.168.1.103:80 true",
+    ];
+    assert_eq!(known, expected);
 }
 
 #[test]

@@ -132,7 +132,7 @@ Labels:
 
 | Label | Value |
 |---|---|
-| `service` | protocol, VIP and port of a virtual service: `tcp/192.168.1.200:80` |
+| `service` | protocol, VIP and port of a virtual service: `tcp/192.168.1.200:80`; `fwmark/1` of a firewall mark |
 | `real_server` | address and port of a real server: `192.168.1.102:80` |
 | `instance_name` | name of a `vrrp_instance` |
 | `interface` | name of a network interface |

@@ -60,7 +60,7 @@ fn virtual_addresses(config: &Config, places: &Places) -> BTreeMap<IpAddr, Span>
             Frontend::Endpoint(key) => {
                 vips.entry(key.vip).or_insert(place.head);
             }
-            Frontend::Mark { .. } => {}
+            Frontend::Mark(_) => {}
             Frontend::Group { group, .. } => {
                 for member in &group.members {
                     match member {

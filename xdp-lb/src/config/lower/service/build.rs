@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use super::draft::Draft;
 use super::frontend::Head;
@@ -11,8 +10,8 @@ use super::{Defaults, Group, settings};
 use crate::config::diagnostic::{Code, Diagnostic, quote};
 use crate::config::lower::context::Context;
 use crate::config::model::{
-    Family, Forwarding, Frontend, GroupMember, Hashing, Persistence, Protocol, RealServer,
-    Scheduler, ServiceGroup, ServiceKey, VirtualServer,
+    Endpoint, Family, Forwarding, Frontend, GroupMember, Hashing, Mark, Persistence, Protocol,
+    RealServer, Scheduler, ServiceGroup, VirtualServer,
 };
 use crate::config::places::{ServerPlaces, ServicePlaces};
 use crate::config::source::Span;
@@ -28,7 +27,11 @@ impl Draft {
         defaults: Defaults,
     ) -> Option<(VirtualServer, ServicePlaces)> {
         let group = match &self.head {
-            Head::Group(name) => Some(resolve(context, groups, name, self.places.head)?),
+            Head::Group(name) => {
+                let group = resolve(context, groups, name, self.places.head)?;
+                self.places.members.clone_from(&group.lines);
+                Some(group.model.clone()?)
+            }
             Head::Endpoint(..) | Head::Mark(_) => None,
         };
         let protocol = self.actual_protocol(context);
@@ -49,16 +52,16 @@ impl Draft {
         }
         self.places.real_servers = places;
         let frontend = match (&self.head, group) {
-            (Head::Endpoint(vip, port), _) => Frontend::Endpoint(ServiceKey {
+            (Head::Endpoint(vip, port), _) => Frontend::Endpoint(Endpoint {
                 vip: *vip,
                 port: *port,
                 protocol,
             }),
             (_, Some(group)) => Frontend::Group { group, protocol },
-            (Head::Mark(mark), None) => Frontend::Mark {
+            (Head::Mark(mark), None) => Frontend::Mark(Mark {
                 mark: *mark,
                 family: family.unwrap_or(Family::V4),
-            },
+            }),
             (Head::Group(_), None) => return None,
         };
         let service = VirtualServer {
@@ -279,7 +282,7 @@ impl Draft {
         let family = frontend.family();
         let any_port = match frontend {
             Frontend::Endpoint(key) => key.port == 0,
-            Frontend::Mark { .. } => false,
+            Frontend::Mark(_) => false,
             Frontend::Group { group, .. } => group.members.iter().any(takes_every_port),
         };
         let granularity = self.granularity.filter(|(_, own, place)| {
@@ -328,7 +331,7 @@ impl Draft {
         let protocol = match frontend {
             Frontend::Endpoint(key) => key.protocol,
             Frontend::Group { protocol, .. } => *protocol,
-            Frontend::Mark { .. } => Protocol::Udp,
+            Frontend::Mark(_) => Protocol::Udp,
         };
         let udp = protocol == Protocol::Udp;
         if !udp {
@@ -348,12 +351,12 @@ impl Draft {
 }
 
 /// The group `name`; `None` after a complaint.
-fn resolve(
+fn resolve<'g>(
     context: &mut Context<'_>,
-    groups: &mut BTreeMap<String, Group>,
+    groups: &'g mut BTreeMap<String, Group>,
     name: &str,
     place: Span,
-) -> Option<Arc<ServiceGroup>> {
+) -> Option<&'g Group> {
     let Some(group) = groups.get_mut(name) else {
         context.push(
             Diagnostic::warning(
@@ -368,7 +371,7 @@ fn resolve(
         return None;
     };
     group.used = true;
-    group.model.clone()
+    Some(group)
 }
 
 fn persistent_by_granularity(place: Span) -> Diagnostic {

@@ -9,7 +9,7 @@ use super::{Group, frontend};
 use crate::config::ast::Statement;
 use crate::config::diagnostic::{Code, Diagnostic, quote};
 use crate::config::lower::context::Context;
-use crate::config::model::{Family, GroupMember, ServiceGroup};
+use crate::config::model::{Family, GroupMember, GroupName, ServiceGroup};
 
 const SKIPPED: &str = "skipped, as keepalived does";
 
@@ -31,12 +31,20 @@ pub(super) fn read(context: &mut Context<'_>, block: &Statement, name: &str) -> 
             .at(block.head(), "it is removed, as keepalived does"),
         );
     }
-    let model = (!members.is_empty()).then(|| {
-        Arc::new(ServiceGroup {
-            name: name.to_owned(),
-            members,
-        })
-    });
+    let short = GroupName::new(name);
+    if short.is_none() {
+        let most = GroupName::LONGEST;
+        context.push(
+            Diagnostic::error(
+                Code::NotSupported,
+                format!("the name of this virtual_server_group has more than {most} bytes"),
+            )
+            .at(block.head(), "too long here")
+            .help("give it a shorter name, here and in the 'virtual_server group' that uses it"),
+        );
+    }
+    let named = short.filter(|_| !members.is_empty());
+    let model = named.map(|name| Arc::new(ServiceGroup { name, members }));
     Group {
         // An empty one was complained about: that nobody uses it is no news.
         used: model.is_none(),

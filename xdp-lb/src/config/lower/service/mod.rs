@@ -73,10 +73,7 @@ impl Defaults {
 
 /// Where each service was defined first.
 #[derive(Debug, Default)]
-struct Heads {
-    endpoints: BTreeMap<ServiceKey, Span>,
-    others: BTreeMap<String, Span>,
-}
+struct Heads(BTreeMap<ServiceKey, Span>);
 
 impl Services {
     /// Takes the block if it is one of a service; whether it was.
@@ -169,7 +166,7 @@ impl Services {
                 .at(group.head, "no 'virtual_server group' names it"),
             );
         }
-        overlap::check(context, config, places, &self.groups);
+        overlap::check(context, config, places);
         advice::check(context, config, places);
     }
 }
@@ -177,20 +174,15 @@ impl Services {
 impl Heads {
     /// Whether no service before had this frontend; if one had, says so.
     fn are_new(&mut self, context: &mut Context<'_>, frontend: &Frontend, head: Span) -> bool {
-        let earlier = match frontend {
-            Frontend::Endpoint(key) => self.endpoints.insert(*key, head),
-            Frontend::Mark { .. } | Frontend::Group { .. } => {
-                self.others.insert(frontend.to_string(), head)
-            }
-        };
-        let Some(first) = earlier else {
+        let key = frontend.key();
+        let Some(first) = self.0.insert(key, head) else {
             return true;
         };
         let line = context.line(first);
         context.push(
             Diagnostic::error(
                 Code::Duplicate,
-                format!("the virtual server {frontend} is defined twice"),
+                format!("the virtual server {key} is defined twice"),
             )
             .at(head, format!("already defined on line {line}"))
             .at(first, "defined here first")

@@ -1,9 +1,7 @@
 //! Addresses that more than one virtual server takes: a group's lines are services as well.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::Group;
 use crate::config::diagnostic::{Code, Diagnostic};
 use crate::config::lower::context::Context;
 use crate::config::model::{Config, Frontend, GroupMember, Protocol, VirtualServer};
@@ -31,12 +29,7 @@ enum What {
 
 /// Complains about every two services that take the same packets, a group being one of them: without
 /// groups they were told apart by their keys.
-pub(super) fn check(
-    context: &mut Context<'_>,
-    config: &Config,
-    places: &Places,
-    groups: &BTreeMap<String, Group>,
-) {
+pub(super) fn check(context: &mut Context<'_>, config: &Config, places: &Places) {
     let is_group = |service: &VirtualServer| matches!(service.frontend, Frontend::Group { .. });
     if !config.virtual_servers.iter().any(is_group) {
         return;
@@ -44,7 +37,7 @@ pub(super) fn check(
     let mut claims = Vec::new();
     let services = config.virtual_servers.iter().zip(&places.services);
     for (at, (service, place)) in services.enumerate() {
-        add_claims(&mut claims, at, service, place, groups);
+        add_claims(&mut claims, at, service, place);
     }
     claims.sort_unstable();
     let mut before: Option<Claim> = None;
@@ -66,7 +59,6 @@ fn add_claims(
     service: usize,
     virtual_server: &VirtualServer,
     places: &ServicePlaces,
-    groups: &BTreeMap<String, Group>,
 ) {
     let claim = |what, first, last, place| Claim {
         what,
@@ -80,13 +72,11 @@ fn add_claims(
             let what = What::Port(key.protocol, key.port);
             claims.push(claim(what, Some(key.vip), Some(key.vip), places.head));
         }
-        Frontend::Mark { mark, .. } => {
-            claims.push(claim(What::Mark(*mark), None, None, places.head));
+        Frontend::Mark(mark) => {
+            claims.push(claim(What::Mark(mark.mark), None, None, places.head));
         }
         Frontend::Group { group, protocol } => {
-            let lines = groups.get(&group.name).map(|group| group.lines.as_slice());
-            let lines = lines.unwrap_or_default();
-            for (member, line) in group.members.iter().zip(lines) {
+            for (member, line) in group.members.iter().zip(&places.members) {
                 claims.push(match member {
                     GroupMember::Addresses { first, last, port } => {
                         let what = What::Port(*protocol, *port);
@@ -123,6 +113,6 @@ fn overlap(context: &mut Context<'_>, claim: Claim, earlier: Claim) {
         Diagnostic::warning(Code::Doubtful, format!("{what} {whose}"))
             .at(second.place, format!("line {line} takes them as well"))
             .at(first.place, "here first")
-            .help("remove one of the two: which of them counts is not said anywhere"),
+            .help("remove one of the two: the virtual server that stands first counts"),
     );
 }

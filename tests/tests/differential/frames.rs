@@ -1,0 +1,360 @@
+//! Frames by chance: mostly such as clients send, then a little wrong, then very wrong.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use etherparse::{IpFragOffset, Ipv4Header, Ipv4Options, Ipv6FlowLabel, Ipv6Header, TcpHeader};
+
+use crate::case::{Step, Style};
+use crate::dice::Dice;
+use crate::world::{VIPS, Virtual, World, host_ip};
+
+/// Interfaces: one that frames come in by, another, and one that no table knows.
+pub(crate) const PORTS: [u32; 3] = [NEAR, FAR, UNKNOWN];
+pub(crate) const NEAR: u32 = 11;
+/// Begins at the same slot of the table of interfaces.
+pub(crate) const FAR: u32 = NEAR + xdp_lb_common::limits::MAX_PORTS;
+pub(crate) const UNKNOWN: u32 = 13;
+
+/// The MAC that clients' frames come from.
+pub(crate) const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+/// The MAC of an interface.
+pub(crate) fn port_mac(port: u32) -> [u8; 6] {
+    [2, 0, 0, 0, 2, u8::try_from(port).unwrap()]
+}
+
+/// The MAC of server or director `n`.
+pub(crate) const fn host_mac(n: u8) -> [u8; 6] {
+    [2, 0, 0, 0, 1, n]
+}
+
+/// The MAC that moves with a VIP.
+pub(crate) const fn virtual_mac() -> [u8; 6] {
+    [0, 0, 0x5e, 0, 1, 51]
+}
+
+/// Clients of a case, and what they did so far.
+pub(crate) struct Flows {
+    clients: u64,
+    ports: u64,
+    /// Connections that were spoken of.
+    known: Vec<Flow>,
+}
+
+/// A connection.
+#[derive(Clone, Copy)]
+struct Flow {
+    vip: SocketAddr,
+    udp: bool,
+    client: SocketAddr,
+    /// It was spoken of before.
+    is_known: bool,
+}
+
+impl Flows {
+    /// None so far.
+    pub(crate) fn new(dice: &mut Dice, style: Style) -> Self {
+        let (clients, ports) = match style {
+            Style::Mixed | Style::Tidy => (1 + dice.roll(8), 4),
+            Style::Scheduling => (40, 20),
+            Style::Flood => (1 << 14, 2),
+        };
+        Self {
+            clients,
+            ports,
+            known: Vec::new(),
+        }
+    }
+
+    /// One that was spoken of, or a new one to a service.
+    fn pick(&mut self, dice: &mut Dice, style: Style, world: &World) -> Flow {
+        let again = match style {
+            Style::Mixed => 50,
+            Style::Scheduling => 30,
+            Style::Tidy => 80,
+            Style::Flood => 45,
+        };
+        if !self.known.is_empty() && dice.roll(100) < again {
+            let at = usize::try_from(dice.roll(self.known.len() as u64)).unwrap();
+            return Flow {
+                is_known: true,
+                ..self.known[at]
+            };
+        }
+        let (vip, udp) = destination(dice, world);
+        let client = client(dice, vip.ip(), self.clients);
+        let port = 40_000 + u16::try_from(dice.roll(self.ports)).unwrap();
+        let flow = Flow {
+            vip,
+            udp,
+            client: SocketAddr::new(client, port),
+            is_known: false,
+        };
+        self.known.push(flow);
+        flow
+    }
+}
+
+/// A service's address, or one near it.
+fn destination(dice: &mut Dice, world: &World) -> (SocketAddr, bool) {
+    let services = world.services.len() as u64;
+    if services == 0 || dice.roll(20) == 0 {
+        let vip = VIPS[usize::try_from(dice.roll(3)).unwrap()];
+        let port = [80, 443, 8080, 0][usize::try_from(dice.roll(4)).unwrap()];
+        return (SocketAddr::new(vip, port), dice.roll(2) == 0);
+    }
+    let service: &Virtual = &world.services[usize::try_from(dice.roll(services)).unwrap()];
+    let port = match service.port {
+        0 => [80, 443, 8080, 1][usize::try_from(dice.roll(4)).unwrap()],
+        port => port,
+    };
+    (SocketAddr::new(service.vip, port), service.udp)
+}
+
+/// A client, of one of two nets.
+fn client(dice: &mut Dice, vip: IpAddr, clients: u64) -> IpAddr {
+    let n = u16::try_from(dice.roll(clients)).unwrap();
+    let net = u8::try_from(dice.roll(2)).unwrap();
+    let [high, low] = n.to_be_bytes();
+    match vip {
+        IpAddr::V4(_) => Ipv4Addr::new(10, net, high, low).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0xc, net.into(), 0, 0, 0, n).into(),
+    }
+}
+
+/// What a frame is made of.
+struct Made {
+    source: [u8; 6],
+    destination: [u8; 6],
+    client: SocketAddr,
+    vip: SocketAddr,
+    udp: bool,
+    flags: u8,
+    ttl: u8,
+    payload: usize,
+    options: usize,
+    fragment: (u16, bool),
+    /// IP protocol, if another one than the transport's.
+    protocol: Option<u8>,
+    /// IPv6 extension headers: number, and length in units of eight octets beyond the first.
+    extensions: Vec<(u8, u8, u8)>,
+}
+
+/// A frame of some client, as a step.
+pub(crate) fn random(dice: &mut Dice, style: Style, world: &World, flows: &mut Flows) -> Step {
+    let Flow {
+        vip,
+        udp,
+        client,
+        is_known,
+    } = flows.pick(dice, style, world);
+    let mut made = Made {
+        source: ROUTER,
+        destination: port_mac(NEAR),
+        client,
+        vip,
+        udp,
+        flags: flags(dice, style, is_known),
+        ttl: 64,
+        payload: usize::try_from(dice.roll(40)).unwrap(),
+        options: 0,
+        fragment: (0, false),
+        protocol: None,
+        extensions: Vec::new(),
+    };
+    let mut port = NEAR;
+    if style == Style::Mixed {
+        port = odd(dice, &mut made);
+    }
+    let mut frame = made.bytes();
+    if style == Style::Mixed && dice.roll(8) == 0 {
+        spoil(dice, &mut frame);
+    }
+    Step::Frame {
+        port,
+        hex: crate::case::hex(&frame),
+    }
+}
+
+/// Flags such as clients send, and now and then any.
+fn flags(dice: &mut Dice, style: Style, is_known: bool) -> u8 {
+    const FIN: u8 = 1;
+    const SYN: u8 = 2;
+    const RST: u8 = 4;
+    const PSH: u8 = 8;
+    const ACK: u8 = 16;
+    let often_syn = match (style, is_known) {
+        (Style::Tidy, _) | (Style::Flood, true) => 4,
+        (Style::Flood, false) => 14,
+        (Style::Mixed | Style::Scheduling, _) => 9,
+    };
+    match dice.roll(20) {
+        at if at < often_syn => SYN,
+        at if at < 14 => ACK,
+        14 | 15 => FIN | ACK,
+        16 => RST,
+        17 => PSH | ACK,
+        18 => SYN | ACK,
+        _ => u8::try_from(dice.roll(256)).unwrap(),
+    }
+}
+
+/// Something out of the ordinary; the interface it comes in by.
+fn odd(dice: &mut Dice, made: &mut Made) -> u32 {
+    let byte = |dice: &mut Dice| u8::try_from(dice.roll(256)).unwrap();
+    match dice.roll(40) {
+        0 | 1 => made.ttl = [0, 1, 2, 255][usize::try_from(dice.roll(4)).unwrap()],
+        2 => made.destination = host_mac(1),
+        3 | 4 => made.destination = virtual_mac(),
+        5 => made.destination = [0xff; 6],
+        6..9 => {
+            // A host of the pool: of its own accord, or with a client's packet.
+            let n = u8::try_from(1 + dice.roll(7)).unwrap();
+            made.source = host_mac(n);
+            if dice.roll(2) == 0 {
+                made.client.set_ip(host_ip(made.vip.ip(), n));
+            }
+        }
+        9 | 10 => {
+            made.destination = port_mac(FAR);
+            return FAR;
+        }
+        11 => return [FAR, UNKNOWN][usize::try_from(dice.roll(2)).unwrap()],
+        12..15 => made.options = usize::try_from(dice.roll(11)).unwrap() * 4,
+        15 => made.fragment = (u16::try_from(dice.roll(3)).unwrap(), dice.roll(2) == 0),
+        16 => {
+            let numbers = [1, 2, 47, 50, 51, 58, 132, 255, 6, 17];
+            made.protocol = Some(numbers[usize::try_from(dice.roll(10)).unwrap()]);
+        }
+        17..22 => {
+            for _ in 0..=dice.roll(5) {
+                let number =
+                    [0, 43, 44, 60, 60, 0, 51, 135][usize::try_from(dice.roll(8)).unwrap()];
+                let left = if dice.roll(4) == 0 { byte(dice) } else { 0 };
+                made.extensions
+                    .push((number, u8::try_from(dice.roll(3)).unwrap(), left));
+            }
+        }
+        22 => made.payload = 1000 + usize::try_from(dice.roll(500)).unwrap(),
+        23 => made.client.set_port(byte(dice).into()),
+        24 => made.vip.set_port(byte(dice).into()),
+        _ => {}
+    }
+    NEAR
+}
+
+/// Breaks a frame.
+fn spoil(dice: &mut Dice, frame: &mut Vec<u8>) {
+    let at = |dice: &mut Dice, len: usize| usize::try_from(dice.roll(len as u64)).unwrap();
+    match dice.roll(8) {
+        0 | 1 => {
+            let length = 14 + at(dice, frame.len() - 13);
+            frame.truncate(length);
+        }
+        2 => frame.resize(frame.len() + at(dice, 20), 0),
+        3 => {
+            let tag = [0x81, 0, 0, u8::try_from(dice.roll(100)).unwrap()];
+            frame.splice(12..12, tag);
+        }
+        4 => {
+            let ethertype = [[8, 6], [0x86, 0xdd], [8, 0], [0x88, 0xa8], [0, 38]];
+            let ethertype = ethertype[at(dice, ethertype.len())];
+            frame[12..14].copy_from_slice(&ethertype);
+        }
+        // The headers, most of all the lengths in them.
+        5 | 6 => {
+            let place = 14 + at(dice, 30.min(frame.len() - 14));
+            frame[place] = u8::try_from(dice.roll(256)).unwrap();
+        }
+        _ => {
+            let place = at(dice, frame.len());
+            frame[place] ^= 1 << dice.roll(8);
+        }
+    }
+}
+
+impl Made {
+    fn bytes(&self) -> Vec<u8> {
+        let mut frame = self.destination.to_vec();
+        frame.extend(self.source);
+        let transport = self.transport();
+        match (self.client.ip(), self.vip.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                frame.extend([8, 0]);
+                frame.extend(self.ipv4(from, to, transport.len()));
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                let (first, extensions) = self.extensions();
+                frame.extend([0x86, 0xdd]);
+                let payload = extensions.len() + transport.len();
+                let header = Ipv6Header {
+                    traffic_class: 0,
+                    flow_label: Ipv6FlowLabel::ZERO,
+                    payload_length: u16::try_from(payload).unwrap(),
+                    next_header: first.into(),
+                    hop_limit: self.ttl,
+                    source: from.octets(),
+                    destination: to.octets(),
+                };
+                frame.extend(header.to_bytes());
+                frame.extend(extensions);
+            }
+            mixed => panic!("{mixed:?}"),
+        }
+        frame.extend(transport);
+        frame
+    }
+
+    fn protocol(&self) -> u8 {
+        self.protocol.unwrap_or(if self.udp { 17 } else { 6 })
+    }
+
+    fn ipv4(&self, from: Ipv4Addr, to: Ipv4Addr, payload: usize) -> Vec<u8> {
+        let (offset, more_fragments) = self.fragment;
+        let mut header = Ipv4Header {
+            more_fragments,
+            fragment_offset: IpFragOffset::try_new(offset).unwrap(),
+            time_to_live: self.ttl,
+            protocol: self.protocol().into(),
+            source: from.octets(),
+            destination: to.octets(),
+            options: Ipv4Options::try_from(vec![1; self.options].as_slice()).unwrap(),
+            ..Ipv4Header::default()
+        };
+        header.set_payload_len(payload).unwrap();
+        header.header_checksum = header.calc_header_checksum();
+        header.to_bytes().to_vec()
+    }
+
+    /// Number of the first header behind the IPv6 header, and all up to the transport's.
+    fn extensions(&self) -> (u8, Vec<u8>) {
+        let mut next = self.protocol();
+        let mut octets = Vec::new();
+        for (number, length, left) in self.extensions.iter().rev() {
+            let mut header = vec![next, *length, 0, *left];
+            header.resize((usize::from(*length) + 1) * 8, 0);
+            header.extend(octets);
+            (next, octets) = (*number, header);
+        }
+        (next, octets)
+    }
+
+    /// Checksums of the transport are nothing to a balancer, and left out.
+    fn transport(&self) -> Vec<u8> {
+        let (from, to) = (self.client.port(), self.vip.port());
+        let payload = vec![0x55; self.payload];
+        let mut octets = if self.udp {
+            let length = u16::try_from(8 + payload.len()).unwrap();
+            [from, to, length, 0]
+                .into_iter()
+                .flat_map(u16::to_be_bytes)
+                .collect()
+        } else {
+            let mut header = TcpHeader::new(from, to, 1, 100).to_bytes().to_vec();
+            header[13] = self.flags;
+            header
+        };
+        octets.extend(payload);
+        octets
+    }
+}

@@ -1,0 +1,171 @@
+//! What a frame is, in the eyes of `etherparse`: a third opinion beside the program's and the model's,
+//! which both were written here.
+
+use std::net::SocketAddr;
+
+use etherparse::err::Layer;
+use etherparse::err::packet::SliceError;
+use etherparse::{LinkSlice, NetSlice, SlicedPacket, TransportSlice};
+use xdp_lb::config::model::Protocol;
+use xdp_lb::dataplane::memory::Packet;
+use xdp_lb_common::reason::Reason;
+
+/// Whether the model's view of a frame is that of `etherparse`, as far as that tells.
+pub(crate) fn check(frame: &[u8]) -> Result<(), String> {
+    let model = Packet::of(frame);
+    let differs = |what: String| Err(format!("etherparse: {what}; the model: {model:?}"));
+    match SlicedPacket::from_ethernet(frame) {
+        Err(error) if is_of_no_concern(&error) => match model {
+            Ok(_)
+            | Err(
+                Reason::Truncated
+                | Reason::Fragment
+                | Reason::NotTcpUdp
+                | Reason::Ipv6
+                | Reason::NotIp,
+            ) => Ok(()),
+            Err(_) => differs(format!("{error}")),
+        },
+        Err(error) => match model {
+            Err(_) => Ok(()),
+            Ok(_) => differs(format!("{error}")),
+        },
+        Ok(sliced) => {
+            let expected = expected(frame, &sliced);
+            if expected
+                .iter()
+                .any(|reasons| reasons.is_ok_and_equals(&model))
+            {
+                Ok(())
+            } else {
+                differs(format!("{expected:?}"))
+            }
+        }
+    }
+}
+
+/// What the model may say.
+#[derive(Debug)]
+enum Expected {
+    Packet(SocketAddr, SocketAddr, Protocol, u8, u8),
+    Not(Reason),
+}
+
+impl Expected {
+    fn is_ok_and_equals(&self, model: &Result<Packet, Reason>) -> bool {
+        match (self, model) {
+            (Self::Packet(client, vip, protocol, flags, ttl), Ok(packet)) => {
+                (
+                    packet.client,
+                    packet.vip,
+                    packet.protocol,
+                    packet.flags,
+                    packet.ttl,
+                ) == (*client, *vip, *protocol, *flags, *ttl)
+            }
+            (Self::Not(reason), Err(found)) => reason == found,
+            (Self::Packet(..), Err(_)) | (Self::Not(_), Ok(_)) => false,
+        }
+    }
+}
+
+/// Lengths and offsets in the transport header are the receiver's business.
+fn is_of_no_concern(error: &SliceError) -> bool {
+    match error {
+        // Options that do not come first are stepped over all the same.
+        SliceError::Tcp(_) | SliceError::Ipv6Exts(_) => true,
+        SliceError::Len(error) => matches!(
+            error.layer,
+            Layer::TcpHeader
+                | Layer::UdpHeader
+                | Layer::UdpPayload
+                | Layer::Icmpv4
+                | Layer::Icmpv6
+                | Layer::Igmp
+                | Layer::Icmpv4Timestamp
+                | Layer::Icmpv4TimestampReply
+        ),
+        _ => false,
+    }
+}
+
+fn expected(frame: &[u8], sliced: &SlicedPacket<'_>) -> Vec<Expected> {
+    let Some(LinkSlice::Ethernet2(_)) = &sliced.link else {
+        return vec![Expected::Not(Reason::Truncated)];
+    };
+    // Tags are not looked behind.
+    if !sliced.link_exts.is_empty() {
+        return vec![Expected::Not(Reason::NotIp)];
+    }
+    match &sliced.net {
+        Some(NetSlice::Ipv4(ip)) => {
+            let header = ip.header();
+            if ip.is_payload_fragmented() {
+                return vec![Expected::Not(Reason::Fragment)];
+            }
+            if ip.extensions().auth.is_some() {
+                return vec![Expected::Not(Reason::NotTcpUdp)];
+            }
+            let ends = (
+                header.source_addr().into(),
+                header.destination_addr().into(),
+            );
+            vec![transport(sliced, ends, header.ttl())]
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            let header = ip.header();
+            let ends = (
+                header.source_addr().into(),
+                header.destination_addr().into(),
+            );
+            let extensions = ip.extensions();
+            // How many extension headers are followed, and which, is the balancer's own affair; and so
+            // is a payload of length 0, which etherparse takes for "up to the end".
+            let own = [
+                Reason::Ipv6,
+                Reason::Fragment,
+                Reason::NotTcpUdp,
+                Reason::Truncated,
+            ];
+            let mut expected = vec![transport(sliced, ends, header.hop_limit())];
+            if !extensions.is_empty() || frame.get(18..20) == Some(&[0, 0]) {
+                expected.extend(own.map(Expected::Not));
+            }
+            expected
+        }
+        Some(NetSlice::Arp(_)) | None => vec![Expected::Not(Reason::NotIp)],
+    }
+}
+
+fn transport(
+    sliced: &SlicedPacket<'_>,
+    (from, to): (std::net::IpAddr, std::net::IpAddr),
+    ttl: u8,
+) -> Expected {
+    let ends = |ports: (u16, u16)| (SocketAddr::new(from, ports.0), SocketAddr::new(to, ports.1));
+    match &sliced.transport {
+        Some(TransportSlice::Tcp(tcp)) => {
+            let (client, vip) = ends((tcp.source_port(), tcp.destination_port()));
+            let bits = [
+                tcp.fin(),
+                tcp.syn(),
+                tcp.rst(),
+                tcp.psh(),
+                tcp.ack(),
+                tcp.urg(),
+                tcp.ece(),
+                tcp.cwr(),
+            ];
+            let flags = (0..)
+                .zip(bits)
+                .fold(0, |all, (at, set)| all | u8::from(set) << at);
+            Expected::Packet(client, vip, Protocol::Tcp, flags, ttl)
+        }
+        Some(TransportSlice::Udp(udp)) => {
+            let (client, vip) = ends((udp.source_port(), udp.destination_port()));
+            Expected::Packet(client, vip, Protocol::Udp, 0, ttl)
+        }
+        Some(TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_) | TransportSlice::Igmp(_))
+        | None => Expected::Not(Reason::NotTcpUdp),
+    }
+}

@@ -1,0 +1,283 @@
+//! ICMP errors about packets that real servers sent: they come to the VIP, from any router on the way to
+//! the client, and belong to the real server that has the connection, or path-MTU discovery ends here.
+//!
+//! The packet that an error quotes went from the VIP to the client, so its addresses and ports name the
+//! connection the other way round. Its first eight octets behind the IP header are enough (RFC 792).
+
+use aya_ebpf::bindings::xdp_action;
+use xdp_lb_common::addr::{Address, ICMP, ICMP_V6, Mac, TCP, UDP};
+use xdp_lb_common::flow::{FlowV4, FlowV6};
+use xdp_lb_common::reason::Reason;
+use xdp_lb_common::tick::LongTick;
+
+use crate::family::{Family, halves};
+use crate::packet::{Frame, Packet};
+use crate::parse::{ETHERNET, FRAGMENT, IPV4_MIN, IPV6_LEN, address, extensions};
+use crate::{conn, forward, service, settings};
+
+/// Length of the header of all errors; the quoted packet follows.
+const ICMP_LEN: usize = 8;
+/// What is needed of the quoted packet behind its IP header.
+const QUOTED: usize = 8;
+/// The fragment offset of an IPv4 header.
+const OFFSET_BE: u16 = 0x1fff_u16.to_be();
+/// The fragment offset in an IPv6 fragment header.
+const OFFSET_V6_BE: u16 = 0xfff8_u16.to_be();
+
+/// Sends an ICMP error after its connection. (What it is about is looked up, and nothing changed.)
+#[inline(always)]
+pub fn follow(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let (mut packet, client_be) = error(frame)?;
+    let service = service::find(&packet).ok_or(Reason::NoService)?;
+    let now = settings::now();
+    service::ours(frame, &packet, &service, now)?;
+    packet.flow.client_be = client_be;
+    to_server(frame, &packet, &service, now)
+}
+
+/// [`follow`] for ICMPv6.
+#[inline(always)]
+pub fn follow_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let (mut packet, client) = error_v6(frame)?;
+    let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
+    let now = settings::now();
+    service::ours(frame, &packet, &service, now)?;
+    packet.flow.client = client;
+    to_server(frame, &packet, &service, now)
+}
+
+#[inline(always)]
+fn to_server<F: Family>(
+    frame: &Frame,
+    packet: &Packet<F>,
+    service: &service::Found,
+    now: LongTick,
+) -> Result<(Reason, u32), Reason> {
+    let route = conn::look_up(packet, service, now.short())?;
+    if !forward::is_direct(route) {
+        // Neither wrapped nor translated: its server would not know what it is about.
+        return Err(Reason::IcmpUnknown);
+    }
+    let (reason, action) = forward::send(frame, packet, service, route)?;
+    let reason = match action {
+        xdp_action::XDP_TX => Reason::TxIcmp,
+        xdp_action::XDP_REDIRECT => Reason::RedirectIcmp,
+        _ => reason,
+    };
+    Ok((reason, action))
+}
+
+/// An ICMP error with the connection it is about, and apart from it the client. In the client's place
+/// stands the sender of the error: whether another director balanced the frame already shows by who
+/// sent it.
+#[inline(always)]
+fn error(frame: &Frame) -> Result<(Packet, u32), Reason> {
+    // The entry looked at the header, and at the length of the packet; the verifier does not know.
+    if !frame.holds(0, ETHERNET + IPV4_MIN) {
+        return Err(Reason::Truncated);
+    }
+    // SAFETY: within both headers, all of them.
+    let (version_ihl, len_be, ttl, protocol, sender_be, receiver_be, low, high) = unsafe {
+        (
+            frame.read::<u8>(ETHERNET),
+            frame.read::<u16>(ETHERNET + 2),
+            frame.read::<u8>(ETHERNET + 8),
+            frame.read::<u8>(ETHERNET + 9),
+            frame.read::<u32>(ETHERNET + 12),
+            frame.read::<u32>(ETHERNET + 16),
+            frame.read::<u64>(0),
+            frame.read::<u32>(8),
+        )
+    };
+    if protocol != ICMP {
+        return Err(Reason::NotTcpUdp);
+    }
+    let (len, header) = (u16::from_be(len_be) as usize, header_len(version_ihl));
+    let message = frame.from(header & 0x3c);
+    if len < header + ICMP_LEN || !message.holds(ETHERNET, ICMP_LEN) {
+        return Err(Reason::Truncated);
+    }
+    // SAFETY: within the ICMP header.
+    let kind: u8 = unsafe { message.read(ETHERNET) };
+    // Destination unreachable, time exceeded, parameter problem.
+    if kind != 3 && kind != 11 && kind != 12 {
+        return Err(Reason::Icmp);
+    }
+    let quote = quoted(&message, len - header - ICMP_LEN)?;
+    if quote.vip_be != receiver_be {
+        return Err(Reason::IcmpUnknown);
+    }
+    let packet = Packet {
+        flow: FlowV4 {
+            client_be: sender_be,
+            ..quote
+        },
+        tcp_flags: 0,
+        ttl,
+        len: len as u32,
+        source: Mac(low >> 48 | (high as u64) << 16),
+        destination: Mac(low & Mac::MASK),
+        ctx: frame.context(),
+    };
+    Ok((packet, quote.client_be))
+}
+
+#[inline(always)]
+fn header_len(version_ihl: u8) -> usize {
+    (version_ihl as usize & 0xf) * 4
+}
+
+/// The connection of the packet that is quoted behind an ICMP header, of which `len` octets are there.
+#[inline(always)]
+fn quoted(message: &Frame, len: usize) -> Result<FlowV4, Reason> {
+    const AT: usize = ETHERNET + ICMP_LEN;
+    if len < IPV4_MIN || !message.holds(AT, IPV4_MIN) {
+        return Err(Reason::Truncated);
+    }
+    // SAFETY: within the quoted header.
+    let (version_ihl, fragment, protocol, vip_be, client_be) = unsafe {
+        (
+            message.read::<u8>(AT),
+            message.read::<u16>(AT + 6),
+            message.read::<u8>(AT + 9),
+            message.read::<u32>(AT + 12),
+            message.read::<u32>(AT + 16),
+        )
+    };
+    let header = header_len(version_ihl);
+    if version_ihl >> 4 != 4 || header < IPV4_MIN {
+        return Err(Reason::Malformed);
+    }
+    if fragment & OFFSET_BE != 0 {
+        // Its ports are in the first fragment, which is not quoted.
+        return Err(Reason::IcmpUnknown);
+    }
+    let ports_be = ports(&message.from(header & 0x3c), AT, protocol, (header, len))?;
+    Ok(FlowV4 {
+        client_be,
+        vip_be,
+        client_port_be: (ports_be >> 16) as u16,
+        vip_port_be: ports_be as u16,
+        protocol,
+    })
+}
+
+/// Both ports of a quoted packet as they stand, behind `passed` of `len` octets: the VIP's in the lower
+/// half.
+#[inline(always)]
+fn ports(
+    rest: &Frame,
+    at: usize,
+    protocol: u8,
+    (passed, len): (usize, usize),
+) -> Result<u32, Reason> {
+    if protocol != TCP && protocol != UDP {
+        return Err(Reason::IcmpUnknown);
+    }
+    if len < passed + QUOTED || !rest.holds(at, QUOTED) {
+        return Err(Reason::Truncated);
+    }
+    // SAFETY: within the octets checked above.
+    Ok(unsafe { rest.read(at) })
+}
+
+/// [`error`] for ICMPv6.
+#[inline(always)]
+fn error_v6(frame: &Frame) -> Result<(Packet<FlowV6>, Address), Reason> {
+    const AT: usize = ETHERNET + IPV6_LEN;
+    if !frame.holds(0, AT) {
+        return Err(Reason::Truncated);
+    }
+    // SAFETY: within both headers, all of them.
+    let (payload_be, next, ttl, sender, receiver, low, high) = unsafe {
+        (
+            frame.read::<u16>(ETHERNET + 4),
+            frame.read::<u8>(ETHERNET + 6),
+            frame.read::<u8>(ETHERNET + 7),
+            address(frame, ETHERNET + 8),
+            address(frame, ETHERNET + 24),
+            frame.read::<u64>(0),
+            frame.read::<u32>(8),
+        )
+    };
+    let payload = u16::from_be(payload_be) as usize;
+    let (protocol, passed) = extensions(frame, next, payload)?;
+    if protocol != ICMP_V6 {
+        return Err(Reason::NotTcpUdp);
+    }
+    let message = frame.from(passed & 0x3fff);
+    if payload < passed + ICMP_LEN || !message.holds(AT, ICMP_LEN) {
+        return Err(Reason::Truncated);
+    }
+    // SAFETY: within the ICMPv6 header.
+    let kind: u8 = unsafe { message.read(AT) };
+    // Destination unreachable, packet too big, time exceeded, parameter problem.
+    if kind == 0 || kind > 4 {
+        return Err(Reason::Icmp);
+    }
+    // The quoted header then lies where an IPv6 header lies in a frame.
+    let quote = quoted_v6(
+        &message.from(IPV6_LEN + ICMP_LEN),
+        payload - passed - ICMP_LEN,
+    )?;
+    let ((high_half, low_half), vip) = (halves(receiver), halves(quote.vip));
+    if (high_half ^ vip.0) | (low_half ^ vip.1) != 0 {
+        return Err(Reason::IcmpUnknown);
+    }
+    let packet = Packet {
+        flow: FlowV6 {
+            client: sender,
+            ..quote
+        },
+        tcp_flags: 0,
+        ttl,
+        len: (IPV6_LEN + payload) as u32,
+        source: Mac(low >> 48 | (high as u64) << 16),
+        destination: Mac(low & Mac::MASK),
+        ctx: frame.context(),
+    };
+    Ok((packet, quote.client))
+}
+
+/// [`quoted`] for IPv6; the quoted header stands where a frame has its own.
+#[inline(always)]
+fn quoted_v6(quote: &Frame, len: usize) -> Result<FlowV6, Reason> {
+    const AT: usize = ETHERNET + IPV6_LEN;
+    if len < IPV6_LEN || !quote.holds(ETHERNET, IPV6_LEN) {
+        return Err(Reason::Truncated);
+    }
+    // SAFETY: within the quoted header.
+    let (version, next, vip, client) = unsafe {
+        (
+            quote.read::<u8>(ETHERNET) >> 4,
+            quote.read::<u8>(ETHERNET + 6),
+            address(quote, ETHERNET + 8),
+            address(quote, ETHERNET + 24),
+        )
+    };
+    if version != 6 {
+        return Err(Reason::Malformed);
+    }
+    let len = len - IPV6_LEN;
+    let (mut protocol, mut passed) = extensions(quote, next, len)?;
+    if protocol == FRAGMENT {
+        let rest = quote.from(passed & 0x3fff);
+        if len < passed + 8 || !rest.holds(AT, 8) {
+            return Err(Reason::Truncated);
+        }
+        // SAFETY: within the fragment header.
+        let (after, offset) = unsafe { (rest.read::<u8>(AT), rest.read::<u16>(AT + 2)) };
+        if offset & OFFSET_V6_BE != 0 {
+            return Err(Reason::IcmpUnknown);
+        }
+        (protocol, passed) = (after, passed + 8);
+    }
+    let ports_be = ports(&quote.from(passed & 0x3fff), AT, protocol, (passed, len))?;
+    Ok(FlowV6 {
+        client,
+        vip,
+        client_port_be: (ports_be >> 16) as u16,
+        vip_port_be: ports_be as u16,
+        protocol,
+    })
+}

@@ -1,0 +1,119 @@
+//! What a connection is, and what a packet of its client makes of it: the states that `ipvs.md`'s
+//! observations and the timeouts of `docs/dataplane.md` name.
+
+use xdp_lb_common::conn::Kind;
+use xdp_lb_common::conn::state::Timeouts;
+
+use crate::config::model::Protocol;
+
+use super::frame::Packet;
+use super::table::Rank;
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+/// The state of a connection, as the client's half shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// TCP, only SYNs seen.
+    SynSeen,
+    /// TCP.
+    Established,
+    /// TCP, the client sent a FIN.
+    FinSeen,
+    /// TCP, the client sent a RST.
+    Closed,
+    /// UDP, one datagram seen.
+    FirstDatagram,
+    /// UDP, several seen.
+    Datagrams,
+}
+
+/// What a packet does to the connection that it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It is in this state from here on.
+    State(State),
+    /// It is over: the packet opens a new one.
+    Anew,
+}
+
+/// Whether a packet can open a connection: a datagram can, a segment with SYN and without RST.
+pub(super) const fn opens(packet: &Packet) -> bool {
+    match packet.protocol {
+        Protocol::Tcp => packet.flags & SYN != 0 && packet.flags & RST == 0,
+        Protocol::Udp | Protocol::Sctp => true,
+    }
+}
+
+impl State {
+    /// A connection that this packet opens.
+    pub(super) const fn opened_by(packet: &Packet) -> Self {
+        match packet.protocol {
+            Protocol::Tcp => Self::SynSeen,
+            Protocol::Udp | Protocol::Sctp => Self::FirstDatagram,
+        }
+    }
+
+    /// After a packet of the client.
+    pub(super) const fn after(self, packet: &Packet) -> Next {
+        let flags = packet.flags;
+        Next::State(match self {
+            Self::FirstDatagram | Self::Datagrams => Self::Datagrams,
+            // A RST ends what was established; the handshake goes on regardless.
+            Self::SynSeen if flags & RST != 0 => Self::SynSeen,
+            Self::Established | Self::FinSeen | Self::Closed if flags & RST != 0 => Self::Closed,
+            // Nobody waits for a closing connection to be gone.
+            Self::FinSeen | Self::Closed if flags & SYN != 0 => return Next::Anew,
+            Self::SynSeen | Self::Established if flags & SYN != 0 => self,
+            _ if flags & FIN != 0 => Self::FinSeen,
+            // Data after a RST: it was forged.
+            Self::SynSeen | Self::Closed if flags & ACK != 0 => Self::Established,
+            Self::SynSeen | Self::Established | Self::FinSeen | Self::Closed => self,
+        })
+    }
+
+    /// Ticks it lives on without a packet.
+    pub(super) const fn life(self, timeouts: &Timeouts) -> u32 {
+        match self {
+            Self::SynSeen => timeouts.syn,
+            Self::Established => timeouts.established,
+            Self::FinSeen => timeouts.fin,
+            Self::Closed => timeouts.closed,
+            Self::FirstDatagram | Self::Datagrams => timeouts.udp,
+        }
+    }
+
+    /// Whether a client that sends at random would have got so far: its template is worth keeping.
+    pub(super) const fn is_confirmed(self) -> bool {
+        matches!(self, Self::Established | Self::Datagrams)
+    }
+
+    /// Whether IPVS lists it as active; datagrams are not.
+    pub(super) const fn is_active(self) -> bool {
+        matches!(self, Self::SynSeen | Self::Established)
+    }
+
+    /// How readily it gives its way to a new connection.
+    pub(super) const fn rank(self) -> Rank {
+        match self {
+            Self::SynSeen | Self::FirstDatagram => Rank::Unconfirmed,
+            Self::FinSeen | Self::Closed => Rank::Closing,
+            Self::Established | Self::Datagrams => Rank::Stays,
+        }
+    }
+
+    /// As the tables of the XDP program name it.
+    pub(super) const fn kind(self) -> Kind {
+        match self {
+            Self::SynSeen => Kind::Syn,
+            Self::Established => Kind::Established,
+            Self::FinSeen => Kind::Fin,
+            Self::Closed => Kind::Closed,
+            Self::FirstDatagram => Kind::UdpNew,
+            Self::Datagrams => Kind::Udp,
+        }
+    }
+}
