@@ -38,8 +38,26 @@ pub const ICMP_V6: Stage = Stage {
     index: 7,
 };
 
+/// Packets that go to their real server in a tunnel.
+pub const FORWARD: Stage = Stage {
+    name: "xdp_lb_forward",
+    index: 4,
+};
+
+/// Packets whose destination becomes their real server's address.
+pub const NAT: Stage = Stage {
+    name: "xdp_lb_nat",
+    index: 8,
+};
+
+/// Packets for no service, which may be replies of such real servers.
+pub const REPLY: Stage = Stage {
+    name: "xdp_lb_reply",
+    index: 9,
+};
+
 /// All of them.
-pub const ALL: &[Stage] = &[IPV6, IPV6_NEW, ICMP, ICMP_V6];
+pub const ALL: &[Stage] = &[IPV6, IPV6_NEW, ICMP, ICMP_V6, FORWARD, NAT, REPLY];
 
 #[cfg(test)]
 mod tests {

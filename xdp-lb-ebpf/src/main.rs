@@ -3,7 +3,9 @@
 //! connection goes, [`family`] what differs between IPv4 and IPv6, [`schedule`] with [`persist`] where
 //! a new one goes, [`search`] among servers by their [`load`], [`forward`] sends it there and
 //! [`count`] counts, [`watch`] tells who watches. [`icmp`] does the same for errors about a connection.
-//! [`maps`] holds the tables and [`settings`] what the loader sets.
+//! [`decided`] is what programs hand on: [`tunnel`] wraps packets, [`nat`] translates addresses and
+//! [`reply`] those of replies, both by [`translate`]. [`maps`] holds the tables and [`settings`] what the
+//! loader sets.
 //!
 //! Every exit has one [`Reason`]. Whatever the program does not balance passes to the kernel
 //! untouched.
@@ -18,18 +20,23 @@
 mod atomic;
 mod conn;
 mod count;
+mod decided;
 mod family;
 mod forward;
 mod icmp;
 mod load;
 mod maps;
+mod nat;
 mod packet;
 mod parse;
 mod persist;
+mod reply;
 mod schedule;
 mod search;
 mod service;
 mod settings;
+mod translate;
+mod tunnel;
 mod watch;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
@@ -40,6 +47,7 @@ use crate::packet::Frame;
 
 /// The entry: balances a frame or passes it on.
 #[xdp]
+#[inline(always)]
 pub fn xdp_lb(ctx: XdpContext) -> u32 {
     watch::begin(ctx.ctx);
     let frame = Frame::new(ctx.ctx);
@@ -55,9 +63,7 @@ pub fn xdp_lb(ctx: XdpContext) -> u32 {
             unsafe { maps::STAGES.tail_call(&ctx, stage::ICMP.index) };
             (Reason::NotTcpUdp, xdp_action::XDP_PASS)
         }
-        Ok(sent) => sent,
-        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
-        Err(reason) => (reason, xdp_action::XDP_PASS),
+        other => finish(&ctx, other),
     };
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(&ctx, "packet left by reason {}", reason as u32);
@@ -65,9 +71,32 @@ pub fn xdp_lb(ctx: XdpContext) -> u32 {
     action
 }
 
+/// What becomes of a packet that leaves for a reason; and on to the program for what may be a reply,
+/// and for real servers that direct routing does not reach.
+#[inline(always)]
+fn finish(ctx: &XdpContext, result: Result<(Reason, u32), Reason>) -> (Reason, u32) {
+    match result {
+        Ok(sent) => sent,
+        Err(Reason::NoService) => {
+            if service::translates() {
+                // SAFETY: the program that it leads to takes the context over.
+                unsafe { maps::STAGES.tail_call(ctx, stage::REPLY.index) };
+            }
+            (Reason::NoService, xdp_action::XDP_PASS)
+        }
+        Err(Reason::NoProgram) => {
+            decided::go_on(ctx);
+            (Reason::NoProgram, xdp_action::XDP_DROP)
+        }
+        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
+        Err(reason) => (reason, xdp_action::XDP_PASS),
+    }
+}
+
 /// Tells userspace the present tick, by a program test-run: nothing else shows it the jiffies. All
 /// 32 bits of it.
 #[xdp]
+#[inline(always)]
 pub fn tick(_ctx: XdpContext) -> u32 {
     settings::now().0
 }
@@ -75,6 +104,7 @@ pub fn tick(_ctx: XdpContext) -> u32 {
 /// The entry for IPv6, by a tail call: it begins with a stack of its own, and what it needs costs the
 /// packets of IPv4 nothing but the branch on the type of the frame that they have anyway.
 #[xdp]
+#[inline(always)]
 pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
     let (reason, action) = match balance_frame_v6(&Frame::new(ctx.ctx)) {
         Err(Reason::NotTcpUdp) => {
@@ -82,9 +112,7 @@ pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
             unsafe { maps::STAGES.tail_call(&ctx, stage::ICMP_V6.index) };
             (Reason::NotTcpUdp, xdp_action::XDP_PASS)
         }
-        Ok(sent) => sent,
-        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
-        Err(reason) => (reason, xdp_action::XDP_PASS),
+        other => finish(&ctx, other),
     };
     count::reason(reason);
     action
@@ -92,12 +120,9 @@ pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
 
 /// The entry for IPv6 packets without a connection.
 #[xdp]
+#[inline(always)]
 pub fn xdp_lb_v6_new(ctx: XdpContext) -> u32 {
-    let (reason, action) = match place_frame_v6(&Frame::new(ctx.ctx)) {
-        Ok(sent) => sent,
-        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
-        Err(reason) => (reason, xdp_action::XDP_PASS),
-    };
+    let (reason, action) = finish(&ctx, place_frame_v6(&Frame::new(ctx.ctx)));
     count::reason(reason);
     action
 }
@@ -105,25 +130,34 @@ pub fn xdp_lb_v6_new(ctx: XdpContext) -> u32 {
 /// The entry for IPv4 packets that are neither TCP nor UDP.
 #[xdp]
 pub fn xdp_lb_icmp(ctx: XdpContext) -> u32 {
-    let (reason, action) = match icmp::follow(&Frame::new(ctx.ctx)) {
-        Ok(sent) => sent,
-        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
-        Err(reason) => (reason, xdp_action::XDP_PASS),
-    };
-    count::reason(reason);
-    action
+    count::and_act(icmp::follow(&Frame::new(ctx.ctx)))
 }
 
 /// The entry for IPv6 packets that are neither TCP nor UDP.
 #[xdp]
 pub fn xdp_lb_icmp_v6(ctx: XdpContext) -> u32 {
-    let (reason, action) = match icmp::follow_v6(&Frame::new(ctx.ctx)) {
-        Ok(sent) => sent,
-        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
-        Err(reason) => (reason, xdp_action::XDP_PASS),
-    };
-    count::reason(reason);
-    action
+    count::and_act(icmp::follow_v6(&Frame::new(ctx.ctx)))
+}
+
+/// Sends packets in tunnels, by a tail call.
+#[xdp]
+#[inline(always)]
+pub fn xdp_lb_forward(ctx: XdpContext) -> u32 {
+    count::and_act(tunnel::send(ctx.ctx))
+}
+
+/// Translates the addresses of packets to real servers, by a tail call.
+#[xdp]
+#[inline(always)]
+pub fn xdp_lb_nat(ctx: XdpContext) -> u32 {
+    nat::send(ctx.ctx)
+}
+
+/// Translates the addresses of packets from real servers, by a tail call.
+#[xdp]
+#[inline(always)]
+pub fn xdp_lb_reply(ctx: XdpContext) -> u32 {
+    count::and_act(reply::send(ctx.ctx))
 }
 
 /// What stands before placing, [`balance_frame_v6`] has seen to.

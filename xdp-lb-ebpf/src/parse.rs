@@ -140,6 +140,35 @@ pub fn ipv6(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
     })
 }
 
+/// Whether a frame that was parsed carries IPv4.
+#[inline(always)]
+pub fn is_v4(frame: &Frame) -> bool {
+    // SAFETY: checked just before.
+    frame.holds(0, ETHERNET) && unsafe { frame.read::<u16>(12) } == 0x0800_u16.to_be()
+}
+
+/// Octets of the extension headers of an IPv6 frame that was parsed.
+#[inline(always)]
+pub fn extensions_len(frame: &Frame) -> Option<usize> {
+    if !frame.holds(0, ETHERNET + IPV6_LEN) {
+        return None;
+    }
+    // SAFETY: within the two headers.
+    let (payload, next) = unsafe {
+        (
+            u16::from_be(frame.read(ETHERNET + 4)),
+            frame.read::<u8>(ETHERNET + 6),
+        )
+    };
+    if next == TCP || next == UDP {
+        return Some(0);
+    }
+    match behind_extensions(frame, next, payload as usize) {
+        Ok((_protocol, passed)) => Some(passed),
+        Err(_) => None,
+    }
+}
+
 /// Reads an address in words: the compiler of BPF programs breaks on copies of unaligned arrays.
 ///
 /// # Safety

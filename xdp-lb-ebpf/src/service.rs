@@ -110,7 +110,7 @@ pub extern "C" fn probe_v6(high: u64, low: u64, ports: u64) -> u64 {
 
 /// Whether two addresses are the same; without a call to `memcmp`.
 #[inline(always)]
-fn is_same(one: Address, other: Address) -> bool {
+pub fn is_same(one: Address, other: Address) -> bool {
     let (left, right) = (halves(one), halves(other));
     (left.0 ^ right.0) | (left.1 ^ right.1) == 0
 }
@@ -192,14 +192,7 @@ pub fn ours<F: Family>(
     now: LongTick,
 ) -> Result<(), Reason> {
     let settings = service.get();
-    // SAFETY: a map value; userspace opens and closes the gate while packets read.
-    let active = unsafe { (&raw const settings.active).read_volatile() };
-    if active == 0 {
-        return Err(Reason::NotActive);
-    }
-    if !lease::holds(settings.lease_ticks, heartbeat()?, now) {
-        return Err(Reason::LeaseOver);
-    }
+    open(service, now)?;
     if !is_addressed_here(frame, packet) && !is_to_virtual_mac(packet, service) {
         return Err(Reason::OtherHost);
     }
@@ -214,6 +207,31 @@ pub fn ours<F: Family>(
     Ok(())
 }
 
+/// Whether the VIP is owned and the agent heard of.
+#[inline(always)]
+pub fn open(service: &Found, now: LongTick) -> Result<(), Reason> {
+    let settings = service.get();
+    // SAFETY: a map value; userspace opens and closes the gate while packets read.
+    let active = unsafe { (&raw const settings.active).read_volatile() };
+    if active == 0 {
+        return Err(Reason::NotActive);
+    }
+    if !lease::holds(settings.lease_ticks, heartbeat()?, now) {
+        return Err(Reason::LeaseOver);
+    }
+    Ok(())
+}
+
+/// Whether a packet for no service may be a reply whose addresses are to be translated.
+#[inline(always)]
+pub fn translates() -> bool {
+    match CONTROL.get_ptr(0) {
+        // SAFETY: a map value; userspace changes the word while packets read.
+        Some(control) => unsafe { (&raw const (*control).translates).read_volatile() != 0 },
+        None => false,
+    }
+}
+
 /// The agent's last sign of life.
 #[inline(always)]
 fn heartbeat() -> Result<LongTick, Reason> {
@@ -225,15 +243,17 @@ fn heartbeat() -> Result<LongTick, Reason> {
 
 /// Switches flood frames of hosts they do not know yet; an interface in promiscuous mode sees them.
 #[inline(always)]
-fn is_addressed_here<F>(frame: &Frame, packet: &Packet<F>) -> bool {
-    let ifindex = frame.ifindex();
-    let Some(port) = PORTS.get(ifindex & (MAX_PORTS - 1)) else {
-        return false;
-    };
-    if port.ifindex == ifindex as u64 {
-        return port.mac == packet.destination.0;
+pub fn is_addressed_here<F>(frame: &Frame, packet: &Packet<F>) -> bool {
+    mac_of(frame.ifindex()) == packet.destination.0
+}
+
+/// The MAC of an interface; all ones for one that is in no table.
+#[inline(always)]
+pub fn mac_of(ifindex: u32) -> u64 {
+    match PORTS.get(ifindex & (MAX_PORTS - 1)) {
+        Some(port) if port.ifindex == ifindex as u64 => port.mac,
+        _ => port_mac(ifindex),
     }
-    port_mac(ifindex) == packet.destination.0
 }
 
 /// The VIP may have a MAC of its own, which moves with it from director to director.

@@ -23,6 +23,7 @@ mod dice;
 mod director;
 mod eyes;
 mod tables;
+mod wire;
 
 mod ipv6;
 mod parse;
@@ -45,6 +46,8 @@ mod localnode;
 mod forward;
 mod icmp;
 mod icmp_v6;
+mod nat;
+mod tunnel;
 
 mod length;
 

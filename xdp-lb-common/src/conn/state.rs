@@ -44,6 +44,10 @@ pub enum Kind {
     Udp = 8,
     /// A template of which a flow was confirmed.
     Template = 9,
+    /// The replies of a connection that is not confirmed.
+    ReplyNew = 10,
+    /// The replies of a connection.
+    Reply = 11,
 }
 
 impl Kind {
@@ -60,6 +64,8 @@ impl Kind {
             7 => Self::Established,
             8 => Self::Udp,
             9 => Self::Template,
+            10 => Self::ReplyNew,
+            11 => Self::Reply,
             _ => Self::Free,
         }
     }
@@ -67,7 +73,7 @@ impl Kind {
     /// The name `ipvsadm -Lnc` has for the state.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Free | Self::Claimed | Self::TemplateNew => "NONE",
+            Self::Free | Self::Claimed | Self::TemplateNew | Self::ReplyNew | Self::Reply => "NONE",
             Self::Syn => "SYN_RECV",
             Self::Fin => "FIN_WAIT",
             Self::Closed => "CLOSE",
@@ -187,8 +193,8 @@ impl State {
 /// Ranks from here on belong to entries that are never evicted.
 pub const NEVER_EVICTED: u64 = 0xf << tick::BITS;
 
-/// A nibble per kind: 0 for SYN, new UDP and new templates, 1 for FIN and closed, else never.
-const EVICTION_CLASSES: u64 = 0xffff_ffff_f110_00ff;
+/// A nibble per kind: 0 for SYN, new UDP, new templates and new replies, 1 for FIN and closed, else never.
+const EVICTION_CLASSES: u64 = 0xffff_f0ff_f110_00ff;
 
 /// TCP flag bits as they stand in octet 13 of the header.
 pub mod tcp {
@@ -239,9 +245,13 @@ impl Timeouts {
             Kind::Fin => self.fin,
             Kind::Closed => self.closed,
             Kind::UdpNew | Kind::Udp => self.udp,
-            Kind::Established | Kind::Free | Kind::Claimed | Kind::TemplateNew | Kind::Template => {
-                self.established
-            }
+            Kind::Established
+            | Kind::Free
+            | Kind::Claimed
+            | Kind::TemplateNew
+            | Kind::Template
+            | Kind::ReplyNew
+            | Kind::Reply => self.established,
         }
     }
 }
@@ -313,7 +323,7 @@ mod tests {
     fn established_entries_are_never_evicted() {
         let now = Tick(100);
         let rank = |kind, expiry| State::new(7, kind, 1, 0, Tick(expiry)).eviction_rank(now);
-        for kind in [Kind::Syn, Kind::UdpNew, Kind::TemplateNew] {
+        for kind in [Kind::Syn, Kind::UdpNew, Kind::TemplateNew, Kind::ReplyNew] {
             assert!(rank(kind, 300) < rank(Kind::Fin, 101), "{kind:?}");
             assert!(rank(kind, 101) < rank(kind, 102), "{kind:?}");
         }
@@ -324,6 +334,7 @@ mod tests {
             Kind::Established,
             Kind::Udp,
             Kind::Template,
+            Kind::Reply,
         ] {
             assert!(rank(kind, 101) >= NEVER_EVICTED, "{kind:?}");
         }

@@ -83,7 +83,14 @@ impl Phase {
             Kind::Closed => Some(Self::Closed),
             Kind::Udp => Some(Self::Udp),
             Kind::Template => Some(Self::Template),
-            Kind::Free | Kind::Claimed | Kind::Syn | Kind::UdpNew | Kind::TemplateNew => None,
+            // How replies find back is this director's own: another finds it out by the next packet.
+            Kind::Free
+            | Kind::Claimed
+            | Kind::Syn
+            | Kind::UdpNew
+            | Kind::TemplateNew
+            | Kind::ReplyNew
+            | Kind::Reply => None,
         }
     }
 
