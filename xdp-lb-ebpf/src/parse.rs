@@ -205,7 +205,7 @@ fn behind_extensions(frame: &Frame, first: u8, payload: usize) -> Result<(u8, us
         TCP | UDP => {}
         FRAGMENT => {
             let rest = frame.from(passed & 0x3fff);
-            if !rest.holds(AT, 8) {
+            if passed + 8 > payload || !rest.holds(AT, 8) {
                 return Err(Reason::Fragment);
             }
             // SAFETY: within the header, checked above.
