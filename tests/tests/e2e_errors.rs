@@ -190,7 +190,7 @@ fn errors_in_a_file_are_shown_with_their_places() {
     let cases = [
         // What is wrong, what is put in its place, what is said, where the word stands.
         ("protocol TCP", "protocol SCTP", "SCTP", "protocol"),
-        ("lb_algo rr", "lb_algo best", "best", "lb_algo"),
+        ("TCP_CHECK {", "BFD_CHECK {", "BFD", "BFD_CHECK"),
     ];
     for (right, wrong, said, word) in cases {
         let text = good().replace(right, wrong);
@@ -218,8 +218,7 @@ fn every_error_of_a_file_is_shown_at_once() {
     let other = good()[vrrp_instance("MASTER").len()..]
         .replace("protocol TCP", "protocol SCTP")
         .replace(" 80 {", " 81 {");
-    // No such scheduler in the first, no such protocol in the second.
-    let text = good().replace("lb_algo rr", "lb_algo best") + &other;
+    let text = good().replace("protocol TCP", "protocol SCTP") + &other;
     let file = site.file("wrong.conf", &text);
     let outcome = site.fails(&mut site.up(&file), &["2 errors"]);
     assert_eq!(
