@@ -45,7 +45,7 @@ fn main() -> Result<()> {
         Ok(())
     })?;
     table.verdicts("250 servers die at once", &mut site, |site| {
-        site.reject("10.50.7.0/24")
+        site.reject(Ipv4Addr::new(10, 50, 7, 0), 24)
     })?;
     site.silence(Ipv4Addr::new(10, 50, 32, 0), 21)?;
     // They are known to be silent.

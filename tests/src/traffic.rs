@@ -115,6 +115,23 @@ fn echo(mut stream: &TcpStream, name: &str) -> io::Result<()> {
     }
 }
 
+/// Opens connections one by one and says something on each: the names of who answers, in order.
+///
+/// # Errors
+/// When one is refused, or what was said does not come back.
+pub fn answering(client: &Netns, service: SocketAddr, connections: usize) -> Result<Vec<String>> {
+    let call = |_| {
+        let mut call = Call::open(client, service)?;
+        for number in 0..5 {
+            call.beat(number)?;
+        }
+        Ok(call.server)
+    };
+    let mut servers = (0..connections).map(call).collect::<Result<Vec<_>>>()?;
+    servers.sort_unstable();
+    Ok(servers)
+}
+
 /// A connection of a client, greeted.
 #[derive(Debug)]
 pub struct Call {

@@ -13,7 +13,7 @@ use xdp_lb_tests::lan::{Host, Lan};
 use xdp_lb_tests::needs;
 use xdp_lb_tests::netns::{Netns, unique_prefix};
 use xdp_lb_tests::process::Process;
-use xdp_lb_tests::traffic::{Call, Heart, beat_on};
+use xdp_lb_tests::traffic::{self, Heart, beat_on};
 use xdp_lb_tests::tunnel::{FarEnd, Wrap};
 use xdp_lb_tests::xdp::{Pass, rig};
 
@@ -36,16 +36,7 @@ fn exits(director: &Director) -> BTreeMap<String, u64> {
 /// Opens connections one by one and says something on each: who answers?
 #[expect(clippy::unwrap_used, reason = "part of a test")]
 fn answering(client: &Netns, connections: usize) -> Vec<String> {
-    let call = |_| {
-        let mut call = Call::open(client, SERVICE).unwrap();
-        for number in 0..5 {
-            call.beat(number).unwrap();
-        }
-        call.server
-    };
-    let mut servers: Vec<_> = (0..connections).map(call).collect();
-    servers.sort_unstable();
-    servers
+    traffic::answering(client, SERVICE, connections).unwrap()
 }
 
 /// Four servers of one service, each reached in another way.

@@ -13,7 +13,7 @@ use xdp_lb_tests::cluster::{
 use xdp_lb_tests::director::Director;
 use xdp_lb_tests::lan::{Host, INTERFACE, Lan};
 use xdp_lb_tests::netns::{Netns, unique_prefix};
-use xdp_lb_tests::traffic::{Call, EchoServer, Heart, UdpClient, UdpServer, beat_on, wait_ended};
+use xdp_lb_tests::traffic::{self, EchoServer, Heart, UdpClient, UdpServer, beat_on, wait_ended};
 use xdp_lb_tests::xdp::{Pass, rig};
 use xdp_lb_tests::{link, needs};
 
@@ -35,16 +35,7 @@ fn sent(director: &Director, verdict: &str) -> BTreeMap<String, u64> {
 /// Waits for the next connections, one by one, and says something on each: who answers?
 #[expect(clippy::unwrap_used, reason = "part of a test")]
 fn answering(client: &Netns, connections: usize) -> Vec<String> {
-    let call = |_| {
-        let mut call = Call::open(client, SERVICE).unwrap();
-        for number in 0..5 {
-            call.beat(number).unwrap();
-        }
-        call.server
-    };
-    let mut servers: Vec<_> = (0..connections).map(call).collect();
-    servers.sort_unstable();
-    servers
+    traffic::answering(client, SERVICE, connections).unwrap()
 }
 
 #[test]

@@ -266,8 +266,9 @@ fn next<F: Family>(kind: Kind, packet: &Packet<F>) -> Option<Kind> {
     }
 }
 
-/// Moves the expiry (at most once per tick) and the kind; whether there was anything to move. A lost race is dropped: the winner wrote
-/// much the same, unless it took the way of a connection that this packet confirms.
+/// Moves the expiry (at most once per tick) and the kind; whether there was anything to move. A lost
+/// race is dropped: the winner wrote much the same, unless it took the way of a connection that this
+/// packet confirms.
 #[inline(always)]
 fn touch<F: Family>(
     frame: &Frame,

@@ -56,7 +56,7 @@ impl Table {
         let (start, usage) = (Instant::now(), site.usage()?);
         let witness = site.witness()?;
         pass(time)?;
-        let (gaps, asked) = witness.finish(site.answers())?;
+        let (gaps, asked) = witness.finish(site.serves())?;
         let spent = site.usage()?.cpu.saturating_sub(usage.cpu);
         let took = start.elapsed();
         let after = site.scrape()?;
@@ -91,7 +91,7 @@ impl Table {
         &mut self,
         when: &str,
         site: &mut Site,
-        die: impl FnOnce(&Site) -> Result<()>,
+        die: impl FnOnce(&mut Site) -> Result<()>,
     ) -> Result<()> {
         let before = site.scrape()?;
         die(site)?;

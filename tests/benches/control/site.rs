@@ -24,8 +24,8 @@ const PORT: u16 = 80;
 pub(crate) struct Site {
     pub(crate) director: Director,
     servers: Netns,
-    /// The network whose servers are silent.
-    silent: Option<(Ipv4Addr, u32)>,
+    /// The networks whose servers do not serve, with the lengths of their prefixes.
+    gone: Vec<(Ipv4Addr, u32)>,
     _farm: Farm,
     _inside: Netns,
     folder: TempDir,
@@ -76,7 +76,7 @@ impl Site {
         Ok(Self {
             director,
             servers,
-            silent: None,
+            gone: Vec::new(),
             _farm: farm,
             _inside: inside,
             folder,
@@ -84,21 +84,24 @@ impl Site {
     }
 
     /// The router in front of a server says that it is gone.
-    pub(crate) fn kill(&self, number: u32) -> Result<()> {
-        self.reject(&format!("{}/32", server(number)))
+    pub(crate) fn kill(&mut self, number: u32) -> Result<()> {
+        self.reject(server(number), 32)
     }
 
     /// The same of a network.
-    pub(crate) fn reject(&self, network: &str) -> Result<()> {
-        let line = format!("route add unreachable {network} table local");
-        self.servers.ip(&line)
+    pub(crate) fn reject(&mut self, network: Ipv4Addr, length: u32) -> Result<()> {
+        self.lose("unreachable", network, length)
     }
 
     /// Whatever goes to a network is lost.
     pub(crate) fn silence(&mut self, network: Ipv4Addr, length: u32) -> Result<()> {
-        let line = format!("route add blackhole {network}/{length} table local");
+        self.lose("blackhole", network, length)
+    }
+
+    fn lose(&mut self, how: &str, network: Ipv4Addr, length: u32) -> Result<()> {
+        let line = format!("route add {how} {network}/{length} table local");
         self.servers.ip(&line)?;
-        self.silent = Some((network, length));
+        self.gone.push((network, length));
         Ok(())
     }
 
@@ -107,11 +110,12 @@ impl Site {
         Witness::start(&self.servers, self.folder.path())
     }
 
-    /// Whether a server answers in some way, so that its checks follow each other in their period.
-    pub(crate) fn answers(&self) -> impl Fn(Ipv4Addr) -> bool + use<> {
-        let silent = self.silent;
+    /// Whether a server serves, so that its checks follow each other in their period: one that is gone
+    /// is asked again only when the check has timed out, whenever what says so is lost.
+    pub(crate) fn serves(&self) -> impl Fn(Ipv4Addr) -> bool + use<> {
+        let gone = self.gone.clone();
         move |server| {
-            silent.is_none_or(|(network, length)| {
+            gone.iter().all(|&(network, length)| {
                 let differs = u32::from(server) ^ u32::from(network);
                 differs.leading_zeros() < length
             })

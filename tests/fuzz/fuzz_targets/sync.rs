@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use libfuzzer_sys::fuzz_target;
-use xdp_lb::config::model::ServiceKey;
+use xdp_lb::config::model::Endpoint;
 use xdp_lb::machine::Now;
 use xdp_lb::sync::Settings;
 use xdp_lb::sync::digest::BUCKETS;
@@ -23,7 +23,7 @@ const PEER: u64 = 2;
 struct Nothing;
 
 impl Ledger for Nothing {
-    fn owns(&self, _: &ServiceKey) -> bool {
+    fn owns(&self, _: &Endpoint) -> bool {
         false
     }
 
@@ -39,11 +39,11 @@ impl Ledger for Nothing {
         Vec::new()
     }
 
-    fn summary(&mut self, _: &ServiceKey) -> Option<Summary> {
+    fn summary(&mut self, _: &Endpoint) -> Option<Summary> {
         None
     }
 
-    fn buckets(&mut self, _: &ServiceKey) -> Option<[u64; BUCKETS]> {
+    fn buckets(&mut self, _: &Endpoint) -> Option<[u64; BUCKETS]> {
         None
     }
 }

@@ -18,6 +18,8 @@ mod case;
 #[path = "../xdp_prog/dice.rs"]
 mod dice;
 mod frames;
+#[path = "../xdp_prog/pinned.rs"]
+mod pinned;
 mod rig;
 mod shrink;
 mod state;

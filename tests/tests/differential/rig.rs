@@ -9,9 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 
-use aya::maps::{Array, Map, MapData, PerCpuArray};
-use aya::programs::Xdp;
-use aya::{TestRun as _, TestRunOptions};
+use aya::maps::{Array, MapData, PerCpuArray};
 use xdp_lb::dataplane::Dataplane as _;
 use xdp_lb::dataplane::ebpf::{Ebpf, Options};
 use xdp_lb::dataplane::memory::{self, Memory, Verdict};
@@ -33,6 +31,7 @@ use xdp_lb_tests::program::{Action, Outcome, Program};
 
 use crate::case::{Case, Step, octets};
 use crate::frames::host_mac;
+use crate::pinned::{self, map, mapped, second_handle};
 use crate::view;
 use crate::world::{VIPS, host_ip};
 
@@ -95,7 +94,7 @@ impl Rig {
         };
         let pins = Pins::new(&instance);
         Self {
-            program: second_handle(&mut ebpf, &pins),
+            program: second_handle(&mut ebpf, &pins.map("program")),
             ebpf: Some(ebpf),
             model: Memory::new(model, LongTick(0)),
             conns: mapped(&pins, "CONNS"),
@@ -292,13 +291,7 @@ impl Rig {
 
     /// The present, as the program sees it.
     fn tick(&mut self) -> LongTick {
-        let program = self.ebpf().object().program_mut("tick").unwrap();
-        let program: &mut Xdp = program.try_into().unwrap();
-        let run = program.test_run(TestRunOptions {
-            data_in: Some(&[0; 64]),
-            ..TestRunOptions::new()
-        });
-        LongTick(run.unwrap().return_value)
+        pinned::now(self.ebpf())
     }
 }
 
@@ -384,25 +377,4 @@ fn ways_of(
     table: &MappedArray<PlaceMemory>,
 ) -> impl Iterator<Item = &std::sync::atomic::AtomicU64> {
     table.all_words().iter().skip(1).step_by(2)
-}
-
-fn map(pins: &Pins, name: &str) -> Map {
-    Map::from_map_data(MapData::from_pin(pins.map(name)).unwrap()).unwrap()
-}
-
-fn mapped<T: aya::Pod>(pins: &Pins, name: &str) -> MappedArray<T> {
-    let map = MapData::from_pin(pins.map(name)).unwrap();
-    let len = map.info().unwrap().max_entries();
-    MappedArray::new(map.fd(), len).unwrap()
-}
-
-/// The program by another way: runs need only this.
-fn second_handle(ebpf: &mut Ebpf, pins: &Pins) -> Program {
-    let pin = pins.map("program");
-    let program = ebpf.object().program_mut("xdp_lb").unwrap();
-    let program: &mut Xdp = program.try_into().unwrap();
-    program.pin(&pin).unwrap();
-    let handle = Program::open(&pin).unwrap();
-    std::fs::remove_file(&pin).unwrap();
-    handle
 }

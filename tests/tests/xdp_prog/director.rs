@@ -1,11 +1,8 @@
 //! A director to send packets through: the real program, its tables set up as the agent sets them.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-use aya::programs::Xdp;
-use aya::{TestRun as _, TestRunOptions};
 use xdp_lb::config::model::XdpMode;
 use xdp_lb::dataplane::Dataplane as _;
 use xdp_lb::dataplane::ebpf::{Dry, Ebpf, Options};
@@ -20,6 +17,7 @@ use xdp_lb_tests::netns::{Netns, unique_prefix};
 use xdp_lb_tests::program::{Outcome, Program};
 
 use crate::eyes::Eyes;
+use crate::pinned::{self, second_handle};
 use crate::tables::{OTHER_PORT, PORT};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -189,13 +187,7 @@ impl Director {
     }
 
     fn long_now(&mut self) -> LongTick {
-        let program = self.ebpf().object().program_mut("tick").unwrap();
-        let program: &mut Xdp = program.try_into().unwrap();
-        let run = program.test_run(TestRunOptions {
-            data_in: Some(&[0; 64]),
-            ..TestRunOptions::new()
-        });
-        LongTick(run.unwrap().return_value)
+        pinned::now(self.ebpf())
     }
 }
 
@@ -206,14 +198,4 @@ impl Drop for Director {
             removed.unwrap().unwrap();
         }
     }
-}
-
-/// The program by another way: runs need only this, while changes take the data plane for themselves.
-fn second_handle(ebpf: &mut Ebpf, pin: &Path) -> Program {
-    let program = ebpf.object().program_mut("xdp_lb").unwrap();
-    let program: &mut Xdp = program.try_into().unwrap();
-    program.pin(pin).unwrap();
-    let handle = Program::open(pin).unwrap();
-    std::fs::remove_file(pin).unwrap();
-    handle
 }

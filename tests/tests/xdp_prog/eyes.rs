@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aya::maps::{Array, Map, MapData, PerCpuArray};
+use aya::maps::{Array, MapData, PerCpuArray};
 use xdp_lb::config::model::{Endpoint, Family, Mark, Protocol, ServiceKey};
 use xdp_lb::dataplane::mmap::MappedArray;
 use xdp_lb::dataplane::pins::Pins;
@@ -21,6 +21,8 @@ use xdp_lb_common::reason::{Counters, Event, Reason};
 use xdp_lb_common::service::{Control, ServiceName, Stats};
 use xdp_lb_common::tick::LongTick;
 use xdp_lb_tests::packet::{Packet, Transport};
+
+use crate::pinned::{map, mapped};
 
 /// Services and real servers that are looked at: the first so many indexes.
 const SEEN: u32 = 64;
@@ -317,14 +319,4 @@ fn service_key(name: &ServiceName) -> Option<ServiceKey> {
             .into_iter()
             .find(|p| p.number() == name.protocol)?,
     }))
-}
-
-fn map(pins: &Pins, name: &str) -> Map {
-    Map::from_map_data(MapData::from_pin(pins.map(name)).unwrap()).unwrap()
-}
-
-fn mapped<T: aya::Pod>(pins: &Pins, name: &str) -> MappedArray<T> {
-    let map = MapData::from_pin(pins.map(name)).unwrap();
-    let len = map.info().unwrap().max_entries();
-    MappedArray::new(map.fd(), len).unwrap()
 }

@@ -8,7 +8,7 @@ use xdp_lb_tests::packet::ETHERNET;
 
 use crate::director::{Director, in_a_network};
 use crate::ipv6::{
-    AFTER_IP, DESTINATION, FRAGMENT, HOP_BY_HOP, Made, ROUTING, VIP, ack, client, datagram, hold,
+    self, AFTER_IP, DESTINATION, FRAGMENT, HOP_BY_HOP, Made, ROUTING, VIP, ack, client, datagram, hold,
     over_v6, server_ip, syn,
 };
 use crate::tables::{PORT_MAC, ROUTER_MAC, server_mac, tables, tcp, udp};
@@ -84,16 +84,7 @@ impl Told {
             .icmpv6_raw(self.kind, 0, 1280_u32.to_be_bytes())
             .write(&mut frame, &self.quote)
             .unwrap();
-        let mut next = frame[ETHERNET + 6];
-        for (number, rest) in self.extensions.iter().rev() {
-            let mut header = vec![next];
-            header.extend(rest);
-            frame.splice(AFTER_IP..AFTER_IP, header);
-            next = *number;
-        }
-        frame[ETHERNET + 6] = next;
-        let payload = u16::try_from(frame.len() - AFTER_IP).unwrap();
-        frame[ETHERNET + 4..ETHERNET + 6].copy_from_slice(&payload.to_be_bytes());
+        ipv6::extend(&mut frame, &self.extensions);
         frame
     }
 }

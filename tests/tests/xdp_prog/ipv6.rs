@@ -113,18 +113,24 @@ impl Made {
             None => packet.udp(from, to).write(&mut frame, b"x"),
         }
         .unwrap();
-        let mut next = frame[ETHERNET + 6];
-        for (number, rest) in self.extensions.iter().rev() {
-            let mut header = vec![next];
-            header.extend(rest);
-            frame.splice(AFTER_IP..AFTER_IP, header);
-            next = *number;
-        }
-        frame[ETHERNET + 6] = next;
-        let payload = u16::try_from(frame.len() - AFTER_IP).unwrap();
-        frame[ETHERNET + 4..ETHERNET + 6].copy_from_slice(&payload.to_be_bytes());
+        extend(&mut frame, &self.extensions);
         frame
     }
+}
+
+/// Puts extension headers behind the IPv6 header of a frame: numbers, with their octets from the second
+/// on.
+pub(crate) fn extend(frame: &mut Vec<u8>, extensions: &[(u8, Vec<u8>)]) {
+    let mut next = frame[ETHERNET + 6];
+    for (number, rest) in extensions.iter().rev() {
+        let mut header = vec![next];
+        header.extend(rest);
+        frame.splice(AFTER_IP..AFTER_IP, header);
+        next = *number;
+    }
+    frame[ETHERNET + 6] = next;
+    let payload = u16::try_from(frame.len() - AFTER_IP).unwrap();
+    frame[ETHERNET + 4..ETHERNET + 6].copy_from_slice(&payload.to_be_bytes());
 }
 
 /// The frame as it leaves for server `n`, made by another implementation.

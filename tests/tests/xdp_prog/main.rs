@@ -22,6 +22,7 @@ mod cpus;
 mod dice;
 mod director;
 mod eyes;
+mod pinned;
 mod tables;
 mod wire;
 

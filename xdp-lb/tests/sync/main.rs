@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod forged;
+#[path = "../support/random.rs"]
 mod random;
 mod scenario;
 mod world;

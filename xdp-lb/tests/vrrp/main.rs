@@ -11,6 +11,14 @@ mod group;
 mod keepalived;
 mod lan;
 mod properties;
+#[path = "../support/random.rs"]
 mod random;
 mod refusals;
 mod scenario;
+
+impl random::Random {
+    /// One of these.
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.index(from.len())]
+    }
+}

@@ -301,8 +301,8 @@ async fn elect<P: PacketPath, L: Links>(
     }
 }
 
-/// What stands before the first step, and pools with those who serve by it. VIPs that are wanted are added all the same: somebody may have
-/// removed them meanwhile, and the segment is to be told.
+/// What stands before the first step, and pools with those who serve by it. VIPs that are wanted are
+/// added all the same: somebody may have removed them meanwhile, and the segment is to be told.
 fn found<P: PacketPath>(
     packet_path: &P,
     config: &Config,

@@ -52,10 +52,10 @@ impl Ebpf {
 
     /// Loads the programs that a start over a predecessor's put off.
     fn load_what_waits(&mut self) -> Result<(), Error> {
-        if let Some((options, key)) = &self.later {
+        if !self.is_loaded {
             // Another object: the programs of the first name maps by descriptors that are closed.
-            self.object = super::load::whole(options, *key)?;
-            self.later = None;
+            self.object = super::load::whole(&self.options, self.key)?;
+            self.is_loaded = true;
             self.hand_out();
         }
         Ok(())

@@ -114,7 +114,6 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
     let key = hash_key(pins, took_over, options.key)?;
     // What a predecessor left goes on forwarding, but its adverts are missing: the elections must not
     // wait for the verifier, some tenths of a second.
-    let later = took_over.then(|| (options.clone(), key));
     let mut object = if took_over {
         let mut object = object(options, key, &PLAIN)?;
         verified(&mut object, super::read::TICK)?;
@@ -128,14 +127,14 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
     let mut ebpf = Ebpf {
         object,
         options: options.clone(),
+        key,
         pins: pins.clone(),
         tables,
         inherited,
         took_over,
-        later,
+        is_loaded: !took_over,
         plain: Plain::default(),
         notes: notes.into_iter().collect(),
-        origin: (options.clone(), key),
         names: None,
     };
     if !took_over {

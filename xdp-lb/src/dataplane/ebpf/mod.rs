@@ -84,17 +84,17 @@ type ServerKey = (ServiceKey, SocketAddr);
 pub struct Ebpf {
     object: Object,
     options: Options,
+    /// The key of the tables' hash.
+    key: HashKey,
     pins: Pins,
     tables: Tables,
     inherited: Inherited,
     took_over: bool,
-    /// What the programs are still to be loaded by; those of a predecessor forward till then.
-    later: Option<(Options, HashKey)>,
+    /// The programs are in the kernel; till then those of a predecessor forward.
+    is_loaded: bool,
     plain: Plain,
     /// Messages for the operator about what could not be taken over.
     notes: Vec<String>,
-    /// What [`Self::share`] needs again.
-    origin: (Options, HashKey),
     /// Who is told of names that come and go.
     names: Option<mpsc::Sender<Named>>,
 }
@@ -135,12 +135,11 @@ impl Ebpf {
             sender.send(named).ok();
         }
         self.names = Some(sender);
-        let (options, key) = &self.origin;
         Shared::open(shared::Origin {
             pins: &self.pins,
-            sizes: &load::Sizes::new(options),
-            options,
-            key: *key,
+            sizes: &load::Sizes::new(&self.options),
+            options: &self.options,
+            key: self.key,
             now: read::tick(&mut self.object)?,
             names,
         })
