@@ -56,7 +56,7 @@ reasons! {
     Ipv6 = "ipv6" => Pass,
     /// Neither TCP nor UDP.
     NotTcpUdp = "not_tcp_udp" => Pass,
-    /// A fragment of a datagram; the kernel reassembles it.
+    /// A fragment of a datagram whose first one was not balanced, or did not come yet; the kernel has it.
     Fragment = "fragment" => Pass,
     /// Not for a virtual service.
     NoService = "no_service" => Pass,
@@ -108,6 +108,12 @@ reasons! {
     TxIcmp = "tx_icmp" => Tx,
     /// An ICMP error, to the real server of the connection it is about, behind another port.
     RedirectIcmp = "redirect_icmp" => Redirect,
+    /// A later fragment, to the real server of the first one.
+    TxFragment = "tx_fragment" => Tx,
+    /// A later fragment, to the real server of the first one, behind another port.
+    RedirectFragment = "redirect_fragment" => Redirect,
+    /// A fragment that splits a TCP header, or is to be written over one: only an attacker makes them.
+    FragmentTiny = "fragment_tiny" => Drop,
 }
 
 /// Slots of the per-CPU counter array: room for new reasons without a new layout.
@@ -127,6 +133,8 @@ pub enum Event {
     NoTemplateWay,
     /// Another CPU changed the same entry at the same moment, and this one gave way.
     RaceLost,
+    /// What is to be remembered of a first fragment found no way.
+    NoFragmentWay,
 }
 
 impl Event {
@@ -136,6 +144,7 @@ impl Event {
         Self::Evicted,
         Self::NoTemplateWay,
         Self::RaceLost,
+        Self::NoFragmentWay,
     ];
 
     /// The value of the metric label.
@@ -145,6 +154,7 @@ impl Event {
             Self::Evicted => "evicted",
             Self::NoTemplateWay => "no_template_way",
             Self::RaceLost => "race_lost",
+            Self::NoFragmentWay => "no_fragment_way",
         }
     }
 }

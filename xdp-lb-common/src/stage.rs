@@ -38,8 +38,20 @@ pub const ICMP_V6: Stage = Stage {
     index: 7,
 };
 
+/// Fragments of IPv4 datagrams.
+pub const FRAGMENT: Stage = Stage {
+    name: "xdp_lb_fragment",
+    index: 2,
+};
+
+/// Fragments of IPv6 packets.
+pub const FRAGMENT_V6: Stage = Stage {
+    name: "xdp_lb_fragment_v6",
+    index: 8,
+};
+
 /// All of them.
-pub const ALL: &[Stage] = &[IPV6, IPV6_NEW, ICMP, ICMP_V6];
+pub const ALL: &[Stage] = &[IPV6, IPV6_NEW, ICMP, ICMP_V6, FRAGMENT, FRAGMENT_V6];
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,8 @@
 //! [`service`] whether it is for a virtual service that is ours to balance, [`conn`] where its
 //! connection goes, [`family`] what differs between IPv4 and IPv6, [`schedule`] with [`persist`] where
 //! a new one goes, [`search`] among servers by their [`load`], [`forward`] sends it there and
-//! [`count`] counts, [`watch`] tells who watches. [`icmp`] does the same for errors about a connection.
+//! [`count`] counts, [`watch`] tells who watches. [`icmp`] does the same for errors about a connection, [`fragment`]
+//! for fragments.
 //! [`maps`] holds the tables and [`settings`] what the loader sets.
 //!
 //! Every exit has one [`Reason`]. Whatever the program does not balance passes to the kernel
@@ -20,6 +21,7 @@ mod conn;
 mod count;
 mod family;
 mod forward;
+mod fragment;
 mod icmp;
 mod load;
 mod maps;
@@ -55,6 +57,11 @@ pub fn xdp_lb(ctx: XdpContext) -> u32 {
             unsafe { maps::STAGES.tail_call(&ctx, stage::ICMP.index) };
             (Reason::NotTcpUdp, xdp_action::XDP_PASS)
         }
+        Err(Reason::Fragment) => {
+            // SAFETY: as above.
+            unsafe { maps::STAGES.tail_call(&ctx, stage::FRAGMENT.index) };
+            (Reason::Fragment, xdp_action::XDP_PASS)
+        }
         Ok(sent) => sent,
         Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
         Err(reason) => (reason, xdp_action::XDP_PASS),
@@ -81,6 +88,11 @@ pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
             // SAFETY: as in `xdp_lb`.
             unsafe { maps::STAGES.tail_call(&ctx, stage::ICMP_V6.index) };
             (Reason::NotTcpUdp, xdp_action::XDP_PASS)
+        }
+        Err(Reason::Fragment) => {
+            // SAFETY: as in `xdp_lb`.
+            unsafe { maps::STAGES.tail_call(&ctx, stage::FRAGMENT_V6.index) };
+            (Reason::Fragment, xdp_action::XDP_PASS)
         }
         Ok(sent) => sent,
         Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
@@ -126,12 +138,39 @@ pub fn xdp_lb_icmp_v6(ctx: XdpContext) -> u32 {
     action
 }
 
-/// What stands before placing, [`balance_frame_v6`] has seen to.
+/// The entry for fragments of IPv4 datagrams.
+#[xdp]
+pub fn xdp_lb_fragment(ctx: XdpContext) -> u32 {
+    finish_fragment(fragment::follow(&Frame::new(ctx.ctx)))
+}
+
+/// The entry for fragments of IPv6 packets.
+#[xdp]
+pub fn xdp_lb_fragment_v6(ctx: XdpContext) -> u32 {
+    finish_fragment(fragment::follow_v6(&Frame::new(ctx.ctx)))
+}
+
+#[inline(always)]
+fn finish_fragment(result: Result<(Reason, u32), Reason>) -> u32 {
+    let (reason, action) = match result {
+        Ok(sent) => sent,
+        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent | Reason::FragmentTiny)) => {
+            (reason, xdp_action::XDP_DROP)
+        }
+        Err(reason) => (reason, xdp_action::XDP_PASS),
+    };
+    count::reason(reason);
+    action
+}
+
+/// What stands before placing, [`balance_frame_v6`] has seen to, or [`fragment::follow_v6`].
 #[inline(always)]
 fn place_frame_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
-    let packet = parse::ipv6(frame)?;
+    let packet = parse::ipv6_first(frame)?;
     let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
-    let route = conn::place_here(&packet, &service, settings::now().short())?;
+    let now = settings::now().short();
+    let route = conn::place_here(&packet, &service, now)?;
+    fragment::keep_if_first_v6(frame, service.index, route, now);
     forward::send(frame, &packet, &service, route)
 }
 

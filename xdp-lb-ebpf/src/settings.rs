@@ -71,7 +71,7 @@ pub fn now() -> LongTick {
     LongTick::from_jiffies(jiffies, TICK_SHIFT.load())
 }
 
-/// When a connection of this kind expires if nothing more is heard of it.
+/// When a way of this kind expires if nothing more is heard of it.
 #[inline(always)]
 pub fn expiry(kind: Kind, now: Tick) -> Tick {
     let first = (&raw const TIMEOUTS).cast::<u32>();

@@ -44,6 +44,8 @@ pub enum Kind {
     Udp = 8,
     /// A template of which a flow was confirmed.
     Template = 9,
+    /// No connection: where the first fragment of a datagram went, for those that follow.
+    Fragment = 10,
 }
 
 impl Kind {
@@ -60,6 +62,7 @@ impl Kind {
             7 => Self::Established,
             8 => Self::Udp,
             9 => Self::Template,
+            10 => Self::Fragment,
             _ => Self::Free,
         }
     }
@@ -74,11 +77,28 @@ impl Kind {
             Self::Established => "ESTABLISHED",
             Self::UdpNew | Self::Udp => "UDP",
             Self::Template => "ASSURED",
+            Self::Fragment => "FRAGMENT",
+        }
+    }
+
+    /// Whether a way of this kind is a connection, which is listed, counted and told to other directors.
+    pub const fn is_connection(self) -> bool {
+        match self {
+            Self::Syn
+            | Self::UdpNew
+            | Self::Fin
+            | Self::Closed
+            | Self::Established
+            | Self::Udp => true,
+            Self::Free | Self::Claimed | Self::TemplateNew | Self::Template | Self::Fragment => {
+                false
+            }
         }
     }
 }
 
-/// A bit per kind that counts as active; IPVS counts UDP as inactive, and templates as neither.
+/// A bit per kind that counts as active; IPVS counts UDP as inactive, and templates as neither. Nor does
+/// what is kept of a fragment count.
 const ACTIVE: u64 = 1 << Kind::Syn as u64 | 1 << Kind::Established as u64;
 /// A bit per kind that counts as inactive.
 const INACTIVE: u64 = 1 << Kind::UdpNew as u64
@@ -187,8 +207,8 @@ impl State {
 /// Ranks from here on belong to entries that are never evicted.
 pub const NEVER_EVICTED: u64 = 0xf << tick::BITS;
 
-/// A nibble per kind: 0 for SYN, new UDP and new templates, 1 for FIN and closed, else never.
-const EVICTION_CLASSES: u64 = 0xffff_ffff_f110_00ff;
+/// A nibble per kind: 0 for SYN, new UDP, new templates and fragments, 1 for FIN and closed, else never.
+const EVICTION_CLASSES: u64 = 0xffff_f0ff_f110_00ff;
 
 /// TCP flag bits as they stand in octet 13 of the header.
 pub mod tcp {
@@ -216,6 +236,8 @@ pub struct Timeouts {
     pub closed: u32,
     /// UDP: 300 s.
     pub udp: u32,
+    /// What is kept of a first fragment: 30 s, as Linux waits for the rest of a datagram.
+    pub fragment: u32,
 }
 crate::pod::pod!(Timeouts);
 
@@ -228,6 +250,7 @@ impl Timeouts {
             fin: clock.ticks(120),
             closed: clock.ticks(10),
             udp: clock.ticks(300),
+            fragment: clock.ticks(30),
         }
     }
 
@@ -239,6 +262,7 @@ impl Timeouts {
             Kind::Fin => self.fin,
             Kind::Closed => self.closed,
             Kind::UdpNew | Kind::Udp => self.udp,
+            Kind::Fragment => self.fragment,
             Kind::Established | Kind::Free | Kind::Claimed | Kind::TemplateNew | Kind::Template => {
                 self.established
             }
@@ -313,7 +337,7 @@ mod tests {
     fn established_entries_are_never_evicted() {
         let now = Tick(100);
         let rank = |kind, expiry| State::new(7, kind, 1, 0, Tick(expiry)).eviction_rank(now);
-        for kind in [Kind::Syn, Kind::UdpNew, Kind::TemplateNew] {
+        for kind in [Kind::Syn, Kind::UdpNew, Kind::TemplateNew, Kind::Fragment] {
             assert!(rank(kind, 300) < rank(Kind::Fin, 101), "{kind:?}");
             assert!(rank(kind, 101) < rank(kind, 102), "{kind:?}");
         }
@@ -326,6 +350,15 @@ mod tests {
             Kind::Template,
         ] {
             assert!(rank(kind, 101) >= NEVER_EVICTED, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_connection_counts_as_none() {
+        for bits in 0..16 {
+            let kind = Kind::from_bits(bits);
+            let counts = State::new(7, kind, 1, 0, Tick(0)).counts();
+            assert_eq!(counts != 0, kind.is_connection(), "{kind:?}");
         }
     }
 

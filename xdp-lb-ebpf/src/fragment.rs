@@ -1,0 +1,270 @@
+//! Fragments. The first one of a datagram has the ports: it is balanced as any packet, and where it goes
+//! is kept in the connection table under what its fragments have in common. Later ones follow it.
+//!
+//! One that comes before its first passes to the kernel, as one does whose first was not balanced: the
+//! two cannot be told apart, and the kernel gets whole what is for this host. What it keeps of a datagram
+//! of which another host has the first part, it forgets after half a minute, without a word. (IPVS has
+//! the kernel collect all fragments before it looks. A program that sees one frame at a time cannot, and
+//! a sender that hears nothing sends again.)
+
+use aya_ebpf::bindings::{xdp_action, xdp_md};
+use xdp_lb_common::addr::TCP;
+use xdp_lb_common::conn::table::Inserted;
+use xdp_lb_common::conn::{Kind, State};
+use xdp_lb_common::flow::{FlowV6, FragmentsV4, FragmentsV6};
+use xdp_lb_common::reason::{Event, Reason};
+use xdp_lb_common::tick::{LongTick, Tick};
+
+use crate::conn::{Route, Via, backend_of, conn_claim, conn_publish, places};
+use crate::family::Family;
+use crate::maps::BACKENDS;
+use crate::packet::{Frame, Packet};
+use crate::parse::{
+    ETHERNET, FRAGMENT, FRAGMENT_LEN, IPV4_MIN, IPV6_LEN, OFFSET_BE, OFFSET_V6_BE, TCP_MIN,
+    extensions,
+};
+use crate::settings::{COEFFICIENTS, coefficients_v6, expiry};
+use crate::{conn, count, forward, parse, service, settings};
+
+/// What a fragment says of itself.
+struct Piece {
+    /// Identification, network order.
+    id_be: u32,
+    /// Where it stands in the datagram, in units of eight octets.
+    offset: u16,
+    /// Others follow.
+    more: bool,
+    /// Octets of it behind the headers that each fragment has.
+    len: usize,
+}
+
+/// Sends a fragment of an IPv4 datagram.
+#[inline(always)]
+pub fn follow(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let packet = parse::ipv4_any(frame)?;
+    let piece = piece(frame)?;
+    let now = settings::now();
+    let name = FragmentsV4 {
+        source_be: packet.flow.client_be,
+        destination_be: packet.flow.vip_be,
+        id_be: piece.id_be as u16,
+        protocol: packet.flow.protocol,
+    };
+    let hash = name.hash(&COEFFICIENTS.load());
+    if piece.offset > 0 {
+        return later(frame, &packet, piece.offset, hash, now);
+    }
+    let service = service::find(&packet).ok_or(Reason::NoService)?;
+    service::ours(frame, &packet, &service, now)?;
+    is_sound(&packet, &piece)?;
+    let route = conn::route(frame, &packet, &service, now.short())?;
+    keep(&packet, service.index, hash, route, now.short());
+    forward::send(frame, &packet, &service, route)
+}
+
+/// Sends a fragment of an IPv6 packet. The first one of a new connection goes on to the program that
+/// places it.
+#[inline(always)]
+pub fn follow_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let packet = parse::ipv6_any(frame)?;
+    let piece = piece_v6(frame)?;
+    let now = settings::now();
+    if piece.offset > 0 {
+        let hash = hash_v6(&packet, &piece);
+        return later(frame, &packet, piece.offset, hash, now);
+    }
+    let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
+    service::ours(frame, &packet, &service, now)?;
+    is_sound(&packet, &piece)?;
+    let route = conn::route(frame, &packet, &service, now.short())?;
+    keep_v6(frame.context(), service.index, route.word(), now.short().0);
+    forward::send(frame, &packet, &service, route)
+}
+
+/// Sends a fragment after its first one, if that went to a real server.
+#[inline(always)]
+fn later<F: Family>(
+    frame: &Frame,
+    packet: &Packet<F>,
+    offset: u16,
+    hash: u64,
+    now: LongTick,
+) -> Result<(Reason, u32), Reason> {
+    let places = places(hash).ok_or(Reason::Inconsistent)?;
+    let found = places.find(hash, now.short());
+    if !found.exists() {
+        return Err(Reason::Fragment);
+    }
+    let route = backend_of(found.state, Via::Connection).ok_or(Reason::Purged)?;
+    let backend = BACKENDS
+        .get_ptr(route.backend())
+        .ok_or(Reason::Inconsistent)?;
+    // SAFETY: a map value; while the backend has this generation, it is the same service's.
+    let service = unsafe { (*backend).service };
+    let service = service::at(service).ok_or(Reason::Inconsistent)?;
+    service::ours(frame, packet, &service, now)?;
+    if packet.flow.protocol() == TCP && offset == 1 {
+        // It would be written over the flags that the first one was judged by (RFC 3128).
+        return Err(Reason::FragmentTiny);
+    }
+    let (reason, action) = forward::send(frame, packet, &service, route)?;
+    let reason = match action {
+        xdp_action::XDP_TX => Reason::TxFragment,
+        xdp_action::XDP_REDIRECT => Reason::RedirectFragment,
+        _ => reason,
+    };
+    Ok((reason, action))
+}
+
+/// A first fragment has the flags of its TCP header, or nobody knows what it does (RFC 1858).
+#[inline(always)]
+fn is_sound<F: Family>(packet: &Packet<F>, piece: &Piece) -> Result<(), Reason> {
+    if packet.flow.protocol() != TCP || piece.len >= TCP_MIN {
+        return Ok(());
+    }
+    Err(if piece.more {
+        Reason::FragmentTiny
+    } else {
+        Reason::Truncated
+    })
+}
+
+/// Keeps where a first fragment goes. Of those that are whole there is nothing to keep.
+#[inline(always)]
+fn keep<F: Family>(packet: &Packet<F>, service: u32, hash: u64, route: Route, now: Tick) {
+    let state = State::new(
+        hash,
+        Kind::Fragment,
+        route.backend(),
+        route.generation(),
+        expiry(Kind::Fragment, now),
+    );
+    if let Some(index) = fragment_keep(hash, state.0, now.0).checked_sub(1) {
+        F::describe_conn(packet, service, index, now);
+    }
+}
+
+/// Puts the state of a first fragment into the table: the index of its way, plus one, if the way is new
+/// or says something new; else 0. Global as [`conn_claim`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fragment_keep(hash: u64, state: u64, now: u32) -> u32 {
+    let Some(places) = places(hash) else { return 0 };
+    let found = places.find(hash, Tick(now));
+    if found.exists() {
+        // The datagram was sent again, or its number was: the last first fragment is right.
+        if found.state.0 == state || !places.update(&found, State(state)) {
+            return 0;
+        }
+        return places.index(found.in_second, found.way) + 1;
+    }
+    // Two attempts: the first may lose its way to another CPU.
+    let claim = match conn_claim(hash, state, now) {
+        0 => conn_claim(hash, state, now),
+        claim => claim,
+    };
+    if claim == 0 {
+        count::event(Event::NoFragmentWay);
+        return 0;
+    }
+    match Inserted::unpack(conn_publish(hash, state, claim, now)) {
+        Inserted::Mine { index, evicted } => {
+            if evicted {
+                count::event(Event::Evicted);
+            }
+            index + 1
+        }
+        Inserted::Other(_) | Inserted::Lost => {
+            count::event(Event::RaceLost);
+            0
+        }
+    }
+}
+
+/// [`keep`] for a packet of IPv6 that was placed, if it is a first fragment.
+#[inline(always)]
+pub fn keep_if_first_v6(frame: &Frame, service: u32, route: Route, now: Tick) {
+    keep_v6(frame.context(), service, route.word(), now.0);
+}
+
+/// [`keep`] for the IPv6 packet of a context; returns nothing that matters.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn keep_v6(ctx: *mut xdp_md, service: u32, route: u64, now: u32) -> u32 {
+    let frame = Frame::new(ctx);
+    let (Ok(piece), Ok(packet)) = (piece_v6(&frame), parse::ipv6_first(&frame)) else {
+        return 0;
+    };
+    if piece.more {
+        let hash = hash_v6(&packet, &piece);
+        keep(&packet, service, hash, Route::of(route), Tick(now));
+    }
+    1
+}
+
+#[inline(always)]
+fn hash_v6(packet: &Packet<FlowV6>, piece: &Piece) -> u64 {
+    let name = FragmentsV6 {
+        source: packet.flow.client,
+        destination: packet.flow.vip,
+        id_be: piece.id_be,
+    };
+    name.hash(coefficients_v6())
+}
+
+/// What an IPv4 header, which was looked at, says of a fragment.
+#[inline(always)]
+fn piece(frame: &Frame) -> Result<Piece, Reason> {
+    if !frame.holds(0, ETHERNET + IPV4_MIN) {
+        return Err(Reason::Truncated);
+    }
+    // SAFETY: within the IP header.
+    let (version_ihl, len_be, id_be, offset_be) = unsafe {
+        (
+            frame.read::<u8>(ETHERNET),
+            frame.read::<u16>(ETHERNET + 2),
+            frame.read::<u16>(ETHERNET + 4),
+            frame.read::<u16>(ETHERNET + 6),
+        )
+    };
+    let header = (version_ihl as usize & 0xf) * 4;
+    Ok(Piece {
+        id_be: id_be as u32,
+        offset: u16::from_be(offset_be & OFFSET_BE),
+        more: offset_be & 0x2000_u16.to_be() != 0,
+        len: (u16::from_be(len_be) as usize).saturating_sub(header),
+    })
+}
+
+/// What an IPv6 fragment header says.
+#[inline(always)]
+fn piece_v6(frame: &Frame) -> Result<Piece, Reason> {
+    const AT: usize = ETHERNET + IPV6_LEN;
+    if !frame.holds(0, AT) {
+        return Err(Reason::Truncated);
+    }
+    // SAFETY: within the IPv6 header.
+    let (payload_be, next) = unsafe {
+        (
+            frame.read::<u16>(ETHERNET + 4),
+            frame.read::<u8>(ETHERNET + 6),
+        )
+    };
+    let payload = u16::from_be(payload_be) as usize;
+    let (next, passed) = extensions(frame, next, payload)?;
+    if next != FRAGMENT {
+        return Err(Reason::NotTcpUdp);
+    }
+    let rest = frame.from(passed & 0x3fff);
+    if passed + FRAGMENT_LEN > payload || !rest.holds(AT, FRAGMENT_LEN) {
+        return Err(Reason::Truncated);
+    }
+    // SAFETY: within the fragment header.
+    let (offset_be, id_be) = unsafe { (rest.read::<u16>(AT + 2), rest.read::<u32>(AT + 4)) };
+    Ok(Piece {
+        id_be,
+        offset: u16::from_be(offset_be & OFFSET_V6_BE) >> 3,
+        more: offset_be & 1_u16.to_be() != 0,
+        len: payload - passed - FRAGMENT_LEN,
+    })
+}
