@@ -50,8 +50,22 @@ pub const FRAGMENT_V6: Stage = Stage {
     index: 8,
 };
 
+/// First fragments of IPv6 packets of new connections, placed already.
+pub const FRAGMENT_V6_NEW: Stage = Stage {
+    name: "xdp_lb_fragment_v6_new",
+    index: 9,
+};
+
 /// All of them.
-pub const ALL: &[Stage] = &[IPV6, IPV6_NEW, ICMP, ICMP_V6, FRAGMENT, FRAGMENT_V6];
+pub const ALL: &[Stage] = &[
+    IPV6,
+    IPV6_NEW,
+    ICMP,
+    ICMP_V6,
+    FRAGMENT,
+    FRAGMENT_V6,
+    FRAGMENT_V6_NEW,
+];
 
 #[cfg(test)]
 mod tests {

@@ -8,16 +8,18 @@
 //! a sender that hears nothing sends again.)
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
-use xdp_lb_common::addr::TCP;
+use aya_ebpf::programs::XdpContext;
+use xdp_lb_common::addr::{TCP, UDP};
 use xdp_lb_common::conn::table::Inserted;
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::flow::{FlowV6, FragmentsV4, FragmentsV6};
 use xdp_lb_common::reason::{Event, Reason};
+use xdp_lb_common::stage;
 use xdp_lb_common::tick::{LongTick, Tick};
 
 use crate::conn::{Route, Via, backend_of, conn_claim, conn_publish, places};
 use crate::family::Family;
-use crate::maps::BACKENDS;
+use crate::maps::{BACKENDS, ROUTED, STAGES};
 use crate::packet::{Frame, Packet};
 use crate::parse::{
     ETHERNET, FRAGMENT, FRAGMENT_LEN, IPV4_MIN, IPV6_LEN, OFFSET_BE, OFFSET_V6_BE, TCP_MIN,
@@ -181,10 +183,43 @@ pub extern "C" fn fragment_keep(hash: u64, state: u64, now: u32) -> u32 {
     }
 }
 
-/// [`keep`] for a packet of IPv6 that was placed, if it is a first fragment.
+/// Goes on to the program of [`placed_v6`] with a packet that was placed, if it may be a fragment: by then
+/// placing has used up what stack there is.
 #[inline(always)]
-pub fn keep_if_first_v6(frame: &Frame, service: u32, route: Route, now: Tick) {
-    keep_v6(frame.context(), service, route.word(), now.0);
+pub fn hand_on_v6(frame: &Frame, route: Route) {
+    const NEXT: usize = ETHERNET + 6;
+    if !frame.holds(NEXT, 1) {
+        return;
+    }
+    // SAFETY: checked just now.
+    let next: u8 = unsafe { frame.read(NEXT) };
+    if next == TCP || next == UDP {
+        return;
+    }
+    if let Some(routed) = ROUTED.get_ptr_mut(0) {
+        // SAFETY: this CPU's own copy.
+        unsafe { routed.write(route.word()) };
+        let ctx = XdpContext::new(frame.context());
+        // SAFETY: the program that it leads to takes the context over.
+        unsafe { STAGES.tail_call(&ctx, stage::FRAGMENT_V6_NEW.index) };
+    }
+}
+
+/// Keeps where a first fragment of IPv6 was placed, and sends it there.
+#[inline(always)]
+pub fn placed_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let packet = parse::ipv6_first(frame)?;
+    let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
+    let routed = ROUTED.get_ptr(0).ok_or(Reason::Inconsistent)?;
+    // SAFETY: this CPU's own copy, which the program before this one wrote.
+    let route = Route::of(unsafe { routed.read() });
+    keep_v6(
+        frame.context(),
+        service.index,
+        route.word(),
+        settings::now().short().0,
+    );
+    forward::send(frame, &packet, &service, route)
 }
 
 /// [`keep`] for the IPv6 packet of a context; returns nothing that matters.

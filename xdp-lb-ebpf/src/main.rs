@@ -150,6 +150,12 @@ pub fn xdp_lb_fragment_v6(ctx: XdpContext) -> u32 {
     finish_fragment(fragment::follow_v6(&Frame::new(ctx.ctx)))
 }
 
+/// The entry for first fragments of IPv6 packets of new connections.
+#[xdp]
+pub fn xdp_lb_fragment_v6_new(ctx: XdpContext) -> u32 {
+    finish_fragment(fragment::placed_v6(&Frame::new(ctx.ctx)))
+}
+
 #[inline(always)]
 fn finish_fragment(result: Result<(Reason, u32), Reason>) -> u32 {
     let (reason, action) = match result {
@@ -170,7 +176,7 @@ fn place_frame_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
     let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
     let now = settings::now().short();
     let route = conn::place_here(&packet, &service, now)?;
-    fragment::keep_if_first_v6(frame, service.index, route, now);
+    fragment::hand_on_v6(frame, route);
     forward::send(frame, &packet, &service, route)
 }
 

@@ -108,6 +108,10 @@ pub static BACKEND_NAMES: Array<BackendName> = Array::with_max_entries(MAX_BACKE
 #[map]
 pub static KEY: Array<HashKey> = Array::with_max_entries(1, 0);
 
+/// Where the packet goes that one program hands to another, per CPU.
+#[map]
+pub static ROUTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// What the program is about to decide, per CPU; for those who watch.
 #[map]
 pub static NOTE: PerCpuArray<Decision> = PerCpuArray::with_max_entries(1, 0);

@@ -34,6 +34,11 @@ fn piece(mut packet: Packet, id: u16, offset: u16, more: bool) -> Packet {
     packet.fragment(offset, more)
 }
 
+/// Round robin over two servers, beginning with the first.
+fn two(made: Virtual) -> Virtual {
+    made.rr(0).add(2, 1).add(1, 1)
+}
+
 /// Server `n` has the first one.
 const fn follows(n: u8) -> Fate {
     goes(Reason::TxFragment, n)
@@ -64,7 +69,7 @@ fn later_fragments_follow_the_first() {
     check(vec![
         case(
             "datagrams of two clients",
-            [udp(80).rr(2)],
+            [two(udp(80))],
             vec![
                 send(first(datagram(1), 7), new(1)),
                 send(first(datagram(2), 7), new(2)),
@@ -77,7 +82,7 @@ fn later_fragments_follow_the_first() {
         ),
         case(
             "two datagrams of one client",
-            [udp(80).rr(2)],
+            [two(udp(80))],
             vec![
                 send(first(datagram(1), 1), new(1)),
                 send(first(datagram(1).port(2), 2), new(2)),
@@ -87,7 +92,7 @@ fn later_fragments_follow_the_first() {
         ),
         case(
             "a datagram of a known flow",
-            [udp(80).rr(2)],
+            [two(udp(80))],
             vec![
                 send(datagram(1), new(1)),
                 send(datagram(2), new(2)),
@@ -98,7 +103,7 @@ fn later_fragments_follow_the_first() {
         ),
         case(
             "TCP",
-            [tcp(80).rr(2)],
+            [two(tcp(80))],
             vec![
                 send(first(syn(1), 7), new(1)),
                 send(last(syn(1), 7), follows(1)),
@@ -119,7 +124,7 @@ fn later_fragments_follow_the_first() {
         ),
         case(
             "a service of any port",
-            [udp(0).rr(2)],
+            [two(udp(0))],
             vec![
                 send(first(datagram(1).to_port(5000), 7), new(1)),
                 send(first(datagram(2).to_port(5001), 7), new(2)),
@@ -135,7 +140,7 @@ fn fragments_that_come_again_or_in_disorder() {
     check(vec![
         case(
             "before the first one",
-            [udp(80).rr(2)],
+            [two(udp(80))],
             vec![
                 send(last(datagram(1), 7), unknown()),
                 send(first(datagram(1), 7), new(1)),
@@ -144,7 +149,7 @@ fn fragments_that_come_again_or_in_disorder() {
         ),
         case(
             "the last one before those in the middle",
-            [udp(80).rr(2)],
+            [two(udp(80))],
             vec![
                 send(first(datagram(1), 7), new(1)),
                 send(last(datagram(1), 7), follows(1)),
@@ -153,7 +158,7 @@ fn fragments_that_come_again_or_in_disorder() {
         ),
         case(
             "all of it twice",
-            [udp(80).rr(2)],
+            [two(udp(80))],
             vec![
                 send(first(datagram(1), 7), new(1)),
                 send(last(datagram(1), 7), follows(1)),
@@ -163,7 +168,7 @@ fn fragments_that_come_again_or_in_disorder() {
         ),
         case(
             "a number that is used again by another flow",
-            [udp(80).rr(2)],
+            [two(udp(80))],
             vec![
                 send(first(datagram(1), 7), new(1)),
                 send(first(datagram(1).port(2), 7), new(2)),
@@ -267,7 +272,7 @@ fn later_fragments_are_asked_what_every_packet_is() {
 
 #[test]
 fn what_is_kept_of_a_datagram_ends_with_its_server() {
-    let of = || udp(80).rr(2);
+    let of = || two(udp(80));
     let opened = || send(first(datagram(1), 7), new(1));
     let after = |name, changed: Virtual, fate| {
         let rest = send(last(datagram(1), 7), fate);
@@ -339,7 +344,7 @@ fn persistence_and_single_packets_place_first_fragments() {
     check(vec![
         case(
             "a client that sticks",
-            [udp(80).rr(2).persistent(50, 32)],
+            [two(udp(80)).persistent(50, 32)],
             vec![
                 send(first(datagram(1), 7), new(1)),
                 send(first(datagram(1).port(2), 8), sticks),
@@ -350,7 +355,7 @@ fn persistence_and_single_packets_place_first_fragments() {
         ),
         case(
             "each datagram by itself",
-            [udp(80).rr(2).one_packet()],
+            [two(udp(80)).one_packet()],
             vec![
                 send(first(datagram(1), 7), new(1)),
                 send(first(datagram(1), 8), new(2)),

@@ -174,7 +174,8 @@ pub(crate) fn hold(director: &Director, what: &str, frame: &[u8], (reason, n): (
     let expected = forwarded(frame, n);
     let difference = compare(&expected, &outcome.frame);
     assert!(outcome.frame == expected, "{what}: {difference}");
-    let opens = u64::from(![Reason::TxConnection, Reason::TxIcmp].contains(&reason));
+    let opens =
+        u64::from(![Reason::TxConnection, Reason::TxIcmp, Reason::TxFragment].contains(&reason));
     let octets = u64::try_from(frame.len() - ETHERNET).unwrap();
     let traffic: Vec<_> = counted
         .services

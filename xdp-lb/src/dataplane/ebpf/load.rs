@@ -200,7 +200,7 @@ pub(super) fn load_programs(object: &mut aya::Ebpf) -> Result<(), Error> {
 fn verified(object: &mut aya::Ebpf, name: &str) -> Result<(), Error> {
     super::attach::program(object, name)?
         .load()
-        .map_err(|error| refused("the program", &error))
+        .map_err(|error| refused(&format!("the program {name}"), &error))
 }
 
 /// What the programs of an object have as constants.
