@@ -99,12 +99,7 @@ impl FragmentsV4 {
     #[inline(always)]
     pub const fn hash(&self, coefficients: &Coefficients) -> u64 {
         let last = OF_FRAGMENT | self.protocol as u32;
-        let words = [
-            self.source_be,
-            self.destination_be,
-            self.id_be as u32,
-            last,
-        ];
+        let words = [self.source_be, self.destination_be, self.id_be as u32, last];
         hash::key(hash::universal(coefficients, words))
     }
 }

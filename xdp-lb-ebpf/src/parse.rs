@@ -252,29 +252,26 @@ fn behind_extensions<const TAKEN: u8>(
 ) -> Result<(u8, usize, bool), Reason> {
     const AT: usize = ETHERNET + IPV6_LEN;
     let (mut next, mut passed) = extensions(frame, first, payload)?;
-    if TAKEN != WHOLE && next == FRAGMENT {
+    if next == FRAGMENT {
         let rest = frame.from(passed & 0x3fff);
         if passed + FRAGMENT_LEN > payload || !rest.holds(AT, FRAGMENT_LEN) {
             return Err(Reason::Truncated);
         }
         // SAFETY: within the header, checked above.
         let (after, offset_be) = unsafe { (rest.read::<u8>(AT), rest.read::<u16>(AT + 2)) };
-        if offset_be & OFFSET_V6_BE == 0 {
-            (next, passed) = (after, passed + FRAGMENT_LEN);
-        } else if TAKEN == ANY {
-            return Ok((after, passed + FRAGMENT_LEN, true));
+        let is_later = offset_be & OFFSET_V6_BE != 0;
+        if TAKEN == WHOLE || (TAKEN == FIRST && is_later) {
+            return Err(fragment_of(after, ICMP_V6));
+        }
+        (next, passed) = (after, passed + FRAGMENT_LEN);
+        if is_later {
+            return Ok((next, passed, true));
         }
     }
     match next {
         TCP | UDP => {}
-        FRAGMENT => {
-            let rest = frame.from(passed & 0x3fff);
-            if !rest.holds(AT, 8) {
-                return Err(Reason::Fragment);
-            }
-            // SAFETY: within the header, checked above.
-            return Err(fragment_of(unsafe { rest.read(AT) }, ICMP_V6));
-        }
+        // A fragment of a fragment: nobody makes them.
+        FRAGMENT => return Err(Reason::Fragment),
         _ => return Err(Reason::NotTcpUdp),
     }
     if passed > payload {

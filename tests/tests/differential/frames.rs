@@ -221,7 +221,7 @@ fn odd(dice: &mut Dice, made: &mut Made) -> u32 {
         }
         11 => return [FAR, UNKNOWN][usize::try_from(dice.roll(2)).unwrap()],
         12..15 => made.options = usize::try_from(dice.roll(11)).unwrap() * 4,
-        15 => made.fragment = (u16::try_from(dice.roll(3)).unwrap(), dice.roll(2) == 0),
+        15 | 25..29 => made.fragment = (u16::try_from(dice.roll(3)).unwrap(), dice.roll(2) == 0),
         16 => {
             let numbers = [1, 2, 47, 50, 51, 58, 132, 255, 6, 17];
             made.protocol = Some(numbers[usize::try_from(dice.roll(10)).unwrap()]);

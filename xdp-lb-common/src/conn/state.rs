@@ -84,12 +84,9 @@ impl Kind {
     /// Whether a way of this kind is a connection, which is listed, counted and told to other directors.
     pub const fn is_connection(self) -> bool {
         match self {
-            Self::Syn
-            | Self::UdpNew
-            | Self::Fin
-            | Self::Closed
-            | Self::Established
-            | Self::Udp => true,
+            Self::Syn | Self::UdpNew | Self::Fin | Self::Closed | Self::Established | Self::Udp => {
+                true
+            }
             Self::Free | Self::Claimed | Self::TemplateNew | Self::Template | Self::Fragment => {
                 false
             }

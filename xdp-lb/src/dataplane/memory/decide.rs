@@ -12,6 +12,7 @@ use crate::plan::desired::Reach;
 use crate::plan::installed::ServerKey;
 
 use super::connection::{Next, State, opens};
+use super::fragment::Piece;
 use super::frame::Packet;
 use super::schedule::Chance;
 use super::server::Life;
@@ -58,23 +59,19 @@ pub(super) fn decide(
         traffic: None,
         events: Vec::new(),
     };
-    let reason = match find(memory, frame, ifindex) {
-        Err(reason) => reason,
-        Ok((packet, key)) => {
-            let mut journey = Journey {
-                packet,
-                key,
-                chance,
-                events: Vec::new(),
-            };
-            let route = journey.route(memory);
-            verdict.events = journey.events;
-            match route {
-                Err(reason) => reason,
-                Ok(route) => sent(memory, frame, ifindex, (&packet, key, route), &mut verdict),
+    let way_in = (frame, ifindex);
+    let balanced = match Packet::of(frame) {
+        Ok(packet) => balance(memory, way_in, (packet, None), chance, &mut verdict),
+        Err(Reason::Fragment) => Piece::of(frame).and_then(|piece| {
+            if piece.offset > 0 {
+                return follow(memory, way_in, &piece, &mut verdict);
             }
-        }
+            let first = (piece.packet, Some(&piece));
+            balance(memory, way_in, first, chance, &mut verdict)
+        }),
+        Err(reason) => Err(reason),
     };
+    let reason = balanced.unwrap_or_else(|reason| reason);
     verdict.reason = reason;
     verdict.action = reason.verdict();
     if verdict.action == reason::Verdict::Pass {
@@ -83,9 +80,99 @@ pub(super) fn decide(
     verdict
 }
 
-/// The packet of a frame and the service that balances it here and now.
-fn find(memory: &Memory, frame: &[u8], ifindex: u32) -> Result<(Packet, ServiceKey), Reason> {
-    let packet = Packet::of(frame)?;
+/// Balances a packet, which may be the first fragment of a datagram.
+fn balance(
+    memory: &mut Memory,
+    (frame, ifindex): (&[u8], u32),
+    (packet, piece): (Packet, Option<&Piece>),
+    chance: Chance<'_>,
+    verdict: &mut Verdict,
+) -> Result<Reason, Reason> {
+    let key = find(memory, &packet, ifindex)?;
+    if let Some(piece) = piece {
+        piece.is_sound()?;
+    }
+    let mut journey = Journey {
+        packet,
+        key,
+        chance,
+        events: Vec::new(),
+    };
+    let route = journey.route(memory);
+    verdict.events = journey.events;
+    let route = route?;
+    if let Some(piece) = piece.filter(|piece| piece.more) {
+        verdict.events.extend(keep(memory, piece, route.server));
+    }
+    Ok(sent(memory, frame, ifindex, (&packet, key, route), verdict))
+}
+
+/// Keeps where the first fragment of a datagram goes; what happened besides.
+fn keep(memory: &mut Memory, piece: &Piece, server: ServerKey) -> Vec<Event> {
+    let life = memory.servers.get(&server).map(|server| server.life);
+    let value = Connection {
+        server,
+        life: life.unwrap_or_default(),
+        state: State::Fragment,
+    };
+    let (key, hash) = (piece.name(), piece.hash(memory));
+    let until = memory.after(State::Fragment.life(&memory.options.timeouts));
+    if let Some((at, _)) = memory.connections.find(&key, hash, memory.now) {
+        if let Some(entry) = memory.connections.at(at) {
+            (entry.value, entry.until) = (value, until);
+        }
+        return Vec::new();
+    }
+    let entry = Entry {
+        key,
+        hash,
+        value,
+        until,
+    };
+    match memory.connections.insert(entry, memory.now) {
+        Ok(Before {
+            value: before,
+            evicted,
+        }) => {
+            count(memory, before, None);
+            evicted.then_some(Event::Evicted).into_iter().collect()
+        }
+        Err(_) => vec![Event::NoFragmentWay],
+    }
+}
+
+/// Sends a later fragment after the first one.
+fn follow(
+    memory: &Memory,
+    (frame, ifindex): (&[u8], u32),
+    piece: &Piece,
+    verdict: &mut Verdict,
+) -> Result<Reason, Reason> {
+    let hash = piece.hash(memory);
+    let found = memory.connections.find(&piece.name(), hash, memory.now);
+    let kept = found.ok_or(Reason::Fragment)?.1.value;
+    if !memory.takes_packets(&kept.server, kept.life) {
+        return Err(Reason::Purged);
+    }
+    let key = kept.server.0;
+    let service = memory.services.get(&key).ok_or(Reason::Inconsistent)?;
+    is_ours(memory, &piece.packet, service, ifindex)?;
+    piece.is_sound()?;
+    let route = Route {
+        server: kept.server,
+        via: Via::Connection,
+        opens: false,
+    };
+    let way = (&piece.packet, key, route);
+    Ok(match sent(memory, frame, ifindex, way, verdict) {
+        Reason::TxConnection => Reason::TxFragment,
+        Reason::RedirectConnection => Reason::RedirectFragment,
+        other => other,
+    })
+}
+
+/// The service that balances a packet here and now.
+fn find(memory: &Memory, packet: &Packet, ifindex: u32) -> Result<ServiceKey, Reason> {
     let of_port = |port| {
         ServiceKey::Endpoint(Endpoint {
             vip: packet.vip.ip(),
@@ -99,8 +186,8 @@ fn find(memory: &Memory, frame: &[u8], ifindex: u32) -> Result<(Packet, ServiceK
     };
     let found = published(of_port(packet.vip.port())).or_else(|| published(of_port(0)));
     let (key, service) = found.ok_or(Reason::NoService)?;
-    is_ours(memory, &packet, service, ifindex)?;
-    Ok((packet, key))
+    is_ours(memory, packet, service, ifindex)?;
+    Ok(key)
 }
 
 /// The gate first, then who the frame is for, then where it comes from.

@@ -91,14 +91,14 @@ impl Packet {
 }
 
 /// The octets from `at` on.
-fn octets<const N: usize>(from: &[u8], at: usize) -> Result<[u8; N], Reason> {
+pub(super) fn octets<const N: usize>(from: &[u8], at: usize) -> Result<[u8; N], Reason> {
     from.get(at..)
         .and_then(|rest| rest.first_chunk())
         .copied()
         .ok_or(Reason::Truncated)
 }
 
-fn number(from: &[u8], at: usize) -> Result<u16, Reason> {
+pub(super) fn number(from: &[u8], at: usize) -> Result<u16, Reason> {
     octets(from, at).map(u16::from_be_bytes)
 }
 

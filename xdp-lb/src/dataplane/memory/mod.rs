@@ -13,6 +13,7 @@
 
 mod connection;
 mod decide;
+mod fragment;
 mod frame;
 mod schedule;
 mod send;
