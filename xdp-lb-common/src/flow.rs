@@ -1,7 +1,11 @@
 //! The name of a connection: its five-tuple, as a message for the keyed hash and as cold data.
 
 use crate::addr::Address;
+#[cfg(any(feature = "user", test))]
+use crate::addr::{FAMILY_V4, FAMILY_V6};
 use crate::hash::{self, Coefficients, CoefficientsV6, WORDS_V6};
+#[cfg(any(feature = "user", test))]
+use crate::persist::{template_hash_v4, template_hash_v6};
 use crate::pod::{no_padding, pod};
 
 /// An IPv4 five-tuple, every field but the protocol in network order.
@@ -167,6 +171,49 @@ pod!(FlowInfo);
 no_padding!(
     FlowInfo, Address, Address, u16, u16, u8, u8, u16, u32, u32, [u64; 2]
 );
+
+#[cfg(any(feature = "user", test))]
+impl FlowInfo {
+    /// The hash that the packet path finds the connection by; `None` for a family that there is not.
+    pub fn hash(&self, v4: &Coefficients, v6: &CoefficientsV6) -> Option<u64> {
+        let (client_port_be, vip_port_be) = (self.client_port_be, self.vip_port_be);
+        match self.family {
+            FAMILY_V4 => Some(
+                FlowV4 {
+                    client_be: self.client.words_be[0],
+                    vip_be: self.vip.words_be[0],
+                    client_port_be,
+                    vip_port_be,
+                    protocol: self.protocol,
+                }
+                .hash(v4),
+            ),
+            FAMILY_V6 => Some(
+                FlowV6 {
+                    client: self.client,
+                    vip: self.vip,
+                    client_port_be,
+                    vip_port_be,
+                    protocol: self.protocol,
+                }
+                .hash(v6),
+            ),
+            _ => None,
+        }
+    }
+
+    /// The hash that the packet path finds the template by; `mask` as the service has it.
+    pub fn template_hash(&self, v4: &Coefficients, v6: &CoefficientsV6, mask: u32) -> Option<u64> {
+        match self.family {
+            FAMILY_V4 => {
+                let client_be = self.client.words_be[0];
+                Some(template_hash_v4(v4, self.service, client_be, mask))
+            }
+            FAMILY_V6 => Some(template_hash_v6(v6, self.service, self.client, mask)),
+            _ => None,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -210,7 +210,10 @@ fn error_v6(frame: &Frame) -> Result<(Packet<FlowV6>, Address), Reason> {
         return Err(Reason::Icmp);
     }
     // The quoted header then lies where an IPv6 header lies in a frame.
-    let quote = quoted_v6(&message.from(IPV6_LEN + ICMP_LEN), payload - passed - ICMP_LEN)?;
+    let quote = quoted_v6(
+        &message.from(IPV6_LEN + ICMP_LEN),
+        payload - passed - ICMP_LEN,
+    )?;
     let ((high_half, low_half), vip) = (halves(receiver), halves(quote.vip));
     if (high_half ^ vip.0) | (low_half ^ vip.1) != 0 {
         return Err(Reason::IcmpUnknown);

@@ -9,7 +9,9 @@
 //!
 //! [`vrrp`] decides who owns which VIP.
 //!
-//! `config`, `vrrp`, `health` and `plan` are pure: no sockets, no clock, no tasks, and but for reading the
+//! [`sync`] keeps the tables of the directors of a cluster alike.
+//!
+//! `config`, `vrrp`, `health`, `plan` and `sync` are pure: no sockets, no clock, no tasks, and but for reading the
 //! configuration no files. [`machine`] is the shape of their state machines.
 
 pub mod agent;
@@ -23,6 +25,7 @@ pub mod net;
 pub mod plan;
 pub mod probe;
 pub mod realserver;
+pub mod sync;
 pub mod sys;
 pub mod telemetry;
 pub mod vrrp;

@@ -7,6 +7,7 @@ use super::seams::PacketPath;
 use crate::config::model::XdpMode;
 use crate::dataplane::decision::Lens;
 use crate::dataplane::ebpf::Ebpf;
+use crate::dataplane::ebpf::shared::Shared;
 use crate::dataplane::{AttachedMode, Error};
 
 impl PacketPath for Ebpf {
@@ -38,5 +39,9 @@ impl PacketPath for Ebpf {
 
     fn lens(&self) -> Option<Arc<dyn Lens>> {
         Some(Arc::new(self.glass()))
+    }
+
+    fn share(&mut self) -> Result<Option<Shared>, Error> {
+        Self::share(self).map(Some)
     }
 }

@@ -32,6 +32,7 @@ use super::reconciler::{Inspection, View};
 use super::run::{self, Ending, Leftovers, Parts, Phase, Surroundings};
 use super::seams::PacketPath;
 use super::signals::{self, Signal};
+use super::sync::{self, Listeners, Synced, Syncing};
 use super::vrrp::alive::{Alive, last_seen};
 use super::vrrp::predecessor::{Found, predecessors};
 use super::vrrp::{Elections, Inputs, Report};
@@ -45,12 +46,15 @@ use crate::health::{Failure, Outcome};
 use crate::machine::Now;
 use crate::net::{self, names, watch::Watcher};
 use crate::plan::carriers::Peers;
+use crate::plan::pool::Overrides;
 use crate::plan::routing;
 use crate::plan::table::{Network, resolved_addresses};
+use crate::sync::report as sync_report;
 use crate::sys::instance::{self, Instance, Name};
 use crate::sys::{bpffs, clock, systemd};
 use crate::telemetry::http;
 use crate::telemetry::metrics::{CheckResult, HealthMetrics};
+use crate::vrrp::group::Input;
 
 /// Questions that wait for the agent.
 const INSPECTIONS: usize = 16;
@@ -88,6 +92,12 @@ pub enum Error {
     /// The file that successors read cannot be written.
     #[error("cannot write 'alive' in the folder of this instance: {0}")]
     Alive(#[source] io::Error),
+    /// State sync has no key.
+    #[error(transparent)]
+    SyncKey(#[from] sync::key::Error),
+    /// No thread for state sync.
+    #[error("cannot start state sync: {0}")]
+    Sync(#[source] io::Error),
     /// The packet path refused.
     #[error(transparent)]
     PacketPath(#[from] dataplane::Error),
@@ -127,7 +137,6 @@ async fn direct_as<P: PacketPath>(
     let name = instance.name();
     ensure_bpffs()?;
     let config = of_this_host(config);
-    let clock = clock::kernel()?;
     outside::begin(&config).await;
     let (watcher, network) = Watcher::start(resolved_addresses(&config, &Peers::new())).await?;
     check_interfaces(&config, &network.borrow())?;
@@ -137,7 +146,7 @@ async fn direct_as<P: PacketPath>(
     let leftovers = Leftovers::of(&journal);
     let links = KernelLinks::open(journal, name.as_str())?;
     let config = Arc::new(config);
-    let packet_path = open(name, &config, clock)?;
+    let mut packet_path = open(name, &config, clock::kernel()?)?;
     if packet_path.took_over() {
         info!("took over the program, tables and connections of a predecessor");
     }
@@ -145,10 +154,11 @@ async fn direct_as<P: PacketPath>(
     let (elections, notifications, alive) =
         elect(instance, &config, &packet_path, &leftovers, &network)?;
     let routers = elections.inputs();
+    let synced = synchronise(&config, &mut packet_path, &routers)?;
     let outside = surround(config.clone(), routers.clone(), notifications).await;
     let health = HealthMetrics::new();
-    let observers = observers(&health, outside.teller());
-    let checks = check(&config, &packet_path, &network, observers);
+    let seen_by = observers(&health, outside.teller());
+    let checks = check(&config, &packet_path, &network, seen_by);
     let (snapshots, asked) = Snapshots::channel();
     let (inspect, inspections) = mpsc::channel(INSPECTIONS);
     let (orders, inbox) = Orders::channel();
@@ -161,17 +171,16 @@ async fn direct_as<P: PacketPath>(
         checks,
         elections,
         outside,
+        synced: synced.clone(),
         inspections,
         orders: inbox.orders,
         reloads: inbox.reloads,
         overrides: Store::open(instance.folder().join("overrides")),
     };
     let agent = run::start(parts).await?;
-    let mut servers = Servers::default();
-    let stop = servers.stop.clone();
-    servers.add_control(control, snapshots.clone(), orders, lens);
-    servers.add("metrics", http::serve(metrics, snapshots, health, stop));
-    let _reporter = Abort(tokio::spawn(report(name.clone(), asked, inspect, routers)));
+    let servers = Servers::start((control, orders, lens), (metrics, health), snapshots);
+    let threads = (routers, synced.thread);
+    let _reporter = Abort(tokio::spawn(report(name.clone(), asked, inspect, threads)));
     let mut host = Host { watcher, read };
     let ending = agent.run(signals, &mut host).await;
     if matches!(ending, Ok(Ending::Left)) {
@@ -195,6 +204,31 @@ fn of_this_host(mut config: Config) -> Config {
         warn!("{line}");
     }
     config
+}
+
+/// Starts state sync, if it is configured. No instance takes over from a worse master before that is up
+/// to date.
+fn synchronise(
+    config: &Config,
+    packet_path: &mut impl PacketPath,
+    routers: &Inputs,
+) -> Result<Synced, Error> {
+    let keys = sync::key::keys(config)?;
+    let (Some(sync), Some(keys)) = (&config.xdp_lb.sync, keys) else {
+        return Ok(Synced::none());
+    };
+    let Some(shared) = packet_path.share()? else {
+        return Ok(Synced::none());
+    };
+    routers.tell(Input::Patience(Some(sync.wait)));
+    let (adopt, adopted) = watch::channel(Overrides::new());
+    let listeners = Listeners {
+        routers: routers.clone(),
+        adopt,
+    };
+    let started = Syncing::start(config, sync, keys, shared, listeners);
+    let thread = Some(started.map_err(Error::Sync)?);
+    Ok(Synced { thread, adopted })
 }
 
 type Notifications = mpsc::UnboundedReceiver<Notification>;
@@ -282,14 +316,23 @@ async fn report(
     name: Name,
     mut asked: mpsc::Receiver<oneshot::Sender<Arc<Snapshot>>>,
     inspect: mpsc::Sender<Inspection>,
-    routers: Inputs,
+    (routers, syncing): (Inputs, Option<Syncing>),
 ) {
     let started = Instant::now();
     while let Some(reply) = asked.recv().await {
         let name = name.clone();
         let routers = routers.report().await;
+        let sync = match &syncing {
+            Some(syncing) => syncing.report().await,
+            None => None,
+        };
         let inspection: Inspection = Box::new(move |view: &View<'_>| {
-            let snapshot = snapshot(&name, started.elapsed(), routers.as_ref(), view);
+            let snapshot = snapshot(
+                &name,
+                started.elapsed(),
+                (routers.as_ref(), sync.as_ref()),
+                view,
+            );
             // Whoever asked may have gone.
             drop(reply.send(Arc::new(snapshot)));
         });
@@ -300,7 +343,12 @@ async fn report(
 }
 
 /// Without `routers` no election is held any more: states follow who owns what.
-fn snapshot(name: &Name, uptime: Duration, routers: Option<&Report>, view: &View<'_>) -> Snapshot {
+fn snapshot(
+    name: &Name,
+    uptime: Duration,
+    (routers, sync): (Option<&Report>, Option<&sync_report::Report>),
+    view: &View<'_>,
+) -> Snapshot {
     Snapshot::build(&SnapshotInputs {
         instance: name.as_str(),
         version: env!("CARGO_PKG_VERSION"),
@@ -314,6 +362,7 @@ fn snapshot(name: &Name, uptime: Duration, routers: Option<&Report>, view: &View
         ownership: view.ownership,
         vrrp: routers.map_or(&[], |report| &report.routers),
         vrrp_now: routers.map_or(Now::ZERO, |report| report.now),
+        sync,
         network: view.network,
         counters: view.counters,
         attached: view.attached,
@@ -328,6 +377,19 @@ struct Servers {
 }
 
 impl Servers {
+    /// The control socket and the metrics.
+    fn start(
+        (control, orders, lens): (control::server::Bound, Orders, looks::Seen),
+        (metrics, health): (http::Bound, HealthMetrics),
+        snapshots: Snapshots,
+    ) -> Self {
+        let mut servers = Self::default();
+        let stop = servers.stop.clone();
+        servers.add_control(control, snapshots.clone(), orders, lens);
+        servers.add("metrics", http::serve(metrics, snapshots, health, stop));
+        servers
+    }
+
     fn add<E: std::error::Error + Send>(
         &mut self,
         what: &'static str,

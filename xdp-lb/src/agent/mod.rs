@@ -20,6 +20,7 @@ pub mod host;
 pub mod reload;
 pub mod run;
 pub mod signals;
+pub mod sync;
 
 pub mod health;
 pub mod vrrp;

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::warn;
 
@@ -21,6 +22,8 @@ pub struct Store {
     /// `None`: they are forgotten with the agent.
     path: Option<PathBuf>,
     known: Overrides,
+    /// When they were last changed, milliseconds since 1970; 0: never, as far as is known.
+    changed: u64,
 }
 
 impl Store {
@@ -37,10 +40,24 @@ impl Store {
                 Overrides::new()
             }
         };
+        let written = fs::metadata(&path).and_then(|file| file.modified());
         Self {
             path: Some(path),
             known,
+            changed: written.map_or(0, millis),
         }
+    }
+
+    /// When they were last changed, milliseconds since 1970; 0: never, as far as is known.
+    pub const fn changed(&self) -> u64 {
+        self.changed
+    }
+
+    /// Takes over what another director was told, instead of all that was said here.
+    pub fn adopt(&mut self, overrides: Overrides) {
+        self.known = overrides;
+        self.changed = millis(SystemTime::now());
+        self.write();
     }
 
     /// All of them.
@@ -51,6 +68,7 @@ impl Store {
     /// Does what an operator asks for; what was done, in words.
     pub fn carry_out(&mut self, config: &Config, order: &Order) -> Result<String, Unknown> {
         let done = carry_out(&mut self.known, config, order)?;
+        self.changed = millis(SystemTime::now());
         self.write();
         Ok(done)
     }
@@ -107,6 +125,13 @@ impl Store {
         }
         text
     }
+}
+
+fn millis(moment: SystemTime) -> u64 {
+    let since = moment.duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 /// From the right: the name of a group may have spaces in it.

@@ -48,6 +48,7 @@ fn marks(old: &Marks, new: &Marks, lines: &mut Vec<String>) {
 /// Settings that differ and that a running agent cannot change.
 pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let timeouts = old.global.timeouts != new.global.timeouts;
+    let daemon = old.global.sync != new.global.sync;
     let (old, new) = (&old.xdp_lb, &new.xdp_lb);
     let XdpLb {
         interfaces,
@@ -58,6 +59,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         fail_static: _,
         drain_timeout: _,
         marks: _,
+        sync,
     } = new;
     let settings = [
         ("lvs_timeouts", timeouts),
@@ -65,6 +67,8 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("xdp_mode", old.xdp_mode != *xdp_mode),
         ("metrics", old.metrics != *metrics),
         ("connections", old.connections != *connections),
+        ("sync", old.sync != *sync),
+        ("lvs_sync_daemon", daemon && sync.is_some()),
     ];
     let differing = settings.into_iter().filter(|(_, differs)| *differs);
     differing.map(|(name, _)| name).collect()

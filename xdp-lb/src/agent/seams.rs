@@ -9,6 +9,7 @@ use xdp_lb_common::addr::Mac;
 
 use crate::config::model::XdpMode;
 use crate::dataplane::decision::Lens;
+use crate::dataplane::ebpf::shared::Shared;
 use crate::dataplane::{AttachedMode, Dataplane, Error};
 use crate::plan::belongings::Belonging;
 use crate::plan::desired::OwnedAddress;
@@ -78,4 +79,9 @@ pub trait PacketPath: Dataplane + Sized + 'static {
 
     /// What looks at its decisions, beside it; `None` if nothing can.
     fn lens(&self) -> Option<Arc<dyn Lens>>;
+
+    /// The tables of connections, for state sync; `None` if there are none that could be shared.
+    fn share(&mut self) -> Result<Option<Shared>, Error> {
+        Ok(None)
+    }
 }

@@ -8,6 +8,7 @@ use super::list::ListArgs;
 use super::order::{TargetArgs, WeightArgs};
 use super::realserver::RealServerArgs;
 use super::status::StatusArgs;
+use super::sync::SyncArgs;
 use super::trace::TraceArgs;
 use super::up::UpArgs;
 use super::vrrp::VrrpArgs;
@@ -61,6 +62,8 @@ pub enum Command {
     /// for which reason. What comes faster than it can be shown is counted and told. Only while somebody
     /// watches does the program tell what it decides; to watch takes root.
     Capture(CaptureArgs),
+    /// Show state sync: the other directors, and whether they hold the same connections
+    Sync(SyncArgs),
     /// Set the weight of a real server, until told otherwise
     ///
     /// It is in force at once and survives reloads and restarts, but not a full stop. `file` instead of a

@@ -10,6 +10,7 @@ pub mod list;
 pub mod order;
 pub mod realserver;
 pub mod status;
+pub mod sync;
 pub mod trace;
 pub mod up;
 pub mod vrrp;
@@ -88,6 +89,7 @@ fn dispatch(args: &Args) -> ExitCode {
         Command::Status(args) => status::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Trace(args) => trace::run(instance.as_str(), args).map(ExitCode::from),
         Command::Capture(args) => capture::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
+        Command::Sync(args) => sync::run(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Weight(args) => order::weight(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Drain(args) => order::drain(instance.as_str(), args).map(|()| ExitCode::SUCCESS),
         Command::Undrain(args) => {

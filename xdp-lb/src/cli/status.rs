@@ -8,6 +8,7 @@ use xdp_lb_common::reason::Reason;
 
 use super::list::service_name;
 use super::output;
+use super::sync;
 use super::time::{self, Moment, age};
 use super::vrrp::{self, InstanceView};
 use crate::control::client;
@@ -67,6 +68,7 @@ fn screen(snapshot: &Snapshot) -> Result<String, Error> {
     )?;
     interfaces(&mut out, &snapshot.interfaces)?;
     vrrp_instances(&mut out, &snapshot.vrrp_instances)?;
+    state_sync(&mut out, snapshot)?;
     services(&mut out, &snapshot.services)?;
     tables(&mut out, &snapshot.tables)?;
     packets(&mut out, &snapshot.packets)?;
@@ -117,6 +119,17 @@ fn vrrp_instances(out: &mut String, instances: &[VrrpInstance]) -> Result<(), Er
         if let Some(concern) = election.and_then(|e| concern(instance.state, e)) {
             writeln!(out, "    {concern}")?;
         }
+    }
+    Ok(())
+}
+
+fn state_sync(out: &mut String, snapshot: &Snapshot) -> Result<(), Error> {
+    let lines = sync::lines(snapshot.sync.as_ref());
+    if !lines.is_empty() {
+        writeln!(out, "\nState sync")?;
+    }
+    for line in lines {
+        writeln!(out, "  {line}")?;
     }
     Ok(())
 }
@@ -365,6 +378,11 @@ VRRP instances
   VI_2            BACKUP  for 5 min 2 s   eth0 vrid 52 priority 100, master 10.1.0.3  10.1.0.101/24
   VI_3            FAULT   for 10 s        eth1 vrid 53 priority 100  10.1.0.102/24
     interface eth1 is down
+
+State sync
+  192.168.1.3:8848      its connections are coming
+  192.168.1.4:8848      not heard
+    tcp/192.168.1.200:443 stands differently in the file of 192.168.1.3: see `xdp-lb sync`
 
 Virtual services: 3 up, 1 degraded, 1 down
   TCP 10.1.0.100:80       degraded  2 of 5 real servers up, active connections: 1

@@ -19,6 +19,7 @@ use crate::config::diagnostic::Code;
 use crate::config::host;
 use crate::config::model::{self, Config, XdpMode};
 use crate::config::{Diagnostic, Diagnostics, LoadError, Loaded, Severity};
+use crate::dataplane;
 use crate::dataplane::ebpf::{Ebpf, Options};
 use crate::sys::host::ThisHost;
 use crate::sys::instance::Name;
@@ -182,7 +183,10 @@ impl Director {
             .build()
             .context("cannot start the runtime")?;
         let open = |name: &Name, config: &Config, clock: Clock| {
+            let keys = agent::sync::key::keys(config)
+                .map_err(|reason| dataplane::Error::Load(reason.to_string()))?;
             let options = Options {
+                key: keys.map(|keys| keys.hash_key()),
                 connections: config.xdp_lb.connections,
                 timeouts: timeouts(config.global.timeouts, clock),
                 ..Options::new(name.as_str(), clock)

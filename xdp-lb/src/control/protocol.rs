@@ -62,11 +62,13 @@ pub enum Verb {
     Vrrp,
     /// The state of the director.
     Status,
+    /// State sync.
+    Sync,
 }
 
 impl Verb {
     /// All verbs.
-    pub const ALL: [Self; 3] = [Self::List, Self::Vrrp, Self::Status];
+    pub const ALL: [Self; 4] = [Self::List, Self::Vrrp, Self::Status, Self::Sync];
 
     /// As a request has it.
     pub const fn name(self) -> &'static str {
@@ -74,6 +76,7 @@ impl Verb {
             Self::List => "list",
             Self::Vrrp => "vrrp",
             Self::Status => "status",
+            Self::Sync => "sync",
         }
     }
 }
@@ -486,7 +489,7 @@ mod tests {
         assert_eq!(refusal.kind, RefusalKind::UnknownVerb);
         assert_eq!(
             refusal.message,
-            "unknown verb 'lst'; known are: list, vrrp, status, order, reload, trace, capture"
+            "unknown verb 'lst'; known are: list, vrrp, status, sync, order, reload, trace, capture"
         );
     }
 

@@ -18,8 +18,10 @@ use crate::machine::Now;
 use crate::plan::desired::{Desired, Reach, Server, Service};
 use crate::plan::pool::{Memberships, Overrides};
 use crate::plan::table::{Health, Link, Network, Ownership, ServerHealth};
+use crate::sync::report::Report;
 use crate::vrrp::router;
 
+mod sync;
 mod vrrp;
 
 /// The moment of the snapshot.
@@ -35,6 +37,7 @@ pub(crate) struct Parts {
     pub(crate) overrides: Overrides,
     pub(crate) ownership: Ownership,
     pub(crate) vrrp: Vec<router::Snapshot>,
+    pub(crate) sync: Report,
     pub(crate) network: Network,
     pub(crate) counters: Counters,
     pub(crate) attached: BTreeMap<String, AttachedMode>,
@@ -55,6 +58,7 @@ impl Parts {
             ownership: &self.ownership,
             vrrp: &self.vrrp,
             vrrp_now: NOW,
+            sync: Some(&self.sync),
             network: &self.network,
             counters: &self.counters,
             attached: &self.attached,
@@ -132,6 +136,7 @@ pub(crate) fn parts() -> Parts {
     add_vrrp(&mut parts, "VI_1", "eth0", 51, Some(true));
     add_vrrp(&mut parts, "VI_2", "eth0", 52, Some(false));
     add_vrrp(&mut parts, "VI_3", "eth1", 53, None);
+    parts.sync = sync::report();
     parts.vrrp = vec![vrrp::master(), vrrp::backup(), vrrp::faulty()];
     for (name, scheduler, persistence, servers) in SERVICES {
         let key = key(name);

@@ -116,7 +116,7 @@ fn only() -> BTreeMap<&'static str, Vec<String>> {
                 continue;
             };
             // Its block has been named as a whole.
-            if scope != Scope::XdpLb {
+            if scope != Scope::XdpLb && scope != Scope::StateSync {
                 let place = match scope {
                     Scope::Root => String::new(),
                     inner => format!(" in `{}`", inner.name()),

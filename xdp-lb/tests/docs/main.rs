@@ -131,7 +131,7 @@ fn the_sample_configuration_has_nothing_to_complain_about() {
 #[test]
 fn metrics_that_are_named_are_served() {
     let known: BTreeSet<String> = metrics::ALL.iter().map(Metric::sample_name).collect();
-    for document in ["docs/vrrp.md", "docs/operations.md"] {
+    for document in ["docs/vrrp.md", "docs/sync.md", "docs/operations.md"] {
         let text = std::fs::read_to_string(file(document)).unwrap();
         let is_other = |c: char| !c.is_ascii_lowercase() && c != '_';
         let words = text.split(is_other);
@@ -166,6 +166,7 @@ fn links_lead_to_files_and_headings_that_exist() {
         "CHANGELOG.md",
         "docs/dataplane.md",
         "docs/vrrp.md",
+        "docs/sync.md",
         "docs/operations.md",
         "docs/metrics.md",
         "docs/config.md",

@@ -100,7 +100,13 @@ pub(crate) fn wrapped(scope: Scope, inner: &str) -> String {
         Scope::GarpGroup => around(Scope::Root, "garp_group"),
         Scope::TrackGroup => around(Scope::Root, "track_group group"),
         Scope::XdpLb => around(Scope::Root, "xdp_lb"),
+        Scope::StateSync => wrapped(Scope::XdpLb, &state_sync(inner)),
     }
+}
+
+/// `inner` in the block of state sync, which needs a key and somebody to speak to.
+fn state_sync(inner: &str) -> String {
+    format!("sync {{\nkey 0123456789abcdef\npeer 192.0.2.8\n{inner}}}\n")
 }
 
 /// What an instance needs, each with other names of it.

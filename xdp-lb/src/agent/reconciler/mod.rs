@@ -236,6 +236,8 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             let done = self.overrides.carry_out(&config, &order);
             if let Ok(done) = &done {
                 info!("an operator says: {done}");
+                let overrides = &self.overrides;
+                (self.sources.listeners.overridden)(overrides.changed(), overrides.known());
             }
             told.push((reply, done.map_err(|unknown| unknown.to_string())));
         }
@@ -244,6 +246,13 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             // Whoever asked may have gone.
             drop(reply.send(done));
         }
+    }
+
+    /// Takes over what another director was told.
+    async fn adopt(&mut self) {
+        let adopted = self.sources.adopted.borrow_and_update().clone();
+        self.overrides.adopt(adopted);
+        self.reconcile().await;
     }
 
     /// Lets those go who were leaving and have no connections any more.
@@ -315,6 +324,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
                 () = changed(&mut self.sources.health) => self.follow_verdicts().await,
                 () = changed(&mut self.sources.claims) => self.follow_claims().await,
                 () = changed(&mut self.sources.peers) => self.reconcile().await,
+                () = changed(&mut self.sources.adopted) => self.adopt().await,
                 () = changed(&mut self.sources.network) => {
                     self.reconcile().await;
                     self.restore_missing().await;

@@ -67,10 +67,15 @@ pub struct Sources {
     pub inspections: mpsc::Receiver<Inspection>,
     /// Orders.
     pub orders: mpsc::Receiver<OrderRequest>,
+    /// Overrides that another director was told, in place of all that was said here.
+    pub adopted: watch::Receiver<Overrides>,
     /// Servers in the tables that the configuration does not name are told here: their MACs must go on
     /// being known.
     pub leaving: watch::Sender<BTreeSet<IpAddr>>,
 }
+
+/// Is told of overrides, and when they were changed, milliseconds since 1970.
+pub(super) type Overridden = dyn Fn(u64, &Overrides) + Send + Sync;
 
 /// Who is told what the reconciler makes of verdicts. None of them may wait.
 pub struct Listeners {
@@ -78,6 +83,8 @@ pub struct Listeners {
     pub health_clock: Clock,
     /// Is told how long after a verdict the tables obeyed it.
     pub obeyed: Arc<dyn Fn(Duration) + Send + Sync>,
+    /// Is told of overrides that operators changed, and when.
+    pub overridden: Arc<Overridden>,
     /// Is told of services that gained or lost their quorum.
     pub quorum: Arc<pools::Quorum>,
 }

@@ -12,6 +12,7 @@ use crate::config::model::{Frontend, SorryServer, XdpMode};
 use crate::dataplane::Inherited;
 use crate::plan::carriers::Peers;
 use crate::plan::diff::Change;
+use crate::plan::pool::Overrides;
 use crate::plan::pool::order::{Order, Target, What};
 use crate::plan::table::{Network, ServerHealth};
 use crate::plan::testing::{VIP, endpoint, network, service_key, websocket};
@@ -43,7 +44,9 @@ fn bench() -> (Bench, Under) {
     let sources = Sources {
         config: config_seen,
         health: health_seen,
+        adopted: watch::channel(Overrides::new()).1,
         listeners: Listeners {
+            overridden: Arc::new(|_, _| ()),
             health_clock: Clock::start(),
             obeyed: Arc::new(|_| {}),
             quorum: Arc::new(|_, _| {}),

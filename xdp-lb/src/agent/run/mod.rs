@@ -23,6 +23,7 @@ use crate::agent::reconciler::{Inspection, Listeners, Reconciler, Sources, chang
 use crate::agent::reload::{differences, needs_restart};
 use crate::agent::seams::{Links, PacketPath};
 use crate::agent::signals::Signal;
+use crate::agent::sync::{Synced, Syncing};
 use crate::agent::vrrp::Elections;
 use crate::config::model::{Config, XdpLb};
 use crate::control::orders::{OrderRequest, ReloadReply};
@@ -34,7 +35,7 @@ use crate::plan::desired::OwnedAddress;
 use crate::plan::installed::Installed;
 use crate::plan::pool::Pools;
 use crate::plan::table::{
-    Network, Ownership, by_pool, owned_addresses, real_server_addresses, resolved_addresses,
+    Network, by_pool, owned_addresses, real_server_addresses, resolved_addresses,
 };
 
 /// How long a start waits for the real servers' MACs. Those that live have answered by then, and
@@ -62,6 +63,8 @@ pub struct Parts<P, L> {
     pub elections: Elections,
     /// What stands beside them.
     pub outside: Outside,
+    /// State sync.
+    pub synced: Synced,
     /// Questions about the agent's state.
     pub inspections: mpsc::Receiver<Inspection>,
     /// Orders of operators.
@@ -156,6 +159,7 @@ pub struct Agent<P, L> {
     checks: Checks,
     elections: Elections,
     outside: Outside,
+    syncing: Option<Syncing>,
 }
 
 /// Puts the program on its interfaces and fills the tables, and goes on from there. If that fails,
@@ -170,6 +174,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         checks,
         mut elections,
         outside,
+        synced,
         inspections,
         orders,
         reloads,
@@ -179,15 +184,14 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     warn_about(absent_devices(&config, &network.borrow()));
     let goes_on = go_on(&mut elections, &outside, &config).await;
     resolved(&config, &mut network, &mut packet_path).await;
-    let owned = elections.claims().borrow().ownership.clone();
-    let seen = network.borrow().clone();
-    let (installed, pools) = found(&packet_path, &config, leftovers, (&owned, &seen));
+    let (installed, pools) = found(&packet_path, &config, leftovers, (&elections, &network));
     let (leaving, leaving_seen) = watch::channel(BTreeSet::new());
     let (config, config_seen) = watch::channel(config);
     let sources = Sources {
         config: config_seen,
         health: checks.verdicts(),
-        listeners: listeners(&checks, &outside),
+        listeners: listeners(&checks, &outside, synced.thread.clone()),
+        adopted: synced.adopted,
         network: network.clone(),
         claims: elections.claims(),
         peers: elections.peers(),
@@ -195,14 +199,15 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         orders,
         leaving,
     };
+    (sources.listeners.overridden)(overrides.changed(), overrides.known());
     let reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
     let reconciler = reconciler.after(pools, overrides);
     let reconciler = attached(reconciler, elections.is_alive(), took_over)?;
     let mut reconciler = filled(reconciler).await;
     if !goes_on {
         let now = config.borrow().clone();
-        standing(&mut network, &now).await;
-        elect(&mut reconciler, &mut elections, &outside, now).await;
+        let heard = (&mut elections, &mut network, &outside);
+        elect(&mut reconciler, heard, now).await;
     }
     let stop = CancellationToken::new();
     Ok(Agent {
@@ -216,15 +221,21 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         checks,
         elections,
         outside,
+        syncing: synced.thread,
     })
 }
 
 /// Who is told of verdicts that are obeyed, and of services that gain or lose their quorum.
-fn listeners(checks: &Checks, outside: &Outside) -> Listeners {
+fn listeners(checks: &Checks, outside: &Outside, syncing: Option<Syncing>) -> Listeners {
     let teller = outside.teller();
     Listeners {
         health_clock: checks.clock(),
         obeyed: checks.observers().obeyed,
+        overridden: Arc::new(move |changed, overrides| {
+            if let Some(syncing) = &syncing {
+                syncing.overridden(changed, overrides);
+            }
+        }),
         quorum: Arc::new(move |service, gained| teller.quorum_changed(service, gained)),
     }
 }
@@ -278,10 +289,10 @@ async fn filled<P: PacketPath, L: Links>(mut reconciler: Reconciler<P, L>) -> Re
 /// Begins the elections, now that the packet path is ready.
 async fn elect<P: PacketPath, L: Links>(
     reconciler: &mut Reconciler<P, L>,
-    elections: &mut Elections,
-    outside: &Outside,
+    (elections, network, outside): (&mut Elections, &mut watch::Receiver<Network>, &Outside),
     config: Arc<Config>,
 ) {
+    standing(network, &config).await;
     outside.settled().await;
     elections.configure(outside.usable(config));
     // An owner is ready when its VIPs stand.
@@ -296,8 +307,10 @@ fn found<P: PacketPath>(
     packet_path: &P,
     config: &Config,
     leftovers: Leftovers,
-    (ownership, network): (&Ownership, &Network),
+    (elections, network): (&Elections, &watch::Receiver<Network>),
 ) -> (Installed, Pools) {
+    let ownership = &elections.claims().borrow().ownership.clone();
+    let network = &network.borrow().clone();
     let inherited = packet_path.inherited();
     let pools = Pools::inheriting(&by_pool(config, &inherited.servers));
     let mut installed =
@@ -441,6 +454,9 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
         let new = Arc::new(new);
         self.config.send_replace(new.clone());
         self.outside.reload(&new).await;
+        if let Some(syncing) = &self.syncing {
+            syncing.configure(&new);
+        }
         standing(&mut self.network, &new).await;
         self.elections.configure(self.outside.usable(new));
         self.resolve(surroundings);

@@ -38,6 +38,7 @@ async fn bench(inherited: Inherited) -> (Bench, Parts<FakeDataplane, FakeLinks>)
     );
     let outside = outside.await;
     let parts = Parts {
+        synced: Synced::none(),
         config,
         packet_path: FakeDataplane {
             kernel: kernel.clone(),

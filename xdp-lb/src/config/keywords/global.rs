@@ -105,7 +105,7 @@ pub(super) const GLOBAL_DEFS: &[Keyword] = &[
     flag("disable_local_igmp", NotYet, "No group membership of VRRP on the host"),
     one("default_interface", Device, Supported, "Interface of static addresses; default eth0").passed_over(),
     maybe("dynamic_interfaces", OneOf(&["allow_if_changes"]), Supported, "Interfaces may appear later"),
-    many("lvs_sync_daemon", Words("DEVICE [INSTANCE] [OPTION…]"), NotYet, "Connection synchronisation; options: inst, id, maxlen, port, ttl, group").passed_over(),
+    many("lvs_sync_daemon", Words("DEVICE [INSTANCE] [OPTION…]"), Supported, "Where state sync goes on, once `xdp_lb { sync { … } }` has a key; options: id, maxlen, port, ttl, group").passed_over(),
     many("lvs_timeouts", Words("[tcp S] [tcpfin S] [udp S]"), Supported, "Life of idle connections").passed_over(),
     flag("lvs_flush", NotNeeded("the tables are always those of the configuration"), "Clear the tables at the start"),
     maybe("lvs_flush_on_stop", OneOf(&["VS"]), NotNeeded("the tables go with the program"), "Clear the tables at the end"),

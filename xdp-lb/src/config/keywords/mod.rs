@@ -79,13 +79,15 @@ pub enum Scope {
     SmtpHost,
     /// `xdp_lb`
     XdpLb,
+    /// `sync` of `xdp_lb`
+    StateSync,
     /// Lines that start with no keyword: addresses, names, routes.
     Lines,
 }
 
 impl Scope {
     /// Every scope that has keywords.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Root,
         Self::GlobalDefs,
         Self::VrrpScript,
@@ -112,6 +114,7 @@ impl Scope {
         Self::TrackGroup,
         Self::SmtpHost,
         Self::XdpLb,
+        Self::StateSync,
     ];
 
     /// What messages and documentation call it.
@@ -143,6 +146,7 @@ impl Scope {
             Self::TrackGroup => "track_group",
             Self::SmtpHost => "host",
             Self::XdpLb => "xdp_lb",
+            Self::StateSync => "sync",
             Self::Lines => "a list",
         }
     }
@@ -176,6 +180,7 @@ impl Scope {
             Self::TrackGroup => global::TRACK_GROUP,
             Self::SmtpHost => checker::SMTP_HOST,
             Self::XdpLb => ours::XDP_LB,
+            Self::StateSync => ours::SYNC,
             Self::Lines => &[],
         }
     }

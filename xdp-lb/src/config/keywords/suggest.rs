@@ -61,10 +61,12 @@ pub fn right_name(scope: Scope, name: &str) -> Option<&'static str> {
         .map(|(_, _, right)| *right)
 }
 
-/// The scopes that hold a keyword called `name`, as messages name them.
+/// The scopes that hold a keyword called `name`, as messages name them. Nobody who looks for the place
+/// of a keyword means that of state sync.
 pub fn scopes_of(name: &str) -> Vec<&'static str> {
     super::everywhere(name)
         .iter()
+        .filter(|(scope, _)| *scope != Scope::StateSync)
         .map(|(scope, _)| scope.name())
         .collect()
 }

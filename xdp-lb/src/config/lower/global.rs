@@ -12,6 +12,7 @@ use crate::config::ast::{Statement, Word};
 use crate::config::diagnostic::{Code, Diagnostic, quote};
 use crate::config::keywords::{Keyword, Scope};
 use crate::config::model::{Command, Fifo, Global, SyncDaemon, TimedCommand};
+use crate::config::source::Span;
 
 const IGNORED: &str = "ignored, as keepalived does";
 const SMTP_PORT: u16 = 25;
@@ -32,6 +33,8 @@ pub(super) struct Globals {
     pub(super) smtp_alert_vrrp: Option<bool>,
     /// `smtp_alert_checker`.
     pub(super) smtp_alert_checker: Option<bool>,
+    /// Where `lvs_sync_daemon` stands.
+    pub(super) sync: Option<Span>,
     startup: Script,
     shutdown: Script,
     fifos: [Pipe; 3],
@@ -203,7 +206,10 @@ impl Globals {
                 let delay = context.seconds(statement, range, Tail::Dropped, IGNORED);
                 model.vrrp_startup_delay = delay.unwrap_or_default();
             }
-            "lvs_sync_daemon" => model.sync = sync_daemon(context, statement),
+            "lvs_sync_daemon" => {
+                self.sync = Some(statement.head());
+                model.sync = sync_daemon(context, statement);
+            }
             "lvs_timeouts" => timeouts(context, statement, model),
             _ => return false,
         }

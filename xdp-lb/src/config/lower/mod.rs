@@ -44,12 +44,16 @@ pub fn lower(
     globals.finish(&mut context);
     let mut vrrp = vrrp::Vrrp::default();
     let mut services = service::Services::default();
+    let mut sync = None;
     for (keyword, statement) in statements {
         match keyword.name {
             "global_defs" => {}
             "xdp_lb" => {
                 let settings = &mut config.xdp_lb;
                 ours::lower(&mut context, statement, settings, &mut places.marks);
+                let mut body = statement.body().iter();
+                let block = body.find(|line| line.keyword.text == "sync");
+                sync = block.map(|block| block.keyword.span).or(sync);
             }
             _ => {
                 let taken = vrrp.take(&mut context, keyword, statement)
@@ -63,7 +67,9 @@ pub fn lower(
     vrrp.finish(&mut context, &globals, &mut config, &mut places);
     services.finish(&mut context, &globals, &mut config, &mut places);
     cross::check(&mut context, &config, &places);
+    let daemon = globals.sync;
     config.global = globals.model;
+    ours::check_sync(&mut context, &config, daemon, sync);
     places.commands = context.finish();
     (config, places)
 }

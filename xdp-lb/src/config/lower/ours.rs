@@ -1,6 +1,10 @@
 //! `xdp_lb`. These keywords are ours alone: a wrong value is an error, since no habit of keepalived
 //! says what it should mean.
 
+mod sync;
+
+pub(super) use sync::check as check_sync;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -57,6 +61,7 @@ pub(super) fn lower(
                     drain_timeout,
                 );
             }
+            "sync" => settings.sync = sync::lower(context, statement),
             _ => context.unread(keyword, statement),
         }
     }
@@ -104,6 +109,7 @@ fn on_off(text: &str) -> Option<bool> {
     }
 }
 
+/// Reads a value with `read`; whatever it does not take is an error.
 fn set<T>(
     context: &mut Context<'_>,
     keyword: &Keyword,

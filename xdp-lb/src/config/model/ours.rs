@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Endpoint;
+use crate::sync::key::Secret;
 
 /// How the XDP program is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +41,43 @@ pub struct XdpLb {
     /// `fwmark`: where packets of each mark go to; and, of marks that the block does not name, where the
     /// rules of the firewall give them. No endpoint has two marks.
     pub marks: BTreeMap<u32, BTreeSet<Endpoint>>,
+    /// `sync`: state sync with the other directors.
+    pub sync: Option<StateSync>,
+}
+
+/// `sync`: the directors of a cluster tell each other of their connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateSync {
+    /// `peer`: the other directors; none: those that are found on the group of `lvs_sync_daemon`.
+    pub peers: Vec<SocketAddr>,
+    /// `key` or `key_file`.
+    pub key: SyncKey,
+    /// `interface`.
+    pub interface: Option<String>,
+    /// `port`.
+    pub port: Option<u16>,
+    /// `maxlen`: the longest datagram, bytes.
+    pub max_length: Option<u16>,
+    /// `wait`: how long a director that returns leaves a worse master alone at most, whole seconds.
+    pub wait: Duration,
+}
+
+/// The secret of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyncKey {
+    /// `key`.
+    Text(Secret),
+    /// `key_file`.
+    File(PathBuf),
+}
+
+impl StateSync {
+    /// The UDP port of state sync, and of IPVS's sync daemon.
+    pub const PORT: u16 = 8848;
+    /// The longest datagram by default, bytes: it fits into an Ethernet frame with headers to spare.
+    pub const MAX_LENGTH: u16 = 1400;
+    /// `wait` by default.
+    pub const WAIT: Duration = Duration::from_secs(30);
 }
 
 impl Default for XdpLb {
@@ -51,6 +90,7 @@ impl Default for XdpLb {
             fail_static: false,
             drain_timeout: Duration::from_mins(15),
             marks: BTreeMap::new(),
+            sync: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{Writer, word};
-use crate::config::model::{Endpoint, XdpLb, XdpMode};
+use crate::config::model::{Endpoint, StateSync, SyncKey, XdpLb, XdpMode};
 
 pub(super) fn print(writer: &mut Writer, ours: &XdpLb) {
     let XdpLb {
@@ -15,6 +15,7 @@ pub(super) fn print(writer: &mut Writer, ours: &XdpLb) {
         fail_static,
         drain_timeout,
         marks,
+        sync,
     } = ours;
     writer.block("xdp_lb", |writer| {
         if !interfaces.is_empty() {
@@ -37,6 +38,38 @@ pub(super) fn print(writer: &mut Writer, ours: &XdpLb) {
                 print_endpoints(writer, endpoints);
             });
         }
+        if let Some(sync) = sync {
+            state_sync(writer, sync);
+        }
+    });
+}
+
+fn state_sync(writer: &mut Writer, sync: &StateSync) {
+    let StateSync {
+        peers,
+        key,
+        interface,
+        port,
+        max_length,
+        wait,
+    } = sync;
+    writer.block("sync", |writer| {
+        for peer in peers {
+            writer.line(format_args!("peer {peer}"));
+        }
+        match key {
+            SyncKey::Text(secret) => {
+                let secret = String::from_utf8_lossy(secret.reveal());
+                writer.line(format_args!("key {}", word(&secret)));
+            }
+            SyncKey::File(path) => {
+                writer.line(format_args!("key_file {}", word(&path.to_string_lossy())));
+            }
+        }
+        writer.optional("interface", interface.as_deref().map(word));
+        writer.optional("port", *port);
+        writer.optional("maxlen", *max_length);
+        writer.line(format_args!("wait {}", wait.as_secs()));
     });
 }
 

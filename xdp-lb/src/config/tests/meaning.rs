@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use super::{found, said, usable};
 use crate::config::diagnostic::Code;
 use crate::config::model::{
-    AddressFlags, Endpoint, InitialState, Protocol, VirtualAddress, VrrpInstance, XdpLb, XdpMode,
+    AddressFlags, Endpoint, InitialState, Protocol, SyncKey, VirtualAddress, VrrpInstance, XdpLb,
+    XdpMode,
 };
 use crate::config::{Diagnostics, Severity};
 
@@ -279,6 +280,7 @@ fn our_own_block_is_read_and_its_mistakes_are_errors() {
         fail_static: true,
         drain_timeout: std::time::Duration::from_mins(1),
         marks: [(7, marked.into())].into(),
+        sync: None,
     };
     assert_eq!(loaded.config.xdp_lb, expected);
     for line in [
@@ -324,4 +326,37 @@ fn what_has_no_effect_is_named_once() {
         "understood, but without effect in this version: garp_extra_if (line 4); old_unicast_checksum (line 8); track_bfd (line 5)"
     );
     assert_eq!(note.severity(), Severity::Note);
+}
+
+#[test]
+fn state_sync_is_read_and_its_mistakes_are_errors() {
+    let text = |lines: &str| format!("xdp_lb {{\nsync {{\n{lines}\n}}\n}}\n");
+    let loaded = usable(&text(
+        "peer 192.0.2.2 [2001:db8::2]:99\npeer 192.0.2.3\nkey_file /etc/xdp-lb/sync.key\ninterface eth1\nport 7000\nmaxlen 9000\nwait 5",
+    ));
+    let sync = loaded.config.xdp_lb.sync.unwrap();
+    let expected = ["192.0.2.2:7000", "[2001:db8::2]:99", "192.0.2.3:7000"];
+    assert_eq!(sync.peers, expected.map(|peer| peer.parse().unwrap()));
+    assert_eq!(sync.key, SyncKey::File("/etc/xdp-lb/sync.key".into()));
+    assert_eq!(sync.interface.as_deref(), Some("eth1"));
+    assert_eq!((sync.port, sync.max_length), (Some(7000), Some(9000)));
+    assert_eq!(sync.wait, std::time::Duration::from_secs(5));
+    for lines in [
+        "peer 192.0.2.2",
+        "key 0123456789abcdef",
+        "peer 192.0.2.2\nkey short",
+        "peer director2\nkey 0123456789abcdef",
+        "peer 224.0.0.81\nkey 0123456789abcdef",
+        "peer 192.0.2.2\nkey_file sync.key",
+        "peer 192.0.2.2\nkey 0123456789abcdef\nmaxlen 100",
+    ] {
+        assert_eq!(errors(&text(lines)).len(), 1, "{lines}");
+    }
+    let group = "global_defs {\nlvs_sync_daemon eth1 VI_1 id 7\n}\n";
+    let alone = usable(group);
+    assert_eq!(warnings(&alone.diagnostics), [Code::Doubtful]);
+    let keyed = usable(&format!("{group}{}", text("key 0123456789abcdef")));
+    assert_eq!(warnings(&keyed.diagnostics), []);
+    let shown = format!("{:?}", keyed.config);
+    assert!(!shown.contains("0123456789abcdef"), "a secret is not shown");
 }

@@ -573,6 +573,7 @@ fn wrapped(scope: Scope, inner: &str) -> Option<String> {
         )?,
         Scope::VirtualServer => format!("virtual_server 10.0.0.1 80 {{\n{inner}\n}}\n"),
         Scope::XdpLb => format!("xdp_lb {{\n{inner}\n}}\n"),
+        Scope::StateSync => wrapped(Scope::XdpLb, &format!("sync {{\n{inner}\n}}\n"))?,
         Scope::GarpGroup => format!("garp_group {{\n{inner}\n}}\n"),
         Scope::RealServer => {
             let server = format!("real_server 10.0.0.2 80 {{\n{inner}\n}}\n");
@@ -610,6 +611,7 @@ fn every_supported_keyword_is_lowered_and_its_bad_values_are_noticed() {
         "router_id",
         "vmac_prefix",
         "default_interface",
+        "lvs_sync_daemon",
         "use_vmac",
         "vrrp_instance",
         "vrrp_sync_group",

@@ -12,6 +12,7 @@ use xdp_lb_common::reason::{Event, Reason, Verdict};
 use xdp_lb_common::service::Stats;
 
 use super::seat::Seat;
+use super::sync::StateSync;
 use super::{
     Count, Exit, Interface, Overridden, Persistence, RealServer, SCHEMA, Service, Snapshot, Table,
     Traffic,
@@ -22,6 +23,7 @@ use crate::machine::Now;
 use crate::plan::desired::{Desired, Reach};
 use crate::plan::pool::{Memberships, Overrides};
 use crate::plan::table::{Health, Network, Ownership};
+use crate::sync::report::Report;
 use crate::vrrp::router;
 
 /// What a snapshot is made from.
@@ -51,6 +53,8 @@ pub struct SnapshotInputs<'a> {
     pub vrrp: &'a [router::Snapshot],
     /// What the clock reads that the moments in `vrrp` are of.
     pub vrrp_now: Now,
+    /// State sync as it runs.
+    pub sync: Option<&'a Report>,
     /// Links and neighbours.
     pub network: &'a Network,
     /// Counters of the data plane.
@@ -72,6 +76,7 @@ impl Snapshot {
             connection_limit: inputs.config.xdp_lb.connections,
             interfaces: interfaces(inputs),
             vrrp_instances: super::vrrp::instances(inputs),
+            sync: inputs.sync.map(StateSync::of),
             services: members
                 .iter()
                 .map(|member| service(inputs, member))

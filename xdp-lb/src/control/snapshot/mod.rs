@@ -11,6 +11,7 @@ use crate::dataplane::AttachedMode;
 
 pub mod build;
 mod seat;
+pub mod sync;
 pub mod vrrp;
 
 pub use build::{SnapshotInputs, verdict_name};
@@ -39,6 +40,9 @@ pub struct Snapshot {
     pub interfaces: Vec<Interface>,
     /// VRRP instances, in the order of the file.
     pub vrrp_instances: Vec<VrrpInstance>,
+    /// State sync, if there is any.
+    #[serde(default)]
+    pub sync: Option<sync::StateSync>,
     /// Virtual services, in the order of `ipvsadm`: mark, family, protocol, address, port.
     pub services: Vec<Service>,
     /// Packets by reason, every reason, in the order of the packet path.

@@ -134,6 +134,8 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
         later,
         plain: Plain::default(),
         notes: notes.into_iter().collect(),
+        origin: (options.clone(), key),
+        names: None,
     };
     if !took_over {
         ebpf.hand_out();

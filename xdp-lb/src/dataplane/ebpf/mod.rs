@@ -15,11 +15,13 @@ mod load;
 #[cfg(feature = "bpf-log")]
 mod log;
 mod read;
+pub mod shared;
 mod standing;
 mod tables;
 mod trace;
 
 use std::net::SocketAddr;
+use std::sync::mpsc;
 
 use aya::Ebpf as Object;
 use xdp_lb_common::conn::state::Timeouts;
@@ -28,10 +30,11 @@ use xdp_lb_common::tick::Clock;
 
 use super::pins::Pins;
 use super::{Counters, Dataplane, Error, Inherited};
-use crate::config::model::ServiceKey;
+use crate::config::model::{Endpoint, ServiceKey};
 use crate::plan::diff::Change;
 pub use again::Glass;
 use capture::Plain;
+use shared::{Named, Shared};
 use tables::Tables;
 pub use trace::Dry;
 
@@ -66,6 +69,14 @@ impl Options {
     }
 }
 
+/// The service as state sync names it, if it does.
+const fn shareable(key: &ServiceKey) -> Option<Endpoint> {
+    match key {
+        ServiceKey::Endpoint(endpoint) => Some(*endpoint),
+        ServiceKey::Mark(_) | ServiceKey::Group { .. } => None,
+    }
+}
+
 /// A real server of a service.
 type ServerKey = (ServiceKey, SocketAddr);
 
@@ -82,6 +93,10 @@ pub struct Ebpf {
     plain: Plain,
     /// Messages for the operator about what could not be taken over.
     notes: Vec<String>,
+    /// What [`Self::share`] needs again.
+    origin: (Options, HashKey),
+    /// Who is told of names that come and go.
+    names: Option<mpsc::Sender<Named>>,
 }
 
 impl Ebpf {
@@ -102,6 +117,69 @@ impl Ebpf {
         drop(tables);
         drop(object);
         pins.remove()
+    }
+
+    /// The tables of connections once more, for state sync, which is told from now on of all names that
+    /// come and go.
+    pub fn share(&mut self) -> Result<Shared, Error> {
+        let (sender, names) = mpsc::channel();
+        let known = self.tables.service_ids.iter();
+        let services =
+            known.filter_map(|(key, index)| Some(Named::Service(shareable(key)?, index)));
+        let known = self.tables.backend_ids.iter();
+        let servers = known.filter_map(|((key, address), index)| {
+            Some(Named::Server(shareable(key)?, *address, index))
+        });
+        for named in services.chain(servers) {
+            // The receiver stands below.
+            sender.send(named).ok();
+        }
+        self.names = Some(sender);
+        let (options, key) = &self.origin;
+        Shared::open(shared::Origin {
+            pins: &self.pins,
+            sizes: &load::Sizes::new(options),
+            options,
+            key: *key,
+            now: read::tick(&mut self.object)?,
+            names,
+        })
+    }
+
+    /// Tells state sync what a change made of names.
+    fn tell_names(&mut self, change: &Change) {
+        let Some(names) = &self.names else { return };
+        let service = |key: &ServiceKey| {
+            let endpoint = shareable(key)?;
+            Some(match self.tables.service_ids.find(key) {
+                Some(index) => Named::Service(endpoint, index),
+                None => Named::NoService(endpoint),
+            })
+        };
+        let server = |key: &ServiceKey, address: SocketAddr| {
+            let endpoint = shareable(key)?;
+            Some(match self.tables.backend_ids.find(&(*key, address)) {
+                Some(index) => Named::Server(endpoint, address, index),
+                None => Named::NoServer(endpoint, address),
+            })
+        };
+        let told = match change {
+            Change::SetService(key, _) | Change::RemoveService(key) => [service(key), None],
+            Change::SetServer(key, of) => [service(key), server(key, of.address)],
+            Change::RemoveServer(key, address) => [server(key, *address), None],
+            Change::SetPort(..)
+            | Change::RemovePort(_)
+            | Change::SetActive(..)
+            | Change::PurgeServer(..)
+            | Change::AddAddress(_)
+            | Change::RemoveAddress(_)
+            | Change::Put(_)
+            | Change::Take(_) => return,
+        };
+        for named in told.into_iter().flatten() {
+            // State sync may have ended.
+            names.send(named).ok();
+        }
     }
 
     /// Whether tables of a predecessor were taken over.
@@ -133,7 +211,9 @@ impl Ebpf {
 
 impl Dataplane for Ebpf {
     fn apply(&mut self, change: &Change) -> Result<(), Error> {
-        apply::apply(&mut self.tables, change)
+        let applied = apply::apply(&mut self.tables, change);
+        self.tell_names(change);
+        applied
     }
 
     fn heartbeat(&mut self) -> Result<(), Error> {

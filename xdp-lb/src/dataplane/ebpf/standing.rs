@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use xdp_lb_common::conn::State;
-use xdp_lb_common::load::{Counts, Limits, Load, Standing, word};
+use xdp_lb_common::load::{Counts, Limits, Load, Standing, shift, word};
 
 use super::tables::Tables;
 use crate::dataplane::mmap::MappedArray;
@@ -35,6 +35,19 @@ pub(super) fn gone(loads: &MappedArray<Load>, state: State) {
         state.generation(),
         state.counts().wrapping_neg(),
     );
+}
+
+/// Counts a way that went from one state to another, as the program does.
+pub(super) fn count_change(loads: &MappedArray<Load>, old: State, new: State) {
+    if old.counts_as(new) {
+        return;
+    }
+    if let Some(by) = shift(old, new) {
+        add(loads, new.backend(), new.generation(), by);
+    } else {
+        gone(loads, old);
+        add(loads, new.backend(), new.generation(), new.counts());
+    }
 }
 
 fn add(loads: &MappedArray<Load>, backend: u32, generation: u8, by: u64) {

@@ -30,7 +30,7 @@ use crate::dataplane::schedule::Schedule;
 use crate::dataplane::{Error, Inherited};
 
 /// The word of [`Control`] that holds the agent's sign of life.
-const HEARTBEAT: usize = 1;
+pub(super) const HEARTBEAT: usize = 1;
 
 /// Words of a [`Service`] that are published one by one.
 pub(super) mod word {

@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::table::{self, Kind, Metric};
-use super::vrrp;
+use super::{sync, vrrp};
 use crate::control::Snapshot;
 use crate::control::snapshot::{RealServer, ServerState, Service};
 
@@ -26,6 +26,7 @@ impl Collector for SnapshotCollector {
         vrrp::encode(&mut encoder, &snapshot.vrrp_instances)?;
         encode_services(&mut encoder, &snapshot.services)?;
         encode_real_servers(&mut encoder, &snapshot.services)?;
+        sync::encode(&mut encoder, snapshot.sync.as_ref())?;
         encode_program(&mut encoder, snapshot)
     }
 }
@@ -162,7 +163,13 @@ impl<'a> Family<'a> {
         ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(encoder)
     }
 
-    fn seconds(&mut self, milliseconds: u64) -> Result<(), Error> {
+    /// Adds a sample without labels to a gauge.
+    pub(super) fn plain(&mut self, value: u64) -> Result<(), Error> {
+        self.encoder
+            .encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))
+    }
+
+    pub(super) fn seconds(&mut self, milliseconds: u64) -> Result<(), Error> {
         self.encoder.encode_gauge(&seconds(milliseconds))
     }
 

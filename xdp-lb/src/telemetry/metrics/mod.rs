@@ -15,6 +15,7 @@ use crate::control::Snapshot;
 mod collector;
 pub mod docs;
 mod health;
+mod sync;
 pub mod table;
 mod vrrp;
 

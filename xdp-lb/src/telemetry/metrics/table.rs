@@ -127,6 +127,30 @@ metrics! {
         "Packets sent on to a real server.";
     REAL_SERVER_BYTES = Counter "real_server_bytes" ["service", "real_server"]
         "IP length of the packets sent on to a real server.";
+    SYNC_UP_TO_DATE = Gauge "sync_up_to_date" []
+        "1 while this director holds what the other directors hold; without state sync there is no series.";
+    SYNC_PEER_UP = Gauge "sync_peer_up" ["peer"]
+        "1 while another director is heard and hears this one.";
+    SYNC_PEER_COMPLETE = Gauge "sync_peer_complete" ["peer"]
+        "1 once all entries of another director have come.";
+    SYNC_PEER_LAG = Gauge "sync_peer_lag" ["peer"]
+        "Datagrams that another director had not taken yet at its last sign of life.";
+    SYNC_PEER_BEHIND = Gauge "sync_peer_behind" ["peer"]
+        "Datagrams of another director that are known of and were not taken yet.";
+    SYNC_SERVICES_DIFFERING = Gauge "sync_services_differing" ["peer"]
+        "Virtual services that stand differently in the file of another director, or in one file alone.";
+    SYNC_RECORDS = Counter "sync_records" ["kind"]
+        "Connections and templates told (`changed`, `told_again`) and `received`; of these `applied`, `kept_own` where this director knows better, `unknown` servers, and `no_way` in a full table.";
+    SYNC_PARTS = Counter "sync_parts" ["kind"]
+        "Parts of the stream of another director that were `missing` and asked for, `repeated` for one, or `lost` for good.";
+    SYNC_DATAGRAMS = Counter "sync_datagrams" ["direction"]
+        "Datagrams of state sync, `sent` and `received`; one to several peers counts once.";
+    SYNC_BYTES = Counter "sync_bytes" ["direction"]
+        "UDP payload of the datagrams of state sync.";
+    SYNC_REFUSED = Counter "sync_refused" ["reason"]
+        "Datagrams that state sync refused, by reason.";
+    SYNC_SCAN = Gauge "sync_scan_seconds" []
+        "Time that the last look through the tables took.";
     HEALTH_CHECKS = Counter "health_checks" ["result"]
         "Health checks by result: success, failure or timeout.";
     HEALTH_CHECK_DURATION = Histogram "health_check_duration_seconds" []

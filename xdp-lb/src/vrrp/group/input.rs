@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::super::Wall;
 use super::super::packet::{Datagram, Refused};
@@ -56,6 +57,9 @@ pub enum Input {
     },
     /// A packet for a router that could not be read.
     Refused(RouterId, Refused),
+    /// State sync is up to date (`None`), or is not: no router takes over from a worse master for so
+    /// long at most.
+    Patience(Option<Duration>),
     /// All give up in good order; done when [`Routers::is_idle`]. The second time they do not wait for
     /// successors.
     Stop,

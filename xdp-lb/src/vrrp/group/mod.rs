@@ -11,6 +11,7 @@ mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::priority::{Condition, Kind};
 use super::router::{self, Notice, Predecessor, Router, Snapshot};
@@ -39,6 +40,8 @@ pub struct Routers {
     /// What scripts were told of each group.
     told: BTreeMap<String, Notice>,
     known: BTreeMap<(Kind, String), Condition>,
+    /// See [`Input::Patience`].
+    patience: Option<Duration>,
     next_id: u64,
 }
 
@@ -207,6 +210,7 @@ impl Routers {
         self.next_id += 1;
         let mut router = Router::new(now, settings);
         let mut nothing = Vec::new();
+        router.handle(now, router::Input::Patience(self.patience), &mut nothing);
         for ((kind, name), condition) in &self.known {
             for input in inputs(router.settings(), *kind, name, *condition) {
                 router.handle(now, input, &mut nothing);
@@ -277,6 +281,12 @@ impl Machine for Routers {
             }
             Input::Refused(id, refused) => {
                 self.pass(now, id, router::Input::Refused(refused), actions);
+            }
+            Input::Patience(patience) => {
+                self.patience = patience;
+                for id in self.ids() {
+                    self.pass(now, id, router::Input::Patience(patience), actions);
+                }
             }
             Input::Stop => {
                 for id in self.ids() {

@@ -19,8 +19,9 @@ pub(super) struct Backup {
     gave_up: bool,
     /// A worse master that it is about to take over from.
     ignored: Option<(IpAddr, Priority)>,
-    /// Until when a worse master is left alone: `preempt_delay` after the first of its adverts.
-    patient_until: Option<Now>,
+    /// Since when there is a worse master, which is left alone for `preempt_delay` and until state sync
+    /// is up to date.
+    patient_since: Option<Now>,
     /// Why it wants to be master.
     wish: Option<Why>,
     /// It was driven late and listened once more already.
@@ -35,7 +36,7 @@ impl Backup {
             master,
             gave_up: false,
             ignored: None,
-            patient_until: None,
+            patient_since: None,
             wish: None,
             listened_again: false,
         }
@@ -80,8 +81,8 @@ impl Backup {
 
     /// Is a worse master to be left alone yet?
     fn is_patient(&mut self, now: Now, delay: std::time::Duration) -> bool {
-        let until = *self.patient_until.get_or_insert_with(|| now.after(delay));
-        now < until
+        let since = *self.patient_since.get_or_insert(now);
+        now < since.after(delay)
     }
 }
 
@@ -98,7 +99,9 @@ impl Router {
             return;
         }
         let down_at = now.after(self.down_timer(heard.interval));
-        let (own, delay) = (self.priority, self.settings.preempt_delay);
+        let own = self.priority;
+        let delay = self.settings.preempt_delay;
+        let delay = self.patience.map_or(delay, |patience| delay.max(patience));
         let preempts = own > heard.priority && (self.settings.preempt || own.is_owner());
         let Phase::Backup(backup) = &mut self.phase else {
             return;
@@ -108,7 +111,7 @@ impl Router {
             return;
         }
         if !preempts {
-            backup.patient_until = None;
+            backup.patient_since = None;
         }
         backup.down_at = Some(down_at);
         backup.master = Some(heard);

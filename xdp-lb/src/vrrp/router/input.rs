@@ -42,6 +42,9 @@ pub enum Input {
         /// How it is now.
         condition: Condition,
     },
+    /// State sync is up to date (`None`), or is not: a worse master is left alone for so long at most,
+    /// as the connections would be lost that only it knows.
+    Patience(Option<Duration>),
     /// The configuration changed. A router keeps its VRID, family and interface for life; what
     /// changes those is another router.
     Reload(Box<Settings>),

@@ -32,6 +32,7 @@ mod words;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::packet::message::encode;
 use super::packet::{Advert, Refused};
@@ -82,6 +83,8 @@ pub struct Router {
     trackers: Trackers,
     /// The effective priority.
     priority: Priority,
+    /// How long a worse master is left alone because state sync is not up to date.
+    patience: Option<Duration>,
     is_interface_up: bool,
     has_source: bool,
     membership: Option<Membership>,
@@ -98,6 +101,7 @@ impl Router {
             receiver: Receiver::new(&settings),
             trackers: Trackers::new(settings.trackers.clone()),
             priority: settings.priority,
+            patience: None,
             is_interface_up: true,
             has_source: !settings.source.is_unspecified(),
             membership: None,
@@ -316,6 +320,7 @@ impl Machine for Router {
             } => {
                 self.tracked(now, (kind, &name), condition, actions);
             }
+            Input::Patience(patience) => self.patience = patience,
             Input::Reload(settings) => self.reload(now, *settings, &[], actions),
             Input::Stop => self.stop(now, actions),
         }

@@ -1,0 +1,38 @@
+//! What a file says about a service, as one number that two directors compare.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash as _, Hasher as _};
+use std::net::SocketAddr;
+
+use siphasher::sip::SipHasher13;
+
+use crate::config::model::{Config, Endpoint, ServiceKey, VirtualServer};
+
+/// The views of all services of a configuration.
+pub fn views(config: &Config) -> BTreeMap<Endpoint, u64> {
+    let services = config.members().filter_map(|member| match member.key {
+        ServiceKey::Endpoint(endpoint) => Some((endpoint, view(member.service))),
+        ServiceKey::Mark(_) | ServiceKey::Group { .. } => None,
+    });
+    services.collect()
+}
+
+/// Whatever decides where a connection goes: scheduler, persistence, servers and their weights. Not
+/// their order, which is nobody's intention.
+fn view(service: &VirtualServer) -> u64 {
+    let mut servers: Vec<(SocketAddr, u32)> = service
+        .real_servers
+        .iter()
+        .map(|server| (server.address, server.weight))
+        .collect();
+    servers.sort_unstable();
+    let mut hash = SipHasher13::new_with_keys(0, 0);
+    service.scheduler.hash(&mut hash);
+    service.persistence.is_some().hash(&mut hash);
+    servers.hash(&mut hash);
+    service
+        .sorry_server
+        .map(|sorry| sorry.address)
+        .hash(&mut hash);
+    hash.finish()
+}
