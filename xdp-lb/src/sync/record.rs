@@ -83,7 +83,12 @@ impl Phase {
             Kind::Closed => Some(Self::Closed),
             Kind::Udp => Some(Self::Udp),
             Kind::Template => Some(Self::Template),
-            Kind::Free | Kind::Claimed | Kind::Syn | Kind::UdpNew | Kind::TemplateNew => None,
+            Kind::Free
+            | Kind::Claimed
+            | Kind::Syn
+            | Kind::UdpNew
+            | Kind::TemplateNew
+            | Kind::Fragment => None,
         }
     }
 
