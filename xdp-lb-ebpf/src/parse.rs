@@ -242,8 +242,9 @@ pub const FRAGMENT: u8 = 44;
 pub const FRAGMENT_LEN: usize = 8;
 const DESTINATION: u8 = 60;
 
-/// Protocol behind extension headers, their octets, and whether it is a later fragment's. A first fragment's header is one, and the last
-/// of them: what a fragment has behind it only the real server looks at.
+/// Protocol behind extension headers, their octets, and whether it is a later fragment's. A first
+/// fragment's header is one, and the last of them: what a fragment has behind it only the real server
+/// looks at.
 #[inline(always)]
 fn behind_extensions<const TAKEN: u8>(
     frame: &Frame,

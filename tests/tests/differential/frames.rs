@@ -104,6 +104,10 @@ fn destination(dice: &mut Dice, world: &World) -> (SocketAddr, bool) {
         return (SocketAddr::new(vip, port), dice.roll(2) == 0);
     }
     let service: &Virtual = &world.services[usize::try_from(dice.roll(services)).unwrap()];
+    if service.marked && dice.roll(3) == 0 {
+        let other = SocketAddr::new(service.vip, service.other_port());
+        return (other, dice.roll(2) == 0);
+    }
     let port = match service.port {
         0 => [80, 443, 8080, 1][usize::try_from(dice.roll(4)).unwrap()],
         port => port,
@@ -136,6 +140,8 @@ struct Made {
     fragment: (u16, bool),
     /// IP protocol, if another one than the transport's.
     protocol: Option<u8>,
+    /// An ICMP message instead of a transport header and what it carries.
+    message: Option<Vec<u8>>,
     /// IPv6 extension headers: number, and length in units of eight octets beyond the first.
     extensions: Vec<(u8, u8, u8)>,
 }
@@ -148,20 +154,17 @@ pub(crate) fn random(dice: &mut Dice, style: Style, world: &World, flows: &mut F
         client,
         is_known,
     } = flows.pick(dice, style, world);
-    let mut made = Made {
-        source: ROUTER,
-        destination: port_mac(NEAR),
-        client,
-        vip,
-        udp,
-        flags: flags(dice, style, is_known),
-        ttl: 64,
-        payload: usize::try_from(dice.roll(40)).unwrap(),
-        options: 0,
-        fragment: (0, false),
-        protocol: None,
-        extensions: Vec::new(),
+    let flags = flags(dice, style, is_known);
+    let payload = usize::try_from(dice.roll(40)).unwrap();
+    let mut made = Made::of((client, vip), udp, (flags, payload));
+    let errors = match style {
+        Style::Mixed => 5,
+        Style::Tidy | Style::Scheduling => 12,
+        Style::Flood => 30,
     };
+    if dice.roll(errors) == 0 {
+        made = error(dice, style, made);
+    }
     let mut port = NEAR;
     if style == Style::Mixed {
         port = odd(dice, &mut made);
@@ -174,6 +177,56 @@ pub(crate) fn random(dice: &mut Dice, style: Style, world: &World, flows: &mut F
         port,
         hex: crate::case::hex(&frame),
     }
+}
+
+/// An ICMP error about what the server answers to a packet.
+fn error(dice: &mut Dice, style: Style, packet: Made) -> Made {
+    let vip = packet.vip;
+    let mut answer = Made::of((vip, packet.client), packet.udp, (0x10, packet.payload));
+    if style == Style::Mixed {
+        let _: u32 = odd(dice, &mut answer);
+    }
+    let mut quote = answer.bytes();
+    if style == Style::Mixed && dice.roll(8) == 0 {
+        spoil(dice, &mut quote);
+    }
+    quote.drain(..14);
+    // Routers must quote eight octets of what the packet carries; most quote more.
+    let header = if vip.is_ipv4() { 20 } else { 40 };
+    let most = match dice.roll(6) {
+        0 => usize::try_from(dice.roll(header + 12)).unwrap(),
+        1 | 2 => usize::try_from(header + 8).unwrap(),
+        _ => 548,
+    };
+    quote.truncate(most);
+    let errors: &[u8] = if vip.is_ipv4() {
+        &[3, 11, 12]
+    } else {
+        &[1, 2, 3, 4]
+    };
+    let kind = match dice.roll(10) {
+        0 => u8::try_from(dice.roll(256)).unwrap(),
+        1 => [0, 4, 5, 8, 128, 135][usize::try_from(dice.roll(6)).unwrap()],
+        _ => errors[usize::try_from(dice.roll(errors.len() as u64)).unwrap()],
+    };
+    let code = u8::try_from(dice.roll(6)).unwrap();
+    let mut message = vec![kind, code, 0, 0, 0, 0, 5, 120];
+    message.extend(quote);
+    let mut made = Made {
+        message: Some(message),
+        ..packet
+    };
+    let router = match vip.ip() {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 7)),
+    };
+    match dice.roll(8) {
+        // The client itself tells.
+        0 | 1 => {}
+        2 if style == Style::Mixed => made.vip.set_ip(host_ip(vip.ip(), 1)),
+        _ => made.client.set_ip(router),
+    }
+    made
 }
 
 /// Flags such as clients send, and now and then any.
@@ -274,6 +327,29 @@ fn spoil(dice: &mut Dice, frame: &mut Vec<u8>) {
 }
 
 impl Made {
+    /// A packet such as a client sends: flags, and octets that it carries.
+    fn of(
+        (client, vip): (SocketAddr, SocketAddr),
+        udp: bool,
+        (flags, payload): (u8, usize),
+    ) -> Self {
+        Self {
+            source: ROUTER,
+            destination: port_mac(NEAR),
+            client,
+            vip,
+            udp,
+            flags,
+            ttl: 64,
+            payload,
+            options: 0,
+            fragment: (0, false),
+            protocol: None,
+            message: None,
+            extensions: Vec::new(),
+        }
+    }
+
     fn bytes(&self) -> Vec<u8> {
         let mut frame = self.destination.to_vec();
         frame.extend(self.source);
@@ -306,7 +382,13 @@ impl Made {
     }
 
     fn protocol(&self) -> u8 {
-        self.protocol.unwrap_or(if self.udp { 17 } else { 6 })
+        let own = match (&self.message, self.vip, self.udp) {
+            (Some(_), SocketAddr::V4(_), _) => 1,
+            (Some(_), SocketAddr::V6(_), _) => 58,
+            (None, _, true) => 17,
+            (None, _, false) => 6,
+        };
+        self.protocol.unwrap_or(own)
     }
 
     fn ipv4(&self, from: Ipv4Addr, to: Ipv4Addr, payload: usize) -> Vec<u8> {
@@ -341,6 +423,9 @@ impl Made {
 
     /// Checksums of the transport are nothing to a balancer, and left out.
     fn transport(&self) -> Vec<u8> {
+        if let Some(message) = &self.message {
+            return message.clone();
+        }
         let (from, to) = (self.client.port(), self.vip.port());
         let payload = vec![0x55; self.payload];
         let mut octets = if self.udp {

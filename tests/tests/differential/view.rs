@@ -1,11 +1,11 @@
 //! What a frame is, in the eyes of `etherparse`: a third opinion beside the program's and the model's,
 //! which both were written here.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use etherparse::err::Layer;
 use etherparse::err::packet::SliceError;
-use etherparse::{LinkSlice, NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{LaxNetSlice, LaxSlicedPacket, LinkSlice, NetSlice, SlicedPacket, TransportSlice};
 use xdp_lb::config::model::Protocol;
 use xdp_lb::dataplane::memory::Packet;
 use xdp_lb_common::reason::Reason;
@@ -22,7 +22,11 @@ pub(crate) fn check(frame: &[u8]) -> Result<(), String> {
                 | Reason::Fragment
                 | Reason::NotTcpUdp
                 | Reason::Ipv6
-                | Reason::NotIp,
+                | Reason::NotIp
+                | Reason::Icmp
+                | Reason::IcmpFragment
+                | Reason::IcmpUnknown
+                | Reason::Malformed,
             ) => Ok(()),
             Err(_) => differs(format!("{error}")),
         },
@@ -48,6 +52,8 @@ pub(crate) fn check(frame: &[u8]) -> Result<(), String> {
 #[derive(Debug)]
 enum Expected {
     Packet(SocketAddr, SocketAddr, Protocol, u8, u8),
+    /// An ICMP error about a packet between these, if there is one to be seen; or other ICMP.
+    Icmp(Option<(IpAddr, IpAddr)>),
     Not(Reason),
 }
 
@@ -55,15 +61,29 @@ impl Expected {
     fn is_ok_and_equals(&self, model: &Result<Packet, Reason>) -> bool {
         match (self, model) {
             (Self::Packet(client, vip, protocol, flags, ttl), Ok(packet)) => {
-                (
-                    packet.client,
-                    packet.vip,
-                    packet.protocol,
-                    packet.flags,
-                    packet.ttl,
-                ) == (*client, *vip, *protocol, *flags, *ttl)
+                !packet.is_error
+                    && (
+                        packet.client,
+                        packet.vip,
+                        packet.protocol,
+                        packet.flags,
+                        packet.ttl,
+                    ) == (*client, *vip, *protocol, *flags, *ttl)
             }
             (Self::Not(reason), Err(found)) => reason == found,
+            (Self::Icmp(ends), Ok(packet)) => {
+                packet.is_error && *ends == Some((packet.vip.ip(), packet.client.ip()))
+            }
+            // What an error quotes may be anything; and ICMP of the other family is none.
+            (Self::Icmp(_), Err(found)) => matches!(
+                found,
+                Reason::Icmp
+                    | Reason::IcmpUnknown
+                    | Reason::NotTcpUdp
+                    | Reason::Truncated
+                    | Reason::Malformed
+                    | Reason::Ipv6
+            ),
             (Self::Packet(..), Err(_)) | (Self::Not(_), Ok(_)) => false,
         }
     }
@@ -101,7 +121,9 @@ fn expected(frame: &[u8], sliced: &SlicedPacket<'_>) -> Vec<Expected> {
         Some(NetSlice::Ipv4(ip)) => {
             let header = ip.header();
             if ip.is_payload_fragmented() {
-                return vec![Expected::Not(Reason::Fragment)];
+                return [Reason::Fragment, Reason::IcmpFragment]
+                    .map(Expected::Not)
+                    .into();
             }
             if ip.extensions().auth.is_some() {
                 return vec![Expected::Not(Reason::NotTcpUdp)];
@@ -124,7 +146,11 @@ fn expected(frame: &[u8], sliced: &SlicedPacket<'_>) -> Vec<Expected> {
             let own = [
                 Reason::Ipv6,
                 Reason::Fragment,
+                Reason::IcmpFragment,
                 Reason::NotTcpUdp,
+                Reason::Icmp,
+                Reason::IcmpUnknown,
+                Reason::Malformed,
                 Reason::Truncated,
             ];
             let mut expected = vec![transport(sliced, ends, header.hop_limit())];
@@ -137,11 +163,7 @@ fn expected(frame: &[u8], sliced: &SlicedPacket<'_>) -> Vec<Expected> {
     }
 }
 
-fn transport(
-    sliced: &SlicedPacket<'_>,
-    (from, to): (std::net::IpAddr, std::net::IpAddr),
-    ttl: u8,
-) -> Expected {
+fn transport(sliced: &SlicedPacket<'_>, (from, to): (IpAddr, IpAddr), ttl: u8) -> Expected {
     let ends = |ports: (u16, u16)| (SocketAddr::new(from, ports.0), SocketAddr::new(to, ports.1));
     match &sliced.transport {
         Some(TransportSlice::Tcp(tcp)) => {
@@ -165,7 +187,25 @@ fn transport(
             let (client, vip) = ends((udp.source_port(), udp.destination_port()));
             Expected::Packet(client, vip, Protocol::Udp, 0, ttl)
         }
-        Some(TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_) | TransportSlice::Igmp(_))
-        | None => Expected::Not(Reason::NotTcpUdp),
+        Some(TransportSlice::Icmpv4(icmp)) => Expected::Icmp(quoted(icmp.payload())),
+        Some(TransportSlice::Icmpv6(icmp)) => Expected::Icmp(quoted(icmp.payload())),
+        Some(TransportSlice::Igmp(_)) | None => Expected::Not(Reason::NotTcpUdp),
+    }
+}
+
+/// Source and destination of a packet that may be cut short.
+fn quoted(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    match LaxSlicedPacket::from_ip(packet).ok()?.net? {
+        LaxNetSlice::Ipv4(ip) => {
+            let header = ip.header();
+            let ends = (header.source_addr(), header.destination_addr());
+            Some((ends.0.into(), ends.1.into()))
+        }
+        LaxNetSlice::Ipv6(ip) => {
+            let header = ip.header();
+            let ends = (header.source_addr(), header.destination_addr());
+            Some((ends.0.into(), ends.1.into()))
+        }
+        LaxNetSlice::Arp(_) => None,
     }
 }

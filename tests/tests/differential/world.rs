@@ -1,12 +1,13 @@
 //! Tables by chance, and their changes: a few services over a few servers, as a fixture holds them.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use xdp_lb::config::model::{
-    ConnectionLimit, Endpoint, Hashing, Persistence, Protocol, Scheduler, ServiceKey,
+    ConnectionLimit, Endpoint, Family, Hashing, Mark, Persistence, Protocol, Scheduler, ServiceKey,
 };
 use xdp_lb::plan::desired::{Desired, Port, Reach, Server, Service};
 use xdp_lb_common::addr::Mac;
@@ -28,6 +29,9 @@ pub(crate) struct Virtual {
     pub vip: IpAddr,
     pub port: u16,
     pub udp: bool,
+    /// Its packets have a firewall mark, and so have those to two other ports.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub marked: bool,
     pub active: bool,
     /// Ticks.
     pub lease: Option<u32>,
@@ -168,6 +172,7 @@ impl Virtual {
             vip,
             port: one_of(dice, &[80, 80, 443, 0]),
             udp,
+            marked: style != Style::Flood && chance(dice, 20),
             active: chance(dice, 92),
             lease: chance(dice, 20).then(|| some_lease(dice)),
             scheduler: Plan::random(dice),
@@ -265,16 +270,42 @@ impl Virtual {
     }
 
     /// What names it.
-    pub(crate) const fn key(&self) -> ServiceKey {
-        ServiceKey::Endpoint(Endpoint {
-            vip: self.vip,
-            port: self.port,
-            protocol: if self.udp {
-                Protocol::Udp
-            } else {
-                Protocol::Tcp
-            },
+    pub(crate) fn key(&self) -> ServiceKey {
+        if !self.marked {
+            return ServiceKey::Endpoint(self.endpoint(self.port, self.udp));
+        }
+        let vip = VIPS.iter().position(|vip| *vip == self.vip).unwrap();
+        ServiceKey::Mark(Mark {
+            mark: u32::try_from(vip << 20).unwrap() | u32::from(self.other_port()),
+            family: Family::of(self.vip),
         })
+    }
+
+    /// A port that packets of the mark go to, and of no other mark.
+    pub(crate) fn other_port(&self) -> u16 {
+        1000 + self.port + u16::from(self.udp)
+    }
+
+    const fn endpoint(&self, port: u16, udp: bool) -> Endpoint {
+        Endpoint {
+            vip: self.vip,
+            port,
+            protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+        }
+    }
+
+    /// What the mark is on.
+    fn entrances(&self) -> BTreeSet<Endpoint> {
+        if !self.marked {
+            return BTreeSet::new();
+        }
+        let other = self.other_port();
+        [
+            self.endpoint(self.port, self.udp),
+            self.endpoint(other, false),
+            self.endpoint(other, true),
+        ]
+        .into()
     }
 
     /// Whether chance picks the server: then the MAC must show which, or the connection that is made.
@@ -292,7 +323,7 @@ impl Virtual {
                 timeout: time(ticks),
                 prefix_len,
             }),
-            entrances: [].into(),
+            entrances: self.entrances(),
             one_packet: self.one_packet && !self.plays(),
             servers: self
                 .servers

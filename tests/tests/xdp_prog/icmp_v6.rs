@@ -250,3 +250,23 @@ fn an_error_cut_anywhere_passes_as_truncated() {
         }
     });
 }
+
+#[test]
+fn a_fragment_header_behind_the_end_of_the_packet_tells_nothing() {
+    in_a_network(|| {
+        let director = balanced();
+        let told = about(&one()).behind(FRAGMENT, &[0, 0, 1, 0, 0, 0, 9]);
+        let frame = told.bytes();
+        for payload in 0..=frame.len() - AFTER_IP {
+            let mut frame = frame.clone();
+            let octets = u16::try_from(payload).unwrap().to_be_bytes();
+            frame[ETHERNET + 4..ETHERNET + 6].copy_from_slice(&octets);
+            let reason = if payload < 8 {
+                Reason::Fragment
+            } else {
+                Reason::IcmpFragment
+            };
+            hold(&director, "padding behind it", &frame, (reason, 0));
+        }
+    });
+}

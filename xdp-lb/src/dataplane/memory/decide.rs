@@ -7,7 +7,7 @@ use xdp_lb_common::flow::{FlowV4, FlowV6};
 use xdp_lb_common::reason::{self, Event, Reason};
 use xdp_lb_common::tick::LongTick;
 
-use crate::config::model::{Endpoint, ServiceKey};
+use crate::config::model::{Endpoint, Protocol, ServiceKey};
 use crate::plan::desired::Reach;
 use crate::plan::installed::ServerKey;
 
@@ -98,7 +98,11 @@ fn balance(
         chance,
         events: Vec::new(),
     };
-    let route = journey.route(memory);
+    let route = if packet.is_error {
+        journey.follow(memory)
+    } else {
+        journey.route(memory)
+    };
     verdict.events = journey.events;
     let route = route?;
     if let Some(piece) = piece.filter(|piece| piece.more) {
@@ -173,21 +177,30 @@ fn follow(
 
 /// The service that balances a packet here and now.
 fn find(memory: &Memory, packet: &Packet, ifindex: u32) -> Result<ServiceKey, Reason> {
-    let of_port = |port| {
-        ServiceKey::Endpoint(Endpoint {
-            vip: packet.vip.ip(),
-            port,
-            protocol: packet.protocol,
-        })
-    };
-    let published = |key: ServiceKey| {
-        let service = memory.services.get(&key)?;
-        service.published.then_some((key, service))
-    };
-    let found = published(of_port(packet.vip.port())).or_else(|| published(of_port(0)));
-    let (key, service) = found.ok_or(Reason::NoService)?;
+    let (key, service) = service_of(memory, packet).ok_or(Reason::NoService)?;
     is_ours(memory, packet, service, ifindex)?;
     Ok(key)
+}
+
+/// The service that a packet belongs to. IPVS asks for that of its firewall mark first; of each kind, one
+/// of its port comes before one of any.
+fn service_of<'a>(memory: &'a Memory, packet: &Packet) -> Option<(ServiceKey, &'a Service)> {
+    let endpoints = [packet.vip.port(), 0].map(|port| Endpoint {
+        vip: packet.vip.ip(),
+        port,
+        protocol: packet.protocol,
+    });
+    let published = || {
+        let services = memory.services.iter();
+        services.filter(|(_, service)| service.published)
+    };
+    let marked =
+        |endpoint: &Endpoint| published().find(|(_, service)| service.entrances.contains(endpoint));
+    let own =
+        |endpoint: &Endpoint| published().find(|(key, _)| **key == ServiceKey::Endpoint(*endpoint));
+    let found = endpoints.iter().find_map(marked);
+    let found = found.or_else(|| endpoints.iter().find_map(own));
+    found.map(|(key, service)| (*key, service))
 }
 
 /// The gate first, then who the frame is for, then where it comes from.
@@ -217,7 +230,7 @@ fn is_ours(
         .iter()
         .filter(|(mac, _)| *mac == packet.source)
         .peekable();
-    if of_host.peek().is_some() && of_host.all(|(_, ip)| *ip != packet.client.ip()) {
+    if of_host.peek().is_some() && of_host.all(|(_, ip)| *ip != packet.sender) {
         return Err(Reason::AlreadyBalanced);
     }
     Ok(())
@@ -264,7 +277,11 @@ fn sent(
     }
     verdict.frame = Some(send::forwarded(frame, source, destination));
     verdict.port = Some(port);
-    reason(route.via, port == ifindex)
+    match (packet.is_error, port == ifindex) {
+        (true, true) => Reason::TxIcmp,
+        (true, false) => Reason::RedirectIcmp,
+        (false, same_port) => reason(route.via, same_port),
+    }
 }
 
 const fn reason(via: Via, same_port: bool) -> Reason {
@@ -383,6 +400,36 @@ impl Journey<'_> {
         }
     }
 
+    /// Where an ICMP error goes: where the connection goes that it is about, or where that must have
+    /// gone, as in [`Self::resume`]. Nothing comes of it: no connection, no template, no longer life.
+    fn follow(&self, memory: &Memory) -> Result<Route, Reason> {
+        let hash = self.hash(memory);
+        let to = |server, via| Route {
+            server,
+            via,
+            opens: false,
+        };
+        if let Some((_, entry)) = memory.connections.find(&self.flow(), hash, memory.now) {
+            let Connection { server, life, .. } = entry.value;
+            let takes = memory.takes_packets(&server, life);
+            return takes
+                .then(|| to(server, Via::Connection))
+                .ok_or(Reason::Purged);
+        }
+        if let Some(server) = self.template(memory) {
+            return Ok(to(server, Via::Persistent));
+        }
+        let service = memory.services.get(&self.key);
+        let [first_place, _] = memory.connections.places_of(hash);
+        if !service.is_some_and(|service| service.schedule.is_hashed())
+            && !memory.full_places.contains(&first_place)
+        {
+            return Err(Reason::IcmpUnknown);
+        }
+        let server = self.consistent(memory).ok_or(Reason::NoRealServer)?;
+        Ok(to(server, Via::Stateless))
+    }
+
     /// The connection lives on. At most once a tick, unless its state changes, so does the template of
     /// its client.
     fn renew(
@@ -415,11 +462,10 @@ impl Journey<'_> {
             via,
             opens: true,
         };
-        if !memory
-            .services
-            .get(&self.key)
-            .is_some_and(|service| service.one_packet)
-        {
+        // A mark may be on TCP, too, which has connections all the same.
+        let is_udp = self.packet.protocol == Protocol::Udp;
+        let service = memory.services.get(&self.key);
+        if !(is_udp && service.is_some_and(|service| service.one_packet)) {
             (route.server, route.via) = self.enter(memory, (server, via), state, instead_of)?;
         }
         Ok(route)

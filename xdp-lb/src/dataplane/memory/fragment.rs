@@ -126,6 +126,8 @@ impl Piece {
 fn unread(from: IpAddr, to: IpAddr, ttl: u8, len: u32) -> Packet {
     Packet {
         client: SocketAddr::new(from, 0),
+        sender: from,
+        is_error: false,
         vip: SocketAddr::new(to, 0),
         protocol: Protocol::Udp,
         flags: 0,

@@ -10,6 +10,8 @@ use xdp_lb_common::reason::Reason;
 
 use crate::config::model::Protocol;
 
+use super::quote::{self, Quote};
+
 /// Octets of an Ethernet header.
 pub(super) const ETHERNET: usize = 14;
 const IPV4_LEN: usize = 20;
@@ -22,16 +24,24 @@ const EXTENSIONS: usize = 4;
 /// Numbers of the extension headers that are known.
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+pub(super) const FRAGMENT: u8 = 44;
 const DESTINATION: u8 = 60;
 
-/// A packet that could be a service's.
+/// Protocol numbers of ICMP and ICMPv6.
+const ICMP: u8 = 1;
+const ICMP_V6: u8 = 58;
+
+/// A packet that could be a service's, or an ICMP error about one that a service sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// Where it comes from.
+    /// The client: where it comes from. Of an error, where the packet went that it is about.
     pub client: SocketAddr,
     /// Where it goes to.
     pub vip: SocketAddr,
+    /// Who sent it: the client, or whoever tells of the error.
+    pub sender: IpAddr,
+    /// It is an ICMP error.
+    pub is_error: bool,
     /// TCP or UDP.
     pub protocol: Protocol,
     /// Octet 13 of the TCP header; 0 for UDP.
@@ -64,23 +74,18 @@ impl Packet {
             (0x86, 0xdd) => ipv6(rest)?,
             _ => return Err(Reason::NotIp),
         };
-        let (protocol, need) = match protocol {
-            6 => (Protocol::Tcp, TCP_LEN),
-            17 => (Protocol::Udp, UDP_LEN),
-            _ => return Err(Reason::NotTcpUdp),
-        };
-        if transport.len() < need {
-            return Err(Reason::Truncated);
-        }
-        let [from, to] = [0, 2].map(|at| number(transport, at));
-        let flags = match protocol {
-            Protocol::Tcp => octets::<1>(transport, 13)?[0],
-            Protocol::Udp | Protocol::Sctp => 0,
+        let is_error = protocol == icmp_of(header.to);
+        let (quote, flags) = if is_error {
+            (quote::of(transport, header.to)?, 0)
+        } else {
+            ends(&header, protocol, transport)?
         };
         Ok(Self {
-            client: SocketAddr::new(header.from, from?),
-            vip: SocketAddr::new(header.to, to?),
-            protocol,
+            client: quote.client,
+            vip: quote.vip,
+            sender: header.from,
+            is_error,
+            protocol: quote.protocol,
             flags,
             ttl: header.ttl,
             len: header.len,
@@ -88,6 +93,36 @@ impl Packet {
             destination: Mac::from_octets(octets(frame, 0)?),
         })
     }
+}
+
+/// ICMP's number in the family of an address; that of the other family means nothing there.
+const fn icmp_of(ip: IpAddr) -> u8 {
+    match ip {
+        IpAddr::V4(_) => ICMP,
+        IpAddr::V6(_) => ICMP_V6,
+    }
+}
+
+/// Both ends of a TCP or UDP packet, and octet 13 of a TCP header.
+fn ends(header: &Header, protocol: u8, transport: &[u8]) -> Result<(Quote, u8), Reason> {
+    let (protocol, need) = match protocol {
+        6 => (Protocol::Tcp, TCP_LEN),
+        17 => (Protocol::Udp, UDP_LEN),
+        _ => return Err(Reason::NotTcpUdp),
+    };
+    if transport.len() < need {
+        return Err(Reason::Truncated);
+    }
+    let flags = match protocol {
+        Protocol::Tcp => octets::<1>(transport, 13)?[0],
+        Protocol::Udp | Protocol::Sctp => 0,
+    };
+    let ends = Quote {
+        client: SocketAddr::new(header.from, number(transport, 0)?),
+        vip: SocketAddr::new(header.to, number(transport, 2)?),
+        protocol,
+    };
+    Ok((ends, flags))
 }
 
 /// The octets from `at` on.
@@ -113,7 +148,7 @@ fn ipv4(packet: &[u8]) -> Result<(Header, u8, &[u8]), Reason> {
     let whole = packet.get(..len.into()).ok_or(Reason::Truncated)?;
     let (more_fragments, offset) = (fixed[6] & 0x20 != 0, number(packet, 6)? & 0x1fff);
     if more_fragments || offset != 0 {
-        return Err(Reason::Fragment);
+        return Err(fragment_of(fixed[9] == ICMP));
     }
     let header = Header {
         from: Ipv4Addr::from(octets(packet, 12)?).into(),
@@ -128,6 +163,15 @@ fn ipv4(packet: &[u8]) -> Result<(Header, u8, &[u8]), Reason> {
     ))
 }
 
+/// Why a fragment is left to the kernel.
+const fn fragment_of(is_icmp: bool) -> Reason {
+    if is_icmp {
+        Reason::IcmpFragment
+    } else {
+        Reason::Fragment
+    }
+}
+
 /// Header, protocol and payload of an IPv6 packet (RFC 8200).
 fn ipv6(packet: &[u8]) -> Result<(Header, u8, &[u8]), Reason> {
     let fixed = octets::<IPV6_LEN>(packet, 0)?;
@@ -138,6 +182,10 @@ fn ipv6(packet: &[u8]) -> Result<(Header, u8, &[u8]), Reason> {
     let payload = packet.get(IPV6_LEN..).unwrap_or_default();
     let payload = payload.get(..len.into()).ok_or(Reason::Truncated)?;
     let (protocol, payload) = behind_extensions(fixed[6], payload)?;
+    if protocol == FRAGMENT {
+        octets::<8>(payload, 0)?;
+        return Err(fragment_of(payload.first() == Some(&ICMP_V6)));
+    }
     let header = Header {
         from: Ipv6Addr::from(octets(packet, 8)?).into(),
         to: Ipv6Addr::from(octets(packet, 24)?).into(),
@@ -147,10 +195,10 @@ fn ipv6(packet: &[u8]) -> Result<(Header, u8, &[u8]), Reason> {
     Ok((header, protocol, payload))
 }
 
-/// Steps over extension headers.
-fn behind_extensions(first: u8, payload: &[u8]) -> Result<(u8, &[u8]), Reason> {
+/// Steps over extension headers, to a fragment's or to what is none.
+pub(super) fn behind_extensions(first: u8, payload: &[u8]) -> Result<(u8, &[u8]), Reason> {
     let (mut next, mut rest) = (first, payload);
-    // A header may say that it is longer than the packet; that is told once it is clear what follows.
+    // A header may say that it is longer than the packet: then nothing is left of what follows.
     let mut is_cut = false;
     for _ in 0..EXTENSIONS {
         if ![HOP_BY_HOP, ROUTING, DESTINATION].contains(&next) {
@@ -170,9 +218,8 @@ fn behind_extensions(first: u8, payload: &[u8]) -> Result<(u8, &[u8]), Reason> {
         next = after;
     }
     match next {
-        FRAGMENT => Err(Reason::Fragment),
         HOP_BY_HOP | ROUTING | DESTINATION => Err(Reason::Ipv6),
-        6 | 17 if is_cut => Err(Reason::Truncated),
+        _ if is_cut => Ok((next, &[])),
         _ => Ok((next, rest)),
     }
 }

@@ -7,7 +7,7 @@
 //! compute alike. What the program does for speed (banks, slots, cursors, generations, state words)
 //! has no counterpart here.
 //!
-//! In reading order: [`frame`] says what a frame is, [`tables`] what the changes make of the tables,
+//! In reading order: [`frame`] says what a frame is, [`quote`] what an ICMP error is about, [`tables`] what the changes make of the tables,
 //! [`decide`] what becomes of a packet, with [`connection`], [`sticky`] and [`schedule`]; [`table`] holds
 //! connections and templates, [`server`] counts, [`send`] writes the frame that goes out.
 
@@ -15,6 +15,7 @@ mod connection;
 mod decide;
 mod fragment;
 mod frame;
+mod quote;
 mod schedule;
 mod send;
 mod server;

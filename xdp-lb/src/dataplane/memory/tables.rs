@@ -1,5 +1,6 @@
 //! Changes, carried out on the tables of the model.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use xdp_lb_common::addr::Mac;
@@ -7,7 +8,7 @@ use xdp_lb_common::lease;
 use xdp_lb_common::limits::{MAX_PORTS, MAX_SERVICES};
 use xdp_lb_common::service::Stats;
 
-use crate::config::model::{Persistence, ServiceKey};
+use crate::config::model::{Endpoint, Persistence, ServiceKey};
 use crate::dataplane::Error;
 use crate::plan::desired::{self, Reach};
 use crate::plan::diff::Change;
@@ -34,6 +35,8 @@ pub(super) struct Service {
     pub virtual_mac: Option<Mac>,
     /// Hosts on the link whose frames may have been balanced already: real servers, other directors.
     pub hosts: Vec<(Mac, IpAddr)>,
+    /// Where packets go to that have its firewall mark.
+    pub entrances: BTreeSet<Endpoint>,
     pub schedule: Schedule,
     pub stats: Stats,
 }
@@ -170,6 +173,7 @@ fn set_service(
         lease::ticks(clock, u32::try_from(millis).unwrap_or(u32::MAX))
     });
     service.hosts = hosts(settings);
+    service.entrances.clone_from(&settings.entrances);
     let mut list = Vec::new();
     // A server whose checks fail, or to which no way is known, is in no list.
     for server in settings
