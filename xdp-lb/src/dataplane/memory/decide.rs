@@ -12,7 +12,7 @@ use crate::plan::desired::Reach;
 use crate::plan::installed::ServerKey;
 
 use super::connection::{Next, State, opens};
-use super::fragment::Piece;
+use super::fragment::{Piece, follow, keep};
 use super::frame::Packet;
 use super::schedule::Chance;
 use super::server::Life;
@@ -22,7 +22,7 @@ use super::{Connection, Flow, Memory, Traffic, Verdict, send};
 
 /// How a packet's server was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Via {
+pub(super) enum Via {
     Connection,
     Scheduled,
     Persistent,
@@ -31,10 +31,10 @@ enum Via {
 
 /// Where a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Route {
-    server: ServerKey,
-    via: Via,
-    opens: bool,
+pub(super) struct Route {
+    pub server: ServerKey,
+    pub via: Via,
+    pub opens: bool,
 }
 
 /// A packet on its way.
@@ -111,70 +111,6 @@ fn balance(
     Ok(sent(memory, frame, ifindex, (&packet, key, route), verdict))
 }
 
-/// Keeps where the first fragment of a datagram goes; what happened besides.
-fn keep(memory: &mut Memory, piece: &Piece, server: ServerKey) -> Vec<Event> {
-    let life = memory.servers.get(&server).map(|server| server.life);
-    let value = Connection {
-        server,
-        life: life.unwrap_or_default(),
-        state: State::Fragment,
-    };
-    let (key, hash) = (piece.name(), piece.hash(memory));
-    let until = memory.after(State::Fragment.life(&memory.options.timeouts));
-    if let Some((at, _)) = memory.connections.find(&key, hash, memory.now) {
-        if let Some(entry) = memory.connections.at(at) {
-            (entry.value, entry.until) = (value, until);
-        }
-        return Vec::new();
-    }
-    let entry = Entry {
-        key,
-        hash,
-        value,
-        until,
-    };
-    match memory.connections.insert(entry, memory.now) {
-        Ok(Before {
-            value: before,
-            evicted,
-        }) => {
-            count(memory, before, None);
-            evicted.then_some(Event::Evicted).into_iter().collect()
-        }
-        Err(_) => vec![Event::NoFragmentWay],
-    }
-}
-
-/// Sends a later fragment after the first one.
-fn follow(
-    memory: &Memory,
-    (frame, ifindex): (&[u8], u32),
-    piece: &Piece,
-    verdict: &mut Verdict,
-) -> Result<Reason, Reason> {
-    let hash = piece.hash(memory);
-    let found = memory.connections.find(&piece.name(), hash, memory.now);
-    let kept = found.ok_or(Reason::Fragment)?.1.value;
-    if !memory.takes_packets(&kept.server, kept.life) {
-        return Err(Reason::Purged);
-    }
-    let key = kept.server.0;
-    let service = memory.services.get(&key).ok_or(Reason::Inconsistent)?;
-    is_ours(memory, &piece.packet, service, ifindex)?;
-    piece.is_sound()?;
-    let route = Route {
-        server: kept.server,
-        via: Via::Connection,
-        opens: false,
-    };
-    let way = (&piece.packet, key, route);
-    Ok(match sent(memory, frame, ifindex, way, verdict) {
-        Reason::TxConnection => Reason::TxFragment,
-        Reason::RedirectConnection => Reason::RedirectFragment,
-        other => other,
-    })
-}
-
 /// The service that balances a packet here and now.
 fn find(memory: &Memory, packet: &Packet, ifindex: u32) -> Result<ServiceKey, Reason> {
     let (key, service) = service_of(memory, packet).ok_or(Reason::NoService)?;
@@ -204,7 +140,7 @@ fn service_of<'a>(memory: &'a Memory, packet: &Packet) -> Option<(ServiceKey, &'
 }
 
 /// The gate first, then who the frame is for, then where it comes from.
-fn is_ours(
+pub(super) fn is_ours(
     memory: &Memory,
     packet: &Packet,
     service: &Service,
@@ -237,7 +173,7 @@ fn is_ours(
 }
 
 /// What is written into the verdict about a packet that has a server; the reason.
-fn sent(
+pub(super) fn sent(
     memory: &Memory,
     frame: &[u8],
     ifindex: u32,

@@ -4,12 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use xdp_lb_common::addr::{Address, Mac};
 use xdp_lb_common::flow::{FragmentsV4, FragmentsV6};
-use xdp_lb_common::reason::Reason;
+use xdp_lb_common::reason::{Event, Reason};
 
 use crate::config::model::Protocol;
+use crate::plan::installed::ServerKey;
 
+use super::connection::State;
+use super::decide::{Route, Via, count, is_ours, sent};
 use super::frame::{ETHERNET, Packet, number, octets};
-use super::{Flow, Memory};
+use super::table::{Before, Entry};
+use super::{Connection, Flow, Memory, Verdict};
 
 /// Protocol numbers.
 const ICMP: u8 = 1;
@@ -120,6 +124,70 @@ impl Piece {
         };
         name.hash(&memory.coefficients_v6)
     }
+}
+
+/// Keeps where the first fragment of a datagram goes; what happened besides.
+pub(super) fn keep(memory: &mut Memory, piece: &Piece, server: ServerKey) -> Vec<Event> {
+    let life = memory.servers.get(&server).map(|server| server.life);
+    let value = Connection {
+        server,
+        life: life.unwrap_or_default(),
+        state: State::Fragment,
+    };
+    let (key, hash) = (piece.name(), piece.hash(memory));
+    let until = memory.after(State::Fragment.life(&memory.options.timeouts));
+    if let Some((at, _)) = memory.connections.find(&key, hash, memory.now) {
+        if let Some(entry) = memory.connections.at(at) {
+            (entry.value, entry.until) = (value, until);
+        }
+        return Vec::new();
+    }
+    let entry = Entry {
+        key,
+        hash,
+        value,
+        until,
+    };
+    match memory.connections.insert(entry, memory.now) {
+        Ok(Before {
+            value: before,
+            evicted,
+        }) => {
+            count(memory, before, None);
+            evicted.then_some(Event::Evicted).into_iter().collect()
+        }
+        Err(_) => vec![Event::NoFragmentWay],
+    }
+}
+
+/// Sends a later fragment after the first one.
+pub(super) fn follow(
+    memory: &Memory,
+    (frame, ifindex): (&[u8], u32),
+    piece: &Piece,
+    verdict: &mut Verdict,
+) -> Result<Reason, Reason> {
+    let hash = piece.hash(memory);
+    let found = memory.connections.find(&piece.name(), hash, memory.now);
+    let kept = found.ok_or(Reason::Fragment)?.1.value;
+    if !memory.takes_packets(&kept.server, kept.life) {
+        return Err(Reason::Purged);
+    }
+    let key = kept.server.0;
+    let service = memory.services.get(&key).ok_or(Reason::Inconsistent)?;
+    is_ours(memory, &piece.packet, service, ifindex)?;
+    piece.is_sound()?;
+    let route = Route {
+        server: kept.server,
+        via: Via::Connection,
+        opens: false,
+    };
+    let way = (&piece.packet, key, route);
+    Ok(match sent(memory, frame, ifindex, way, verdict) {
+        Reason::TxConnection => Reason::TxFragment,
+        Reason::RedirectConnection => Reason::RedirectFragment,
+        other => other,
+    })
 }
 
 /// A packet of which only the ends are known.

@@ -38,6 +38,7 @@ const TIMEOUTS: Timeouts = Timeouts {
     fin: 120,
     closed: 10,
     udp: 300,
+    fragment: 30,
 };
 
 fn server_mac(n: u8) -> [u8; 6] {
