@@ -38,6 +38,7 @@ pub mod program;
 
 pub mod needs;
 pub mod traffic;
+pub mod tunnel;
 
 pub mod cluster;
 pub mod director;

@@ -14,6 +14,9 @@ use aya_obj::programs::XdpAttachType;
 /// The shortest frame that the kernel runs a program on.
 pub const SHORTEST: usize = 14;
 
+/// The most octets that a program may put in front of a frame.
+pub const HEADERS: usize = 128;
+
 /// What a program decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -67,7 +70,8 @@ impl Program {
     /// When the kernel refuses: the frame is shorter than [`SHORTEST`] or longer than a page holds,
     /// or there is no such interface.
     pub fn run(&self, frame: &[u8], ifindex: u32) -> Result<Outcome> {
-        let mut out = vec![0; frame.len()];
+        // Room for headers that a program puts in front.
+        let mut out = vec![0; frame.len() + HEADERS];
         let context = context(frame.len(), ifindex)?;
         let run = self.0.test_run(TestRunOptions {
             data_in: Some(frame),

@@ -18,11 +18,13 @@ pub struct Backend {
     pub service: u32,
     /// Address of the real server.
     pub address: Address,
-    /// Fills the cache line.
-    pub reserved: [u64; 3],
+    /// What is changed in packets to it, see [`crate::method::Method`].
+    pub method: u64,
+    /// Source of the outer header of a tunnel, of the family of `address`.
+    pub source: Address,
 }
 pod!(Backend);
-no_padding!(Backend, u64, u64, u32, u32, Address, [u64; 3]);
+no_padding!(Backend, u64, u64, u32, u32, Address, u64, Address);
 
 /// The word that says whether a flow may still use the backend: MAC (48 bits), generation (8), flags
 /// (8). Raising the generation purges every flow of the backend by one store.
@@ -35,6 +37,10 @@ pub const BACKEND_USABLE: u8 = 1 << 0;
 pub const BACKEND_LOCAL: u8 = 1 << 1;
 /// Its persistence templates are void, its flows are not: sticky clients go elsewhere.
 pub const BACKEND_RELEASES: u8 = 1 << 2;
+/// Packets go there in a tunnel, see [`crate::method`].
+pub const BACKEND_TUNNEL: u8 = 1 << 3;
+/// Addresses of packets are translated, see [`crate::method`].
+pub const BACKEND_NAT: u8 = 1 << 4;
 
 impl Identity {
     /// Packs the three parts.

@@ -1,12 +1,13 @@
 //! The name of a connection: its five-tuple, as a message for the keyed hash and as cold data.
 
-use crate::addr::Address;
+use crate::addr::{Address, Mac};
 #[cfg(any(feature = "user", test))]
 use crate::addr::{FAMILY_V4, FAMILY_V6};
 use crate::hash::{self, Coefficients, CoefficientsV6, WORDS_V6};
 #[cfg(any(feature = "user", test))]
 use crate::persist::{template_hash_v4, template_hash_v6};
 use crate::pod::{no_padding, pod};
+use crate::tick::Tick;
 
 /// An IPv4 five-tuple, every field but the protocol in network order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,15 @@ impl FlowV4 {
     #[inline(always)]
     pub const fn hash(&self, coefficients: &Coefficients) -> u64 {
         hash::key(hash::universal(coefficients, self.words()))
+    }
+
+    /// The keyed hash of a connection as its real server sees it: no flow to a service has the same
+    /// words.
+    #[inline(always)]
+    pub const fn hash_of_replies(&self, coefficients: &Coefficients) -> u64 {
+        let [client, server, ports, protocol] = self.words();
+        let words = [client, server, ports, protocol | OF_REPLIES];
+        hash::key(hash::universal(coefficients, words))
     }
 
     /// The flow as four words.
@@ -59,6 +69,14 @@ impl FlowV6 {
     #[inline(always)]
     pub const fn hash(&self, coefficients: &CoefficientsV6) -> u64 {
         hash::key(hash::universal_v6(coefficients, self.words()))
+    }
+
+    /// As [`FlowV4::hash_of_replies`].
+    #[inline(always)]
+    pub const fn hash_of_replies(&self, coefficients: &CoefficientsV6) -> u64 {
+        let mut words = self.words();
+        words[WORDS_V6 - 1] |= OF_REPLIES;
+        hash::key(hash::universal_v6(coefficients, words))
     }
 
     /// The flow as words.
@@ -158,19 +176,57 @@ pub struct FlowInfo {
     pub protocol: u8,
     /// Address family, see [`crate::addr`].
     pub family: u8,
-    /// Not used yet.
+    /// `FLOW_*` bits.
     pub flags: u16,
     /// Index of the virtual service.
     pub service: u32,
     /// Tick of the insert.
     pub created: u32,
-    /// Fills the cache line.
-    pub reserved: [u64; 2],
+    /// Of an entry with [`FLOW_OF_REPLIES`]: a [`WayBack`]. Else 0.
+    pub way_back: [u64; 2],
 }
 pod!(FlowInfo);
 no_padding!(
     FlowInfo, Address, Address, u16, u16, u8, u8, u16, u32, u32, [u64; 2]
 );
+
+/// The entry of a connection's replies, under the hash of the connection as its real server sees it. The
+/// addresses beside it are those that the client sees.
+pub const FLOW_OF_REPLIES: u16 = 1 << 0;
+
+/// What sets the words of a connection as its real server sees it apart from those of one to a service:
+/// no IP protocol has this bit.
+const OF_REPLIES: u32 = 1 << 8;
+
+/// Where the packets of a connection's client come from, and when its entries were last touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WayBack {
+    /// Source MAC of the client's frames.
+    pub mac: Mac,
+    /// Interface that they come in by.
+    pub ifindex: u32,
+    /// When the timers of the connection were last restarted.
+    pub touched: Tick,
+}
+
+impl WayBack {
+    /// As it stands in a [`FlowInfo`].
+    #[inline(always)]
+    pub const fn pack(self) -> [u64; 2] {
+        let when = (self.ifindex as u64) << 32 | self.touched.0 as u64;
+        [when, self.mac.0]
+    }
+
+    /// From a [`FlowInfo`].
+    #[inline(always)]
+    pub const fn unpack([when, mac]: [u64; 2]) -> Self {
+        Self {
+            mac: Mac(mac),
+            ifindex: (when >> 32) as u32,
+            touched: Tick(when as u32),
+        }
+    }
+}
 
 #[cfg(any(feature = "user", test))]
 impl FlowInfo {
@@ -290,6 +346,19 @@ mod tests {
             };
             prop_assert_ne!(named(a, id.into()), named(b, id.into()));
             prop_assert_ne!(named(a, id.into()), named(a, u32::from(id) | 1 << 16));
+        }
+
+        #[test]
+        fn replies_have_a_hash_of_their_own(a: u32, p: u16, k0: u64, k1: u64) {
+            let coefficients = Coefficients::of(hash::HashKey { k0, k1 });
+            let flow = flow(a, p, 17);
+            prop_assert_ne!(flow.hash(&coefficients), flow.hash_of_replies(&coefficients));
+        }
+
+        #[test]
+        fn a_way_back_keeps_its_parts(mac in 0..=Mac::MASK, ifindex: u32, touched: u32) {
+            let way = WayBack { mac: Mac(mac), ifindex, touched: Tick(touched) };
+            prop_assert_eq!(WayBack::unpack(way.pack()), way);
         }
 
         #[test]

@@ -7,7 +7,8 @@
 //! it; [`conn`] is the set-associative table that connections and persistence templates live in;
 //! [`persist`] names a template; [`schedule`] says how new connections are placed, [`select`] and
 //! [`hashed`] lay out the tables for it and [`load`] counts connections; [`backend`] says where a
-//! packet goes; [`stage`] lists the programs, [`reason`] counts why and [`watch`] tells it.
+//! packet goes and [`method`] what is changed for it, [`checksum`] what follows from that; [`stage`] lists
+//! the programs, [`decided`] is what they hand on, [`reason`] counts why and [`watch`] tells it.
 //!
 //! Nothing here touches a socket, a clock, a map or a packet. Without the feature `user` the crate
 //! is what the kernel side links: no `std`, no allocation.
@@ -23,7 +24,9 @@
 
 pub mod addr;
 pub mod backend;
+pub mod checksum;
 pub mod conn;
+pub mod decided;
 pub mod flow;
 pub mod hash;
 pub mod hashed;
@@ -31,6 +34,7 @@ pub mod host;
 pub mod lease;
 pub mod limits;
 pub mod load;
+pub mod method;
 pub mod persist;
 pub mod pod;
 pub mod reason;

@@ -108,6 +108,20 @@ reasons! {
     TxIcmp = "tx_icmp" => Tx,
     /// An ICMP error, to the real server of the connection it is about, behind another port.
     RedirectIcmp = "redirect_icmp" => Redirect,
+    /// A real server's reply, from the service's address to the client.
+    TxReply = "tx_reply" => Tx,
+    /// A real server's reply, from the service's address to the client behind another port.
+    RedirectReply = "redirect_reply" => Redirect,
+    /// With the headers of its tunnel it is longer than the MTU, or a reply is.
+    TooBig = "too_big" => Drop,
+    /// The driver leaves no room for the headers of its tunnel.
+    NoHeadroom = "no_headroom" => Drop,
+    /// The connection table has no room for the entry by which the replies of a real server find back.
+    NoReplyWay = "no_reply_way" => Drop,
+    /// No route leads from this director to the client that a real server answers.
+    NoReplyRoute = "no_reply_route" => Drop,
+    /// The program that forwards so is not loaded; never seen while the agent loads them.
+    NoProgram = "no_program" => Drop,
     /// A later fragment, to the real server of the first one.
     TxFragment = "tx_fragment" => Tx,
     /// A later fragment, to the real server of the first one, behind another port.

@@ -131,8 +131,10 @@ pub struct Control {
     pub bank: u64,
     /// The agent's last sign of life, a [`crate::tick::LongTick`] in the low half.
     pub heartbeat: u64,
+    /// 1 while any real server has its addresses translated: packets for no service may be its replies.
+    pub translates: u64,
     /// Fills the cache line.
-    pub reserved: [u64; 6],
+    pub reserved: [u64; 5],
 }
 pod!(Control);
 

@@ -38,6 +38,24 @@ pub const ICMP_V6: Stage = Stage {
     index: 7,
 };
 
+/// Packets that go to their real server in a tunnel.
+pub const FORWARD: Stage = Stage {
+    name: "xdp_lb_forward",
+    index: 4,
+};
+
+/// Packets whose destination becomes their real server's address.
+pub const NAT: Stage = Stage {
+    name: "xdp_lb_nat",
+    index: 8,
+};
+
+/// Packets for no service, which may be replies of such real servers.
+pub const REPLY: Stage = Stage {
+    name: "xdp_lb_reply",
+    index: 9,
+};
+
 /// Fragments of IPv4 datagrams.
 pub const FRAGMENT: Stage = Stage {
     name: "xdp_lb_fragment",
@@ -47,13 +65,13 @@ pub const FRAGMENT: Stage = Stage {
 /// Fragments of IPv6 packets.
 pub const FRAGMENT_V6: Stage = Stage {
     name: "xdp_lb_fragment_v6",
-    index: 8,
+    index: 10,
 };
 
 /// First fragments of IPv6 packets of new connections, placed already.
 pub const FRAGMENT_V6_NEW: Stage = Stage {
     name: "xdp_lb_fragment_v6_new",
-    index: 9,
+    index: 11,
 };
 
 /// All of them.
@@ -65,6 +83,9 @@ pub const ALL: &[Stage] = &[
     FRAGMENT,
     FRAGMENT_V6,
     FRAGMENT_V6_NEW,
+    FORWARD,
+    NAT,
+    REPLY,
 ];
 
 #[cfg(test)]

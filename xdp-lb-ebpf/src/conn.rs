@@ -23,8 +23,8 @@ use crate::persist::Placed;
 use crate::settings::{CONN_MASK, expiry};
 use crate::{atomic, count, load, parse, persist, schedule, service};
 
-/// Where a packet goes, in one register: 1, whether it opens a connection (1 bit), how it was found (2),
-/// generation (8), backend (32).
+/// Where a packet goes, in one register: 1, kind that its connection's way got (4 bits), whether it opens
+/// a connection (1), how it was found (2), generation (8), backend (32).
 /// Neither the compiler nor the verifier then loses track of a half-written enum.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -78,6 +78,18 @@ impl Route {
     fn opening(self) -> Self {
         let opens = (self.via() != Via::Connection as u32) as u64;
         Self(self.0 | opens << 42)
+    }
+
+    /// The same route, for a packet by which its connection's way changes.
+    #[inline(always)]
+    fn changing(self, kind: Kind) -> Self {
+        Self(self.0 | (kind as u64) << 43)
+    }
+
+    /// The kind that the connection's way got; `Free` if its way did not change.
+    #[inline(always)]
+    pub fn kind(self) -> Kind {
+        Kind::from_bits((self.0.get() >> 43) as u8 & 0xf)
     }
 
     /// 1 if the packet opens a connection, else 0. (In the middle of a connection that has no way,
@@ -210,8 +222,11 @@ pub fn route<F: Family>(
     match backend_of(found.state, Via::Connection) {
         Some(route) => match next(found.state.kind(), packet) {
             Some(kind) => {
-                touch(frame, packet, service, (hash, &places, &found), kind, now);
-                Ok(route)
+                if touch(frame, packet, service, (hash, &places, &found), kind, now) {
+                    Ok(route.changing(kind))
+                } else {
+                    Ok(route)
+                }
             }
             None => Packed(F::place(frame.context(), service.index, hash, now.0, 1)).unpack(),
         },
@@ -221,7 +236,7 @@ pub fn route<F: Family>(
 }
 
 /// A place of the connection table.
-type Counted = MapPlace<true>;
+pub type Counted = MapPlace<true>;
 
 /// The two places of a hash.
 #[inline(always)]
@@ -251,7 +266,7 @@ fn next<F: Family>(kind: Kind, packet: &Packet<F>) -> Option<Kind> {
     }
 }
 
-/// Moves the expiry (at most once per tick) and the kind. A lost race is dropped: the winner wrote
+/// Moves the expiry (at most once per tick) and the kind; whether there was anything to move. A lost race is dropped: the winner wrote
 /// much the same, unless it took the way of a connection that this packet confirms.
 #[inline(always)]
 fn touch<F: Family>(
@@ -261,10 +276,10 @@ fn touch<F: Family>(
     (hash, places, found): (u64, &Places<Counted>, &Found),
     kind: Kind,
     now: Tick,
-) {
+) -> bool {
     let state = found.state.with(kind, expiry(kind, now));
     if state == found.state {
-        return;
+        return false;
     }
     if !places.update(found, state) && found.state.kind() != kind {
         F::confirm(frame.context(), service.index, hash, state.0, now.0);
@@ -274,6 +289,7 @@ fn touch<F: Family>(
             .flow
             .confirm_template(frame.context(), service.index, state.backend(), now.0);
     }
+    true
 }
 
 /// Once more, for a connection that another CPU changed or evicted while it was being confirmed: this
@@ -398,7 +414,7 @@ fn place_in<F: Family>(
     if service.is_one_packet() && packet.flow.protocol() != TCP {
         // Counted as opened, as IPVS counts it, and remembered by nothing but the client's template.
         describe_template(packet, service, &placed, now);
-        return Ok(route.opening());
+        return Ok(route.opening().changing(kind));
     }
     let state = State::new(
         hash,
@@ -413,7 +429,8 @@ fn place_in<F: Family>(
         insert(packet, service, hash, state, route, now)
     };
     describe_template(packet, service, &placed, now);
-    result.map(|route| if midstream { route } else { route.opening() })
+    let route = result?.changing(kind);
+    Ok(if midstream { route } else { route.opening() })
 }
 
 #[inline(always)]
@@ -451,7 +468,9 @@ fn resumed<F: Family>(
         Some(route) => {
             // As good a confirmation as that of a connection which has a way.
             let mask = service.get().client_mask;
-            packet.flow.template_touch(service.index, mask, route.backend(), now.0);
+            packet
+                .flow
+                .template_touch(service.index, mask, route.backend(), now.0);
             Ok(route)
         }
         None if service.is_hashed() && packet.tcp_flags & tcp::RST == 0 => {
@@ -491,7 +510,11 @@ pub fn look_up<F: Family>(
 
 /// Where the client's template says, if its service is persistent and it has one.
 #[inline(always)]
-fn by_template<F: Family>(packet: &Packet<F>, service: &service::Found, now: Tick) -> Option<Route> {
+fn by_template<F: Family>(
+    packet: &Packet<F>,
+    service: &service::Found,
+    now: Tick,
+) -> Option<Route> {
     if service.is_persistent() {
         persist::find(packet, service, now)
     } else {
@@ -633,7 +656,7 @@ pub fn write_info<F: Family>(packet: &Packet<F>, service: u32, index: u32, now: 
         flags: 0,
         service,
         created: now.0,
-        reserved: [0; 2],
+        way_back: [0; 2],
     };
     // SAFETY: a map value that belongs to the way this CPU holds.
     unsafe { atomic::store(info, value) };

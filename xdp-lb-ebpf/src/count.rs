@@ -1,6 +1,7 @@
 //! Counters, one set per CPU: no atomics, no shared lines. A program that only looks counts nothing.
 
-use xdp_lb_common::reason::{Event, Reason};
+use aya_ebpf::bindings::xdp_action;
+use xdp_lb_common::reason::{Event, Reason, Verdict};
 
 use crate::conn::Route;
 use crate::maps::{BACKEND_STATS, COUNTERS, SERVICE_STATS};
@@ -17,6 +18,20 @@ pub fn reason(reason: Reason) {
         // SAFETY: this CPU's own copy; the reason's number is below the length of the array.
         unsafe { (*counters).reasons[reason as usize & 63] += 1 };
     }
+}
+
+/// Counts the reason, and gives the action that belongs to it.
+#[inline(always)]
+pub fn and_act(result: Result<(Reason, u32), Reason>) -> u32 {
+    let (exit, action) = match result {
+        Ok(sent) => sent,
+        Err(why) => match why.verdict() {
+            Verdict::Pass => (why, xdp_action::XDP_PASS),
+            Verdict::Drop | Verdict::Tx | Verdict::Redirect => (why, xdp_action::XDP_DROP),
+        },
+    };
+    reason(exit);
+    action
 }
 
 /// Counts something that happened on the way.

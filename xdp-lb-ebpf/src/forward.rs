@@ -1,8 +1,9 @@
-//! Direct routing: the frame goes to the real server as it is, but for its MACs and TTL.
+//! Direct routing: the frame goes to the real server as it is, but for its MACs and TTL. For servers
+//! that need more, other programs go on: [`crate::tunnel`] and [`crate::nat`].
 
 use aya_ebpf::bindings::xdp_action;
 use xdp_lb_common::addr::Mac;
-use xdp_lb_common::backend::{BACKEND_LOCAL, Backend, Identity};
+use xdp_lb_common::backend::{BACKEND_LOCAL, BACKEND_NAT, BACKEND_TUNNEL, Backend, Identity};
 use xdp_lb_common::reason::Reason;
 
 use crate::conn::{Route, identity};
@@ -10,7 +11,7 @@ use crate::family::Family;
 use crate::maps::{BACKENDS, TX_PORTS};
 use crate::packet::{Frame, Packet};
 use crate::parse::ETHERNET;
-use crate::{count, service};
+use crate::{count, decided, service};
 
 /// Sends a packet to its real server.
 #[inline(always)]
@@ -24,23 +25,55 @@ pub fn send<F: Family>(
         .get_ptr(route.backend())
         .ok_or(Reason::Inconsistent)?;
     let identity = identity(backend);
-    let is_local = identity.flags() & BACKEND_LOCAL != 0;
+    let special = identity.flags() & (BACKEND_LOCAL | BACKEND_TUNNEL | BACKEND_NAT);
+    let is_local = special & BACKEND_LOCAL != 0;
     if packet.ttl <= 1 && !is_local {
         return Err(Reason::TtlExpired);
     }
     count::traffic(service.index, route, packet.len as u64);
-    if is_local {
-        return Err(Reason::Local);
+    if special != 0 {
+        if is_local {
+            return Err(Reason::Local);
+        }
+        decided::note(packet, route, service.index, special);
+        // The entry goes on; it has the context that a tail call takes.
+        return Err(Reason::NoProgram);
     }
     rewrite(frame, packet, backend, identity)?;
     // SAFETY: a map value. While a server moves to another interface, a packet may meet the old one
     // with the new MAC; the network drops it, as it would have a moment before.
     let ifindex = unsafe { (*backend).ifindex };
+    out(frame, ifindex, route.via())
+}
+
+/// Whether packets reach the backend of a route as they are, or are the director's own.
+#[inline(always)]
+pub fn is_direct(route: Route) -> bool {
+    match BACKENDS.get_ptr(route.backend()) {
+        Some(backend) => identity(backend).flags() & (BACKEND_TUNNEL | BACKEND_NAT) == 0,
+        None => true,
+    }
+}
+
+/// Sends a frame that is finished to its real server; `via` tells how that was found.
+#[inline(always)]
+pub fn out(frame: &Frame, ifindex: u32, via: u32) -> Result<(Reason, u32), Reason> {
+    leave(frame, ifindex, reason(TX, via), reason(REDIRECT, via))
+}
+
+/// Sends a frame that is finished out of an interface.
+#[inline(always)]
+pub fn leave(
+    frame: &Frame,
+    ifindex: u32,
+    tx: Reason,
+    redirect: Reason,
+) -> Result<(Reason, u32), Reason> {
     if ifindex == frame.ifindex() {
-        return Ok((reason(TX, route.via()), xdp_action::XDP_TX));
+        return Ok((tx, xdp_action::XDP_TX));
     }
     match TX_PORTS.redirect(ifindex, 0) {
-        Ok(action) => Ok((reason(REDIRECT, route.via()), action)),
+        Ok(action) => Ok((redirect, action)),
         Err(_) => Ok((Reason::RedirectFailed, xdp_action::XDP_DROP)),
     }
 }
@@ -82,13 +115,23 @@ fn rewrite<F: Family>(
     }
     // SAFETY: a map value; userspace changes the word whole while packets read.
     let source = Mac(unsafe { (&raw const (*backend).source_mac).read_volatile() });
-    let low = identity.mac().0 | source.0 << 48;
-    let high = (source.0 >> 16) as u32;
     // SAFETY: the two headers lie within the frame, checked above.
     unsafe {
-        frame.write(0, low);
-        frame.write(8, high);
+        write_macs(frame, identity.mac(), source);
         F::lower_hops(frame, packet.ttl - 1);
     }
     Ok(())
+}
+
+/// Writes both MACs.
+///
+/// # Safety
+/// As [`Frame::write`], for the first 12 octets.
+#[inline(always)]
+pub unsafe fn write_macs(frame: &Frame, destination: Mac, source: Mac) {
+    // SAFETY: as the caller checked.
+    unsafe {
+        frame.write(0, destination.0 | source.0 << 48);
+        frame.write(8, (source.0 >> 16) as u32);
+    }
 }

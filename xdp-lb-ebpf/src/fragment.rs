@@ -10,6 +10,7 @@
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
 use xdp_lb_common::addr::{TCP, UDP};
+use xdp_lb_common::backend::BACKEND_NAT;
 use xdp_lb_common::conn::table::Inserted;
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::flow::{FlowV6, FragmentsV4, FragmentsV6};
@@ -17,9 +18,9 @@ use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::stage;
 use xdp_lb_common::tick::{LongTick, Tick};
 
-use crate::conn::{Route, Via, backend_of, conn_claim, conn_publish, places};
+use crate::conn::{Route, Via, backend_of, conn_claim, conn_publish, identity, places};
 use crate::family::Family;
-use crate::maps::{BACKENDS, ROUTED, STAGES};
+use crate::maps::{BACKENDS, DECIDED, STAGES};
 use crate::packet::{Frame, Packet};
 use crate::parse::{
     ETHERNET, FRAGMENT, FRAGMENT_LEN, IPV4_MIN, IPV6_LEN, OFFSET_BE, OFFSET_V6_BE, TCP_MIN,
@@ -60,6 +61,7 @@ pub fn follow(frame: &Frame) -> Result<(Reason, u32), Reason> {
     service::ours(frame, &packet, &service, now)?;
     is_sound(&packet, &piece)?;
     let route = conn::route(frame, &packet, &service, now.short())?;
+    can_follow(route)?;
     keep(&packet, service.index, hash, route, now.short());
     forward::send(frame, &packet, &service, route)
 }
@@ -79,6 +81,7 @@ pub fn follow_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
     service::ours(frame, &packet, &service, now)?;
     is_sound(&packet, &piece)?;
     let route = conn::route(frame, &packet, &service, now.short())?;
+    can_follow(route)?;
     keep_v6(frame.context(), service.index, route.word(), now.short().0);
     forward::send(frame, &packet, &service, route)
 }
@@ -129,6 +132,20 @@ fn is_sound<F: Family>(packet: &Packet<F>, piece: &Piece) -> Result<(), Reason> 
     } else {
         Reason::Truncated
     })
+}
+
+/// Whether later fragments can go where a first one goes: there is nothing in them to translate ports by,
+/// nor in the replies.
+#[inline(always)]
+fn can_follow(route: Route) -> Result<(), Reason> {
+    let backend = BACKENDS
+        .get_ptr(route.backend())
+        .ok_or(Reason::Inconsistent)?;
+    if identity(backend).flags() & BACKEND_NAT == 0 {
+        Ok(())
+    } else {
+        Err(Reason::Fragment)
+    }
 }
 
 /// Keeps where a first fragment goes. Of those that are whole there is nothing to keep.
@@ -196,9 +213,9 @@ pub fn hand_on_v6(frame: &Frame, route: Route) {
     if next == TCP || next == UDP {
         return;
     }
-    if let Some(routed) = ROUTED.get_ptr_mut(0) {
+    if let Some(decided) = DECIDED.get_ptr_mut(0) {
         // SAFETY: this CPU's own copy.
-        unsafe { routed.write(route.word()) };
+        unsafe { (*decided).route = route.word() };
         let ctx = XdpContext::new(frame.context());
         // SAFETY: the program that it leads to takes the context over.
         unsafe { STAGES.tail_call(&ctx, stage::FRAGMENT_V6_NEW.index) };
@@ -210,19 +227,17 @@ pub fn hand_on_v6(frame: &Frame, route: Route) {
 pub fn placed_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
     let packet = parse::ipv6_first(frame)?;
     let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
-    let routed = ROUTED.get_ptr(0).ok_or(Reason::Inconsistent)?;
+    let decided = DECIDED.get_ptr(0).ok_or(Reason::Inconsistent)?;
     // SAFETY: this CPU's own copy, which the program before this one wrote.
-    let route = Route::of(unsafe { routed.read() });
-    keep_v6(
-        frame.context(),
-        service.index,
-        route.word(),
-        settings::now().short().0,
-    );
+    let route = Route::of(unsafe { (*decided).route });
+    let now = settings::now().short();
+    if keep_v6(frame.context(), service.index, route.word(), now.0) != 0 {
+        can_follow(route)?;
+    }
     forward::send(frame, &packet, &service, route)
 }
 
-/// [`keep`] for the IPv6 packet of a context; returns nothing that matters.
+/// [`keep`] for the IPv6 packet of a context; 0 if it is no fragment.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn keep_v6(ctx: *mut xdp_md, service: u32, route: u64, now: u32) -> u32 {

@@ -52,6 +52,10 @@ fn to_server<F: Family>(
     now: LongTick,
 ) -> Result<(Reason, u32), Reason> {
     let route = conn::look_up(packet, service, now.short())?;
+    if !forward::is_direct(route) {
+        // Neither wrapped nor translated: its server would not know what it is about.
+        return Err(Reason::IcmpUnknown);
+    }
     let (reason, action) = forward::send(frame, packet, service, route)?;
     let reason = match action {
         xdp_action::XDP_TX => Reason::TxIcmp,

@@ -2,9 +2,10 @@
 //! [`service`] whether it is for a virtual service that is ours to balance, [`conn`] where its
 //! connection goes, [`family`] what differs between IPv4 and IPv6, [`schedule`] with [`persist`] where
 //! a new one goes, [`search`] among servers by their [`load`], [`forward`] sends it there and
-//! [`count`] counts, [`watch`] tells who watches. [`icmp`] does the same for errors about a connection, [`fragment`]
-//! for fragments.
-//! [`maps`] holds the tables and [`settings`] what the loader sets.
+//! [`count`] counts, [`watch`] tells who watches. [`icmp`] does the same for errors about a connection,
+//! [`fragment`] for fragments. [`decided`] is what programs hand on: [`tunnel`] wraps packets, [`nat`]
+//! translates addresses and [`reply`] those of replies, both by [`translate`]. [`maps`] holds the tables
+//! and [`settings`] what the loader sets.
 //!
 //! Every exit has one [`Reason`]. Whatever the program does not balance passes to the kernel
 //! untouched.
@@ -19,19 +20,24 @@
 mod atomic;
 mod conn;
 mod count;
+mod decided;
 mod family;
 mod forward;
 mod fragment;
 mod icmp;
 mod load;
 mod maps;
+mod nat;
 mod packet;
 mod parse;
 mod persist;
+mod reply;
 mod schedule;
 mod search;
 mod service;
 mod settings;
+mod translate;
+mod tunnel;
 mod watch;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
@@ -42,6 +48,7 @@ use crate::packet::Frame;
 
 /// The entry: balances a frame or passes it on.
 #[xdp]
+#[inline(always)]
 pub fn xdp_lb(ctx: XdpContext) -> u32 {
     watch::begin(ctx.ctx);
     let frame = Frame::new(ctx.ctx);
@@ -62,9 +69,7 @@ pub fn xdp_lb(ctx: XdpContext) -> u32 {
             unsafe { maps::STAGES.tail_call(&ctx, stage::FRAGMENT.index) };
             (Reason::Fragment, xdp_action::XDP_PASS)
         }
-        Ok(sent) => sent,
-        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
-        Err(reason) => (reason, xdp_action::XDP_PASS),
+        other => finish(&ctx, other),
     };
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(&ctx, "packet left by reason {}", reason as u32);
@@ -72,9 +77,32 @@ pub fn xdp_lb(ctx: XdpContext) -> u32 {
     action
 }
 
+/// What becomes of a packet that leaves for a reason; and on to the program for what may be a reply,
+/// and for real servers that direct routing does not reach.
+#[inline(always)]
+fn finish(ctx: &XdpContext, result: Result<(Reason, u32), Reason>) -> (Reason, u32) {
+    match result {
+        Ok(sent) => sent,
+        Err(Reason::NoService) => {
+            if service::translates() {
+                // SAFETY: the program that it leads to takes the context over.
+                unsafe { maps::STAGES.tail_call(ctx, stage::REPLY.index) };
+            }
+            (Reason::NoService, xdp_action::XDP_PASS)
+        }
+        Err(Reason::NoProgram) => {
+            decided::go_on(ctx);
+            (Reason::NoProgram, xdp_action::XDP_DROP)
+        }
+        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
+        Err(reason) => (reason, xdp_action::XDP_PASS),
+    }
+}
+
 /// Tells userspace the present tick, by a program test-run: nothing else shows it the jiffies. All
 /// 32 bits of it.
 #[xdp]
+#[inline(always)]
 pub fn tick(_ctx: XdpContext) -> u32 {
     settings::now().0
 }
@@ -82,6 +110,7 @@ pub fn tick(_ctx: XdpContext) -> u32 {
 /// The entry for IPv6, by a tail call: it begins with a stack of its own, and what it needs costs the
 /// packets of IPv4 nothing but the branch on the type of the frame that they have anyway.
 #[xdp]
+#[inline(always)]
 pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
     let (reason, action) = match balance_frame_v6(&Frame::new(ctx.ctx)) {
         Err(Reason::NotTcpUdp) => {
@@ -94,9 +123,7 @@ pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
             unsafe { maps::STAGES.tail_call(&ctx, stage::FRAGMENT_V6.index) };
             (Reason::Fragment, xdp_action::XDP_PASS)
         }
-        Ok(sent) => sent,
-        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
-        Err(reason) => (reason, xdp_action::XDP_PASS),
+        other => finish(&ctx, other),
     };
     count::reason(reason);
     action
@@ -104,12 +131,9 @@ pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
 
 /// The entry for IPv6 packets without a connection.
 #[xdp]
+#[inline(always)]
 pub fn xdp_lb_v6_new(ctx: XdpContext) -> u32 {
-    let (reason, action) = match place_frame_v6(&Frame::new(ctx.ctx)) {
-        Ok(sent) => sent,
-        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
-        Err(reason) => (reason, xdp_action::XDP_PASS),
-    };
+    let (reason, action) = finish(&ctx, place_frame_v6(&Frame::new(ctx.ctx)));
     count::reason(reason);
     action
 }
@@ -117,56 +141,61 @@ pub fn xdp_lb_v6_new(ctx: XdpContext) -> u32 {
 /// The entry for IPv4 packets that are neither TCP nor UDP.
 #[xdp]
 pub fn xdp_lb_icmp(ctx: XdpContext) -> u32 {
-    let (reason, action) = match icmp::follow(&Frame::new(ctx.ctx)) {
-        Ok(sent) => sent,
-        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
-        Err(reason) => (reason, xdp_action::XDP_PASS),
-    };
-    count::reason(reason);
-    action
+    count::and_act(icmp::follow(&Frame::new(ctx.ctx)))
 }
 
 /// The entry for IPv6 packets that are neither TCP nor UDP.
 #[xdp]
 pub fn xdp_lb_icmp_v6(ctx: XdpContext) -> u32 {
-    let (reason, action) = match icmp::follow_v6(&Frame::new(ctx.ctx)) {
-        Ok(sent) => sent,
-        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
-        Err(reason) => (reason, xdp_action::XDP_PASS),
-    };
-    count::reason(reason);
-    action
+    count::and_act(icmp::follow_v6(&Frame::new(ctx.ctx)))
+}
+
+/// Sends packets in tunnels, by a tail call.
+#[xdp]
+#[inline(always)]
+pub fn xdp_lb_forward(ctx: XdpContext) -> u32 {
+    count::and_act(tunnel::send(ctx.ctx))
+}
+
+/// Translates the addresses of packets to real servers, by a tail call.
+#[xdp]
+#[inline(always)]
+pub fn xdp_lb_nat(ctx: XdpContext) -> u32 {
+    nat::send(ctx.ctx)
+}
+
+/// Translates the addresses of packets from real servers, by a tail call.
+#[xdp]
+#[inline(always)]
+pub fn xdp_lb_reply(ctx: XdpContext) -> u32 {
+    count::and_act(reply::send(ctx.ctx))
 }
 
 /// The entry for fragments of IPv4 datagrams.
 #[xdp]
 pub fn xdp_lb_fragment(ctx: XdpContext) -> u32 {
-    finish_fragment(fragment::follow(&Frame::new(ctx.ctx)))
+    finish_fragment(&ctx, fragment::follow(&Frame::new(ctx.ctx)))
 }
 
 /// The entry for fragments of IPv6 packets.
 #[xdp]
 pub fn xdp_lb_fragment_v6(ctx: XdpContext) -> u32 {
-    finish_fragment(fragment::follow_v6(&Frame::new(ctx.ctx)))
+    finish_fragment(&ctx, fragment::follow_v6(&Frame::new(ctx.ctx)))
 }
 
 /// The entry for first fragments of IPv6 packets of new connections.
 #[xdp]
 pub fn xdp_lb_fragment_v6_new(ctx: XdpContext) -> u32 {
-    finish_fragment(fragment::placed_v6(&Frame::new(ctx.ctx)))
+    finish_fragment(&ctx, fragment::placed_v6(&Frame::new(ctx.ctx)))
 }
 
+/// As [`finish`], but that fragments are no replies that anybody translates.
 #[inline(always)]
-fn finish_fragment(result: Result<(Reason, u32), Reason>) -> u32 {
-    let (reason, action) = match result {
-        Ok(sent) => sent,
-        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent | Reason::FragmentTiny)) => {
-            (reason, xdp_action::XDP_DROP)
-        }
-        Err(reason) => (reason, xdp_action::XDP_PASS),
-    };
-    count::reason(reason);
-    action
+fn finish_fragment(ctx: &XdpContext, result: Result<(Reason, u32), Reason>) -> u32 {
+    if let Err(Reason::NoProgram) = result {
+        decided::go_on(ctx);
+    }
+    count::and_act(result)
 }
 
 /// What stands before placing, [`balance_frame_v6`] has seen to, or [`fragment::follow_v6`].

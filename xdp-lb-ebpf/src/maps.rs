@@ -7,6 +7,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMapHash, PerCpuArray, ProgramArray, RingBuf};
 use xdp_lb_common::backend::{Backend, BackendName, Port};
 use xdp_lb_common::conn::table::PlaceMemory;
+use xdp_lb_common::decided::Decided;
 use xdp_lb_common::flow::FlowInfo;
 use xdp_lb_common::hash::HashKey;
 use xdp_lb_common::host::HostSlot;
@@ -22,6 +23,10 @@ use xdp_lb_common::watch::{Decision, FILTERS, Filter, Unshown};
 /// The programs that the entry goes on to, see [`stage`].
 #[map]
 pub static STAGES: ProgramArray = ProgramArray::with_max_entries(stage::STAGES, 0);
+
+/// What one program hands on to the next, a copy per CPU.
+#[map]
+pub static DECIDED: PerCpuArray<Decided> = PerCpuArray::with_max_entries(1, 0);
 
 /// Control words.
 #[map]
@@ -107,10 +112,6 @@ pub static BACKEND_NAMES: Array<BackendName> = Array::with_max_entries(MAX_BACKE
 /// Userspace's own: the hash key, for the next start.
 #[map]
 pub static KEY: Array<HashKey> = Array::with_max_entries(1, 0);
-
-/// Where the packet goes that one program hands to another, per CPU.
-#[map]
-pub static ROUTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// What the program is about to decide, per CPU; for those who watch.
 #[map]

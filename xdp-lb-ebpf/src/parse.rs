@@ -213,6 +213,35 @@ fn ipv6_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
     })
 }
 
+/// Whether a frame that was parsed carries IPv4.
+#[inline(always)]
+pub fn is_v4(frame: &Frame) -> bool {
+    // SAFETY: checked just before.
+    frame.holds(0, ETHERNET) && unsafe { frame.read::<u16>(12) } == 0x0800_u16.to_be()
+}
+
+/// Octets of the extension headers of an IPv6 frame that was parsed.
+#[inline(always)]
+pub fn extensions_len(frame: &Frame) -> Option<usize> {
+    if !frame.holds(0, ETHERNET + IPV6_LEN) {
+        return None;
+    }
+    // SAFETY: within the two headers.
+    let (payload, next) = unsafe {
+        (
+            u16::from_be(frame.read(ETHERNET + 4)),
+            frame.read::<u8>(ETHERNET + 6),
+        )
+    };
+    if next == TCP || next == UDP {
+        return Some(0);
+    }
+    match behind_extensions::<WHOLE>(frame, next, payload as usize) {
+        Ok((_protocol, passed, _is_later)) => Some(passed),
+        Err(_) => None,
+    }
+}
+
 /// Reads an address in words: the compiler of BPF programs breaks on copies of unaligned arrays.
 ///
 /// # Safety
@@ -296,8 +325,13 @@ pub fn extensions(frame: &Frame, first: u8, payload: usize) -> Result<(u8, usize
             return Err(Reason::Truncated);
         }
         // SAFETY: within the first eight octets of the header.
-        let (after, length, segments_left) =
-            unsafe { (rest.read::<u8>(AT), rest.read::<u8>(AT + 1), rest.read::<u8>(AT + 3)) };
+        let (after, length, segments_left) = unsafe {
+            (
+                rest.read::<u8>(AT),
+                rest.read::<u8>(AT + 1),
+                rest.read::<u8>(AT + 3),
+            )
+        };
         if next == ROUTING && segments_left != 0 {
             return Err(Reason::Ipv6);
         }

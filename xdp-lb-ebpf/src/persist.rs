@@ -253,7 +253,7 @@ pub fn write_info<F: Family>(packet: &Packet<F>, service: &service::Found, index
         flags: 0,
         service: service.index,
         created: now.0,
-        reserved: [0; 2],
+        way_back: [0; 2],
     };
     // SAFETY: a map value that belongs to the way this CPU holds.
     unsafe { atomic::store(info, value) };

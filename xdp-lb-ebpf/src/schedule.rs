@@ -22,11 +22,7 @@ const NOBODY: u32 = u32::MAX;
 
 /// The backend of a new connection: by the client's persistence, else by the scheduler.
 #[inline(always)]
-pub fn place<F: Family>(
-    packet: &Packet<F>,
-    service: &service::Found,
-    now: Tick,
-) -> Option<Placed> {
+pub fn place<F: Family>(packet: &Packet<F>, service: &service::Found, now: Tick) -> Option<Placed> {
     if service.is_persistent() {
         persist::place(packet, service, now, || scheduled(packet, service))
     } else {

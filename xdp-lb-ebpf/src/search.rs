@@ -17,7 +17,7 @@ const NONE: u32 = u32::MAX;
 /// than a search, each `turn` looks at another part.
 #[inline(always)]
 pub fn cheapest(list: Slots, search: u32, turn: u64) -> Option<u32> {
-    let parts = (list.len + SEARCHED - 1) / SEARCHED;
+    let parts = list.len.div_ceil(SEARCHED);
     let part = (turn as u32).checked_rem(parts).unwrap_or(0);
     let best = search_from(list.base, list.len, search, part * SEARCHED);
     if best == NONE {

@@ -8,8 +8,8 @@ use xdp_lb_common::limits::{HOST_SLOTS, MAX_PORTS, MAX_PROBES, SERVICE_INDEX_SLO
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::schedule::{self, Rule};
 use xdp_lb_common::service::{
-    SERVICE_HAS_HOSTS, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, Service, ServiceSlot, index_start_v4,
-    index_start_v6,
+    SERVICE_HAS_HOSTS, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, Service, ServiceSlot,
+    index_start_v4, index_start_v6,
 };
 use xdp_lb_common::tick::LongTick;
 
@@ -110,7 +110,7 @@ pub extern "C" fn probe_v6(high: u64, low: u64, ports: u64) -> u64 {
 
 /// Whether two addresses are the same; without a call to `memcmp`.
 #[inline(always)]
-fn is_same(one: Address, other: Address) -> bool {
+pub fn is_same(one: Address, other: Address) -> bool {
     let (left, right) = (halves(one), halves(other));
     (left.0 ^ right.0) | (left.1 ^ right.1) == 0
 }
@@ -192,6 +192,25 @@ pub fn ours<F: Family>(
     now: LongTick,
 ) -> Result<(), Reason> {
     let settings = service.get();
+    open(service, now)?;
+    if !is_addressed_here(frame, packet) && !is_to_virtual_mac(packet, service) {
+        return Err(Reason::OtherHost);
+    }
+    if settings.flags & SERVICE_HAS_HOSTS != 0
+        && settings.host_filter & mac_bit(packet.source) != 0
+        && packet
+            .flow
+            .is_balanced_already(packet.source.0, service.index)
+    {
+        return Err(Reason::AlreadyBalanced);
+    }
+    Ok(())
+}
+
+/// Whether the VIP is owned and the agent heard of.
+#[inline(always)]
+pub fn open(service: &Found, now: LongTick) -> Result<(), Reason> {
+    let settings = service.get();
     // SAFETY: a map value; userspace opens and closes the gate while packets read.
     let active = unsafe { (&raw const settings.active).read_volatile() };
     if active == 0 {
@@ -200,16 +219,17 @@ pub fn ours<F: Family>(
     if !lease::holds(settings.lease_ticks, heartbeat()?, now) {
         return Err(Reason::LeaseOver);
     }
-    if !is_addressed_here(frame, packet) && !is_to_virtual_mac(packet, service) {
-        return Err(Reason::OtherHost);
-    }
-    if settings.flags & SERVICE_HAS_HOSTS != 0
-        && settings.host_filter & mac_bit(packet.source) != 0
-        && packet.flow.is_balanced_already(packet.source.0, service.index)
-    {
-        return Err(Reason::AlreadyBalanced);
-    }
     Ok(())
+}
+
+/// Whether a packet for no service may be a reply whose addresses are to be translated.
+#[inline(always)]
+pub fn translates() -> bool {
+    match CONTROL.get_ptr(0) {
+        // SAFETY: a map value; userspace changes the word while packets read.
+        Some(control) => unsafe { (&raw const (*control).translates).read_volatile() != 0 },
+        None => false,
+    }
 }
 
 /// The agent's last sign of life.
@@ -223,15 +243,17 @@ fn heartbeat() -> Result<LongTick, Reason> {
 
 /// Switches flood frames of hosts they do not know yet; an interface in promiscuous mode sees them.
 #[inline(always)]
-fn is_addressed_here<F>(frame: &Frame, packet: &Packet<F>) -> bool {
-    let ifindex = frame.ifindex();
-    let Some(port) = PORTS.get(ifindex & (MAX_PORTS - 1)) else {
-        return false;
-    };
-    if port.ifindex == ifindex as u64 {
-        return port.mac == packet.destination.0;
+pub fn is_addressed_here<F>(frame: &Frame, packet: &Packet<F>) -> bool {
+    mac_of(frame.ifindex()) == packet.destination.0
+}
+
+/// The MAC of an interface; all ones for one that is in no table.
+#[inline(always)]
+pub fn mac_of(ifindex: u32) -> u64 {
+    match PORTS.get(ifindex & (MAX_PORTS - 1)) {
+        Some(port) if port.ifindex == ifindex as u64 => port.mac,
+        _ => port_mac(ifindex),
     }
-    port_mac(ifindex) == packet.destination.0
 }
 
 /// The VIP may have a MAC of its own, which moves with it from director to director.

@@ -1,12 +1,13 @@
 //! Builds, checks, tests and measures xdp-lb: `cargo xtask --help`.
 //!
 //! [`toolchain`] finds or sets up what builds the BPF objects, and [`ebpf`] builds them; every verb
-//! that needs them starts there. [`lint`], [`test`], [`fuzz`], [`lab`] and [`bench`] are the verbs;
+//! that needs them starts there. [`lint`], [`test`], [`fuzz`], [`lab`], [`conncheck`] and [`bench`] are the verbs;
 //! [`kernel`] says whether this machine can run suites and lab; [`packages`], [`progress`] and [`tree`] are helpers.
 //!
 //! Nothing here depends on the agent: this must run before the agent can be built.
 
 mod bench;
+mod conncheck;
 mod ebpf;
 mod fuzz;
 mod kernel;
@@ -69,6 +70,8 @@ enum Verb {
     },
     /// Run a real cluster in network namespaces, drive it, and report
     Lab(lab::LabArgs),
+    /// Hold many connections through a VIP and count which of them break, and why
+    Conncheck(conncheck::ConnCheckArgs),
     /// Run a benchmark of tests/benches; those that load programs need root
     Bench(bench::BenchArgs),
 }
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Verb::Test { args } => test::run(&args),
         Verb::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Verb::Lab(args) => lab::run(&args),
+        Verb::Conncheck(args) => conncheck::run(&args),
         Verb::Bench(args) => bench::run(&args),
     };
     match done {

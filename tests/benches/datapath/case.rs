@@ -9,7 +9,7 @@ use aya::programs::{ProgramFd, Xdp};
 use xdp_lb::config::model::{Endpoint, Persistence, Protocol, Scheduler, ServiceKey};
 use xdp_lb::dataplane::Dataplane as _;
 use xdp_lb::dataplane::ebpf::{Ebpf, Options};
-use xdp_lb::plan::desired::{Desired, Port, Reach, Server, Service};
+use xdp_lb::plan::desired::{Desired, Method, Port, Reach, Server, Service};
 use xdp_lb::plan::diff::diff;
 use xdp_lb_common::addr::Mac;
 use xdp_lb_common::reason::Reason;
@@ -154,6 +154,7 @@ fn server(number: u8) -> Server {
         limit: None,
         serving: true,
         releases_clients: false,
+        method: Method::Direct,
         reach: Some(reach),
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use xdp_lb::config::model::{
     ConnectionLimit, Endpoint, Family, Hashing, Mark, Persistence, Protocol, Scheduler, ServiceKey,
 };
-use xdp_lb::plan::desired::{Desired, Port, Reach, Server, Service};
+use xdp_lb::plan::desired::{Desired, Method, Port, Reach, Server, Service};
 use xdp_lb_common::addr::Mac;
 use xdp_lb_common::tick::Clock;
 
@@ -371,6 +371,7 @@ impl Real {
             }),
             serving: self.serving,
             releases_clients: self.releases && !of.plays(),
+            method: Method::Direct,
             reach: match self.way {
                 Way::Router | Way::Local if of.plays() => direct(NEAR, host_mac(self.n), true),
                 Way::Near => direct(NEAR, host_mac(self.n), true),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use etherparse::{Ethernet2Header, IpNumber, Ipv6Header, PacketBuilder};
 use xdp_lb::config::model::ServiceKey;
-use xdp_lb::plan::desired::Server;
+use xdp_lb::plan::desired::{Method, Server};
 use xdp_lb_common::reason::{Reason, Verdict};
 use xdp_lb_common::watch::NOBODY;
 use xdp_lb_tests::packet::{ETHERNET, compare, show};
@@ -45,6 +45,7 @@ pub(crate) fn over_v6(mut made: Virtual, count: u8) -> Virtual {
         limit: None,
         serving: true,
         releases_clients: false,
+        method: Method::Direct,
         reach: Some(direct(n, PORT)),
     });
     made.service.servers = servers.collect();

@@ -23,6 +23,7 @@ mod dice;
 mod director;
 mod eyes;
 mod tables;
+mod wire;
 
 mod ipv6;
 mod parse;
@@ -48,6 +49,8 @@ mod fragment;
 mod fragment_v6;
 mod icmp;
 mod icmp_v6;
+mod nat;
+mod tunnel;
 
 mod length;
 

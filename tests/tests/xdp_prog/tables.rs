@@ -7,7 +7,7 @@ use std::time::Duration;
 use xdp_lb::config::model::{
     ConnectionLimit, Endpoint, Family, Mark, Persistence, Protocol, Scheduler, ServiceKey,
 };
-use xdp_lb::plan::desired::{Desired, Port, Reach, Server, Service};
+use xdp_lb::plan::desired::{Desired, Method, Port, Reach, Server, Service};
 use xdp_lb_common::addr::Mac;
 use xdp_lb_tests::packet::{Packet, Transport};
 
@@ -132,6 +132,7 @@ impl Virtual {
             limit: None,
             serving: true,
             releases_clients: false,
+            method: Method::Direct,
             reach: Some(direct(n, PORT)),
         };
         self.service.servers.insert(0, server);

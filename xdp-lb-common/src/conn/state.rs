@@ -44,8 +44,12 @@ pub enum Kind {
     Udp = 8,
     /// A template of which a flow was confirmed.
     Template = 9,
+    /// The replies of a connection that is not confirmed.
+    ReplyNew = 10,
+    /// The replies of a connection.
+    Reply = 11,
     /// No connection: where the first fragment of a datagram went, for those that follow.
-    Fragment = 10,
+    Fragment = 12,
 }
 
 impl Kind {
@@ -62,7 +66,9 @@ impl Kind {
             7 => Self::Established,
             8 => Self::Udp,
             9 => Self::Template,
-            10 => Self::Fragment,
+            10 => Self::ReplyNew,
+            11 => Self::Reply,
+            12 => Self::Fragment,
             _ => Self::Free,
         }
     }
@@ -70,7 +76,7 @@ impl Kind {
     /// The name `ipvsadm -Lnc` has for the state.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Free | Self::Claimed | Self::TemplateNew => "NONE",
+            Self::Free | Self::Claimed | Self::TemplateNew | Self::ReplyNew | Self::Reply => "NONE",
             Self::Syn => "SYN_RECV",
             Self::Fin => "FIN_WAIT",
             Self::Closed => "CLOSE",
@@ -87,9 +93,13 @@ impl Kind {
             Self::Syn | Self::UdpNew | Self::Fin | Self::Closed | Self::Established | Self::Udp => {
                 true
             }
-            Self::Free | Self::Claimed | Self::TemplateNew | Self::Template | Self::Fragment => {
-                false
-            }
+            Self::Free
+            | Self::Claimed
+            | Self::TemplateNew
+            | Self::Template
+            | Self::ReplyNew
+            | Self::Reply
+            | Self::Fragment => false,
         }
     }
 }
@@ -204,8 +214,9 @@ impl State {
 /// Ranks from here on belong to entries that are never evicted.
 pub const NEVER_EVICTED: u64 = 0xf << tick::BITS;
 
-/// A nibble per kind: 0 for SYN, new UDP, new templates and fragments, 1 for FIN and closed, else never.
-const EVICTION_CLASSES: u64 = 0xffff_f0ff_f110_00ff;
+/// A nibble per kind: 0 for SYN, new UDP, new templates, new replies and fragments, 1 for FIN and closed,
+/// else never.
+const EVICTION_CLASSES: u64 = 0xfff0_f0ff_f110_00ff;
 
 /// TCP flag bits as they stand in octet 13 of the header.
 pub mod tcp {
@@ -260,9 +271,13 @@ impl Timeouts {
             Kind::Closed => self.closed,
             Kind::UdpNew | Kind::Udp => self.udp,
             Kind::Fragment => self.fragment,
-            Kind::Established | Kind::Free | Kind::Claimed | Kind::TemplateNew | Kind::Template => {
-                self.established
-            }
+            Kind::Established
+            | Kind::Free
+            | Kind::Claimed
+            | Kind::TemplateNew
+            | Kind::Template
+            | Kind::ReplyNew
+            | Kind::Reply => self.established,
         }
     }
 }
@@ -334,7 +349,13 @@ mod tests {
     fn established_entries_are_never_evicted() {
         let now = Tick(100);
         let rank = |kind, expiry| State::new(7, kind, 1, 0, Tick(expiry)).eviction_rank(now);
-        for kind in [Kind::Syn, Kind::UdpNew, Kind::TemplateNew, Kind::Fragment] {
+        for kind in [
+            Kind::Syn,
+            Kind::UdpNew,
+            Kind::TemplateNew,
+            Kind::ReplyNew,
+            Kind::Fragment,
+        ] {
             assert!(rank(kind, 300) < rank(Kind::Fin, 101), "{kind:?}");
             assert!(rank(kind, 101) < rank(kind, 102), "{kind:?}");
         }
@@ -345,6 +366,7 @@ mod tests {
             Kind::Established,
             Kind::Udp,
             Kind::Template,
+            Kind::Reply,
         ] {
             assert!(rank(kind, 101) >= NEVER_EVICTED, "{kind:?}");
         }

@@ -7,12 +7,9 @@ use xdp_lb_common::limits;
 
 use super::diagnostic::{Code, Collector, Diagnostic};
 use super::model::{
-    Config, Forwarding, Frontend, GroupMember, Protocol, ServiceKey, VirtualServer, VrrpInstance,
+    Config, Frontend, GroupMember, Protocol, ServiceKey, VirtualServer, VrrpInstance,
 };
-use super::places::{Places, ServerPlaces, ServicePlaces};
-
-/// What to know before writing `lb_kind DR`.
-const NEEDS_OF_DR: &str = "write 'lb_kind DR' if the real servers are on this director's link, have the virtual IP on 'lo' and do not answer ARP for it ('xdp-lb realserver up' sets that up)";
+use super::places::{Places, ServicePlaces};
 
 /// Options of a route that work.
 pub const ROUTE_OPTIONS: &[&str] = &[
@@ -65,21 +62,8 @@ pub fn check(config: &Config, places: &Places, diagnostics: &mut Collector) {
     for (service, place) in config.virtual_servers.iter().zip(&places.services) {
         frontend(service, place, diagnostics);
         virtual_macs(config, service, place, diagnostics);
-        forwarding(service, place, diagnostics);
-        sorry_forwarding(service, place, diagnostics);
-        for (server, place) in service.real_servers.iter().zip(&place.real_servers) {
-            own_forwarding(server.forwarding, place, diagnostics);
-        }
     }
     tables(config, places, diagnostics);
-}
-
-/// Whether packets can be forwarded so.
-pub const fn runs_forwarding(forwarding: Forwarding) -> bool {
-    match forwarding {
-        Forwarding::DirectRouting => true,
-        Forwarding::Nat | Forwarding::Tunnel(_) => false,
-    }
 }
 
 fn frontend(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Collector) {
@@ -130,64 +114,6 @@ fn virtual_macs(
             .help("put the virtual IPs into one instance, or take 'use_vmac' out"),
         );
     }
-}
-
-fn forwarding(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Collector) {
-    let name = service.forwarding.name();
-    if runs_forwarding(service.forwarding) {
-        return;
-    }
-    let diagnostic = match place.forwarding {
-        Some(place) => Diagnostic::error(
-            Code::NotSupported,
-            format!("'{name}' forwarding does not exist in this version yet"),
-        )
-        .at(place, "only DR works in this version"),
-        None => Diagnostic::error(
-            Code::MissingKeyword,
-            format!("this virtual server has no 'lb_kind': keepalived would use {name}, which does not exist in this version yet"),
-        )
-        .at(place.head, "only DR works in this version"),
-    };
-    diagnostics.push(diagnostic.help(NEEDS_OF_DR));
-}
-
-/// Forwarding of a sorry server that has its own.
-fn sorry_forwarding(service: &VirtualServer, place: &ServicePlaces, diagnostics: &mut Collector) {
-    let Some(sorry) = service.sorry_server else {
-        return;
-    };
-    // That of the service was complained about already.
-    if runs_forwarding(sorry.forwarding) || sorry.forwarding == service.forwarding {
-        return;
-    }
-    let name = sorry.forwarding.name();
-    diagnostics.push(
-        Diagnostic::error(
-            Code::NotSupported,
-            format!("'{name}' forwarding does not exist in this version yet"),
-        )
-        .at(place.head, "only DR works for its sorry server")
-        .help(NEEDS_OF_DR),
-    );
-}
-
-/// Forwarding of a real server that has its own.
-fn own_forwarding(forwarding: Forwarding, place: &ServerPlaces, diagnostics: &mut Collector) {
-    let Some(span) = place.forwarding.filter(|_| !runs_forwarding(forwarding)) else {
-        return;
-    };
-    diagnostics.push(
-        Diagnostic::error(
-            Code::NotSupported,
-            format!(
-                "'{}' forwarding does not exist in this version yet",
-                forwarding.name()
-            ),
-        )
-        .at(span, "only DR works in this version")
-        .help(NEEDS_OF_DR),
-    );
 }
 
 /// What the tables of the data plane have room for.

@@ -15,7 +15,7 @@ use crate::config::model::{
 };
 use crate::dataplane::{AttachedMode, Counters, Fill, ServerCounters};
 use crate::machine::Now;
-use crate::plan::desired::{Desired, Reach, Server, Service};
+use crate::plan::desired::{Desired, Method, Reach, Server, Service};
 use crate::plan::pool::{Memberships, Overrides};
 use crate::plan::table::{Health, Link, Network, Ownership, ServerHealth};
 use crate::sync::report::Report;
@@ -300,6 +300,7 @@ fn add_server(parts: &mut Parts, key: ServiceKey, address: &str, weight: u32) {
         limit: None,
         serving: true,
         releases_clients: false,
+        method: Method::Direct,
         reach: Some(reach),
     };
     let service = parts.desired.services.get_mut(&key).unwrap();

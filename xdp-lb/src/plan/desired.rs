@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use xdp_lb_common::addr::Mac;
 
 use super::belongings::Belonging;
-use crate::config::model::{ConnectionLimit, Endpoint, Persistence, Scheduler, ServiceKey};
+use crate::config::model::{ConnectionLimit, Endpoint, Persistence, Scheduler, ServiceKey, Tunnel};
 
 /// Everything, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,6 +67,8 @@ pub struct Server {
     pub serving: bool,
     /// Sticky clients go elsewhere with their next connection: its templates are void, its flows not.
     pub releases_clients: bool,
+    /// What is changed in packets to it.
+    pub method: Method,
     /// How frames get there; `None` while its MAC is not known: no new connections then.
     pub reach: Option<Reach>,
 }
@@ -84,6 +86,17 @@ impl Server {
             Reach::Local => None,
         }
     }
+}
+
+/// What is changed in packets to a real server, beside their MACs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Nothing.
+    Direct,
+    /// They get another header, from this address of the director, of the real server's family.
+    Tunnel(Tunnel, IpAddr),
+    /// Its address and port take the place of the service's.
+    Nat,
 }
 
 /// How frames get to a real server.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use xdp_lb_common::addr::Mac;
 
 use super::belongings::{Belonging, Route, Rule, Silence, VirtualLink};
-use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
+use super::desired::{Desired, Method, OwnedAddress, Port, Reach, Server, Service};
 use super::installed::Installed;
 use super::table::{Link, Network};
 use crate::config::model::{
@@ -235,6 +235,7 @@ fn any_server() -> impl Strategy<Value = Server> {
         limit: None,
         serving,
         releases_clients,
+        method: Method::Direct,
         reach,
     })
 }

@@ -83,11 +83,14 @@ impl Phase {
             Kind::Closed => Some(Self::Closed),
             Kind::Udp => Some(Self::Udp),
             Kind::Template => Some(Self::Template),
+            // How replies find back is this director's own: another finds it out by the next packet.
             Kind::Free
             | Kind::Claimed
             | Kind::Syn
             | Kind::UdpNew
             | Kind::TemplateNew
+            | Kind::ReplyNew
+            | Kind::Reply
             | Kind::Fragment => None,
         }
     }

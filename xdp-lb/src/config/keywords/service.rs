@@ -22,8 +22,8 @@ const SCHEDULERS: &[&str] = &[
 pub(super) const VIRTUAL_SERVER: &[Keyword] = &[
     one("lb_algo", OneOf(SCHEDULERS), Supported, "Scheduler"),
     one("lvs_sched", OneOf(SCHEDULERS), Supported, "Scheduler; the same as lb_algo"),
-    line("lb_kind", 1, usize::MAX, Words("DR"), Supported, "How packets reach real servers"),
-    line("lvs_method", 1, usize::MAX, Words("DR"), Supported, "How packets reach real servers; the same as lb_kind"),
+    line("lb_kind", 1, usize::MAX, Words("DR|NAT|TUN [type ipip|gue port N|gre] [nocsum|csum|remcsum]"), Supported, "How packets reach real servers"),
+    line("lvs_method", 1, usize::MAX, Words("DR|NAT|TUN [type ipip|gue port N|gre] [nocsum|csum|remcsum]"), Supported, "How packets reach real servers; the same as lb_kind"),
     one("protocol", OneOf(&["TCP", "UDP"]), Supported, "Protocol; default UDP"),
     maybe("persistence_timeout", number(1, 2_678_400), Supported, "Clients stay with their server for so many seconds; bare: 360"),
     one("persistence_granularity", Netmask, Supported, "Clients of one such network stay together"),
@@ -36,7 +36,7 @@ pub(super) const VIRTUAL_SERVER: &[Keyword] = &[
     one("weight", number(1, 2_147_483_647), Supported, "Weight of real servers that set none; default 1"),
     pair("sorry_server", Endpoint, Supported, "Takes the place of all real servers while the quorum is lost"),
     flag("sorry_server_inhibit", Supported, "The sorry server stays in the pool with weight 0 while it is not needed"),
-    many("sorry_server_lvs_method", Words("DR"), Supported, "lb_kind of the sorry server").passed_over(),
+    many("sorry_server_lvs_method", Words("DR|NAT|TUN [type ipip|gue port N|gre] [nocsum|csum|remcsum]"), Supported, "lb_kind of the sorry server").passed_over(),
     one("quorum", number(1, 4_294_967_295), Supported, "Weight that must be up"),
     one("hysteresis", number(0, 4_294_967_295), Supported, "Margin around the quorum"),
     script("quorum_up", Supported, "Command when the quorum is gained"),
@@ -67,7 +67,7 @@ pub(super) const VIRTUAL_SERVER: &[Keyword] = &[
 #[rustfmt::skip] // a table: one row per line
 pub(super) const REAL_SERVER: &[Keyword] = &[
     one("weight", number(0, 2_147_483_647), Supported, "Share of new connections; default 1"),
-    line("lvs_method", 1, usize::MAX, Words("DR"), Supported, "lb_kind of this server"),
+    line("lvs_method", 1, usize::MAX, Words("DR|NAT|TUN [type ipip|gue port N|gre] [nocsum|csum|remcsum]"), Supported, "lb_kind of this server"),
     one("delay_loop", Seconds, Supported, "delay_loop of its checkers"),
     one("connect_timeout", Seconds, Supported, "connect_timeout of its checkers"),
     one("retry", number(1, 4_294_967_295), Supported, "retry of its checkers"),

@@ -288,19 +288,19 @@ warning[misplaced-keyword]: 'virtual_ipaddress' cannot stand in 'global_defs'
         Code::NotSupported,
         "virtual_server 10.0.0.1 80 {
     lb_algo rr
-    lb_kind NAT
-    protocol TCP
+    lb_kind DR
+    protocol SCTP
     real_server 10.0.0.2 80 {
     }
 }
 ",
-        "error[not-supported]: 'NAT' forwarding does not exist in this version yet
- --> test.conf:3:13
+        "error[not-supported]: SCTP is not balanced yet
+ --> test.conf:4:14
   |
-3 |     lb_kind NAT
-  |             ^^^ only DR works in this version
+4 |     protocol SCTP
+  |              ^^^^ TCP and UDP are
   |
-  = help: write 'lb_kind DR' if the real servers are on this director's link, have the virtual IP on 'lo' and do not answer ARP for it ('xdp-lb realserver up' sets that up)
+  = help: remove this virtual server, or leave it to keepalived
 
 ",
     ),
@@ -608,7 +608,7 @@ help: write 'retry'
 ",
     ),
     (
-        Code::MissingKeyword,
+        Code::DefaultUsed,
         "virtual_server 10.0.0.1 80 {
     protocol TCP
     real_server 10.0.0.2 80 {
@@ -623,13 +623,13 @@ help: write 'retry'
   |
   = help: add 'lb_algo wlc', or the scheduler that you want
 
-error[missing-keyword]: this virtual server has no 'lb_kind': keepalived would use NAT, which does not exist in this version yet
+warning[default-used]: this virtual server has no 'lb_kind': NAT is used, as keepalived does; NAT is not DR
  --> test.conf:1:1
   |
 1 | virtual_server 10.0.0.1 80 {
-  | ^^^^^^^^^^^^^^^^^^^^^^^^^^ only DR works in this version
+  | ^^^^^^^^^^^^^^^^^^^^^^^^^^ real servers must answer through this director
   |
-  = help: write 'lb_kind DR' if the real servers are on this director's link, have the virtual IP on 'lo' and do not answer ARP for it ('xdp-lb realserver up' sets that up)
+  = help: add 'lb_kind NAT' if that is meant, else 'lb_kind DR'
 
 ",
     ),

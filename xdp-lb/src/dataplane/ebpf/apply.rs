@@ -3,8 +3,8 @@
 use aya::maps::PerCpuValues;
 use xdp_lb_common::addr::{Address, Mac};
 use xdp_lb_common::backend::{
-    BACKEND_LOCAL, BACKEND_RELEASES, BACKEND_USABLE, Backend, BackendName, Identity,
-    Port as PortSlot,
+    BACKEND_LOCAL, BACKEND_NAT, BACKEND_RELEASES, BACKEND_TUNNEL, BACKEND_USABLE, Backend,
+    BackendName, Identity, Port as PortSlot,
 };
 use xdp_lb_common::host::{HostSlot, host_key, mac_bit};
 use xdp_lb_common::lease;
@@ -12,6 +12,7 @@ use xdp_lb_common::limits::{
     HOST_SLOTS, MAX_BACKENDS, MAX_PORTS, MAX_PROBES, MAX_SERVICES, SERVICE_INDEX_SLOTS,
 };
 use xdp_lb_common::load::word as load;
+use xdp_lb_common::method::{Kind, Method};
 use xdp_lb_common::persist::mask_v4;
 use xdp_lb_common::service::{
     SERVICE_HAS_HOSTS, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, Service as ServiceLine, ServiceName,
@@ -20,11 +21,11 @@ use xdp_lb_common::service::{
 
 use super::ServerKey;
 use super::standing::limits;
-use super::tables::{Published, Tables, backend_name, service_name, word};
-use crate::config::model::{Endpoint, Family, ServiceKey};
+use super::tables::{Published, TRANSLATES, Tables, backend_name, service_name, word};
+use crate::config::model::{Checksum, Endpoint, Family, ServiceKey, Tunnel};
 use crate::dataplane::schedule::Entry;
 use crate::dataplane::{Error, layout};
-use crate::plan::desired::{Port, Reach, Server, Service};
+use crate::plan::desired::{self, Port, Reach, Server, Service};
 use crate::plan::diff::Change;
 
 pub(super) fn apply(tables: &mut Tables, change: &Change) -> Result<(), Error> {
@@ -131,6 +132,7 @@ impl Tables {
                     address,
                     ..Backend::default()
                 };
+                self.translate(index, false);
                 self.backends.write(index, &line);
             }
             Some(Reach::Direct {
@@ -139,13 +141,17 @@ impl Tables {
                 mac,
                 ..
             }) => {
+                let (way, method, source) = method(server);
+                self.translate(index, way == BACKEND_NAT);
                 let line = Backend {
-                    identity: Identity::new(mac, old.generation(), BACKEND_USABLE | releases).0,
+                    identity: Identity::new(mac, old.generation(), BACKEND_USABLE | releases | way)
+                        .0,
                     source_mac: source_mac.0,
                     ifindex,
                     service: service_id,
                     address,
-                    ..Backend::default()
+                    method: method.0,
+                    source,
                 };
                 self.backends.write(index, &line);
             }
@@ -159,6 +165,18 @@ impl Tables {
         self.backend_names
             .set(index, backend_name(&key, server.serving), 0)
             .map_err(|e| kernel(&e))
+    }
+
+    /// Notes that addresses of a server are translated, or not: packets for no service are looked at
+    /// while any server's are.
+    fn translate(&mut self, index: u32, is_translated: bool) {
+        if is_translated {
+            self.translated.insert(index);
+        } else {
+            self.translated.remove(&index);
+        }
+        let any = u64::from(!self.translated.is_empty());
+        self.control.store(0, TRANSLATES, any);
     }
 
     fn new_backend(&mut self, key: ServerKey) -> Result<u32, Error> {
@@ -176,7 +194,7 @@ impl Tables {
 
     fn set_service(&mut self, key: ServiceKey, service: &Service) -> Result<(), Error> {
         let index = self.service_id(key)?;
-        let hosts = hosts(index, service);
+        let hosts = hosts(index, key.family(), service);
         let filter = hosts
             .iter()
             .fold(0, |bits, slot| bits | mac_bit(Mac(slot.key)));
@@ -372,6 +390,7 @@ impl Tables {
             return Err(Error::Unknown(key.1.to_string()));
         };
         self.raise_generation(index);
+        self.translate(index, false);
         self.backend_names
             .set(index, BackendName::default(), 0)
             .map_err(|e| kernel(&e))
@@ -395,11 +414,38 @@ impl Tables {
     }
 }
 
+/// What is changed in packets to a server: flags, method, and where tunnels to it begin.
+fn method(server: &Server) -> (u8, Method, Address) {
+    let (_address, family) = Address::from_ip(server.address.ip());
+    let (kind, port, checksum, source) = match server.method {
+        desired::Method::Direct => return (0, Method::DIRECT, Address::ZERO),
+        desired::Method::Nat => {
+            let method = Method::new(Kind::Nat, family, server.address.port().to_be(), false);
+            return (BACKEND_NAT, method, Address::ZERO);
+        }
+        desired::Method::Tunnel(Tunnel::Ipip, source) => (Kind::Ipip, 0, false, source),
+        // Remote checksum offload is for packets that are not finished; IPVS too sends others with a
+        // checksum instead, and frames that were received are finished.
+        desired::Method::Tunnel(Tunnel::Gue { port, checksum }, source) => {
+            (Kind::Gue, port.get(), checksum != Checksum::None, source)
+        }
+        desired::Method::Tunnel(Tunnel::Gre { checksum }, source) => {
+            (Kind::Gre, 0, checksum, source)
+        }
+    };
+    let method = Method::new(kind, family, port.to_be(), checksum);
+    (BACKEND_TUNNEL, method, Address::from_ip(source).0)
+}
+
 /// The on-link real servers of a service and the other directors, whose frames were balanced already.
-fn hosts(service: u32, settings: &Service) -> Vec<HostSlot> {
+///
+/// One that a tunnel leads to from the other family may send packets to the VIP from an address that
+/// nobody knows, and is no director.
+fn hosts(service: u32, family: Option<Family>, settings: &Service) -> Vec<HostSlot> {
     let mut hosts: Vec<_> = settings
         .servers
         .iter()
+        .filter(|server| family.is_none_or(|family| family == Family::of(server.address.ip())))
         .filter_map(|server| match server.reach? {
             Reach::Direct {
                 mac, on_link: true, ..

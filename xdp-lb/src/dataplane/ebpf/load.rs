@@ -25,6 +25,7 @@ pub(super) const STAGES: &str = "STAGES";
 /// Maps that outlive the agent.
 pub(super) const PINNED: &[&str] = &[
     STAGES,
+    "DECIDED",
     "CONTROL",
     "SERVICE_INDEX",
     "SERVICES",

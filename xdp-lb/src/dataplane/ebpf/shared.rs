@@ -14,7 +14,7 @@ use aya::maps::{Map, MapData};
 use xdp_lb_common::backend::{Backend, Identity};
 use xdp_lb_common::conn::table::{Inserted, Place, PlaceMemory, Places};
 use xdp_lb_common::conn::{Kind, State};
-use xdp_lb_common::flow::FlowInfo;
+use xdp_lb_common::flow::{FLOW_OF_REPLIES, FlowInfo};
 use xdp_lb_common::hash::{Coefficients, CoefficientsV6, HashKey, first_place, second_place};
 use xdp_lb_common::lease;
 use xdp_lb_common::limits::{MAX_BACKENDS, MAX_SERVICES, WAYS};
@@ -289,6 +289,9 @@ impl Shared {
     }
 
     fn hash(&self, kept: Kept, info: &FlowInfo) -> Option<u64> {
+        if info.flags & FLOW_OF_REPLIES != 0 {
+            return None;
+        }
         match kept {
             Kept::Connections => info.hash(&self.coefficients, &self.coefficients_v6),
             Kept::Templates => {

@@ -32,6 +32,9 @@ use crate::dataplane::{Error, Inherited};
 /// The word of [`Control`] that holds the agent's sign of life.
 pub(super) const HEARTBEAT: usize = 1;
 
+/// The word of [`Control`] that says whether addresses of any server are translated.
+pub(super) const TRANSLATES: usize = 2;
+
 /// Words of a [`Service`] that are published one by one.
 pub(super) mod word {
     /// `active` (low half) and `flags`.
@@ -77,6 +80,8 @@ pub(super) struct Tables {
     pub clock: Clock,
     pub service_ids: Indexes<ServiceKey>,
     pub backend_ids: Indexes<ServerKey>,
+    /// Real servers whose addresses are translated.
+    pub translated: BTreeSet<u32>,
     pub regions: Regions,
     pub schedules: BTreeMap<ServiceKey, Schedule>,
     /// Services that stand in the index.
@@ -130,6 +135,7 @@ impl Tables {
             clock: options.clock,
             service_ids: Indexes::new(MAX_SERVICES),
             backend_ids: Indexes::new(MAX_BACKENDS),
+            translated: BTreeSet::new(),
             regions: Regions::new(SCHEDULE_SLOTS),
             schedules: BTreeMap::new(),
             published: BTreeMap::new(),

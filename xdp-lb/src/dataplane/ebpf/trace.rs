@@ -34,7 +34,7 @@ use crate::dataplane::mmap::MappedArray;
 /// Its programs lead on to each other by a table of their own: none may come to one that writes.
 const PURPOSE: Purpose = Purpose {
     mode: mode::DRY,
-    own: &[STAGES],
+    own: &[STAGES, "DECIDED"],
     ring: NO_RING,
 };
 

@@ -9,7 +9,7 @@ use xdp_lb_common::addr::Mac;
 
 use super::belongings::{Belonging, Silence, virtual_links, virtual_name};
 use super::carriers::{Peers, lease, peer_addresses, peers, virtual_mac};
-use super::desired::{Desired, OwnedAddress, Port, Reach, Server, Service};
+use super::desired::{Desired, Method, OwnedAddress, Port, Reach, Server, Service};
 use super::installed::ServerKey;
 use super::pool::{Member, Memberships};
 use super::routing;
@@ -227,13 +227,20 @@ fn servers(of: &config::Member<'_>, inputs: &Inputs<'_>) -> Vec<Server> {
     let limits: BTreeMap<_, _> = configured
         .filter_map(|server| Some((server.address, server.limit?)))
         .collect();
-    let server = |member: &Member| Server {
-        address: of.server(member.address),
-        weight: member.weight,
-        limit: limits.get(&member.address).copied(),
-        serving: member.serving,
-        releases_clients: member.releases_clients,
-        reach: reach(member.address),
+    let server = |member: &Member| {
+        let forwarding = method::forwarding(of.service, member.address);
+        let reach = reach(member.address);
+        // Without an address of its own on the way, the director has no way there.
+        let method = method::of(forwarding, member.address.ip(), reach, inputs);
+        Server {
+            address: of.server(member.address),
+            weight: member.weight,
+            limit: limits.get(&member.address).copied(),
+            serving: member.serving,
+            releases_clients: member.releases_clients,
+            method: method.unwrap_or(Method::Direct),
+            reach: method.and(reach),
+        }
     };
     let mut servers: Vec<Server> = members.iter().map(server).collect();
     if of.key != of.service.key() {
@@ -447,6 +454,8 @@ impl ServerHealth {
 
 /// The verdicts on all real servers, by their pools.
 pub type Health = BTreeMap<(ServiceKey, SocketAddr), ServerHealth>;
+
+mod method;
 
 #[cfg(test)]
 mod tests;

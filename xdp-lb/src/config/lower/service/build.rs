@@ -15,7 +15,6 @@ use crate::config::model::{
 };
 use crate::config::places::{ServerPlaces, ServicePlaces};
 use crate::config::source::Span;
-use crate::config::support;
 
 const IGNORED: &str = "ignored, as keepalived does";
 
@@ -156,8 +155,7 @@ impl Draft {
     }
 
     fn actual_forwarding(&self, context: &mut Context<'_>) -> Forwarding {
-        // As for the scheduler.
-        if self.forwarding.is_none() && support::runs_forwarding(Forwarding::Nat) {
+        if self.forwarding.is_none() {
             context.push(
                 Diagnostic::warning(
                     Code::DefaultUsed,

@@ -16,7 +16,7 @@ use xdp_lb_common::tick::{Clock, LongTick};
 use super::{Memory, Options, Verdict};
 use crate::config::model::{Endpoint, Protocol, Scheduler, ServiceKey};
 use crate::dataplane::Dataplane as _;
-use crate::plan::desired::{Desired, Port, Reach, Server, Service};
+use crate::plan::desired::{Desired, Method, Port, Reach, Server, Service};
 use crate::plan::diff::steps;
 use crate::plan::installed::Installed;
 
@@ -65,6 +65,7 @@ fn server(n: u8, weight: u32) -> Server {
         limit: None,
         serving: true,
         releases_clients: false,
+        method: Method::Direct,
         reach: Some(Reach::Direct {
             ifindex: PORT,
             source_mac: Mac::from_octets(PORT_MAC),

@@ -1,0 +1,23 @@
+//! What one program of a packet's path hands on to the next, in a map of one entry per CPU.
+
+use crate::pod::{no_padding, pod};
+
+/// What was decided about a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Decided {
+    /// The route, as the program packs it; never 0.
+    pub route: u64,
+    /// Index of the virtual service.
+    pub service: u32,
+    /// Index of the program that is to go on, see [`crate::stage`].
+    pub stage: u32,
+    /// UDP source port for a tunnel, network order.
+    pub source_port_be: u16,
+    /// Octets that an IP packet of this flow may have; set for one that is too long.
+    pub mtu: u16,
+    /// Fills the cache line.
+    pub reserved: [u32; 11],
+}
+pod!(Decided);
+no_padding!(Decided, u64, u32, u32, u16, u16, [u32; 11]);

@@ -1,0 +1,113 @@
+//! What the entry decided about a packet, for the program that it goes on to by a tail call.
+
+use aya_ebpf::programs::XdpContext;
+use xdp_lb_common::backend::{BACKEND_NAT, Backend, Identity};
+use xdp_lb_common::decided::Decided;
+use xdp_lb_common::hashed::folded;
+use xdp_lb_common::method::{Method, source_port_be};
+use xdp_lb_common::reason::Reason;
+use xdp_lb_common::stage;
+
+use crate::conn::{Route, identity};
+use crate::family::Family;
+use crate::maps::{BACKENDS, DECIDED, STAGES};
+use crate::packet::Packet;
+
+/// Notes where a packet goes, for [`go_on`].
+#[inline(always)]
+pub fn note<F: Family>(packet: &Packet<F>, route: Route, service: u32, flags: u8) {
+    let Some(decided) = DECIDED.get_ptr_mut(0) else {
+        return;
+    };
+    let client = folded(packet.flow.client().words_be, 0) as u64;
+    let vip = folded(packet.flow.vip().words_be, 0) as u64;
+    let (from_be, to_be) = packet.flow.ports_be();
+    let ports = from_be as u32 | (to_be as u32) << 16;
+    let stage = if flags & BACKEND_NAT != 0 {
+        stage::NAT
+    } else {
+        stage::FORWARD
+    };
+    let value = Decided {
+        route: route.word(),
+        service,
+        stage: stage.index,
+        source_port_be: source_port_be(vip << 32 | client, ports),
+        mtu: 0,
+        reserved: [0; 11],
+    };
+    // SAFETY: this CPU's own copy, and nothing interrupts a program of this CPU with another one of
+    // the same kind.
+    unsafe { decided.write(value) };
+}
+
+/// Goes on to the program that does what was noted; returns if there is none.
+#[inline(always)]
+pub fn go_on(ctx: &XdpContext) {
+    let Some(decided) = DECIDED.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: this CPU's own copy.
+    let stage = unsafe { (*decided).stage };
+    // Two calls with constants: the kernel makes plain jumps of those.
+    if stage == stage::NAT.index {
+        // SAFETY: the program that it leads to takes the context over.
+        unsafe { STAGES.tail_call(ctx, stage::NAT.index) };
+    } else {
+        // SAFETY: as above.
+        unsafe { STAGES.tail_call(ctx, stage::FORWARD.index) };
+    }
+}
+
+/// What was noted, and the backend that it leads to.
+pub struct Noted {
+    /// Where the packet goes.
+    pub route: Route,
+    /// Index of its service.
+    pub service: u32,
+    /// UDP source port for a tunnel.
+    pub source_port_be: u16,
+    /// The backend.
+    pub backend: *const Backend,
+    /// Its identity at this moment.
+    pub identity: Identity,
+    /// How packets get there at this moment.
+    pub method: Method,
+}
+
+/// Reads what was noted.
+#[inline(always)]
+pub fn noted() -> Result<Noted, Reason> {
+    let decided = DECIDED.get_ptr_mut(0).ok_or(Reason::Inconsistent)?;
+    // SAFETY: this CPU's own copy.
+    let (word, service, source_port_be) = unsafe {
+        (
+            (*decided).route,
+            (*decided).service,
+            (*decided).source_port_be,
+        )
+    };
+    let route = Route::of(word);
+    let backend = BACKENDS
+        .get_ptr(route.backend())
+        .ok_or(Reason::Inconsistent)?;
+    // SAFETY: a map value; userspace changes the word whole while packets read.
+    let method = Method(unsafe { (&raw const (*backend).method).read_volatile() });
+    Ok(Noted {
+        route,
+        service,
+        source_port_be,
+        backend,
+        identity: identity(backend),
+        method,
+    })
+}
+
+/// Notes the size that a packet may have, for whoever tells its sender.
+#[inline(always)]
+pub fn note_mtu(mtu: u16) {
+    if let Some(decided) = DECIDED.get_ptr_mut(0) {
+        // SAFETY: this CPU's own copy.
+        unsafe { (*decided).mtu = mtu };
+    }
+}

@@ -1,0 +1,230 @@
+//! Address translation on the way back: packets of real servers that answer a connection get the
+//! service's address and port for their source.
+//!
+//! Their next hop is what the routing table says of the client, as with IPVS. The kernel's own
+//! forwarding could not take them: it drops packets from an address of its own as martians. Where the
+//! table has no answer that a frame can be built from (the next hop's MAC is not known, as nothing but
+//! this program sends to it; forwarding is off; it leads out of an interface that this program does
+//! not send by), they go the way back that the client's packets came: to the MAC that these came from.
+
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::generated::bpf_fib_lookup;
+use xdp_lb_common::addr::{FAMILY_V6, Mac};
+use xdp_lb_common::flow::{FLOW_OF_REPLIES, FlowInfo, FlowV4, FlowV6, WayBack};
+use xdp_lb_common::reason::Reason;
+use xdp_lb_common::tick::Tick;
+
+use crate::conn::{Via, backend_of, places};
+use crate::family::Family;
+use crate::maps::CONN_INFO;
+use crate::packet::{Frame, Packet};
+use crate::settings::{self, expiry};
+use crate::translate::{Side, Translate, translate};
+use crate::{atomic, decided, forward, parse, service};
+
+/// Sends the packet of a context to the client, if it answers a connection; else it is for no service.
+#[inline(always)]
+pub fn send(ctx: *mut xdp_md) -> Result<(Reason, u32), Reason> {
+    let frame = Frame::new(ctx);
+    if parse::is_v4(&frame) {
+        to_client::<FlowV4>(&frame)
+    } else {
+        to_client::<FlowV6>(&frame)
+    }
+}
+
+#[inline(always)]
+fn to_client<F: Translate>(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let packet = F::parse(frame)?;
+    let asked = packet.flow.turned();
+    let hash = asked.reply_hash();
+    let now = settings::now();
+    let places = places(hash).ok_or(Reason::Inconsistent)?;
+    let found = places.find(hash, now.short());
+    if !found.exists() {
+        return Err(Reason::NoService);
+    }
+    if backend_of(found.state, Via::Connection).is_none() {
+        return Err(Reason::Purged);
+    }
+    let index = places.index(found.in_second, found.way);
+    let info = CONN_INFO.get_ptr(index).ok_or(Reason::Inconsistent)?;
+    // SAFETY: a map value; other CPUs write it, but nothing else as long as it is this connection's.
+    let info = unsafe { &*info };
+    if !is_of(info, &asked) {
+        return Err(Reason::NoService);
+    }
+    let service = service::at(info.service).ok_or(Reason::Inconsistent)?;
+    service::open(&service, now)?;
+    if !service::is_addressed_here(frame, &packet) && !is_virtual(packet.destination) {
+        return Err(Reason::OtherHost);
+    }
+    let way = WayBack::unpack(info.way_back);
+    if way.touched != now.short() {
+        keep_alive(hash, index, now.short().0);
+    }
+    let (source, to) = ((info.vip, info.vip_port_be), info.client_port_be);
+    let (ifindex, mac) = next_hop(frame, &packet, &way, (&source, to))?;
+    translate(frame, &packet, Side::Source, source)?;
+    let own = service::mac_of(ifindex);
+    if own == u64::MAX || !frame.holds(0, parse::ETHERNET) {
+        return Err(Reason::NoReplyRoute);
+    }
+    // SAFETY: checked just now.
+    unsafe { forward::write_macs(frame, mac, Mac(own)) };
+    forward::leave(frame, ifindex, Reason::TxReply, Reason::RedirectReply)
+}
+
+/// Whether an entry describes this connection: its way may have been another one's a moment ago.
+#[inline(always)]
+fn is_of<F: Translate>(info: &FlowInfo, asked: &F) -> bool {
+    info.flags & FLOW_OF_REPLIES != 0
+        && info.family == F::NUMBER
+        && info.protocol == asked.protocol()
+        && info.client_port_be == asked.ports_be().0
+        && service::is_same(info.client, asked.client())
+}
+
+/// A router's virtual MAC (RFC 5798): the servers' gateway may be a VIP.
+#[inline(always)]
+fn is_virtual(mac: Mac) -> bool {
+    const PREFIX: u64 = Mac::from_octets([0, 0, 0x5e, 0, 0, 0]).0;
+    mac.0 & 0xffff_ffff == PREFIX & 0xffff_ffff && matches!(mac.octets()[4], 1 | 2)
+}
+
+/// Restarts the timers of both entries of a connection, at most once a tick. Global, so that the
+/// verifier checks it once; returns nothing that matters.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn keep_alive(hash: u64, index: u32, now: u32) -> u32 {
+    let Some(info) = CONN_INFO.get_ptr_mut(index) else {
+        return 0;
+    };
+    // SAFETY: a map value.
+    let seen = unsafe { &*info };
+    let now = Tick(now);
+    let mut way = WayBack::unpack(seen.way_back);
+    way.touched = now;
+    let connection = if seen.family == FAMILY_V6 {
+        connection_v6(seen).keyed_hash()
+    } else {
+        connection_v4(seen).keyed_hash()
+    };
+    // SAFETY: as above; a word that other CPUs change whole.
+    unsafe {
+        let when = (&raw mut (*info).way_back).cast::<u64>();
+        atomic::publish(when, way.pack()[0]);
+    };
+    let (Some(of_client), Some(of_replies)) = (places(connection), places(hash)) else {
+        return 0;
+    };
+    let found = of_client.find(connection, now);
+    if !found.exists() {
+        return 0;
+    }
+    let kind = found.state.kind();
+    // Lost races are dropped: the winner wrote much the same.
+    let _won = of_client.update(&found, found.state.with(kind, expiry(kind, now)));
+    let reply = of_replies.find(hash, now);
+    if reply.exists() {
+        let state = reply.state.with(reply.state.kind(), expiry(kind, now));
+        let _won = of_replies.update(&reply, state);
+    }
+    1
+}
+
+#[inline(always)]
+fn connection_v4(info: &FlowInfo) -> FlowV4 {
+    FlowV4 {
+        client_be: info.client.words_be[0],
+        vip_be: info.vip.words_be[0],
+        client_port_be: info.client_port_be,
+        vip_port_be: info.vip_port_be,
+        protocol: info.protocol,
+    }
+}
+
+#[inline(always)]
+fn connection_v6(info: &FlowInfo) -> FlowV6 {
+    FlowV6 {
+        client: info.client,
+        vip: info.vip,
+        client_port_be: info.client_port_be,
+        vip_port_be: info.vip_port_be,
+        protocol: info.protocol,
+    }
+}
+
+/// `struct bpf_fib_lookup` of linux/bpf.h. Aligned so that the compiler may merge what it likes: on the
+/// stack the verifier wants each access aligned.
+#[repr(C, align(8))]
+struct RouteLookUp {
+    family: u8,
+    protocol: u8,
+    from_port_be: u16,
+    to_port_be: u16,
+    /// Length of the packet; where it does not fit, the length that would.
+    len: u16,
+    /// Where it came in; where it goes out.
+    ifindex: u32,
+    flow_info: u32,
+    from: [u32; 4],
+    to: [u32; 4],
+    vlan: u32,
+    /// Source and destination MAC.
+    macs: [u32; 3],
+}
+
+/// What `bpf_fib_lookup` returns.
+mod answer {
+    pub const SUCCESS: i64 = 0;
+    pub const BLACKHOLE: i64 = 1;
+    pub const UNREACHABLE: i64 = 2;
+    pub const PROHIBIT: i64 = 3;
+    pub const TOO_BIG: i64 = 8;
+}
+
+/// Interface and MAC by which a packet reaches the client.
+#[inline(always)]
+fn next_hop<F: Translate>(
+    frame: &Frame,
+    packet: &Packet<F>,
+    way: &WayBack,
+    (source, client_port_be): (&(xdp_lb_common::addr::Address, u16), u16),
+) -> Result<(u32, Mac), Reason> {
+    if !frame.holds(0, parse::ETHERNET + F::HEADER) {
+        return Err(Reason::Inconsistent);
+    }
+    let mut lookup = RouteLookUp {
+        family: F::AF,
+        protocol: packet.flow.protocol(),
+        from_port_be: source.1,
+        to_port_be: client_port_be,
+        len: packet.len as u16,
+        ifindex: frame.ifindex(),
+        // SAFETY: checked just now.
+        flow_info: unsafe { F::flow_info(frame) },
+        from: source.0.words_be,
+        to: packet.flow.vip().words_be,
+        vlan: 0,
+        macs: [0; 3],
+    };
+    let size = size_of::<RouteLookUp>() as i32;
+    let at = (&raw mut lookup).cast();
+    // SAFETY: the struct is as long as said and outlives the call; the frame stays as it is.
+    match unsafe { bpf_fib_lookup(frame.context().cast(), at, size, 0) } {
+        answer::BLACKHOLE | answer::UNREACHABLE | answer::PROHIBIT => Err(Reason::NoReplyRoute),
+        answer::TOO_BIG => {
+            decided::note_mtu(lookup.len);
+            Err(Reason::TooBig)
+        }
+        answer::SUCCESS if service::mac_of(lookup.ifindex) != u64::MAX => {
+            let [_, middle, last] = lookup.macs;
+            Ok((
+                lookup.ifindex,
+                Mac((middle >> 16) as u64 | (last as u64) << 16),
+            ))
+        }
+        _ => Ok((way.ifindex, way.mac)),
+    }
+}

@@ -1,0 +1,476 @@
+//! Tunnels: the packet goes to the real server behind another IP header, with UDP and GUE or with GRE
+//! between the two if its server wants that. All as IPVS does: the outer header has the hops left, the
+//! type of service and the "don't fragment" of the inner one.
+
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::generated::{bpf_check_mtu, bpf_get_prandom_u32, bpf_xdp_adjust_head};
+use xdp_lb_common::addr::{Address, Mac, TCP, UDP};
+use xdp_lb_common::checksum::Sum;
+use xdp_lb_common::flow::{FlowV4, FlowV6};
+use xdp_lb_common::method::{GUE_LEN, Kind, UDP_LEN, protocol};
+use xdp_lb_common::reason::Reason;
+
+use crate::decided::{self, Noted, noted};
+use crate::family::Family;
+use crate::forward;
+use crate::packet::Frame;
+use crate::parse::{ETHERNET, IPV4_MIN, IPV6_LEN};
+
+/// "Don't fragment", and the fields of an IPv4 header that a fragment sets.
+const DONT_FRAGMENT_BE: u16 = 0x4000_u16.to_be();
+const FRAGMENT_BE: u16 = 0x3fff_u16.to_be();
+/// Octets that are summed at once.
+const CHUNK: usize = 64;
+/// The longest packet that is summed, in chunks: a jumbo frame.
+const MAX_CHUNKS: u32 = 144;
+/// No sum.
+const NONE: u64 = u64::MAX;
+
+/// What the outer header takes of the inner one.
+#[derive(Clone, Copy)]
+struct Inner {
+    /// IP protocol number that says what follows: one of [`protocol`].
+    protocol: u8,
+    /// Octets of the whole packet.
+    len: u32,
+    /// Hops that are left.
+    ttl: u8,
+    /// Type of service, or traffic class.
+    tos: u8,
+    /// The flag of IPv4 in its place, else 0.
+    dont_fragment_be: u16,
+}
+
+/// Sends the packet of a context as it was noted.
+#[inline(always)]
+pub fn send(ctx: *mut xdp_md) -> Result<(Reason, u32), Reason> {
+    let noted = noted()?;
+    let inner = hop(&Frame::new(ctx))?;
+    let grows = noted.method.outer_len() + noted.method.middle_len();
+    // SAFETY: a map value; userspace may move the server to another interface meanwhile, see
+    // `forward::send`.
+    let ifindex = unsafe { (*noted.backend).ifindex };
+    fits(ctx, ifindex, grows)?;
+    let covered = covered(ctx, &noted, &inner)?;
+    // SAFETY: the kernel checks the room; all pointers into the frame are made anew below.
+    if unsafe { bpf_xdp_adjust_head(ctx, -(grows as i32)) } != 0 {
+        return Err(Reason::NoHeadroom);
+    }
+    let frame = Frame::new(ctx);
+    if noted.method.is_v6() {
+        outer_v6(&frame, &noted, &inner)?;
+        middle(&frame.from(IPV6_LEN), &noted, &inner, covered)?;
+    } else {
+        outer_v4(&frame, &noted, &inner)?;
+        middle(&frame.from(IPV4_MIN), &noted, &inner, covered)?;
+    }
+    forward::out(&frame, ifindex, noted.route.via())
+}
+
+/// Spends a hop of the inner packet, and says what it is.
+#[inline(always)]
+fn hop(frame: &Frame) -> Result<Inner, Reason> {
+    if !frame.holds(0, ETHERNET + IPV4_MIN) {
+        return Err(Reason::Inconsistent);
+    }
+    // SAFETY: within the two headers, as are all reads below.
+    let ethertype: u16 = unsafe { frame.read(12) };
+    if ethertype == 0x0800_u16.to_be() {
+        // SAFETY: as above.
+        let (tos, len, fragment, ttl) = unsafe {
+            (
+                frame.read::<u8>(ETHERNET + 1),
+                u16::from_be(frame.read(ETHERNET + 2)),
+                frame.read::<u16>(ETHERNET + 6),
+                frame.read::<u8>(ETHERNET + 8),
+            )
+        };
+        let ttl = left(ttl)?;
+        // SAFETY: as above.
+        unsafe { FlowV4::lower_hops(frame, ttl) };
+        return Ok(Inner {
+            protocol: protocol::IPV4,
+            len: len.into(),
+            ttl,
+            tos,
+            dont_fragment_be: fragment & DONT_FRAGMENT_BE,
+        });
+    }
+    if !frame.holds(0, ETHERNET + IPV6_LEN) {
+        return Err(Reason::Inconsistent);
+    }
+    // SAFETY: within the two headers.
+    let (class, payload, ttl) = unsafe {
+        (
+            u16::from_be(frame.read(ETHERNET)),
+            u16::from_be(frame.read(ETHERNET + 4)),
+            frame.read::<u8>(ETHERNET + 7),
+        )
+    };
+    let ttl = left(ttl)?;
+    // SAFETY: as above.
+    unsafe { FlowV6::lower_hops(frame, ttl) };
+    Ok(Inner {
+        protocol: protocol::IPV6,
+        len: payload as u32 + IPV6_LEN as u32,
+        ttl,
+        tos: (class >> 4) as u8,
+        dont_fragment_be: 0,
+    })
+}
+
+#[inline(always)]
+fn left(ttl: u8) -> Result<u8, Reason> {
+    match ttl {
+        0 | 1 => Err(Reason::TtlExpired),
+        more => Ok(more - 1),
+    }
+}
+
+/// Whether the packet fits the interface that it leaves by.
+#[inline(always)]
+fn fits(ctx: *mut xdp_md, ifindex: u32, grows: u32) -> Result<(), Reason> {
+    let mut mtu = 0;
+    // SAFETY: `mtu` outlives the call. Neither the frame nor pointers into it are changed.
+    match unsafe { bpf_check_mtu(ctx.cast(), ifindex, &raw mut mtu, grows as i32, 0) } {
+        0 => Ok(()),
+        // The interface went just now.
+        failed if failed < 0 => Err(Reason::RedirectFailed),
+        _ => {
+            decided::note_mtu((mtu.saturating_sub(grows)) as u16);
+            Err(Reason::TooBig)
+        }
+    }
+}
+
+/// The sum over the inner packet, if the header between wants one.
+#[inline(always)]
+fn covered(ctx: *mut xdp_md, noted: &Noted, inner: &Inner) -> Result<Sum, Reason> {
+    if !noted.method.has_checksum() {
+        return Ok(Sum::default());
+    }
+    match inner_sum(ctx, inner.len) {
+        NONE => Err(Reason::Inconsistent),
+        sum => Ok(Sum(sum)),
+    }
+}
+
+/// The sum over a packet of `len` octets; [`NONE`] if that cannot be. Global, so that the verifier
+/// checks it once.
+///
+/// A transport checksum makes all that it covers come to its pseudo header's complement, so that
+/// nothing but headers has to be read. Without one the whole packet is summed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn inner_sum(ctx: *mut xdp_md, len: u32) -> u64 {
+    match by_headers(&Frame::new(ctx), len) {
+        Some(sum) => sum.0,
+        None => sum_all(ctx, len),
+    }
+}
+
+#[inline(always)]
+fn by_headers(frame: &Frame, len: u32) -> Option<Sum> {
+    if !frame.holds(0, ETHERNET + IPV4_MIN) {
+        return None;
+    }
+    // SAFETY: within the two headers, as are the reads of the first branch.
+    let ethertype: u16 = unsafe { frame.read(12) };
+    if ethertype == 0x0800_u16.to_be() {
+        // SAFETY: as above.
+        let (version_ihl, fragment, protocol, from, to) = unsafe {
+            (
+                frame.read::<u8>(ETHERNET),
+                frame.read::<u16>(ETHERNET + 6),
+                frame.read::<u8>(ETHERNET + 9),
+                frame.read::<u32>(ETHERNET + 12),
+                frame.read::<u32>(ETHERNET + 16),
+            )
+        };
+        let header = (version_ihl as u32 & 0xf) * 4;
+        let rest = frame.from(header as usize & 0x3c);
+        if fragment & FRAGMENT_BE != 0 || !has_checksum(&rest, protocol) {
+            return None;
+        }
+        // The header itself comes to nothing, by its own checksum.
+        let sum = Sum::default().minus(from).minus(to);
+        return Some(sum.minus(pseudo(len.wrapping_sub(header), protocol)));
+    }
+    if !frame.holds(0, ETHERNET + IPV6_LEN) {
+        return None;
+    }
+    // SAFETY: within the two headers.
+    let (first, second, protocol) = unsafe {
+        (
+            frame.read::<u32>(ETHERNET),
+            frame.read::<u32>(ETHERNET + 4),
+            frame.read::<u8>(ETHERNET + 6),
+        )
+    };
+    if !has_checksum(&frame.from(IPV6_LEN), protocol) {
+        return None;
+    }
+    // Both addresses are in the header and, taken away, in the pseudo header.
+    let sum = Sum::default().plus(first).plus(second);
+    Some(sum.minus(pseudo(len.wrapping_sub(IPV6_LEN as u32), protocol)))
+}
+
+/// Length and protocol of a pseudo header, as they stand in its words.
+#[inline(always)]
+fn pseudo(len: u32, protocol: u8) -> u32 {
+    (len as u16).to_be() as u32 | ((protocol as u16).to_be() as u32) << 16
+}
+
+/// Whether a transport header has a checksum; `frame` begins so that it stands behind Ethernet's.
+#[inline(always)]
+fn has_checksum(frame: &Frame, protocol: u8) -> bool {
+    // SAFETY: within what `holds` vouched for.
+    let none = |frame: &Frame| unsafe { frame.read::<u16>(ETHERNET + 6) } == 0;
+    match protocol {
+        TCP => true,
+        UDP => frame.holds(ETHERNET, UDP_LEN as usize) && !none(frame),
+        _ => false,
+    }
+}
+
+/// The sum over `len` octets behind Ethernet's; [`NONE`] if they are not there. Global as
+/// [`inner_sum`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sum_all(ctx: *mut xdp_md, len: u32) -> u64 {
+    let frame = Frame::new(ctx);
+    let (mut at, mut left, mut sum) = (0, len, Sum::default());
+    let mut chunk = 0;
+    while chunk < MAX_CHUNKS {
+        if left < CHUNK as u32 {
+            return sum_rest(ctx, at, left, sum.0);
+        }
+        let rest = frame.from(at as usize & 0x3fff);
+        if !rest.holds(ETHERNET, CHUNK) {
+            return NONE;
+        }
+        let mut word = 0;
+        while word < CHUNK / 8 {
+            // SAFETY: checked just now.
+            sum = sum.plus_long(unsafe { rest.read(ETHERNET + word * 8) });
+            word += 1;
+        }
+        at += CHUNK as u32;
+        left -= CHUNK as u32;
+        chunk += 1;
+    }
+    NONE
+}
+
+/// Goes on with fewer than [`CHUNK`] octets. Global as [`inner_sum`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sum_rest(ctx: *mut xdp_md, at: u32, len: u32, sum: u64) -> u64 {
+    let mut rest = Frame::new(ctx).from(at as usize & 0x3fff);
+    let (mut left, mut sum) = (len, Sum(sum));
+    let mut word = 0;
+    while word < CHUNK as u32 / 4 {
+        if left < 4 {
+            break;
+        }
+        if !rest.holds(ETHERNET, 4) {
+            return NONE;
+        }
+        // SAFETY: checked just now, as are the reads below.
+        sum = sum.plus(unsafe { rest.read(ETHERNET) });
+        rest = rest.from(4);
+        left -= 4;
+        word += 1;
+    }
+    if left >= 2 {
+        if !rest.holds(ETHERNET, 2) {
+            return NONE;
+        }
+        // SAFETY: as above.
+        sum = sum.plus(unsafe { rest.read::<u16>(ETHERNET) }.into());
+        rest = rest.from(2);
+        left -= 2;
+    }
+    if left == 1 {
+        if !rest.holds(ETHERNET, 1) {
+            return NONE;
+        }
+        // The octet that it lacks is 0, and stands behind it.
+        // SAFETY: as above.
+        sum = sum.plus(u16::from_le_bytes([unsafe { rest.read(ETHERNET) }, 0]).into());
+    }
+    sum.0
+}
+
+/// Writes Ethernet's header and an outer one of IPv4.
+#[inline(always)]
+fn outer_v4(frame: &Frame, noted: &Noted, inner: &Inner) -> Result<(), Reason> {
+    if !frame.holds(0, ETHERNET + IPV4_MIN) {
+        return Err(Reason::Inconsistent);
+    }
+    let (source, destination) = (noted.source().words_be[0], noted.address().words_be[0]);
+    let len = IPV4_MIN as u32 + noted.method.middle_len() + inner.len;
+    // One that routers may not fragment needs no name; others get one by chance, as any two on their
+    // way at once must differ.
+    let id = if inner.dont_fragment_be != 0 {
+        0
+    } else {
+        // SAFETY: the helper takes no argument and changes nothing but its own state.
+        unsafe { bpf_get_prandom_u32() as u16 }
+    };
+    let words = [
+        0x45 | (inner.tos as u32) << 8 | ((len as u16).to_be() as u32) << 16,
+        id as u32 | (inner.dont_fragment_be as u32) << 16,
+        inner.ttl as u32 | (carries(noted, inner) as u32) << 8,
+        source,
+        destination,
+    ];
+    let sum = words
+        .iter()
+        .fold(Sum::default(), |sum, word| sum.plus(*word));
+    // SAFETY: within the two headers, checked above.
+    unsafe {
+        ethernet(frame, noted, 0x0800_u16.to_be());
+        frame.write(ETHERNET, words[0]);
+        frame.write(ETHERNET + 4, words[1]);
+        frame.write(ETHERNET + 8, words[2] | (sum.checksum() as u32) << 16);
+        frame.write(ETHERNET + 12, source);
+        frame.write(ETHERNET + 16, destination);
+    }
+    Ok(())
+}
+
+/// Writes Ethernet's header and an outer one of IPv6.
+#[inline(always)]
+fn outer_v6(frame: &Frame, noted: &Noted, inner: &Inner) -> Result<(), Reason> {
+    if !frame.holds(0, ETHERNET + IPV6_LEN) {
+        return Err(Reason::Inconsistent);
+    }
+    let (source, destination) = (noted.source(), noted.address());
+    let first = (6 << 28 | (inner.tos as u32) << 20).to_be();
+    let len = noted.method.middle_len() + inner.len;
+    let second = (len as u16).to_be() as u32
+        | (carries(noted, inner) as u32) << 16
+        | (inner.ttl as u32) << 24;
+    // SAFETY: within the two headers, checked above.
+    unsafe {
+        ethernet(frame, noted, 0x86dd_u16.to_be());
+        frame.write(ETHERNET, first);
+        frame.write(ETHERNET + 4, second);
+        for word in 0..4 {
+            frame.write(ETHERNET + 8 + word * 4, source.words_be[word]);
+            frame.write(ETHERNET + 24 + word * 4, destination.words_be[word]);
+        }
+    }
+    Ok(())
+}
+
+/// # Safety
+/// As [`Frame::write`], for 14 octets.
+#[inline(always)]
+unsafe fn ethernet(frame: &Frame, noted: &Noted, ethertype: u16) {
+    // SAFETY: as the caller checked.
+    unsafe {
+        forward::write_macs(frame, noted.identity.mac(), noted.source_mac());
+        frame.write(12, ethertype);
+    }
+}
+
+/// What the outer header says follows it.
+#[inline(always)]
+fn carries(noted: &Noted, inner: &Inner) -> u8 {
+    match noted.method.kind() {
+        Kind::Gue => UDP,
+        Kind::Gre => protocol::GRE,
+        Kind::Direct | Kind::Ipip | Kind::Nat => inner.protocol,
+    }
+}
+
+/// Writes what stands between the two IP headers; `frame` begins so that it stands behind Ethernet's.
+#[inline(always)]
+fn middle(frame: &Frame, noted: &Noted, inner: &Inner, covered: Sum) -> Result<(), Reason> {
+    match noted.method.kind() {
+        Kind::Gue => gue(frame, noted, inner, covered),
+        Kind::Gre => gre(frame, noted, inner, covered),
+        Kind::Direct | Kind::Ipip | Kind::Nat => Ok(()),
+    }
+}
+
+#[inline(always)]
+fn gue(frame: &Frame, noted: &Noted, inner: &Inner, covered: Sum) -> Result<(), Reason> {
+    if !frame.holds(ETHERNET, (UDP_LEN + GUE_LEN) as usize) {
+        return Err(Reason::Inconsistent);
+    }
+    let ports = noted.source_port_be as u32 | (noted.method.port_be() as u32) << 16;
+    let len = ((UDP_LEN + GUE_LEN + inner.len) as u16).to_be() as u32;
+    // Version 0, data and not control, no options, no flags.
+    let header = (inner.protocol as u32) << 8;
+    let checksum = if noted.method.has_checksum() {
+        let pseudo = covered
+            .plus_address(noted.source())
+            .plus_address(noted.address())
+            .plus(len | ((UDP as u16).to_be() as u32) << 16);
+        pseudo.plus(ports).plus(len).plus(header).checksum_udp()
+    } else {
+        0
+    };
+    // SAFETY: checked above.
+    unsafe {
+        frame.write(ETHERNET, ports);
+        frame.write(ETHERNET + 4, len | (checksum as u32) << 16);
+        frame.write(ETHERNET + 8, header);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn gre(frame: &Frame, noted: &Noted, inner: &Inner, covered: Sum) -> Result<(), Reason> {
+    let ethertype = if inner.protocol == protocol::IPV4 {
+        0x0800_u16
+    } else {
+        0x86dd
+    };
+    let ethertype = (ethertype.to_be() as u32) << 16;
+    if !noted.method.has_checksum() {
+        if !frame.holds(ETHERNET, 4) {
+            return Err(Reason::Inconsistent);
+        }
+        // SAFETY: checked just now.
+        unsafe { frame.write(ETHERNET, ethertype) };
+        return Ok(());
+    }
+    if !frame.holds(ETHERNET, 8) {
+        return Err(Reason::Inconsistent);
+    }
+    let header = ethertype | 0x8000_u16.to_be() as u32;
+    let checksum = covered.plus(header).checksum();
+    // SAFETY: checked just now.
+    unsafe {
+        frame.write(ETHERNET, header);
+        frame.write(ETHERNET + 4, checksum as u32);
+    }
+    Ok(())
+}
+
+impl Noted {
+    /// Where an outer header comes from.
+    #[inline(always)]
+    fn source(&self) -> Address {
+        // SAFETY: a map value.
+        unsafe { (*self.backend).source }
+    }
+
+    /// Address of the real server.
+    #[inline(always)]
+    pub fn address(&self) -> Address {
+        // SAFETY: a map value.
+        unsafe { (*self.backend).address }
+    }
+
+    /// Source MAC of frames to it.
+    #[inline(always)]
+    pub fn source_mac(&self) -> Mac {
+        // SAFETY: a map value; userspace changes the word whole while packets read.
+        Mac(unsafe { (&raw const (*self.backend).source_mac).read_volatile() })
+    }
+}
