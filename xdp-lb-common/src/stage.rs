@@ -68,7 +68,7 @@ pub const FRAGMENT_V6: Stage = Stage {
     index: 10,
 };
 
-/// First fragments of IPv6 packets of new connections, placed already.
+/// First fragments of IPv6 packets, placed already.
 pub const FRAGMENT_V6_NEW: Stage = Stage {
     name: "xdp_lb_fragment_v6_new",
     index: 11,

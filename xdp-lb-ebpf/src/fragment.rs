@@ -27,7 +27,7 @@ use crate::parse::{
     extensions,
 };
 use crate::settings::{COEFFICIENTS, coefficients_v6, expiry};
-use crate::{conn, count, forward, parse, service, settings};
+use crate::{conn, count, decided, forward, parse, service, settings};
 
 /// What a fragment says of itself.
 struct Piece {
@@ -41,33 +41,93 @@ struct Piece {
     len: usize,
 }
 
-/// Sends a fragment of an IPv4 datagram.
+/// Of a route: the fragment is a later one.
+const LATER: u64 = 1 << 62;
+/// No action: another program sends the packet.
+const GO_ON: u32 = u32::MAX;
+
+/// Sends a fragment of an IPv4 datagram; the action. All of it happens in functions of their own, so that
+/// placing, which takes most of the stack, has it.
 #[inline(always)]
-pub fn follow(frame: &Frame) -> Result<(Reason, u32), Reason> {
+pub fn follow(ctx: &XdpContext) -> u32 {
+    let word = fragment_route(ctx.ctx);
+    if word >> 63 == 0 {
+        return word as u32;
+    }
+    match fragment_send(ctx.ctx, word) {
+        GO_ON => {
+            decided::go_on(ctx);
+            count::and_act(Err(Reason::NoProgram))
+        }
+        action => action,
+    }
+}
+
+/// The route of the fragment in a context as one word; or, if it has none, what to do.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fragment_route(ctx: *mut xdp_md) -> u64 {
+    match route(&Frame::new(ctx)) {
+        Ok(word) => word,
+        Err(reason) => count::and_act(Err(reason)) as u64,
+    }
+}
+
+#[inline(always)]
+fn route(frame: &Frame) -> Result<u64, Reason> {
     let packet = parse::ipv4_any(frame)?;
     let piece = piece(frame)?;
     let now = settings::now();
-    let name = FragmentsV4 {
-        source_be: packet.flow.client_be,
-        destination_be: packet.flow.vip_be,
-        id_be: piece.id_be as u16,
-        protocol: packet.flow.protocol,
-    };
-    let hash = name.hash(&COEFFICIENTS.load());
     if piece.offset > 0 {
-        return later(frame, &packet, piece.offset, hash, now);
+        let hash = hash(&packet, &piece);
+        return Ok(later(frame, &packet, piece.offset, hash, now)?.word() | LATER);
     }
     let service = service::find(&packet).ok_or(Reason::NoService)?;
     service::ours(frame, &packet, &service, now)?;
     is_sound(&packet, &piece)?;
     let route = conn::route(frame, &packet, &service, now.short())?;
     can_follow(route)?;
-    keep(&packet, service.index, hash, route, now.short());
+    Ok(route.word())
+}
+
+/// Sends the fragment in a context by its route, and keeps that if it is the first one: the action, or
+/// [`GO_ON`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fragment_send(ctx: *mut xdp_md, word: u64) -> u32 {
+    let sent = send(&Frame::new(ctx), word);
+    if let Err(Reason::NoProgram) = sent {
+        return GO_ON;
+    }
+    count::and_act(sent)
+}
+
+#[inline(always)]
+fn send(frame: &Frame, word: u64) -> Result<(Reason, u32), Reason> {
+    let route = Route::of(word);
+    let packet = parse::ipv4_any(frame)?;
+    if word & LATER != 0 {
+        return send_later(frame, &packet, route);
+    }
+    let service = service::find(&packet).ok_or(Reason::NoService)?;
+    let hash = hash(&packet, &piece(frame)?);
+    keep(&packet, service.index, hash, route, settings::now().short());
     forward::send(frame, &packet, &service, route)
 }
 
-/// Sends a fragment of an IPv6 packet. The first one of a new connection goes on to the program that
-/// places it.
+#[inline(always)]
+fn hash(packet: &Packet, piece: &Piece) -> u64 {
+    let name = FragmentsV4 {
+        source_be: packet.flow.client_be,
+        destination_be: packet.flow.vip_be,
+        id_be: piece.id_be as u16,
+        protocol: packet.flow.protocol,
+    };
+    name.hash(&COEFFICIENTS.load())
+}
+
+/// Sends a fragment of an IPv6 packet. A first one goes on to the program of [`placed_v6`]; that of a new
+/// connection by the program that places it.
 #[inline(always)]
 pub fn follow_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
     let packet = parse::ipv6_any(frame)?;
@@ -75,18 +135,18 @@ pub fn follow_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
     let now = settings::now();
     if piece.offset > 0 {
         let hash = hash_v6(&packet, &piece);
-        return later(frame, &packet, piece.offset, hash, now);
+        let route = later(frame, &packet, piece.offset, hash, now)?;
+        return send_later(frame, &packet, route);
     }
     let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
     service::ours(frame, &packet, &service, now)?;
     is_sound(&packet, &piece)?;
     let route = conn::route(frame, &packet, &service, now.short())?;
-    can_follow(route)?;
-    keep_v6(frame.context(), service.index, route.word(), now.short().0);
-    forward::send(frame, &packet, &service, route)
+    hand_on_v6(frame, route);
+    Err(Reason::Fragment)
 }
 
-/// Sends a fragment after its first one, if that went to a real server.
+/// Where a fragment's first one went, if that went to a real server.
 #[inline(always)]
 fn later<F: Family>(
     frame: &Frame,
@@ -94,24 +154,40 @@ fn later<F: Family>(
     offset: u16,
     hash: u64,
     now: LongTick,
-) -> Result<(Reason, u32), Reason> {
+) -> Result<Route, Reason> {
     let places = places(hash).ok_or(Reason::Inconsistent)?;
     let found = places.find(hash, now.short());
     if !found.exists() {
         return Err(Reason::Fragment);
     }
     let route = backend_of(found.state, Via::Connection).ok_or(Reason::Purged)?;
-    let backend = BACKENDS
-        .get_ptr(route.backend())
-        .ok_or(Reason::Inconsistent)?;
-    // SAFETY: a map value; while the backend has this generation, it is the same service's.
-    let service = unsafe { (*backend).service };
-    let service = service::at(service).ok_or(Reason::Inconsistent)?;
+    let service = service_of(route)?;
     service::ours(frame, packet, &service, now)?;
     if packet.flow.protocol() == TCP && offset == 1 {
         // It would be written over the flags that the first one was judged by (RFC 3128).
         return Err(Reason::FragmentTiny);
     }
+    Ok(route)
+}
+
+/// The service of the backend that a first fragment went to.
+#[inline(always)]
+fn service_of(route: Route) -> Result<service::Found, Reason> {
+    let backend = BACKENDS
+        .get_ptr(route.backend())
+        .ok_or(Reason::Inconsistent)?;
+    // SAFETY: a map value; while the backend has this generation, it is the same service's.
+    let service = unsafe { (*backend).service };
+    service::at(service).ok_or(Reason::Inconsistent)
+}
+
+#[inline(always)]
+fn send_later<F: Family>(
+    frame: &Frame,
+    packet: &Packet<F>,
+    route: Route,
+) -> Result<(Reason, u32), Reason> {
+    let service = service_of(route)?;
     let (reason, action) = forward::send(frame, packet, &service, route)?;
     let reason = match action {
         xdp_action::XDP_TX => Reason::TxFragment,
@@ -222,32 +298,59 @@ pub fn hand_on_v6(frame: &Frame, route: Route) {
     }
 }
 
-/// Keeps where a first fragment of IPv6 was placed, and sends it there.
+/// Sends the packet of a context where [`hand_on_v6`] says, and keeps that if it is a first fragment; the
+/// action. In functions of their own, as [`follow`].
 #[inline(always)]
-pub fn placed_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
+pub fn placed_v6(ctx: &XdpContext) -> u32 {
+    let Some(decided) = DECIDED.get_ptr(0) else {
+        return count::and_act(Err(Reason::Inconsistent));
+    };
+    // SAFETY: this CPU's own copy, which the program before this one wrote.
+    let word = unsafe { (*decided).route };
+    if fragment_keep_v6(ctx.ctx, word) == 0 {
+        return count::and_act(Err(Reason::Fragment));
+    }
+    match fragment_send_v6(ctx.ctx, word) {
+        GO_ON => {
+            decided::go_on(ctx);
+            count::and_act(Err(Reason::NoProgram))
+        }
+        action => action,
+    }
+}
+
+/// Sends the packet in a context by its route: the action, or [`GO_ON`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fragment_send_v6(ctx: *mut xdp_md, word: u64) -> u32 {
+    let sent = send_v6(&Frame::new(ctx), Route::of(word));
+    if let Err(Reason::NoProgram) = sent {
+        return GO_ON;
+    }
+    count::and_act(sent)
+}
+
+#[inline(always)]
+fn send_v6(frame: &Frame, route: Route) -> Result<(Reason, u32), Reason> {
     let packet = parse::ipv6_first(frame)?;
     let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
-    let decided = DECIDED.get_ptr(0).ok_or(Reason::Inconsistent)?;
-    // SAFETY: this CPU's own copy, which the program before this one wrote.
-    let route = Route::of(unsafe { (*decided).route });
-    let now = settings::now().short();
-    if keep_v6(frame.context(), service.index, route.word(), now.0) != 0 {
-        can_follow(route)?;
-    }
     forward::send(frame, &packet, &service, route)
 }
 
-/// [`keep`] for the IPv6 packet of a context; 0 if it is no fragment.
+/// [`keep`] for the IPv6 packet of a context, if it is a fragment; 0 if it is one that cannot be followed.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn keep_v6(ctx: *mut xdp_md, service: u32, route: u64, now: u32) -> u32 {
-    let frame = Frame::new(ctx);
+pub extern "C" fn fragment_keep_v6(ctx: *mut xdp_md, word: u64) -> u32 {
+    let (frame, route) = (Frame::new(ctx), Route::of(word));
     let (Ok(piece), Ok(packet)) = (piece_v6(&frame), parse::ipv6_first(&frame)) else {
+        return 1;
+    };
+    let (Ok(service), Ok(())) = (service_of(route), can_follow(route)) else {
         return 0;
     };
     if piece.more {
-        let hash = hash_v6(&packet, &piece);
-        keep(&packet, service, hash, Route::of(route), Tick(now));
+        let (hash, now) = (hash_v6(&packet, &piece), settings::now().short());
+        keep(&packet, service.index, hash, route, now);
     }
     1
 }

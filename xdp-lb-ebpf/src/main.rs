@@ -174,28 +174,23 @@ pub fn xdp_lb_reply(ctx: XdpContext) -> u32 {
 /// The entry for fragments of IPv4 datagrams.
 #[xdp]
 pub fn xdp_lb_fragment(ctx: XdpContext) -> u32 {
-    finish_fragment(&ctx, fragment::follow(&Frame::new(ctx.ctx)))
+    fragment::follow(&ctx)
 }
 
 /// The entry for fragments of IPv6 packets.
 #[xdp]
 pub fn xdp_lb_fragment_v6(ctx: XdpContext) -> u32 {
-    finish_fragment(&ctx, fragment::follow_v6(&Frame::new(ctx.ctx)))
+    let sent = fragment::follow_v6(&Frame::new(ctx.ctx));
+    if let Err(Reason::NoProgram) = sent {
+        decided::go_on(&ctx);
+    }
+    count::and_act(sent)
 }
 
-/// The entry for first fragments of IPv6 packets of new connections.
+/// The entry for first fragments of IPv6 packets, placed already.
 #[xdp]
 pub fn xdp_lb_fragment_v6_new(ctx: XdpContext) -> u32 {
-    finish_fragment(&ctx, fragment::placed_v6(&Frame::new(ctx.ctx)))
-}
-
-/// As [`finish`], but that fragments are no replies that anybody translates.
-#[inline(always)]
-fn finish_fragment(ctx: &XdpContext, result: Result<(Reason, u32), Reason>) -> u32 {
-    if let Err(Reason::NoProgram) = result {
-        decided::go_on(ctx);
-    }
-    count::and_act(result)
+    fragment::placed_v6(&ctx)
 }
 
 /// What stands before placing, [`balance_frame_v6`] has seen to, or [`fragment::follow_v6`].
