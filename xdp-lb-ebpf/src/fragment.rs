@@ -46,14 +46,14 @@ const LATER: u64 = 1 << 62;
 /// No action: another program sends the packet.
 const GO_ON: u32 = u32::MAX;
 
-/// Sends a fragment of an IPv4 datagram; the action. All of it happens in functions of their own, so that
-/// placing, which takes most of the stack, has it.
+/// Sends a fragment of an IPv4 datagram; the action. Sending is a function of its own, so that placing,
+/// which takes most of the stack, has it.
 #[inline(always)]
 pub fn follow(ctx: &XdpContext) -> u32 {
-    let word = fragment_route(ctx.ctx);
-    if word >> 63 == 0 {
-        return word as u32;
-    }
+    let word = match route(&Frame::new(ctx.ctx)) {
+        Ok(word) => word,
+        Err(reason) => return count::and_act(Err(reason)),
+    };
     match fragment_send(ctx.ctx, word) {
         GO_ON => {
             decided::go_on(ctx);
@@ -63,16 +63,7 @@ pub fn follow(ctx: &XdpContext) -> u32 {
     }
 }
 
-/// The route of the fragment in a context as one word; or, if it has none, what to do.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn fragment_route(ctx: *mut xdp_md) -> u64 {
-    match route(&Frame::new(ctx)) {
-        Ok(word) => word,
-        Err(reason) => count::and_act(Err(reason)) as u64,
-    }
-}
-
+/// The route of a fragment, as one word.
 #[inline(always)]
 fn route(frame: &Frame) -> Result<u64, Reason> {
     let packet = parse::ipv4_any(frame)?;
