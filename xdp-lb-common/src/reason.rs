@@ -114,7 +114,7 @@ reasons! {
     RedirectReply = "redirect_reply" => Redirect,
     /// With the headers of its tunnel it is longer than the MTU, or a reply is.
     TooBig = "too_big" => Drop,
-    /// The driver leaves no room for the headers of its tunnel.
+    /// The driver leaves no room for the headers of its tunnel, or the tags of its VLAN.
     NoHeadroom = "no_headroom" => Drop,
     /// The connection table has no room for the entry by which the replies of a real server find back.
     NoReplyWay = "no_reply_way" => Drop,
@@ -128,6 +128,8 @@ reasons! {
     RedirectFragment = "redirect_fragment" => Redirect,
     /// A fragment that splits a TCP header, or is to be written over one: only an attacker makes them.
     FragmentTiny = "fragment_tiny" => Drop,
+    /// Tagged for a VLAN that this director has no interface in, or with more than two tags.
+    Vlan = "vlan" => Pass,
 }
 
 /// Slots of the per-CPU counter array: room for new reasons without a new layout.

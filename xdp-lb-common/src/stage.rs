@@ -56,6 +56,18 @@ pub const REPLY: Stage = Stage {
     index: 9,
 };
 
+/// Tagged frames.
+pub const TAGGED: Stage = Stage {
+    name: "xdp_lb_tagged",
+    index: 3,
+};
+
+/// The entry itself, for frames whose tags were taken off.
+pub const ENTRY: Stage = Stage {
+    name: "xdp_lb",
+    index: 12,
+};
+
 /// Fragments of IPv4 datagrams.
 pub const FRAGMENT: Stage = Stage {
     name: "xdp_lb_fragment",
@@ -76,6 +88,8 @@ pub const FRAGMENT_V6_NEW: Stage = Stage {
 
 /// All of them.
 pub const ALL: &[Stage] = &[
+    ENTRY,
+    TAGGED,
     IPV6,
     IPV6_NEW,
     ICMP,

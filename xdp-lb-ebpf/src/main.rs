@@ -3,7 +3,7 @@
 //! connection goes, [`family`] what differs between IPv4 and IPv6, [`schedule`] with [`persist`] where
 //! a new one goes, [`search`] among servers by their [`load`], [`forward`] sends it there and
 //! [`count`] counts, [`watch`] tells who watches. [`icmp`] does the same for errors about a connection,
-//! [`fragment`] for fragments. [`decided`] is what programs hand on: [`tunnel`] wraps packets, [`nat`]
+//! [`fragment`] for fragments, [`tagged`] for frames of VLANs. [`decided`] is what programs hand on: [`tunnel`] wraps packets, [`nat`]
 //! translates addresses and [`reply`] those of replies, both by [`translate`]. [`maps`] holds the tables
 //! and [`settings`] what the loader sets.
 //!
@@ -36,6 +36,7 @@ mod schedule;
 mod search;
 mod service;
 mod settings;
+mod tagged;
 mod translate;
 mod tunnel;
 mod watch;
@@ -68,6 +69,11 @@ pub fn xdp_lb(ctx: XdpContext) -> u32 {
             // SAFETY: as above.
             unsafe { maps::STAGES.tail_call(&ctx, stage::FRAGMENT.index) };
             (Reason::Fragment, xdp_action::XDP_PASS)
+        }
+        Err(Reason::Vlan) => {
+            // SAFETY: as above.
+            unsafe { maps::STAGES.tail_call(&ctx, stage::TAGGED.index) };
+            (Reason::Vlan, xdp_action::XDP_PASS)
         }
         other => finish(&ctx, other),
     };
@@ -169,6 +175,12 @@ pub fn xdp_lb_nat(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub fn xdp_lb_reply(ctx: XdpContext) -> u32 {
     count::and_act(reply::send(ctx.ctx))
+}
+
+/// The entry for tagged frames.
+#[xdp]
+pub fn xdp_lb_tagged(ctx: XdpContext) -> u32 {
+    tagged::balance(&ctx)
 }
 
 /// The entry for fragments of IPv4 datagrams.

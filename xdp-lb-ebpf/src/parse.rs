@@ -3,6 +3,7 @@
 use xdp_lb_common::addr::{Address, ICMP, ICMP_V6, Mac, TCP, UDP};
 use xdp_lb_common::flow::{FlowV4, FlowV6};
 use xdp_lb_common::reason::Reason;
+use xdp_lb_common::vlan;
 
 use crate::family::joined;
 use crate::packet::{Frame, Packet};
@@ -87,6 +88,7 @@ fn ipv4_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet, Reason> {
     match ethertype {
         0x0800 => {}
         0x86dd => return Err(Reason::Ipv6),
+        vlan::CUSTOMER | vlan::SERVICE => return Err(Reason::Vlan),
         _ => return Err(Reason::NotIp),
     }
     if !frame.holds(ETHERNET, IPV4_MIN) {

@@ -150,7 +150,7 @@ impl World {
     pub(crate) fn desired(&self, clock: Clock) -> Desired {
         let ports = [NEAR, FAR].map(|port| {
             let mac = Mac::from_octets(port_mac(port));
-            (port, Port { mac })
+            (port, Port { mac, vlan: None })
         });
         Desired {
             ports: ports.into(),

@@ -36,6 +36,7 @@ pub(super) const PINNED: &[&str] = &[
     "SLOTS",
     "PORTS",
     "TX_PORTS",
+    "VLANS",
     "CONNS",
     "CONN_INFO",
     "OVERFLOWS",
@@ -194,7 +195,7 @@ pub(super) fn whole(options: &Options, key: HashKey) -> Result<aya::Ebpf, Error>
 /// Brings all programs of an object into the kernel.
 pub(super) fn load_programs(object: &mut aya::Ebpf) -> Result<(), Error> {
     let stages = stage::ALL.iter().map(|stage| stage.name);
-    for name in stages.chain([super::attach::PROGRAM, super::read::TICK]) {
+    for name in stages.chain([super::read::TICK]) {
         verified(object, name)?;
     }
     Ok(())
