@@ -18,7 +18,7 @@ use super::schedule::Chance;
 use super::server::Life;
 use super::table::{At, Before, Entry};
 use super::tables::Service;
-use super::{Connection, Flow, Memory, Traffic, Verdict, send};
+use super::{Connection, Flow, Memory, Traffic, Verdict, network, send};
 
 /// How a packet's server was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,12 @@ pub(super) fn decide(
     ifindex: u32,
     chance: Chance<'_>,
 ) -> Verdict {
+    network::decide(memory, frame, ifindex, |memory, frame| {
+        decide_untagged(memory, frame, ifindex, chance)
+    })
+}
+
+fn decide_untagged(memory: &mut Memory, frame: &[u8], ifindex: u32, chance: Chance<'_>) -> Verdict {
     let mut verdict = Verdict {
         action: Reason::Truncated.verdict(),
         reason: Reason::Truncated,
@@ -208,10 +214,12 @@ pub(super) fn sent(
     let Some((port, source, destination)) = direct else {
         return Reason::Local;
     };
+    let frame = send::forwarded(frame, source, destination);
+    let (port, frame) = network::out(memory, port, frame);
     if port != ifindex && !memory.ports.contains_key(&port) {
         return Reason::RedirectFailed;
     }
-    verdict.frame = Some(send::forwarded(frame, source, destination));
+    verdict.frame = Some(frame);
     verdict.port = Some(port);
     match (packet.is_error, port == ifindex) {
         (true, true) => Reason::TxIcmp,

@@ -72,6 +72,7 @@ impl Packet {
         let (header, protocol, transport) = match (ethernet[12], ethernet[13]) {
             (0x08, 0x00) => ipv4(rest)?,
             (0x86, 0xdd) => ipv6(rest)?,
+            (0x81, 0x00) | (0x88, 0xa8) => return Err(Reason::Vlan),
             _ => return Err(Reason::NotIp),
         };
         let is_error = protocol == icmp_of(header.to);
