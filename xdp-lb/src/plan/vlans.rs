@@ -35,6 +35,90 @@ pub struct Below {
     pub number: u16,
 }
 
+/// Whether an interface carries VLANs that this host has interfaces in.
+pub fn carries(network: &Network, ifindex: u32) -> bool {
+    let is_above = |sort| matches!(sort, Sort::Vlan(below) if below.parent == ifindex);
+    network.links.values().any(|link| is_above(link.sort))
+}
+
+/// What an interface does with the tags of frames before the program sees these: `rx-vlan-offload`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// It takes them off.
+    pub active: bool,
+    /// It cannot be told not to.
+    pub fixed: bool,
+}
+
+/// What becomes of the tags of an interface's frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tagging {
+    /// They are kept, and were before.
+    Kept,
+    /// They are kept from now on.
+    SwitchedOff,
+    /// They are taken off, whatever we say.
+    Fixed,
+}
+
+/// What to do about an interface that should keep them, or that it is of no use.
+pub const fn tagging(offload: Offload) -> Tagging {
+    match (offload.active, offload.fixed) {
+        (false, _) => Tagging::Kept,
+        (true, false) => Tagging::SwitchedOff,
+        (true, true) => Tagging::Fixed,
+    }
+}
+
+/// What is said of it, and whether that is a warning.
+pub fn told(name: &str, tagging: Tagging) -> Option<(bool, String)> {
+    match tagging {
+        Tagging::Kept => None,
+        Tagging::SwitchedOff => Some((
+            false,
+            format!(
+                "{name}: rx-vlan-offload is off from now on, so that the program sees which VLAN a \
+                 frame is of"
+            ),
+        )),
+        Tagging::Fixed => Some((
+            true,
+            format!(
+                "{name}: its driver takes the tags of VLANs off before the program sees a frame, and \
+                 cannot be told not to, so their packets are not balanced; name the interfaces of the \
+                 VLANs themselves instead (`interface` in the xdp_lb block)"
+            ),
+        )),
+    }
+}
+
+/// Why only generic XDP works on an interface, and what to do.
+pub fn only_generic(name: &str, network: &Network) -> String {
+    let sort = network.links.get(name).map(|link| link.sort);
+    let why = match sort {
+        Some(Sort::Vlan(below)) => {
+            let parent = network
+                .link(below.parent)
+                .map_or("below it", |(name, _)| name);
+            return format!(
+                "{name} is a VLAN, and only generic XDP works on those: the program runs in the stack, \
+                 which is slower (name {parent}, which carries it, as `interface` in the xdp_lb block; \
+                 or say `--xdp-mode generic` if that is meant)"
+            );
+        }
+        Some(Sort::Bond) => {
+            "native XDP on a bond takes Linux 5.15, one of the modes balance-rr, active-backup, \
+             balance-xor and 802.3ad (without xmit_hash_policy vlan+srcmac), and XDP in the drivers of \
+             all its interfaces"
+        }
+        Some(Sort::Plain) | None => "its driver has no XDP",
+    };
+    format!(
+        "{name}: {why}; the program runs in the stack, which is slower (say `--xdp-mode generic` if that \
+         is meant)"
+    )
+}
+
 /// The interfaces whose frames come in, tagged, by one that the program is on.
 pub fn networks(network: &Network, attached: &BTreeSet<String>) -> Vec<(u32, Port)> {
     let links = network.links.iter();
@@ -157,6 +241,48 @@ mod tests {
         let indexes: Vec<_> = ports.iter().map(|(ifindex, _)| *ifindex).collect();
         assert_eq!(indexes, [3, 4, 5]);
         assert_eq!(ports[0].1.mac, Mac(3));
+    }
+
+    #[test]
+    fn an_interface_is_told_to_keep_tags_if_it_can_be() {
+        let of = |active, fixed| tagging(Offload { active, fixed });
+        assert_eq!(of(false, false), Tagging::Kept);
+        assert_eq!(of(false, true), Tagging::Kept);
+        assert_eq!(of(true, false), Tagging::SwitchedOff);
+        assert_eq!(of(true, true), Tagging::Fixed);
+        assert_eq!(told("eth0", Tagging::Kept), None);
+        let (warns, text) = told("eth0", Tagging::SwitchedOff).unwrap();
+        assert!(
+            !warns && text.starts_with("eth0: rx-vlan-offload is off"),
+            "{text}"
+        );
+        let (warns, text) = told("eth0", Tagging::Fixed).unwrap();
+        assert!(warns && text.contains("cannot be told not to"), "{text}");
+        let network = host();
+        let carrying = |ifindex| carries(&network, ifindex);
+        assert_eq!([2, 3, 4, 6].map(carrying), [true, false, true, false]);
+    }
+
+    #[test]
+    fn where_only_generic_xdp_works_it_is_said_why() {
+        let mut network = host();
+        let bond = link(9, Sort::Bond);
+        network.links.insert("bond0".to_owned(), bond);
+        let vlan = only_generic("eth0.10", &network);
+        assert!(
+            vlan.starts_with("eth0.10 is a VLAN") && vlan.contains("name eth0,"),
+            "{vlan}"
+        );
+        let bond = only_generic("bond0", &network);
+        assert!(
+            bond.starts_with("bond0: native XDP on a bond takes"),
+            "{bond}"
+        );
+        let plain = only_generic("eth0", &network);
+        assert!(
+            plain.starts_with("eth0: its driver has no XDP; the program"),
+            "{plain}"
+        );
     }
 
     #[test]
