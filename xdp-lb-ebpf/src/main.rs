@@ -48,7 +48,7 @@ use xdp_lb_common::stage;
 use crate::packet::Frame;
 
 /// The entry: balances a frame or passes it on.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 pub fn xdp_lb(ctx: XdpContext) -> u32 {
     watch::begin(ctx.ctx);
@@ -107,7 +107,7 @@ fn finish(ctx: &XdpContext, result: Result<(Reason, u32), Reason>) -> (Reason, u
 
 /// Tells userspace the present tick, by a program test-run: nothing else shows it the jiffies. All
 /// 32 bits of it.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 pub fn tick(_ctx: XdpContext) -> u32 {
     settings::now().0
@@ -115,7 +115,7 @@ pub fn tick(_ctx: XdpContext) -> u32 {
 
 /// The entry for IPv6, by a tail call: it begins with a stack of its own, and what it needs costs the
 /// packets of IPv4 nothing but the branch on the type of the frame that they have anyway.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
     let (reason, action) = match balance_frame_v6(&Frame::new(ctx.ctx)) {
@@ -136,7 +136,7 @@ pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
 }
 
 /// The entry for IPv6 packets without a connection.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 pub fn xdp_lb_v6_new(ctx: XdpContext) -> u32 {
     let (reason, action) = finish(&ctx, place_frame_v6(&Frame::new(ctx.ctx)));
@@ -145,52 +145,52 @@ pub fn xdp_lb_v6_new(ctx: XdpContext) -> u32 {
 }
 
 /// The entry for IPv4 packets that are neither TCP nor UDP.
-#[xdp]
+#[xdp(frags)]
 pub fn xdp_lb_icmp(ctx: XdpContext) -> u32 {
     count::and_act(icmp::follow(&Frame::new(ctx.ctx)))
 }
 
 /// The entry for IPv6 packets that are neither TCP nor UDP.
-#[xdp]
+#[xdp(frags)]
 pub fn xdp_lb_icmp_v6(ctx: XdpContext) -> u32 {
     count::and_act(icmp::follow_v6(&Frame::new(ctx.ctx)))
 }
 
 /// Sends packets in tunnels, by a tail call.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 pub fn xdp_lb_forward(ctx: XdpContext) -> u32 {
     count::and_act(tunnel::send(ctx.ctx))
 }
 
 /// Translates the addresses of packets to real servers, by a tail call.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 pub fn xdp_lb_nat(ctx: XdpContext) -> u32 {
     nat::send(ctx.ctx)
 }
 
 /// Translates the addresses of packets from real servers, by a tail call.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 pub fn xdp_lb_reply(ctx: XdpContext) -> u32 {
     count::and_act(reply::send(ctx.ctx))
 }
 
 /// The entry for tagged frames.
-#[xdp]
+#[xdp(frags)]
 pub fn xdp_lb_tagged(ctx: XdpContext) -> u32 {
     tagged::balance(&ctx)
 }
 
 /// The entry for fragments of IPv4 datagrams.
-#[xdp]
+#[xdp(frags)]
 pub fn xdp_lb_fragment(ctx: XdpContext) -> u32 {
     fragment::follow(&ctx)
 }
 
 /// The entry for fragments of IPv6 packets.
-#[xdp]
+#[xdp(frags)]
 pub fn xdp_lb_fragment_v6(ctx: XdpContext) -> u32 {
     let sent = fragment::follow_v6(&Frame::new(ctx.ctx));
     if let Err(Reason::NoProgram) = sent {
@@ -200,7 +200,7 @@ pub fn xdp_lb_fragment_v6(ctx: XdpContext) -> u32 {
 }
 
 /// The entry for first fragments of IPv6 packets, placed already.
-#[xdp]
+#[xdp(frags)]
 pub fn xdp_lb_fragment_v6_new(ctx: XdpContext) -> u32 {
     fragment::placed_v6(&ctx)
 }

@@ -102,7 +102,7 @@ fn ipv4_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet, Reason> {
     if version_ihl >> 4 != 4 || header < IPV4_MIN || (len as usize) < header {
         return Err(Reason::Malformed);
     }
-    if ETHERNET + len as usize > frame.len() {
+    if !frame.has(ETHERNET + len as usize) {
         return Err(Reason::Truncated);
     }
     // SAFETY: as above.
@@ -184,7 +184,7 @@ fn ipv6_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
         return Err(Reason::Malformed);
     }
     let payload = payload as usize;
-    if ETHERNET + IPV6_LEN + payload > frame.len() {
+    if !frame.has(ETHERNET + IPV6_LEN + payload) {
         return Err(Reason::Truncated);
     }
     let (protocol, passed, is_later) = if next == TCP || next == UDP {

@@ -335,10 +335,10 @@ mod tests {
     #[test]
     fn answers_are_told_from_each_other() {
         let request = message(20, ethtool::FEATURES_GET, (7, NLM_F_ACK), &[device(3)]);
-        assert_eq!(request.len(), 36);
+        assert_eq!(request.len(), 32);
         let of = |sequence| read(&request, sequence);
         assert_eq!(of(8), None);
-        assert!(matches!(of(7), Some(Answer::Attributes(rest)) if rest.len() == 16));
+        assert!(matches!(of(7), Some(Answer::Attributes(rest)) if rest.len() == 12));
         let mut error = message(ERROR, 0, (7, 0), &[]);
         error[16..20].copy_from_slice(&(-95_i32).to_ne_bytes());
         assert_eq!(read(&error, 7), Some(Answer::Done(-95)));
