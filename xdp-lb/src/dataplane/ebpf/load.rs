@@ -173,12 +173,13 @@ pub(super) fn object(
     key: HashKey,
     purpose: &Purpose,
 ) -> Result<aya::Ebpf, Error> {
-    let mut object = object_for(options, key, purpose, Frames::Buffers)?;
-    // The smallest program tells.
-    if verified(&mut object, super::read::TICK).is_ok() {
-        return Ok(object);
+    if !options.whole_frames {
+        let mut object = object_for(options, key, purpose, Frames::Buffers)?;
+        // The smallest program tells.
+        if verified(&mut object, super::read::TICK).is_ok() {
+            return Ok(object);
+        }
     }
-    drop(object);
     let mut object = object_for(options, key, purpose, Frames::Whole)?;
     verified(&mut object, super::read::TICK)?;
     Ok(object)
