@@ -162,13 +162,10 @@ fn jumbo_frames_go_through_native_xdp() {
 /// By which the server behind the second interface answers.
 const INTERFACE_OF_ANSWERS: &str = "eth1";
 
-/// The director has a second interface, with four queues, that leads to one of the servers.
-#[test]
-fn several_interfaces_and_several_queues_forward_to_each_other() {
-    if !needs::root().unwrap() {
-        return;
-    }
-    let mut cluster = Cluster::create("mq", 1, &["--xdp-mode", "native"]).unwrap();
+/// A second switch, the director on it by `eth1`, and a real server that answers by the first one; all
+/// of its interfaces have four queues.
+#[expect(clippy::unwrap_used, reason = "part of a test")]
+fn second_network(cluster: &Cluster) -> (Lan, Netns, [Pass; 2]) {
     let prefix = unique_prefix("mqo");
     let other = Lan::create(&prefix).unwrap();
     let host = &cluster.host.netns;
@@ -184,7 +181,7 @@ fn several_interfaces_and_several_queues_forward_to_each_other() {
         netns.ip(&format!("link set dev {interface} up")).unwrap();
         link::finish_frames_when_sending(netns, interface).unwrap();
     }
-    let _passes = ["director", "far"]
+    let passes = ["director", "far"]
         .map(|port| Pass::attach(&rig().unwrap(), other.switch(), port).unwrap());
     host.ip("address add 10.81.0.1/24 dev eth1").unwrap();
     // It answers clients by the first switch, without the director.
@@ -213,6 +210,18 @@ fn several_interfaces_and_several_queues_forward_to_each_other() {
         }
     };
     far.run(set).unwrap();
+    (other, far, passes)
+}
+
+/// The director has a second interface, with four queues, that leads to one of the servers.
+#[test]
+fn several_interfaces_and_several_queues_forward_to_each_other() {
+    if !needs::root().unwrap() {
+        return;
+    }
+    let mut cluster = Cluster::create("mq", 1, &["--xdp-mode", "native"]).unwrap();
+    let (_other, far, _passes) = second_network(&cluster);
+    let host = &cluster.host.netns;
 
     let servers = server(&server_address(1).to_string()) + &server("10.81.0.101");
     let both = format!("xdp_lb {{\ninterface {INTERFACE} eth1\n}}\n");

@@ -16,8 +16,11 @@ pub(crate) const NEAR: u32 = 11;
 /// Begins at the same slot of the table of interfaces.
 pub(crate) const FAR: u32 = NEAR + xdp_lb_common::limits::MAX_PORTS;
 pub(crate) const UNKNOWN: u32 = 13;
+/// A tag: its type, and priority and number of the VLAN.
+pub(crate) type Tag = (u16, u16);
+
 /// VLANs behind the first two: index, the interface that carries it, tags.
-pub(crate) const NETWORKS: [(u32, u32, &[(u16, u16)]); 3] = [
+pub(crate) const NETWORKS: [(u32, u32, &[Tag]); 3] = [
     (21, NEAR, &[(CUSTOMER, 10)]),
     (22, NEAR, &[(SERVICE, 5), (CUSTOMER, 7)]),
     (23, FAR, &[(CUSTOMER, 10)]),
@@ -147,8 +150,8 @@ struct Made {
     payload: usize,
     options: usize,
     fragment: (u16, bool),
-    /// Type, and priority and number of the VLAN.
-    tags: Vec<(u16, u16)>,
+    /// The outer one first.
+    tags: Vec<Tag>,
     /// IP protocol, if another one than the transport's.
     protocol: Option<u8>,
     /// An ICMP message instead of a transport header and what it carries.

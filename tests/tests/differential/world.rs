@@ -387,10 +387,11 @@ impl Real {
             reach: match self.way {
                 Way::Router | Way::Local if of.plays() => direct(NEAR, host_mac(self.n), true),
                 Way::Near => direct(NEAR, host_mac(self.n), true),
-                // Every third one is in a VLAN.
-                Way::Far if self.n % 3 == 0 => direct(NETWORKS[1].0, host_mac(self.n), true),
-                Way::Far if self.n % 3 == 1 => direct(NETWORKS[2].0, host_mac(self.n), true),
-                Way::Far => direct(FAR, host_mac(self.n), true),
+                // Two of three are in a VLAN.
+                Way::Far => {
+                    let ports = [NETWORKS[1].0, NETWORKS[2].0, FAR];
+                    direct(ports[usize::from(self.n % 3)], host_mac(self.n), true)
+                }
                 Way::Router => direct(NEAR, ROUTER, false),
                 Way::Local => Some(Reach::Local),
                 Way::Unknown => None,

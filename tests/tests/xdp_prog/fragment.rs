@@ -113,6 +113,12 @@ fn later_fragments_follow_the_first() {
                 Step::Connection(ack(1), Some((Kind::Established, 1))),
             ],
         ),
+    ]);
+}
+
+#[test]
+fn headers_of_fragments_may_differ_and_any_port_is_one() {
+    check(vec![
         case(
             "IP options, of which later fragments have fewer",
             [udp(80).rr(1)],

@@ -517,7 +517,7 @@ mod tests {
         octets
     }
 
-    /// What the kernel says of interface 7 with these attributes (linux/if_link.h).
+    /// What the kernel says of interface 7 with these attributes (`linux/if_link.h`).
     fn told(attributes: &[Vec<u8>]) -> Interface {
         // ifinfomsg: family, padding, type, index, flags, change.
         let mut message = vec![0, 0, 1, 0];
@@ -536,7 +536,7 @@ mod tests {
         }
     }
 
-    /// IFLA_LINKINFO with a kind and, of a VLAN, its number and the octets of its protocol.
+    /// `IFLA_LINKINFO` with a kind and, of a VLAN, its number and the octets of its protocol.
     fn info(kind: &[u8], vlan: Option<(u16, [u8; 2])>) -> Vec<u8> {
         let mut nested = attribute(1, kind);
         if let Some((number, protocol)) = vlan {

@@ -33,7 +33,7 @@ mod control {
     pub(super) const FAMILY_NAME: u16 = 2;
 }
 
-/// Commands and attributes of `ethtool` (linux/ethtool_netlink.h).
+/// Commands and attributes of `ethtool` (`linux/ethtool_netlink.h`).
 mod ethtool {
     pub(super) const FEATURES_GET: u8 = 11;
     pub(super) const FEATURES_SET: u8 = 12;
