@@ -38,7 +38,11 @@ struct Taken {
 impl Taken {
     #[inline(always)]
     fn len(&self) -> usize {
-        if self.inner == 0 { TAG_LEN } else { 2 * TAG_LEN }
+        if self.inner == 0 {
+            TAG_LEN
+        } else {
+            2 * TAG_LEN
+        }
     }
 }
 
@@ -81,7 +85,9 @@ fn take_off(frame: &Frame) -> Result<Taken, Reason> {
     let (taken, tags) = look(frame)?;
     let mut low = taken.low;
     if tags != Tags::NONE {
-        let own = network(vlan::key(frame.ifindex(), tags)).ok_or(Reason::Vlan)?.mac;
+        let own = network(vlan::key(frame.ifindex(), tags))
+            .ok_or(Reason::Vlan)?
+            .mac;
         if low & Mac::MASK == own {
             low = low & !Mac::MASK | service::mac_of(frame.ifindex()) & Mac::MASK;
         }
