@@ -189,10 +189,8 @@ fn errors_in_a_file_are_shown_with_their_places() {
     let site = Site::new("ec");
     let cases = [
         // What is wrong, what is put in its place, what is said, where the word stands.
-        ("lb_kind DR", "lb_kind NAT", "NAT", "lb_kind"),
-        ("lb_kind DR", "lb_kind TUN", "TUN", "lb_kind"),
-        ("lb_kind DR\n", "", "NAT", "virtual_server"),
-        ("lb_algo rr", "lb_algo best", "best", "lb_algo"),
+        ("protocol TCP", "protocol SCTP", "SCTP", "protocol"),
+        ("TCP_CHECK {", "BFD_CHECK {", "BFD", "BFD_CHECK"),
     ];
     for (right, wrong, said, word) in cases {
         let text = good().replace(right, wrong);
@@ -217,16 +215,15 @@ fn every_error_of_a_file_is_shown_at_once() {
         return;
     }
     let site = Site::new("ed");
-    let other = virtual_server(&real_server(1, 1))
-        .replace("lb_kind DR\n", "")
+    let other = good()[vrrp_instance("MASTER").len()..]
+        .replace("protocol TCP", "protocol SCTP")
         .replace(" 80 {", " 81 {");
-    // NAT in the first; neither scheduler nor forwarding in the second.
-    let text = good().replace("lb_kind DR", "lb_kind NAT") + &other;
+    let text = good().replace("protocol TCP", "protocol SCTP") + &other;
     let file = site.file("wrong.conf", &text);
-    let outcome = site.fails(&mut site.up(&file), &["3 errors"]);
+    let outcome = site.fails(&mut site.up(&file), &["2 errors"]);
     assert_eq!(
         outcome.stderr.matches("error[").count(),
-        3,
+        2,
         "{}",
         outcome.stderr
     );

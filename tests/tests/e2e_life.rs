@@ -182,7 +182,7 @@ fn a_start_that_fails_leaves_a_predecessors_work_alone() {
     let before = all_in_the_table(&cluster.director);
     cluster.director.end_by(Signal::SIGKILL).unwrap();
     let broken = [
-        good.replace("lb_kind DR", "lb_kind NAT"),
+        good.replace("protocol TCP", "protocol SCTP"),
         good.replace("interface eth0", "interface eth9"),
         // Nobody has this address: no metrics, no start.
         good.clone() + "xdp_lb {\nmetrics 10.80.0.77:9165\n}\n",
@@ -274,13 +274,13 @@ fn a_file_with_errors_changes_nothing() {
     };
     let before = settings(director);
     // The first half is valid, and would be noticed.
-    let broken = configuration([5, 5]).replace("lb_kind DR", "lb_kind NAT");
+    let broken = configuration([5, 5]).replace("protocol TCP", "protocol SCTP");
     director.configure(&broken).unwrap();
     director.signal(Signal::SIGHUP).unwrap();
     director.wait_log("goes on with the one it has").unwrap();
     let log = director.log();
     let place = format!("{}:", director.file().display());
-    assert!(log.contains(&place) && log.contains("NAT"), "{log}");
+    assert!(log.contains(&place) && log.contains("SCTP"), "{log}");
     assert_eq!(settings(director), before);
     beat_on(&hearts, 10).unwrap();
     let newcomers = Heart::start_many(4, &cluster.client.netns, SERVICE).unwrap();

@@ -127,7 +127,7 @@ fn a_file_that_is_not_valid_is_refused_with_its_errors_and_changes_nothing() {
     cluster.director.start_whole().unwrap();
     cluster
         .director
-        .configure(&text.replace("lb_kind DR", "lb_kind NAT"))
+        .configure(&text.replace("protocol TCP", "protocol SCTP"))
         .unwrap();
     let refused = cluster.director.ask(&["reload"]).unwrap_err();
     let refused = format!("{refused:#}");

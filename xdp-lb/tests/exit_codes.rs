@@ -187,13 +187,6 @@ const CASES: &[Case] = &[
         4,
         "keepalived starts with a conflict; two instances would take each other for the peer",
     ),
-    differs(
-        "NAT",
-        "virtual_server 10.0.0.1 80 {\n    lb_algo rr\n    lb_kind NAT\n    protocol TCP\n    real_server 10.0.0.2 80 {\n    }\n}\n",
-        0,
-        4,
-        "only direct routing exists in this version",
-    ),
     differs("NUL", "a\0b\n", 5, 4, "no configuration holds a NUL byte"),
 ];
 

@@ -113,8 +113,10 @@ impl Schedule {
             Scheduler::FailOver => load::heaviest(seen),
             Scheduler::Overflow => load::not_full(seen),
             Scheduler::LocalityBased => {
-                self.last = load::again(self.last, seen).or_else(|| load::weighted_least(seen));
-                self.last
+                // While nobody takes connections, the server of the last time stays that.
+                let server = load::again(self.last, seen).or_else(|| load::weighted_least(seen))?;
+                self.last = Some(server);
+                Some(server)
             }
             Scheduler::LocalityBasedReplicated => {
                 if let Some(server) = load::among(&self.used, seen) {
