@@ -6,7 +6,9 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket,
+};
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -293,6 +295,9 @@ fn under_way(sockets: &str, address: SocketAddrV4) -> bool {
     })
 }
 
+/// No datagram is longer.
+const DATAGRAM: usize = 1 << 16;
+
 /// A UDP server, which answers each datagram with its name and what it got. Dropping it ends it.
 #[derive(Debug)]
 pub struct UdpServer {
@@ -311,7 +316,7 @@ impl UdpServer {
         let stop = Arc::<AtomicBool>::default();
         let (name, stopped) = (name.to_owned(), stop.clone());
         let thread = std::thread::spawn(move || {
-            let mut buffer = [0; 512];
+            let mut buffer = vec![0; DATAGRAM];
             while !stopped.load(Ordering::Acquire) {
                 if let Ok((length, client)) = socket.recv_from(&mut buffer) {
                     let got = buffer.get(..length).unwrap_or_default();
@@ -345,7 +350,11 @@ impl UdpClient {
     /// A client that writes to `to`.
     pub fn open(netns: &Netns, to: SocketAddr) -> Result<Self> {
         let connect = || {
-            let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+            let any: SocketAddr = match to {
+                SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+                SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            };
+            let socket = UdpSocket::bind(any)?;
             socket.connect(to)?;
             io::Result::Ok(socket)
         };
@@ -359,7 +368,7 @@ impl UdpClient {
         self.socket
             .set_read_timeout(Some(Duration::from_millis(500)))?;
         let start = Instant::now();
-        let mut buffer = [0; 512];
+        let mut buffer = vec![0; DATAGRAM];
         while start.elapsed() < ANSWER {
             self.socket.send(text.as_bytes())?;
             let length = match self.socket.recv(&mut buffer) {

@@ -95,9 +95,13 @@ pub struct Port {
     pub ifindex: u64,
     /// MAC of the interface, low 48 bits.
     pub mac: u64,
+    /// Of an interface that is a VLAN behind another one, see [`crate::vlan::key`]; else 0.
+    pub vlan: u64,
+    /// Fills the slot.
+    pub reserved: u64,
 }
 pod!(Port);
-no_padding!(Port, u64, u64);
+no_padding!(Port, u64, u64, u64, u64);
 
 #[cfg(test)]
 mod tests {

@@ -100,6 +100,66 @@ impl FlowV6 {
     }
 }
 
+/// In the last word of a name: it is a fragment's, and no connection's, which has its protocol there.
+const OF_FRAGMENT: u32 = 1 << 8;
+
+/// What the fragments of an IPv4 datagram have in common (RFC 791), in network order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentsV4 {
+    /// Source address.
+    pub source_be: u32,
+    /// Destination address.
+    pub destination_be: u32,
+    /// IP identification.
+    pub id_be: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+impl FragmentsV4 {
+    /// The keyed hash that stands for them in the connection table.
+    #[inline(always)]
+    pub const fn hash(&self, coefficients: &Coefficients) -> u64 {
+        let last = OF_FRAGMENT | self.protocol as u32;
+        let words = [self.source_be, self.destination_be, self.id_be as u32, last];
+        hash::key(hash::universal(coefficients, words))
+    }
+}
+
+/// What the fragments of an IPv6 packet have in common (RFC 8200, 4.5), in network order. The protocol
+/// is not part of it: later fragments need not name the right one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentsV6 {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Identification.
+    pub id_be: u32,
+}
+
+impl FragmentsV6 {
+    /// The keyed hash that stands for them in the connection table.
+    #[inline(always)]
+    pub const fn hash(&self, coefficients: &CoefficientsV6) -> u64 {
+        let source = self.source.words_be;
+        let destination = self.destination.words_be;
+        let words = [
+            source[0],
+            source[1],
+            source[2],
+            source[3],
+            destination[0],
+            destination[1],
+            destination[2],
+            destination[3],
+            self.id_be,
+            OF_FRAGMENT,
+        ];
+        hash::key(hash::universal_v6(coefficients, words))
+    }
+}
+
 /// The cold half of a way: written once on insert, read by userspace only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
@@ -261,6 +321,31 @@ mod tests {
             let base = flow(words, ports, 6).hash(&coefficients);
             prop_assert_ne!(base, 0);
             prop_assert_ne!(base, flow(other, other_ports, protocol).hash(&coefficients));
+        }
+
+        #[test]
+        fn fragments_are_told_apart_from_each_other_and_from_connections(
+            a: u32, b: u32, id: u16, other: u16, protocol: u8, k0: u64, k1: u64,
+        ) {
+            prop_assume!(a != b && id != other);
+            let key = hash::HashKey { k0, k1 };
+            let coefficients = Coefficients::of(key);
+            let named = |source_be, id_be, protocol| {
+                FragmentsV4 { source_be, destination_be: 1, id_be, protocol }.hash(&coefficients)
+            };
+            let base = named(a, id, protocol);
+            prop_assert_ne!(base, named(b, id, protocol));
+            prop_assert_ne!(base, named(a, other, protocol));
+            prop_assert_ne!(base, named(a, id, !protocol));
+            let connection = FlowV4 { vip_port_be: 0, ..flow(a, id, protocol) };
+            prop_assert_ne!(base, connection.hash(&coefficients));
+            let coefficients = CoefficientsV6::of(key);
+            let named = |source, id_be| {
+                FragmentsV6 { source: Address::v4(source), destination: Address::v4(1), id_be }
+                    .hash(&coefficients)
+            };
+            prop_assert_ne!(named(a, id.into()), named(b, id.into()));
+            prop_assert_ne!(named(a, id.into()), named(a, u32::from(id) | 1 << 16));
         }
 
         #[test]

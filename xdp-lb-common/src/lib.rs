@@ -43,4 +43,5 @@ pub mod select;
 pub mod service;
 pub mod stage;
 pub mod tick;
+pub mod vlan;
 pub mod watch;

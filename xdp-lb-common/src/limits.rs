@@ -28,7 +28,7 @@ pub const HOST_SLOTS: u32 = MAX_BACKENDS * 2;
 pub const MAX_PROBES: u32 = 8;
 
 /// Network ports (interfaces) the program can be attached to or send out of.
-pub const MAX_PORTS: u32 = 64;
+pub const MAX_PORTS: u32 = 256;
 
 /// Entries that all scheduling tables of an instance share.
 pub const SCHEDULE_SLOTS: u32 = 1 << 21;
@@ -40,4 +40,4 @@ pub const FALLBACK_SLOTS: u32 = 251;
 pub const MAX_SERVICE_SLOTS: u32 = 65_536;
 
 /// Version of everything under the pin folder; a start that finds another one starts afresh.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;

@@ -56,7 +56,7 @@ reasons! {
     Ipv6 = "ipv6" => Pass,
     /// Neither TCP nor UDP.
     NotTcpUdp = "not_tcp_udp" => Pass,
-    /// A fragment of a datagram; the kernel reassembles it.
+    /// A fragment of a datagram whose first one was not balanced, or did not come yet; the kernel has it.
     Fragment = "fragment" => Pass,
     /// Not for a virtual service.
     NoService = "no_service" => Pass,
@@ -114,7 +114,7 @@ reasons! {
     RedirectReply = "redirect_reply" => Redirect,
     /// With the headers of its tunnel it is longer than the MTU, or a reply is.
     TooBig = "too_big" => Drop,
-    /// The driver leaves no room for the headers of its tunnel.
+    /// The driver leaves no room for the headers of its tunnel, or the tags of its VLAN.
     NoHeadroom = "no_headroom" => Drop,
     /// The connection table has no room for the entry by which the replies of a real server find back.
     NoReplyWay = "no_reply_way" => Drop,
@@ -122,6 +122,14 @@ reasons! {
     NoReplyRoute = "no_reply_route" => Drop,
     /// The program that forwards so is not loaded; never seen while the agent loads them.
     NoProgram = "no_program" => Drop,
+    /// A later fragment, to the real server of the first one.
+    TxFragment = "tx_fragment" => Tx,
+    /// A later fragment, to the real server of the first one, behind another port.
+    RedirectFragment = "redirect_fragment" => Redirect,
+    /// A fragment that splits a TCP header, or is to be written over one: only an attacker makes them.
+    FragmentTiny = "fragment_tiny" => Drop,
+    /// Tagged for a VLAN that this director has no interface in, or with more than two tags.
+    Vlan = "vlan" => Pass,
 }
 
 /// Slots of the per-CPU counter array: room for new reasons without a new layout.
@@ -141,6 +149,8 @@ pub enum Event {
     NoTemplateWay,
     /// Another CPU changed the same entry at the same moment, and this one gave way.
     RaceLost,
+    /// What is to be remembered of a first fragment found no way.
+    NoFragmentWay,
 }
 
 impl Event {
@@ -150,6 +160,7 @@ impl Event {
         Self::Evicted,
         Self::NoTemplateWay,
         Self::RaceLost,
+        Self::NoFragmentWay,
     ];
 
     /// The value of the metric label.
@@ -159,6 +170,7 @@ impl Event {
             Self::Evicted => "evicted",
             Self::NoTemplateWay => "no_template_way",
             Self::RaceLost => "race_lost",
+            Self::NoFragmentWay => "no_fragment_way",
         }
     }
 }

@@ -56,8 +56,51 @@ pub const REPLY: Stage = Stage {
     index: 9,
 };
 
+/// Tagged frames.
+pub const TAGGED: Stage = Stage {
+    name: "xdp_lb_tagged",
+    index: 3,
+};
+
+/// The entry itself, for frames whose tags were taken off.
+pub const ENTRY: Stage = Stage {
+    name: "xdp_lb",
+    index: 12,
+};
+
+/// Fragments of IPv4 datagrams.
+pub const FRAGMENT: Stage = Stage {
+    name: "xdp_lb_fragment",
+    index: 2,
+};
+
+/// Fragments of IPv6 packets.
+pub const FRAGMENT_V6: Stage = Stage {
+    name: "xdp_lb_fragment_v6",
+    index: 10,
+};
+
+/// First fragments of IPv6 packets, placed already.
+pub const FRAGMENT_V6_NEW: Stage = Stage {
+    name: "xdp_lb_fragment_v6_new",
+    index: 11,
+};
+
 /// All of them.
-pub const ALL: &[Stage] = &[IPV6, IPV6_NEW, ICMP, ICMP_V6, FORWARD, NAT, REPLY];
+pub const ALL: &[Stage] = &[
+    ENTRY,
+    TAGGED,
+    IPV6,
+    IPV6_NEW,
+    ICMP,
+    ICMP_V6,
+    FRAGMENT,
+    FRAGMENT_V6,
+    FRAGMENT_V6_NEW,
+    FORWARD,
+    NAT,
+    REPLY,
+];
 
 #[cfg(test)]
 mod tests {

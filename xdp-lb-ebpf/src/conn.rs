@@ -361,7 +361,7 @@ fn confirm<F: Family>(ctx: *mut xdp_md, service: u32, hash: u64, state: u64, now
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn place(ctx: *mut xdp_md, service: u32, hash: u64, now: u32, replace: u32) -> u64 {
-    let packet = match parse::ipv4(&Frame::new(ctx)) {
+    let packet = match parse::ipv4_first(&Frame::new(ctx)) {
         Ok(packet) => packet,
         Err(reason) => return Packed::new(Err(reason)).0,
     };
@@ -631,7 +631,7 @@ fn describe<F: Family>(packet: &Packet<F>, service: &service::Found, index: u32,
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn conn_describe_v6(ctx: *mut xdp_md, service: u32, index: u32, now: u32) -> u32 {
-    match parse::ipv6(&Frame::new(ctx)) {
+    match parse::ipv6_first(&Frame::new(ctx)) {
         Ok(packet) => {
             write_info(&packet, service, index, Tick(now));
             1

@@ -107,7 +107,7 @@ impl Family for FlowV4 {
 
     #[inline(always)]
     fn parse(frame: &Frame) -> Result<Packet<Self>, Reason> {
-        parse::ipv4(frame)
+        parse::ipv4_first(frame)
     }
 
     #[inline(always)]
@@ -200,7 +200,7 @@ impl Family for FlowV6 {
 
     #[inline(always)]
     fn parse(frame: &Frame) -> Result<Packet<Self>, Reason> {
-        parse::ipv6(frame)
+        parse::ipv6_first(frame)
     }
 
     #[inline(always)]

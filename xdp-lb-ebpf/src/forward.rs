@@ -5,13 +5,14 @@ use aya_ebpf::bindings::xdp_action;
 use xdp_lb_common::addr::Mac;
 use xdp_lb_common::backend::{BACKEND_LOCAL, BACKEND_NAT, BACKEND_TUNNEL, Backend, Identity};
 use xdp_lb_common::reason::Reason;
+use xdp_lb_common::vlan;
 
 use crate::conn::{Route, identity};
 use crate::family::Family;
 use crate::maps::{BACKENDS, TX_PORTS};
 use crate::packet::{Frame, Packet};
 use crate::parse::ETHERNET;
-use crate::{count, decided, service};
+use crate::{count, decided, service, tagged};
 
 /// Sends a packet to its real server.
 #[inline(always)]
@@ -61,7 +62,8 @@ pub fn out(frame: &Frame, ifindex: u32, via: u32) -> Result<(Reason, u32), Reaso
     leave(frame, ifindex, reason(TX, via), reason(REDIRECT, via))
 }
 
-/// Sends a frame that is finished out of an interface.
+/// Sends a frame that is finished out of an interface; of one that is a VLAN, with its tags out of the
+/// interface below it.
 #[inline(always)]
 pub fn leave(
     frame: &Frame,
@@ -72,6 +74,16 @@ pub fn leave(
     if ifindex == frame.ifindex() {
         return Ok((tx, xdp_action::XDP_TX));
     }
+    let ifindex = match tagged::vlan_of(ifindex) {
+        0 => ifindex,
+        network if tagged::push(frame.context(), network) == 0 => {
+            return Ok((Reason::NoHeadroom, xdp_action::XDP_DROP));
+        }
+        network if vlan::parent(network) == frame.ifindex() => {
+            return Ok((tx, xdp_action::XDP_TX));
+        }
+        network => vlan::parent(network),
+    };
     match TX_PORTS.redirect(ifindex, 0) {
         Ok(action) => Ok((redirect, action)),
         Err(_) => Ok((Reason::RedirectFailed, xdp_action::XDP_DROP)),

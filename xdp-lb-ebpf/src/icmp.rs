@@ -12,17 +12,15 @@ use xdp_lb_common::tick::LongTick;
 
 use crate::family::{Family, halves};
 use crate::packet::{Frame, Packet};
-use crate::parse::{ETHERNET, FRAGMENT, IPV4_MIN, IPV6_LEN, address, extensions};
+use crate::parse::{
+    ETHERNET, FRAGMENT, IPV4_MIN, IPV6_LEN, OFFSET_BE, OFFSET_V6_BE, address, extensions,
+};
 use crate::{conn, forward, service, settings};
 
 /// Length of the header of all errors; the quoted packet follows.
 const ICMP_LEN: usize = 8;
 /// What is needed of the quoted packet behind its IP header.
 const QUOTED: usize = 8;
-/// The fragment offset of an IPv4 header.
-const OFFSET_BE: u16 = 0x1fff_u16.to_be();
-/// The fragment offset in an IPv6 fragment header.
-const OFFSET_V6_BE: u16 = 0xfff8_u16.to_be();
 
 /// Sends an ICMP error after its connection. (What it is about is looked up, and nothing changed.)
 #[inline(always)]

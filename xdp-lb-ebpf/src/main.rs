@@ -2,10 +2,10 @@
 //! [`service`] whether it is for a virtual service that is ours to balance, [`conn`] where its
 //! connection goes, [`family`] what differs between IPv4 and IPv6, [`schedule`] with [`persist`] where
 //! a new one goes, [`search`] among servers by their [`load`], [`forward`] sends it there and
-//! [`count`] counts, [`watch`] tells who watches. [`icmp`] does the same for errors about a connection.
-//! [`decided`] is what programs hand on: [`tunnel`] wraps packets, [`nat`] translates addresses and
-//! [`reply`] those of replies, both by [`translate`]. [`maps`] holds the tables and [`settings`] what the
-//! loader sets.
+//! [`count`] counts, [`watch`] tells who watches. [`icmp`] does the same for errors about a connection,
+//! [`fragment`] for fragments, [`tagged`] for frames of VLANs. [`decided`] is what programs hand on: [`tunnel`] wraps packets, [`nat`]
+//! translates addresses and [`reply`] those of replies, both by [`translate`]. [`maps`] holds the tables
+//! and [`settings`] what the loader sets.
 //!
 //! Every exit has one [`Reason`]. Whatever the program does not balance passes to the kernel
 //! untouched.
@@ -23,6 +23,7 @@ mod count;
 mod decided;
 mod family;
 mod forward;
+mod fragment;
 mod icmp;
 mod load;
 mod maps;
@@ -35,6 +36,7 @@ mod schedule;
 mod search;
 mod service;
 mod settings;
+mod tagged;
 mod translate;
 mod tunnel;
 mod watch;
@@ -46,7 +48,7 @@ use xdp_lb_common::stage;
 use crate::packet::Frame;
 
 /// The entry: balances a frame or passes it on.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 pub fn xdp_lb(ctx: XdpContext) -> u32 {
     watch::begin(ctx.ctx);
@@ -62,6 +64,16 @@ pub fn xdp_lb(ctx: XdpContext) -> u32 {
             // SAFETY: as above.
             unsafe { maps::STAGES.tail_call(&ctx, stage::ICMP.index) };
             (Reason::NotTcpUdp, xdp_action::XDP_PASS)
+        }
+        Err(Reason::Fragment) => {
+            // SAFETY: as above.
+            unsafe { maps::STAGES.tail_call(&ctx, stage::FRAGMENT.index) };
+            (Reason::Fragment, xdp_action::XDP_PASS)
+        }
+        Err(Reason::Vlan) => {
+            // SAFETY: as above.
+            unsafe { maps::STAGES.tail_call(&ctx, stage::TAGGED.index) };
+            (Reason::Vlan, xdp_action::XDP_PASS)
         }
         other => finish(&ctx, other),
     };
@@ -95,7 +107,7 @@ fn finish(ctx: &XdpContext, result: Result<(Reason, u32), Reason>) -> (Reason, u
 
 /// Tells userspace the present tick, by a program test-run: nothing else shows it the jiffies. All
 /// 32 bits of it.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 pub fn tick(_ctx: XdpContext) -> u32 {
     settings::now().0
@@ -103,7 +115,7 @@ pub fn tick(_ctx: XdpContext) -> u32 {
 
 /// The entry for IPv6, by a tail call: it begins with a stack of its own, and what it needs costs the
 /// packets of IPv4 nothing but the branch on the type of the frame that they have anyway.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
     let (reason, action) = match balance_frame_v6(&Frame::new(ctx.ctx)) {
@@ -112,6 +124,11 @@ pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
             unsafe { maps::STAGES.tail_call(&ctx, stage::ICMP_V6.index) };
             (Reason::NotTcpUdp, xdp_action::XDP_PASS)
         }
+        Err(Reason::Fragment) => {
+            // SAFETY: as in `xdp_lb`.
+            unsafe { maps::STAGES.tail_call(&ctx, stage::FRAGMENT_V6.index) };
+            (Reason::Fragment, xdp_action::XDP_PASS)
+        }
         other => finish(&ctx, other),
     };
     count::reason(reason);
@@ -119,7 +136,7 @@ pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
 }
 
 /// The entry for IPv6 packets without a connection.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 pub fn xdp_lb_v6_new(ctx: XdpContext) -> u32 {
     let (reason, action) = finish(&ctx, place_frame_v6(&Frame::new(ctx.ctx)));
@@ -128,44 +145,74 @@ pub fn xdp_lb_v6_new(ctx: XdpContext) -> u32 {
 }
 
 /// The entry for IPv4 packets that are neither TCP nor UDP.
-#[xdp]
+#[xdp(frags)]
 pub fn xdp_lb_icmp(ctx: XdpContext) -> u32 {
     count::and_act(icmp::follow(&Frame::new(ctx.ctx)))
 }
 
 /// The entry for IPv6 packets that are neither TCP nor UDP.
-#[xdp]
+#[xdp(frags)]
 pub fn xdp_lb_icmp_v6(ctx: XdpContext) -> u32 {
     count::and_act(icmp::follow_v6(&Frame::new(ctx.ctx)))
 }
 
 /// Sends packets in tunnels, by a tail call.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 pub fn xdp_lb_forward(ctx: XdpContext) -> u32 {
     count::and_act(tunnel::send(ctx.ctx))
 }
 
 /// Translates the addresses of packets to real servers, by a tail call.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 pub fn xdp_lb_nat(ctx: XdpContext) -> u32 {
     nat::send(ctx.ctx)
 }
 
 /// Translates the addresses of packets from real servers, by a tail call.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 pub fn xdp_lb_reply(ctx: XdpContext) -> u32 {
     count::and_act(reply::send(ctx.ctx))
 }
 
-/// What stands before placing, [`balance_frame_v6`] has seen to.
+/// The entry for tagged frames.
+#[xdp(frags)]
+pub fn xdp_lb_tagged(ctx: XdpContext) -> u32 {
+    tagged::balance(&ctx)
+}
+
+/// The entry for fragments of IPv4 datagrams.
+#[xdp(frags)]
+pub fn xdp_lb_fragment(ctx: XdpContext) -> u32 {
+    fragment::follow(&ctx)
+}
+
+/// The entry for fragments of IPv6 packets.
+#[xdp(frags)]
+pub fn xdp_lb_fragment_v6(ctx: XdpContext) -> u32 {
+    let sent = fragment::follow_v6(&Frame::new(ctx.ctx));
+    if let Err(Reason::NoProgram) = sent {
+        decided::go_on(&ctx);
+    }
+    count::and_act(sent)
+}
+
+/// The entry for first fragments of IPv6 packets, placed already.
+#[xdp(frags)]
+pub fn xdp_lb_fragment_v6_new(ctx: XdpContext) -> u32 {
+    fragment::placed_v6(&ctx)
+}
+
+/// What stands before placing, [`balance_frame_v6`] has seen to, or [`fragment::follow_v6`].
 #[inline(always)]
 fn place_frame_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
-    let packet = parse::ipv6(frame)?;
+    let packet = parse::ipv6_first(frame)?;
     let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
-    let route = conn::place_here(&packet, &service, settings::now().short())?;
+    let now = settings::now().short();
+    let route = conn::place_here(&packet, &service, now)?;
+    fragment::hand_on_v6(frame, route);
     forward::send(frame, &packet, &service, route)
 }
 

@@ -18,6 +18,7 @@ use xdp_lb_common::load::Load;
 use xdp_lb_common::reason::Counters;
 use xdp_lb_common::service::{Control, Service, ServiceName, ServiceSlot, Stats};
 use xdp_lb_common::stage;
+use xdp_lb_common::vlan::VlanSlot;
 use xdp_lb_common::watch::{Decision, FILTERS, Filter, Unshown};
 
 /// The programs that the entry goes on to, see [`stage`].
@@ -64,6 +65,10 @@ pub static SLOTS: Array<u32> = Array::with_max_entries(SCHEDULE_SLOTS, BPF_F_MMA
 /// Interfaces that frames come in by.
 #[map]
 pub static PORTS: Array<Port> = Array::with_max_entries(MAX_PORTS, BPF_F_MMAPABLE);
+
+/// Networks that tagged frames come from.
+#[map]
+pub static VLANS: Array<VlanSlot> = Array::with_max_entries(MAX_PORTS, BPF_F_MMAPABLE);
 
 /// Interfaces that frames can be sent out of, by index.
 #[map]

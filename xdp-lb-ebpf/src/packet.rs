@@ -1,8 +1,11 @@
 //! A frame's memory, read and written through one bounds check.
 
 use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use xdp_lb_common::addr::Mac;
 use xdp_lb_common::flow::FlowV4;
+
+use crate::settings;
 
 /// The bytes of a frame.
 #[derive(Clone, Copy)]
@@ -57,10 +60,16 @@ impl Frame {
         unsafe { (*self.ctx).ingress_ifindex }
     }
 
-    /// Octets in the frame.
+    /// Whether the frame that came in has so many octets. A driver may hand over only the beginning of a
+    /// long frame and the rest in other buffers; the headers are in the beginning.
     #[inline(always)]
-    pub fn len(&self) -> usize {
-        self.end as usize - self.start as usize
+    pub fn has(&self, len: usize) -> bool {
+        if len <= self.end as usize - self.start as usize {
+            return true;
+        }
+        // SAFETY: the kernel passes a valid context. Where there is no such helper, this load of the
+        // program does not get here.
+        settings::has_buffers() && len as u64 <= unsafe { bpf_xdp_get_buff_len(self.ctx) }
     }
 
     /// The frame from a variable offset on. The pointer is made once, as the verifier knows a bound

@@ -3,6 +3,7 @@
 use xdp_lb_common::addr::{Address, ICMP, ICMP_V6, Mac, TCP, UDP};
 use xdp_lb_common::flow::{FlowV4, FlowV6};
 use xdp_lb_common::reason::Reason;
+use xdp_lb_common::vlan;
 
 use crate::family::joined;
 use crate::packet::{Frame, Packet};
@@ -16,10 +17,34 @@ pub const IPV6_LEN: usize = 40;
 /// Extension headers that are stepped over: hop-by-hop, routing and destination options twice, as RFC
 /// 8200 has them.
 const MAX_EXTENSIONS: u32 = 4;
-const TCP_MIN: usize = 20;
+/// Length of a TCP header without options.
+pub const TCP_MIN: usize = 20;
+/// What is needed of a TCP header to know its ports; no fragment that another follows has less.
+const PORTS: usize = 8;
 const UDP_LEN: usize = 8;
 /// More-fragments and the fragment offset.
 const FRAGMENT_BE: u16 = 0x3fff_u16.to_be();
+/// The fragment offset of an IPv4 header.
+pub const OFFSET_BE: u16 = 0x1fff_u16.to_be();
+/// The fragment offset in an IPv6 fragment header.
+pub const OFFSET_V6_BE: u16 = 0xfff8_u16.to_be();
+
+/// Which frames a parser takes: whole packets alone,
+const WHOLE: u8 = 0;
+/// also the first fragment of one,
+const FIRST: u8 = 1;
+/// also all others.
+const ANY: u8 = 2;
+
+/// The bits of an IPv4 header that a frame must not have set.
+#[inline(always)]
+const fn refused(taken: u8) -> u16 {
+    match taken {
+        WHOLE => FRAGMENT_BE,
+        FIRST => OFFSET_BE,
+        _ => 0,
+    }
+}
 
 /// The transport header's fields that matter.
 struct Transport {
@@ -28,9 +53,33 @@ struct Transport {
     tcp_flags: u8,
 }
 
+/// What later fragments have of it.
+const NO_TRANSPORT: Transport = Transport {
+    ports_be: 0,
+    tcp_flags: 0,
+};
+
 /// Parses a frame that can be balanced; otherwise says why it cannot.
 #[inline(always)]
 pub fn ipv4(frame: &Frame) -> Result<Packet, Reason> {
+    ipv4_of::<WHOLE>(frame)
+}
+
+/// [`ipv4`], also for the first fragment of a datagram, which is like a whole one but that its TCP header
+/// may be cut: then there are ports and no flags. Whatever comes to look at a frame again takes this.
+#[inline(always)]
+pub fn ipv4_first(frame: &Frame) -> Result<Packet, Reason> {
+    ipv4_of::<FIRST>(frame)
+}
+
+/// [`ipv4_first`], also for later fragments, which have no ports.
+#[inline(always)]
+pub fn ipv4_any(frame: &Frame) -> Result<Packet, Reason> {
+    ipv4_of::<ANY>(frame)
+}
+
+#[inline(always)]
+fn ipv4_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet, Reason> {
     if !frame.holds(0, ETHERNET) {
         return Err(Reason::Truncated);
     }
@@ -39,6 +88,7 @@ pub fn ipv4(frame: &Frame) -> Result<Packet, Reason> {
     match ethertype {
         0x0800 => {}
         0x86dd => return Err(Reason::Ipv6),
+        vlan::CUSTOMER | vlan::SERVICE => return Err(Reason::Vlan),
         _ => return Err(Reason::NotIp),
     }
     if !frame.holds(ETHERNET, IPV4_MIN) {
@@ -52,17 +102,21 @@ pub fn ipv4(frame: &Frame) -> Result<Packet, Reason> {
     if version_ihl >> 4 != 4 || header < IPV4_MIN || (len as usize) < header {
         return Err(Reason::Malformed);
     }
-    if ETHERNET + len as usize > frame.len() {
+    if !frame.has(ETHERNET + len as usize) {
         return Err(Reason::Truncated);
     }
     // SAFETY: as above.
     let fragment: u16 = unsafe { frame.read(ETHERNET + 6) };
     // SAFETY: as above.
     let protocol: u8 = unsafe { frame.read(ETHERNET + 9) };
-    if fragment & FRAGMENT_BE != 0 {
+    if fragment & refused(TAKEN) != 0 {
         return Err(fragment_of(protocol, ICMP));
     }
-    let transport = transport(frame, protocol, header, len as usize)?;
+    let transport = if fragment & OFFSET_BE & !refused(TAKEN) != 0 {
+        NO_TRANSPORT
+    } else {
+        transport::<TAKEN>(frame, protocol, header, len as usize)?
+    };
     // SAFETY: within both headers, all of them.
     let (ttl, client_be, vip_be, low, high) = unsafe {
         (
@@ -93,6 +147,23 @@ pub fn ipv4(frame: &Frame) -> Result<Packet, Reason> {
 /// Parses a frame that [`ipv4`] found to be IPv6.
 #[inline(always)]
 pub fn ipv6(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
+    ipv6_of::<WHOLE>(frame)
+}
+
+/// [`ipv6`], also for the first fragment of a packet, as [`ipv4_first`] is.
+#[inline(always)]
+pub fn ipv6_first(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
+    ipv6_of::<FIRST>(frame)
+}
+
+/// [`ipv6_first`], also for later fragments, which have no ports.
+#[inline(always)]
+pub fn ipv6_any(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
+    ipv6_of::<ANY>(frame)
+}
+
+#[inline(always)]
+fn ipv6_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
     if !frame.holds(0, ETHERNET + IPV6_LEN) {
         return Err(Reason::Truncated);
     }
@@ -113,16 +184,20 @@ pub fn ipv6(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
         return Err(Reason::Malformed);
     }
     let payload = payload as usize;
-    if ETHERNET + IPV6_LEN + payload > frame.len() {
+    if !frame.has(ETHERNET + IPV6_LEN + payload) {
         return Err(Reason::Truncated);
     }
-    let (protocol, passed) = if next == TCP || next == UDP {
-        (next, 0)
+    let (protocol, passed, is_later) = if next == TCP || next == UDP {
+        (next, 0, false)
     } else {
-        behind_extensions(frame, next, payload)?
+        behind_extensions::<TAKEN>(frame, next, payload)?
     };
     let rest = frame.from(passed & 0x3fff);
-    let transport = ports(&rest, protocol, ETHERNET + IPV6_LEN, payload - passed)?;
+    let transport = if TAKEN == ANY && is_later {
+        NO_TRANSPORT
+    } else {
+        ports::<TAKEN>(&rest, protocol, ETHERNET + IPV6_LEN, payload - passed)?
+    };
     Ok(Packet {
         flow: FlowV6 {
             client,
@@ -163,8 +238,8 @@ pub fn extensions_len(frame: &Frame) -> Option<usize> {
     if next == TCP || next == UDP {
         return Some(0);
     }
-    match behind_extensions(frame, next, payload as usize) {
-        Ok((_protocol, passed)) => Some(passed),
+    match behind_extensions::<WHOLE>(frame, next, payload as usize) {
+        Ok((_protocol, passed, _is_later)) => Some(passed),
         Err(_) => None,
     }
 }
@@ -194,29 +269,47 @@ const OPTIONS: u8 = 0;
 const ROUTING: u8 = 43;
 /// Number of the header of fragments.
 pub const FRAGMENT: u8 = 44;
+/// Its length.
+pub const FRAGMENT_LEN: usize = 8;
 const DESTINATION: u8 = 60;
 
-/// Protocol behind extension headers, and their octets.
+/// Protocol behind extension headers, their octets, and whether it is a later fragment's. A first
+/// fragment's header is one, and the last of them: what a fragment has behind it only the real server
+/// looks at.
 #[inline(always)]
-fn behind_extensions(frame: &Frame, first: u8, payload: usize) -> Result<(u8, usize), Reason> {
+fn behind_extensions<const TAKEN: u8>(
+    frame: &Frame,
+    first: u8,
+    payload: usize,
+) -> Result<(u8, usize, bool), Reason> {
     const AT: usize = ETHERNET + IPV6_LEN;
-    let (next, passed) = extensions(frame, first, payload)?;
+    let (mut next, mut passed) = extensions(frame, first, payload)?;
+    if next == FRAGMENT {
+        let rest = frame.from(passed & 0x3fff);
+        if passed + FRAGMENT_LEN > payload || !rest.holds(AT, FRAGMENT_LEN) {
+            return Err(Reason::Truncated);
+        }
+        // SAFETY: within the header, checked above.
+        let (after, offset_be) = unsafe { (rest.read::<u8>(AT), rest.read::<u16>(AT + 2)) };
+        let is_later = offset_be & OFFSET_V6_BE != 0;
+        if TAKEN == WHOLE || (TAKEN == FIRST && is_later) {
+            return Err(fragment_of(after, ICMP_V6));
+        }
+        (next, passed) = (after, passed + FRAGMENT_LEN);
+        if is_later {
+            return Ok((next, passed, true));
+        }
+    }
     match next {
         TCP | UDP => {}
-        FRAGMENT => {
-            let rest = frame.from(passed & 0x3fff);
-            if passed + 8 > payload || !rest.holds(AT, 8) {
-                return Err(Reason::Fragment);
-            }
-            // SAFETY: within the header, checked above.
-            return Err(fragment_of(unsafe { rest.read(AT) }, ICMP_V6));
-        }
+        // A fragment of a fragment: nobody makes them.
+        FRAGMENT => return Err(Reason::Fragment),
         _ => return Err(Reason::NotTcpUdp),
     }
     if passed > payload {
         return Err(Reason::Truncated);
     }
-    Ok((next, passed))
+    Ok((next, passed, false))
 }
 
 /// What comes behind extension headers (itself one only if it is a fragment's), and their octets, which
@@ -256,17 +349,28 @@ pub fn extensions(frame: &Frame, first: u8, payload: usize) -> Result<(u8, usize
 /// Reads the transport header: at its usual place without a variable offset, which the compiler and
 /// the verifier both like better.
 #[inline(always)]
-fn transport(frame: &Frame, protocol: u8, header: usize, len: usize) -> Result<Transport, Reason> {
+fn transport<const TAKEN: u8>(
+    frame: &Frame,
+    protocol: u8,
+    header: usize,
+    len: usize,
+) -> Result<Transport, Reason> {
     if header == IPV4_MIN {
-        ports(frame, protocol, ETHERNET + IPV4_MIN, len - header)
+        ports::<TAKEN>(frame, protocol, ETHERNET + IPV4_MIN, len - header)
     } else {
-        ports(&frame.from(header & 0x3c), protocol, ETHERNET, len - header)
+        ports::<TAKEN>(&frame.from(header & 0x3c), protocol, ETHERNET, len - header)
     }
 }
 
 #[inline(always)]
-fn ports(frame: &Frame, protocol: u8, at: usize, len: usize) -> Result<Transport, Reason> {
+fn ports<const TAKEN: u8>(
+    frame: &Frame,
+    protocol: u8,
+    at: usize,
+    len: usize,
+) -> Result<Transport, Reason> {
     let need = match protocol {
+        TCP if TAKEN != WHOLE => PORTS,
         TCP => TCP_MIN,
         UDP => UDP_LEN,
         _ => return Err(Reason::NotTcpUdp),
@@ -275,7 +379,7 @@ fn ports(frame: &Frame, protocol: u8, at: usize, len: usize) -> Result<Transport
         return Err(Reason::Truncated);
     }
     let tcp_flags = match protocol {
-        TCP => {
+        TCP if TAKEN == WHOLE || len >= TCP_MIN => {
             if !frame.holds(at, TCP_MIN) {
                 return Err(Reason::Truncated);
             }

@@ -98,7 +98,7 @@ pub extern "C" fn template_confirm_v6(
     backend: u32,
     now: u32,
 ) -> u32 {
-    let packet = match parse::ipv6(&Frame::new(ctx)) {
+    let packet = match parse::ipv6_first(&Frame::new(ctx)) {
         Ok(packet) => packet,
         Err(_) => return 0,
     };
@@ -225,7 +225,7 @@ pub extern "C" fn template_describe_v6(
     index: u32,
     now: u32,
 ) -> u32 {
-    let packet = match parse::ipv6(&Frame::new(ctx)) {
+    let packet = match parse::ipv6_first(&Frame::new(ctx)) {
         Ok(packet) => packet,
         Err(_) => return 0,
     };

@@ -13,13 +13,13 @@ use aya_ebpf::programs::XdpContext;
 use xdp_lb_common::hash::{Coefficients, HashKey, siphash13, universal};
 
 /// Passes everything: what a veth needs at its far end for XDP_TX to arrive.
-#[xdp]
+#[xdp(frags)]
 pub fn pass(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
 /// Does nothing: what a program costs before it does anything.
-#[xdp]
+#[xdp(frags)]
 pub fn empty(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_TX
 }
@@ -54,7 +54,7 @@ static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// Puts the frame back as it was, picks the next flow and runs the program under test. Stores have
 /// the width of the loads in that program: a narrower one would make them miss store forwarding and
 /// charge it some 5 ns that no real packet costs.
-#[xdp]
+#[xdp(frags)]
 pub fn generate(ctx: XdpContext) -> u32 {
     let Some(generator) = GENERATOR.get_ptr_mut(0) else {
         return xdp_action::XDP_ABORTED;
@@ -122,7 +122,7 @@ fn message(ctx: &XdpContext) -> Option<(u64, u64)> {
 }
 
 /// The price of SipHash-1-3.
-#[xdp]
+#[xdp(frags)]
 pub fn price_siphash(ctx: XdpContext) -> u32 {
     let Some((head, tail)) = message(&ctx) else {
         return xdp_action::XDP_ABORTED;
@@ -131,7 +131,7 @@ pub fn price_siphash(ctx: XdpContext) -> u32 {
 }
 
 /// The price of the hash in use.
-#[xdp]
+#[xdp(frags)]
 pub fn price_universal(ctx: XdpContext) -> u32 {
     let Some((head, tail)) = message(&ctx) else {
         return xdp_action::XDP_ABORTED;
@@ -144,7 +144,7 @@ pub fn price_universal(ctx: XdpContext) -> u32 {
 }
 
 /// The price of reading the flow alone.
-#[xdp]
+#[xdp(frags)]
 pub fn price_no_hash(ctx: XdpContext) -> u32 {
     let Some((head, tail)) = message(&ctx) else {
         return xdp_action::XDP_ABORTED;

@@ -37,6 +37,16 @@ pub static TICK_SHIFT: Global<u32> = Global::new(7);
 #[unsafe(no_mangle)]
 pub static TIMEOUTS: Global<[u32; 16]> = Global::new([1; 16]);
 
+/// 1 if frames may come in several buffers.
+#[unsafe(no_mangle)]
+pub static BUFFERS: Global<u32> = Global::new(0);
+
+/// Whether frames may come in several buffers: longer ones than a page. It takes Linux 5.18.
+#[inline(always)]
+pub fn has_buffers() -> bool {
+    BUFFERS.load() != 0
+}
+
 /// What this load of the object is for: one of [`watch::mode`].
 #[unsafe(no_mangle)]
 pub static MODE: Global<u32> = Global::new(watch::mode::FORWARD);
@@ -71,7 +81,7 @@ pub fn now() -> LongTick {
     LongTick::from_jiffies(jiffies, TICK_SHIFT.load())
 }
 
-/// When a connection of this kind expires if nothing more is heard of it.
+/// When a way of this kind expires if nothing more is heard of it.
 #[inline(always)]
 pub fn expiry(kind: Kind, now: Tick) -> Tick {
     let first = (&raw const TIMEOUTS).cast::<u32>();

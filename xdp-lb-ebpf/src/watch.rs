@@ -63,7 +63,7 @@ pub extern "C" fn describe(ctx: *mut xdp_md) -> u32 {
         ifindex: frame.ifindex(),
         ..Decision::default()
     };
-    match parse::ipv4(&frame) {
+    match parse::ipv4_first(&frame) {
         Ok(packet) => {
             if let Some(found) = service::find(&packet) {
                 note.service = found.index;
@@ -85,7 +85,7 @@ pub extern "C" fn describe_v6(ctx: *mut xdp_md) -> u32 {
     let Some(note) = noted() else { return 0 };
     // SAFETY: this CPU's own copy.
     let note = unsafe { &mut *note };
-    if let Ok(packet) = parse::ipv6(&Frame::new(ctx)) {
+    if let Ok(packet) = parse::ipv6_first(&Frame::new(ctx)) {
         if let Some(found) = service::find_v6(&packet) {
             note.service = found.index;
         }

@@ -16,9 +16,11 @@ use support::{Namespace, can_run, pair};
 use tokio::sync::watch;
 use xdp_lb::net::addresses::{Added, Addresses};
 use xdp_lb::net::announce::{self, Announcer};
+use xdp_lb::net::offload::keep_tags;
 use xdp_lb::net::watch::Watcher;
 use xdp_lb::plan::desired::{OwnedAddress, Reach};
 use xdp_lb::plan::table::Network;
+use xdp_lb::plan::vlans::Tagging;
 use xdp_lb_common::addr::Mac;
 
 /// Bound of whatever should take milliseconds: a busy machine may be slow, not wrong.
@@ -54,6 +56,36 @@ async fn until(
         .is_ok();
     assert!(arrived, "{what}: {:#?}", network.borrow());
     start.elapsed()
+}
+
+/// What `ethtool` says of the features that take tags off frames.
+fn takes_tags_off() -> [bool; 2] {
+    let mut command = std::process::Command::new("ethtool");
+    let output = command.args(["-k", "eth0"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    ["rx-vlan-offload: ", "rx-vlan-stag-hw-parse: "].map(|feature| {
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(feature)).unwrap();
+        value.starts_with("on")
+    })
+}
+
+#[test]
+fn an_interface_is_told_to_leave_tags_on_frames() {
+    if !can_run() {
+        return;
+    }
+    let (director, server) = pair();
+    director.enter(|| {
+        assert_eq!(takes_tags_off(), [true, true]);
+        let of = |name| keep_tags(ifindex(name)).unwrap();
+        assert_eq!(of("eth0"), Tagging::SwitchedOff);
+        assert_eq!(takes_tags_off(), [false, false]);
+        assert_eq!(of("eth0"), Tagging::Kept);
+        assert_eq!(of("lo"), Tagging::Kept);
+        assert!(keep_tags(9999).is_err());
+    });
+    server.enter(|| assert_eq!(takes_tags_off(), [true, true]));
 }
 
 #[test]

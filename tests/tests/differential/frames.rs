@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use etherparse::{IpFragOffset, Ipv4Header, Ipv4Options, Ipv6FlowLabel, Ipv6Header, TcpHeader};
 
+use xdp_lb_common::vlan::{CUSTOMER, SERVICE};
+
 use crate::case::{Step, Style};
 use crate::dice::Dice;
 use crate::world::{VIPS, Virtual, World, host_ip};
@@ -14,13 +16,23 @@ pub(crate) const NEAR: u32 = 11;
 /// Begins at the same slot of the table of interfaces.
 pub(crate) const FAR: u32 = NEAR + xdp_lb_common::limits::MAX_PORTS;
 pub(crate) const UNKNOWN: u32 = 13;
+/// A tag: its type, and priority and number of the VLAN.
+pub(crate) type Tag = (u16, u16);
+
+/// VLANs behind the first two: index, the interface that carries it, tags.
+pub(crate) const NETWORKS: [(u32, u32, &[Tag]); 3] = [
+    (21, NEAR, &[(CUSTOMER, 10)]),
+    (22, NEAR, &[(SERVICE, 5), (CUSTOMER, 7)]),
+    (23, FAR, &[(CUSTOMER, 10)]),
+];
 
 /// The MAC that clients' frames come from.
 pub(crate) const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 9];
 
 /// The MAC of an interface.
 pub(crate) fn port_mac(port: u32) -> [u8; 6] {
-    [2, 0, 0, 0, 2, u8::try_from(port).unwrap()]
+    let [.., high, low] = port.to_be_bytes();
+    [2, 0, 0, high, 2, low]
 }
 
 /// The MAC of server or director `n`.
@@ -138,6 +150,8 @@ struct Made {
     payload: usize,
     options: usize,
     fragment: (u16, bool),
+    /// The outer one first.
+    tags: Vec<Tag>,
     /// IP protocol, if another one than the transport's.
     protocol: Option<u8>,
     /// An ICMP message instead of a transport header and what it carries.
@@ -274,7 +288,19 @@ fn odd(dice: &mut Dice, made: &mut Made) -> u32 {
         }
         11 => return [FAR, UNKNOWN][usize::try_from(dice.roll(2)).unwrap()],
         12..15 => made.options = usize::try_from(dice.roll(11)).unwrap() * 4,
-        15 => made.fragment = (u16::try_from(dice.roll(3)).unwrap(), dice.roll(2) == 0),
+        29..33 => {
+            let network = usize::try_from(dice.roll(3)).unwrap();
+            made.tags = NETWORKS[network].2.to_vec();
+            if dice.roll(3) == 0 {
+                let (ethertype, _) = made.tags[0];
+                let number = [0, 0xe000, 0x600a, 7][usize::try_from(dice.roll(4)).unwrap()];
+                made.tags[0] = (ethertype, number);
+            }
+            if dice.roll(3) == 0 {
+                made.destination = port_mac(NETWORKS[network].0);
+            }
+        }
+        15 | 25..29 => made.fragment = (u16::try_from(dice.roll(3)).unwrap(), dice.roll(2) == 0),
         16 => {
             let numbers = [1, 2, 47, 50, 51, 58, 132, 255, 6, 17];
             made.protocol = Some(numbers[usize::try_from(dice.roll(10)).unwrap()]);
@@ -344,6 +370,7 @@ impl Made {
             payload,
             options: 0,
             fragment: (0, false),
+            tags: Vec::new(),
             protocol: None,
             message: None,
             extensions: Vec::new(),
@@ -378,6 +405,10 @@ impl Made {
             mixed => panic!("{mixed:?}"),
         }
         frame.extend(transport);
+        for (ethertype, tci) in self.tags.iter().rev() {
+            let tag = [ethertype.to_be_bytes(), tci.to_be_bytes()].concat();
+            frame.splice(12..12, tag);
+        }
         frame
     }
 

@@ -23,6 +23,7 @@ pub(crate) fn check(frame: &[u8]) -> Result<(), String> {
                 | Reason::NotTcpUdp
                 | Reason::Ipv6
                 | Reason::NotIp
+                | Reason::Vlan
                 | Reason::Icmp
                 | Reason::IcmpFragment
                 | Reason::IcmpUnknown
@@ -115,7 +116,7 @@ fn expected(frame: &[u8], sliced: &SlicedPacket<'_>) -> Vec<Expected> {
     };
     // Tags are not looked behind.
     if !sliced.link_exts.is_empty() {
-        return vec![Expected::Not(Reason::NotIp)];
+        return vec![Expected::Not(Reason::Vlan), Expected::Not(Reason::NotIp)];
     }
     match &sliced.net {
         Some(NetSlice::Ipv4(ip)) => {

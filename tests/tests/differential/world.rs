@@ -1,6 +1,6 @@
 //! Tables by chance, and their changes: a few services over a few servers, as a fixture holds them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 use xdp_lb::config::model::{
     ConnectionLimit, Endpoint, Family, Hashing, Mark, Persistence, Protocol, Scheduler, ServiceKey,
 };
-use xdp_lb::plan::desired::{Desired, Method, Port, Reach, Server, Service};
+use xdp_lb::plan::desired::{Desired, Method, Port, Reach, Server, Service, Vlan};
 use xdp_lb_common::addr::Mac;
 use xdp_lb_common::tick::Clock;
+use xdp_lb_common::vlan::Tags;
 
 use crate::case::Style;
 use crate::dice::Dice;
-use crate::frames::{FAR, NEAR, ROUTER, host_mac, port_mac, virtual_mac};
+use crate::frames::{FAR, NEAR, NETWORKS, ROUTER, host_mac, port_mac, virtual_mac};
 
 /// All services.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -150,10 +151,21 @@ impl World {
     pub(crate) fn desired(&self, clock: Clock) -> Desired {
         let ports = [NEAR, FAR].map(|port| {
             let mac = Mac::from_octets(port_mac(port));
-            (port, Port { mac })
+            (port, Port { mac, vlan: None })
         });
+        let mut ports = BTreeMap::from(ports);
+        for (ifindex, parent, tags) in NETWORKS {
+            let tags = tags.iter().fold(Tags::NONE, |tags, (ethertype, number)| {
+                tags.then(*ethertype, *number).unwrap()
+            });
+            let port = Port {
+                mac: Mac::from_octets(port_mac(ifindex)),
+                vlan: Some(Vlan { parent, tags }),
+            };
+            ports.insert(ifindex, port);
+        }
         Desired {
-            ports: ports.into(),
+            ports,
             services: self
                 .services
                 .iter()
@@ -375,7 +387,11 @@ impl Real {
             reach: match self.way {
                 Way::Router | Way::Local if of.plays() => direct(NEAR, host_mac(self.n), true),
                 Way::Near => direct(NEAR, host_mac(self.n), true),
-                Way::Far => direct(FAR, host_mac(self.n), true),
+                // Two of three are in a VLAN.
+                Way::Far => {
+                    let ports = [NETWORKS[1].0, NETWORKS[2].0, FAR];
+                    direct(ports[usize::from(self.n % 3)], host_mac(self.n), true)
+                }
                 Way::Router => direct(NEAR, ROUTER, false),
                 Way::Local => Some(Reach::Local),
                 Way::Unknown => None,

@@ -88,6 +88,8 @@ pub(crate) const fn goes(reason: Reason, server: u8) -> Fate {
                 | Reason::RedirectConnection
                 | Reason::TxIcmp
                 | Reason::RedirectIcmp
+                | Reason::TxFragment
+                | Reason::RedirectFragment
         ),
     }
 }

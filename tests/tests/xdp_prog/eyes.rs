@@ -12,7 +12,7 @@ use xdp_lb_common::addr::FAMILY_NONE;
 use xdp_lb_common::backend::BackendName;
 use xdp_lb_common::conn::table::PlaceMemory;
 use xdp_lb_common::conn::{Kind, State};
-use xdp_lb_common::flow::{FlowInfo, FlowV4};
+use xdp_lb_common::flow::{FlowInfo, FlowV4, FragmentsV4};
 use xdp_lb_common::hash::{Coefficients, HashKey, first_place, second_place};
 use xdp_lb_common::limits::WAYS;
 use xdp_lb_common::load::{Counts, Load, Standing};
@@ -218,6 +218,19 @@ impl Eyes {
     pub(crate) fn ways(&self, packet: &Packet) -> Vec<State> {
         let hash = flow(packet).hash(&self.coefficients);
         let ways = ways(&self.conns, hash);
+        ways.into_iter().map(|(_index, state)| state).collect()
+    }
+
+    /// What is kept of the datagram that a packet is a fragment of.
+    pub(crate) fn kept(&self, packet: &Packet) -> Vec<State> {
+        let flow = flow(packet);
+        let name = FragmentsV4 {
+            source_be: flow.client_be,
+            destination_be: flow.vip_be,
+            id_be: packet.id.to_be(),
+            protocol: flow.protocol,
+        };
+        let ways = ways(&self.conns, name.hash(&self.coefficients));
         ways.into_iter().map(|(_index, state)| state).collect()
     }
 

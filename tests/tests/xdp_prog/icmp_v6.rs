@@ -253,7 +253,7 @@ fn a_fragment_header_behind_the_end_of_the_packet_tells_nothing() {
             let octets = u16::try_from(payload).unwrap().to_be_bytes();
             frame[ETHERNET + 4..ETHERNET + 6].copy_from_slice(&octets);
             let reason = if payload < 8 {
-                Reason::Fragment
+                Reason::Truncated
             } else {
                 Reason::IcmpFragment
             };

@@ -34,7 +34,15 @@ fn specimens() -> Vec<(&'static str, Vec<u8>)> {
         ("datagram with IP options", datagram(2).options(&[1; 4])),
         ("datagram, padded", datagram(3).cut(60)),
         ("ping", from_client(1, Transport::Ping).payload(b"data")),
+        (
+            "first fragment",
+            datagram(1).payload(&[7; 64]).fragment(0, true),
+        ),
         ("fragment", datagram(1).payload(&[7; 64]).fragment(8, true)),
+        (
+            "first fragment of TCP",
+            syn(5).payload(&[7; 4]).fragment(0, true),
+        ),
         ("from a real server", syn(4).source_mac(server_mac(1))),
         ("TTL used up", ack(1).ttl(1)),
     ];
@@ -330,7 +338,7 @@ fn random_packet(dice: &mut Dice) -> Packet {
         packet.destination = [2, 0, 0, 0, 0, 0x77];
     }
     if dice.roll(20) == 0 {
-        packet.fragment = (u16::try_from(dice.roll(100)).unwrap(), true);
+        packet.fragment = (u16::try_from(dice.roll(100) / 2).unwrap(), true);
     }
     packet
 }

@@ -220,6 +220,7 @@ fn every_packet_starts_the_timeout_of_its_state() {
             fin: 120,
             closed: 10,
             udp: 300,
+            fragment: 30,
         };
         let mut director = Director::with(&tables([tcp(80).rr(1), udp(80).rr(1)]), |options| {
             options.timeouts = lives;

@@ -48,6 +48,8 @@ pub enum Kind {
     ReplyNew = 10,
     /// The replies of a connection.
     Reply = 11,
+    /// No connection: where the first fragment of a datagram went, for those that follow.
+    Fragment = 12,
 }
 
 impl Kind {
@@ -66,6 +68,7 @@ impl Kind {
             9 => Self::Template,
             10 => Self::ReplyNew,
             11 => Self::Reply,
+            12 => Self::Fragment,
             _ => Self::Free,
         }
     }
@@ -80,11 +83,29 @@ impl Kind {
             Self::Established => "ESTABLISHED",
             Self::UdpNew | Self::Udp => "UDP",
             Self::Template => "ASSURED",
+            Self::Fragment => "FRAGMENT",
+        }
+    }
+
+    /// Whether a way of this kind is a connection, which is listed, counted and told to other directors.
+    pub const fn is_connection(self) -> bool {
+        match self {
+            Self::Syn | Self::UdpNew | Self::Fin | Self::Closed | Self::Established | Self::Udp => {
+                true
+            }
+            Self::Free
+            | Self::Claimed
+            | Self::TemplateNew
+            | Self::Template
+            | Self::ReplyNew
+            | Self::Reply
+            | Self::Fragment => false,
         }
     }
 }
 
-/// A bit per kind that counts as active; IPVS counts UDP as inactive, and templates as neither.
+/// A bit per kind that counts as active; IPVS counts UDP as inactive, and templates as neither. Nor does
+/// what is kept of a fragment count.
 const ACTIVE: u64 = 1 << Kind::Syn as u64 | 1 << Kind::Established as u64;
 /// A bit per kind that counts as inactive.
 const INACTIVE: u64 = 1 << Kind::UdpNew as u64
@@ -193,8 +214,9 @@ impl State {
 /// Ranks from here on belong to entries that are never evicted.
 pub const NEVER_EVICTED: u64 = 0xf << tick::BITS;
 
-/// A nibble per kind: 0 for SYN, new UDP, new templates and new replies, 1 for FIN and closed, else never.
-const EVICTION_CLASSES: u64 = 0xffff_f0ff_f110_00ff;
+/// A nibble per kind: 0 for SYN, new UDP, new templates, new replies and fragments, 1 for FIN and closed,
+/// else never.
+const EVICTION_CLASSES: u64 = 0xfff0_f0ff_f110_00ff;
 
 /// TCP flag bits as they stand in octet 13 of the header.
 pub mod tcp {
@@ -222,6 +244,8 @@ pub struct Timeouts {
     pub closed: u32,
     /// UDP: 300 s.
     pub udp: u32,
+    /// What is kept of a first fragment: 30 s, as Linux waits for the rest of a datagram.
+    pub fragment: u32,
 }
 crate::pod::pod!(Timeouts);
 
@@ -234,6 +258,7 @@ impl Timeouts {
             fin: clock.ticks(120),
             closed: clock.ticks(10),
             udp: clock.ticks(300),
+            fragment: clock.ticks(30),
         }
     }
 
@@ -245,6 +270,7 @@ impl Timeouts {
             Kind::Fin => self.fin,
             Kind::Closed => self.closed,
             Kind::UdpNew | Kind::Udp => self.udp,
+            Kind::Fragment => self.fragment,
             Kind::Established
             | Kind::Free
             | Kind::Claimed
@@ -323,7 +349,13 @@ mod tests {
     fn established_entries_are_never_evicted() {
         let now = Tick(100);
         let rank = |kind, expiry| State::new(7, kind, 1, 0, Tick(expiry)).eviction_rank(now);
-        for kind in [Kind::Syn, Kind::UdpNew, Kind::TemplateNew, Kind::ReplyNew] {
+        for kind in [
+            Kind::Syn,
+            Kind::UdpNew,
+            Kind::TemplateNew,
+            Kind::ReplyNew,
+            Kind::Fragment,
+        ] {
             assert!(rank(kind, 300) < rank(Kind::Fin, 101), "{kind:?}");
             assert!(rank(kind, 101) < rank(kind, 102), "{kind:?}");
         }
@@ -337,6 +369,15 @@ mod tests {
             Kind::Reply,
         ] {
             assert!(rank(kind, 101) >= NEVER_EVICTED, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_connection_counts_as_none() {
+        for bits in 0..16 {
+            let kind = Kind::from_bits(bits);
+            let counts = State::new(7, kind, 1, 0, Tick(0)).counts();
+            assert_eq!(counts != 0, kind.is_connection(), "{kind:?}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::config::model::{Config, XdpMode};
 use crate::plan::table::{Network, default_interfaces};
+use crate::plan::vlans::network_of;
 
 /// Where the program goes, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,10 +39,16 @@ impl Placement {
     /// The interfaces that the program belongs on, as far as they are known.
     pub fn interfaces(&self, config: &Config, network: &Network) -> BTreeSet<String> {
         if self.named.is_empty() {
-            default_interfaces(config, network)
-        } else {
-            self.named.clone()
+            return default_interfaces(config, network);
         }
+        // Where the program sees a VLAN's frames on what carries it, it would see them twice.
+        let mut named = self.named.clone();
+        named.retain(|name| {
+            let mut others = self.named.clone();
+            others.remove(name);
+            network_of(network, &others, name).is_none()
+        });
+        named
     }
 }
 

@@ -13,6 +13,7 @@ use crate::dataplane::ebpf::shared::Shared;
 use crate::dataplane::{AttachedMode, Dataplane, Error};
 use crate::plan::belongings::Belonging;
 use crate::plan::desired::OwnedAddress;
+use crate::plan::vlans::Tagging;
 
 /// What became of something that was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,9 @@ pub trait Links: Send + 'static {
         &mut self,
         belonging: &Belonging,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Has an interface leave the tags of VLANs on frames, so that the program sees them.
+    fn keep_tags(&mut self, ifindex: u32) -> Result<Tagging, Self::Error>;
 
     /// Says once, by gratuitous ARP or a neighbour advertisement, that `vip` is at `mac`.
     fn announce(&mut self, ifindex: u32, mac: Mac, vip: IpAddr) -> Result<(), Self::Error>;

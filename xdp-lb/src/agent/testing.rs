@@ -16,6 +16,7 @@ use crate::plan::desired::OwnedAddress;
 use crate::plan::diff::Change;
 use crate::plan::installed::Installed;
 use crate::plan::testing::unsound;
+use crate::plan::vlans::Tagging;
 
 /// A kernel that all parts of a test share.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +32,8 @@ pub(crate) struct State {
     /// Interfaces that refuse the program.
     pub(crate) without_xdp: BTreeSet<String>,
     pub(crate) attached: Vec<(String, u32)>,
+    /// Interfaces that were told to leave tags on frames.
+    pub(crate) tags_kept: Vec<u32>,
     pub(crate) addresses: BTreeSet<OwnedAddress>,
     pub(crate) belongings: Vec<Belonging>,
     pub(crate) announced: Vec<(Mac, IpAddr)>,
@@ -164,6 +167,11 @@ impl Links for FakeLinks {
         self.0.take(&Change::Take(belonging.clone()))?;
         self.0.state().belongings.retain(|other| other != belonging);
         Ok(())
+    }
+
+    fn keep_tags(&mut self, ifindex: u32) -> Result<Tagging, Error> {
+        self.0.state().tags_kept.push(ifindex);
+        Ok(Tagging::SwitchedOff)
     }
 
     fn announce(&mut self, _: u32, mac: Mac, vip: IpAddr) -> Result<(), Error> {

@@ -21,6 +21,7 @@ use crate::plan::desired::{Desired, OwnedAddress, Reach};
 use crate::plan::diff::{Change, steps, steps_of};
 use crate::plan::installed::{Installed, ServerKey};
 use crate::plan::table::Network;
+use crate::plan::vlans::Tagging;
 
 /// The writer of the tables and the links.
 #[derive(Debug)]
@@ -58,6 +59,11 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
             lost: Troubles::default(),
             strayed: Troubles::default(),
         }
+    }
+
+    /// See [`Links::keep_tags`].
+    pub fn keep_tags(&mut self, ifindex: u32) -> Result<Tagging, L::Error> {
+        self.links.keep_tags(ifindex)
     }
 
     /// Brings tables and links as near to `wanted` as they will go.

@@ -131,6 +131,7 @@ pub(crate) fn parts() -> Parts {
         ifindex: 2,
         mac: mac(1),
         up: true,
+        sort: crate::plan::vlans::Sort::Plain,
     };
     parts.network.links.insert("eth0".to_owned(), link);
     add_vrrp(&mut parts, "VI_1", "eth0", 51, Some(true));

@@ -2,7 +2,8 @@
 //! tells the segment where a VIP is now.
 //!
 //! What comes in: the addresses of the real servers ([`watch`]), VIPs to add, remove and announce
-//! ([`addresses`], [`vip`], [`announce`]), what belongs to them ([`routes`], [`vmac`], [`silence`], [`names`]), adverts to send
+//! ([`addresses`], [`vip`], [`announce`]), what belongs to them ([`routes`], [`vmac`], [`silence`], [`names`]), interfaces that
+//! are to leave VLAN tags on frames ([`offload`]), adverts to send
 //! ([`vrrp_socket`]). What goes out: [`crate::plan::table::Network`], kept true by one
 //! task. Its decisions are in [`view`], which is pure; `netlink` speaks to the kernel. Nothing here
 //! knows of services, health or VRRP, and no packet to a real server is ever made here: the kernel's
@@ -14,6 +15,7 @@ pub mod watch;
 pub mod addresses;
 pub mod announce;
 pub mod names;
+pub mod offload;
 pub mod routes;
 pub mod silence;
 pub mod vip;

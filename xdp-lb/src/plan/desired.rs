@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use xdp_lb_common::addr::Mac;
+use xdp_lb_common::vlan::Tags;
 
 use super::belongings::Belonging;
 use crate::config::model::{ConnectionLimit, Endpoint, Persistence, Scheduler, ServiceKey, Tunnel};
@@ -28,6 +29,17 @@ pub struct Desired {
 pub struct Port {
     /// Its MAC.
     pub mac: Mac,
+    /// The VLAN that it is, if frames of that come in by an interface which the program is on.
+    pub vlan: Option<Vlan>,
+}
+
+/// A network behind an interface that carries several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// Index of the interface that carries it.
+    pub parent: u32,
+    /// The tags of its frames there.
+    pub tags: Tags,
 }
 
 /// A virtual service.

@@ -14,6 +14,7 @@ pub mod installed;
 pub mod pool;
 pub mod routing;
 pub mod table;
+pub mod vlans;
 
 #[cfg(test)]
 pub(crate) mod testing;

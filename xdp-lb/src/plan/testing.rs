@@ -105,6 +105,7 @@ pub(crate) fn link(ifindex: u32) -> Link {
         ifindex,
         mac: Mac(u64::from(ifindex)),
         up: true,
+        sort: super::vlans::Sort::Plain,
     }
 }
 
@@ -175,7 +176,10 @@ fn any_belongings() -> impl Strategy<Value = Vec<Belonging>> {
 }
 
 fn any_port() -> impl Strategy<Value = Port> {
-    (1_u64..3).prop_map(|mac| Port { mac: Mac(mac) })
+    (1_u64..3).prop_map(|mac| Port {
+        mac: Mac(mac),
+        vlan: None,
+    })
 }
 
 fn any_service() -> impl Strategy<Value = Service> {
@@ -266,7 +270,10 @@ fn with_leading(
 ) -> BTreeMap<u32, Port> {
     for server in services.values().flat_map(|service| &service.servers) {
         if let Some(Reach::Direct { ifindex, .. }) = server.reach {
-            ports.entry(ifindex).or_insert(Port { mac: Mac(9) });
+            ports.entry(ifindex).or_insert(Port {
+                mac: Mac(9),
+                vlan: None,
+            });
         }
     }
     ports

@@ -90,7 +90,8 @@ impl Phase {
             | Kind::UdpNew
             | Kind::TemplateNew
             | Kind::ReplyNew
-            | Kind::Reply => None,
+            | Kind::Reply
+            | Kind::Fragment => None,
         }
     }
 

@@ -8,6 +8,7 @@ use super::Reconciler;
 use crate::agent::seams::{Links, PacketPath};
 use crate::config::model::XdpMode;
 use crate::dataplane::{AttachedMode, Error};
+use crate::plan::vlans::{carries, only_generic, told};
 
 impl<D: PacketPath, L: Links> Reconciler<D, L> {
     /// Puts the program on every interface it belongs on and that exists by now. Stops at the first
@@ -49,6 +50,34 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         self.refused = refused;
     }
 
+    /// Has the interfaces that carry VLANs leave the tags on frames, once each.
+    pub(super) fn keep_tags(&mut self) {
+        let tagged: BTreeMap<String, u32> = {
+            let network = self.sources.network.borrow();
+            let indexes = self.indexes.iter();
+            indexes
+                .filter(|(_, ifindex)| carries(&network, **ifindex))
+                .map(|(name, ifindex)| (name.clone(), *ifindex))
+                .collect()
+        };
+        let before = std::mem::replace(&mut self.tagged, tagged.values().copied().collect());
+        for (name, ifindex) in tagged {
+            if before.contains(&ifindex) {
+                continue;
+            }
+            match self.writer.keep_tags(ifindex).map(|tags| told(&name, tags)) {
+                Ok(Some((true, text))) => warn!("{text}"),
+                Ok(Some((false, text))) => info!("{text}"),
+                Ok(None) => {}
+                Err(reason) => warn!(
+                    "{name} carries VLANs, and it is not known whether it leaves their tags on frames: \
+                     {reason}; packets in VLANs are balanced only if rx-vlan-offload is off \
+                     ('ethtool -K {name} rxvlan off')"
+                ),
+            }
+        }
+    }
+
     /// Interfaces that the program belongs on and is not on.
     fn unattached(&mut self) -> Vec<(String, u32)> {
         let network = self.sources.network.borrow();
@@ -80,10 +109,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         let mode = self.writer.dataplane().attach(name, ifindex, wish)?;
         self.writer.beat();
         if let (XdpMode::Auto, AttachedMode::Generic) = (wish, mode) {
-            warn!(
-                "{name}: its driver has no XDP; the program runs in the stack, which is slower \
-                 (say `--xdp-mode generic` if that is meant)"
-            );
+            warn!("{}", only_generic(name, &self.sources.network.borrow()));
         } else {
             info!("{name}: attached in {} mode", mode.name());
         }

@@ -69,6 +69,8 @@ pub struct Reconciler<D, L> {
     indexes: BTreeMap<String, u32>,
     /// Interfaces that the program could not be put on, and why.
     refused: BTreeMap<String, String>,
+    /// Indexes of interfaces that carry VLANs and were told to leave the tags on frames.
+    tagged: BTreeSet<u32>,
     desired: Desired,
     /// The verdicts that `desired` is planned by.
     planned: Health,
@@ -107,6 +109,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             attached: BTreeMap::new(),
             indexes: BTreeMap::new(),
             refused: BTreeMap::new(),
+            tagged: BTreeSet::new(),
             desired: Desired::default(),
             planned: Health::new(),
             pools: Pools::default(),
@@ -180,6 +183,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
     /// Works out what should be and takes the steps there.
     pub async fn reconcile(&mut self) {
         self.attach_what_came();
+        self.keep_tags();
         let config = self.sources.config.borrow_and_update().clone();
         let health = self.sources.health.borrow_and_update().clone();
         let network = self.sources.network.borrow_and_update().clone();

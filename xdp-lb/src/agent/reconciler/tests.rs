@@ -16,6 +16,7 @@ use crate::plan::pool::Overrides;
 use crate::plan::pool::order::{Order, Target, What};
 use crate::plan::table::{Network, ServerHealth};
 use crate::plan::testing::{VIP, endpoint, network, service_key, websocket};
+use crate::plan::vlans::{Below, Sort};
 
 /// A reconciler over a fake kernel, and the strings to pull.
 struct Bench {
@@ -365,6 +366,31 @@ async fn an_interface_that_comes_back_under_another_index_is_attached_again() {
     let state = bench.kernel.state();
     assert_eq!(state.attached.last(), Some(&("eth0".to_owned(), 7)));
     assert!(state.addresses.iter().any(|address| address.ifindex == 7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_that_carries_vlans_leaves_their_tags_on_frames() {
+    let (bench, mut under) = bench();
+    under.attach().unwrap();
+    under.reconcile().await;
+    assert!(bench.kernel.state().tags_kept.is_empty());
+    bench.network.send_modify(|network| {
+        let mut link = crate::plan::testing::link(20);
+        link.sort = Sort::Vlan(Below {
+            parent: 2,
+            ethertype: 0x8100,
+            number: 10,
+        });
+        network.links.insert("eth0.10".to_owned(), link);
+    });
+    run_for(&mut under, 5).await;
+    assert_eq!(bench.kernel.state().tags_kept, [2], "once");
+    let vlan = under.desired().ports[&20].vlan.unwrap();
+    assert_eq!(vlan.parent, 2);
+    assert_eq!(
+        under.attached().keys().collect::<Vec<_>>(),
+        ["eth0", "eth1"]
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,6 +18,7 @@ use xdp_lb_common::service::{
     SERVICE_HAS_HOSTS, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, Service as ServiceLine, ServiceName,
     ServiceSlot, Slots, Stats,
 };
+use xdp_lb_common::vlan::{self, VlanSlot};
 
 use super::ServerKey;
 use super::standing::limits;
@@ -51,30 +52,60 @@ fn kernel(error: &dyn std::error::Error) -> Error {
     Error::Load(format!("the kernel refused a table entry: {error}"))
 }
 
+/// The slot of an interface in an open-addressed table: its own, else a free one.
+fn slot_of(
+    start: u32,
+    is_own: impl Fn(u32) -> bool,
+    is_free: impl Fn(u32) -> bool,
+) -> Result<u32, Error> {
+    let mut slots = (0..MAX_PROBES).map(|step| (start.wrapping_add(step)) & (MAX_PORTS - 1));
+    let own = slots.clone().find(|at| is_own(*at));
+    own.or_else(|| slots.find(|at| is_free(*at)))
+        .ok_or_else(|| Error::Full {
+            table: "interfaces",
+            capacity: u64::from(MAX_PORTS),
+            hint: "name fewer with --interface",
+        })
+}
+
 impl Tables {
     fn set_port(&mut self, ifindex: u32, port: Port) -> Result<(), Error> {
-        let slot = |at: u32| (ifindex + at) & (MAX_PORTS - 1);
-        let known = |at: &u32| self.ports.read(*at).ifindex == u64::from(ifindex);
-        let free = |at: &u32| self.ports.read(*at).ifindex == 0;
-        let at = (0..MAX_PROBES)
-            .map(slot)
-            .find(known)
-            .or_else(|| (0..MAX_PROBES).map(slot).find(free))
-            .ok_or_else(|| Error::Full {
-                table: "interfaces",
-                capacity: u64::from(MAX_PORTS),
-                hint: "name fewer with --interface",
-            })?;
-        self.ports.write(
-            at,
-            &PortSlot {
-                ifindex: ifindex.into(),
-                mac: port.mac.0,
-            },
-        );
-        self.tx_ports
-            .insert(ifindex, ifindex, None, 0)
-            .map_err(|e| kernel(&e))
+        let known = |slot: PortSlot| slot.ifindex == u64::from(ifindex);
+        let at = slot_of(
+            ifindex,
+            |at| known(self.ports.read(at)),
+            |at| self.ports.read(at).ifindex == 0,
+        )?;
+        let key = port
+            .vlan
+            .map_or(0, |network| vlan::key(network.parent, network.tags));
+        if self.ports.read(at).vlan != key {
+            self.forget_network(ifindex);
+        }
+        let line = PortSlot {
+            ifindex: ifindex.into(),
+            mac: port.mac.0,
+            vlan: key,
+            reserved: 0,
+        };
+        self.ports.write(at, &line);
+        if key == 0 {
+            let out = self.tx_ports.insert(ifindex, ifindex, None, 0);
+            return out.map_err(|e| kernel(&e));
+        }
+        let at = slot_of(
+            vlan::start(key),
+            |at| self.vlans.read(at).key == key,
+            |at| self.vlans.read(at).key == 0,
+        )?;
+        let network = VlanSlot {
+            key,
+            mac: port.mac.0,
+            ifindex: ifindex.into(),
+            reserved: 0,
+        };
+        self.vlans.write(at, &network);
+        Ok(())
     }
 
     fn remove_port(&mut self, ifindex: u32) {
@@ -83,8 +114,18 @@ impl Tables {
                 self.ports.write(at, &PortSlot::default());
             }
         }
+        self.forget_network(ifindex);
         // The kernel forgets an interface that is deleted by itself.
         let _gone = self.tx_ports.remove(ifindex);
+    }
+
+    /// Frames of the VLAN that an interface was are nobody's.
+    fn forget_network(&mut self, ifindex: u32) {
+        for at in 0..MAX_PORTS {
+            if self.vlans.read(at).ifindex == u64::from(ifindex) {
+                self.vlans.write(at, &VlanSlot::default());
+            }
+        }
     }
 
     /// The index of a service, named now if it is new.

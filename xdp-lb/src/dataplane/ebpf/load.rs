@@ -1,5 +1,6 @@
 //! Program and maps into the kernel, or over from a predecessor.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use aya::maps::MapData;
@@ -36,6 +37,7 @@ pub(super) const PINNED: &[&str] = &[
     "SLOTS",
     "PORTS",
     "TX_PORTS",
+    "VLANS",
     "CONNS",
     "CONN_INFO",
     "OVERFLOWS",
@@ -115,9 +117,7 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
     // What a predecessor left goes on forwarding, but its adverts are missing: the elections must not
     // wait for the verifier, some tenths of a second.
     let mut object = if took_over {
-        let mut object = object(options, key, &PLAIN)?;
-        verified(&mut object, super::read::TICK)?;
-        object
+        object(options, key, &PLAIN)?
     } else {
         whole(options, key)?
     };
@@ -164,19 +164,74 @@ const PLAIN: Purpose = Purpose {
 pub(super) const NO_RING: u32 = 4096;
 
 /// The object with its maps: the pinned ones, where there are any and it shares them.
+///
+/// Its programs take frames in several buffers, longer ones than a page, if the kernel lets them: Linux
+/// 5.18. All of them or none, as the kernel lets only such call each other.
 pub(super) fn object(
     options: &Options,
     key: HashKey,
     purpose: &Purpose,
 ) -> Result<aya::Ebpf, Error> {
+    if !options.whole_frames {
+        let mut object = object_for(options, key, purpose, Frames::Buffers)?;
+        // The smallest program tells.
+        if verified(&mut object, super::read::TICK).is_ok() {
+            return Ok(object);
+        }
+    }
+    let mut object = object_for(options, key, purpose, Frames::Whole)?;
+    verified(&mut object, super::read::TICK)?;
+    Ok(object)
+}
+
+/// What frames programs take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Frames {
+    /// In several buffers.
+    Buffers,
+    /// In one.
+    Whole,
+}
+
+impl Frames {
+    /// The object whose programs take such frames: a section's name says so.
+    fn object(self) -> Cow<'static, [u8]> {
+        const IN_BUFFERS: &[u8] = b"xdp.frags\0";
+        const IN_ONE: &[u8] = b"xdp\0";
+        match self {
+            Self::Buffers => Cow::Borrowed(OBJECT),
+            Self::Whole => {
+                let mut object = OBJECT.to_vec();
+                let names: Vec<_> = object
+                    .windows(IN_BUFFERS.len())
+                    .enumerate()
+                    .filter_map(|(at, window)| (window == IN_BUFFERS).then_some(at))
+                    .collect();
+                for at in names {
+                    if let Some(place) = object.get_mut(at..at + IN_ONE.len()) {
+                        place.copy_from_slice(IN_ONE);
+                    }
+                }
+                Cow::Owned(object)
+            }
+        }
+    }
+}
+
+fn object_for(
+    options: &Options,
+    key: HashKey,
+    purpose: &Purpose,
+    frames: Frames,
+) -> Result<aya::Ebpf, Error> {
     let (pins, sizes) = (Pins::new(&options.instance), Sizes::new(options));
-    let settings = Settings::new(options, &sizes, key, purpose.mode);
+    let settings = Settings::new(options, &sizes, key, (purpose.mode, frames));
     let mut loader = settings.loader(&sizes, purpose.ring);
     for map in PINNED.iter().filter(|map| !purpose.own.contains(map)) {
         loader.map_pin_path(map, pins.map(map));
     }
     loader
-        .load(OBJECT)
+        .load(&frames.object())
         .map_err(|error| refused("the maps", &error))
 }
 
@@ -190,11 +245,10 @@ pub(super) fn whole(options: &Options, key: HashKey) -> Result<aya::Ebpf, Error>
     Ok(object)
 }
 
-/// Brings all programs of an object into the kernel.
+/// Brings all programs of an object into the kernel but the one that tells the tick, which is there.
 pub(super) fn load_programs(object: &mut aya::Ebpf) -> Result<(), Error> {
-    let stages = stage::ALL.iter().map(|stage| stage.name);
-    for name in stages.chain([super::attach::PROGRAM, super::read::TICK]) {
-        verified(object, name)?;
+    for stage in stage::ALL {
+        verified(object, stage.name)?;
     }
     Ok(())
 }
@@ -202,7 +256,7 @@ pub(super) fn load_programs(object: &mut aya::Ebpf) -> Result<(), Error> {
 fn verified(object: &mut aya::Ebpf, name: &str) -> Result<(), Error> {
     super::attach::program(object, name)?
         .load()
-        .map_err(|error| refused("the program", &error))
+        .map_err(|error| refused(&format!("the program {name}"), &error))
 }
 
 /// What the programs of an object have as constants.
@@ -214,10 +268,11 @@ struct Settings {
     tick_shift: u32,
     timeouts: [u32; 16],
     mode: u32,
+    buffers: u32,
 }
 
 impl Settings {
-    fn new(options: &Options, sizes: &Sizes, key: HashKey, mode: u32) -> Self {
+    fn new(options: &Options, sizes: &Sizes, key: HashKey, (mode, frames): (u32, Frames)) -> Self {
         Self {
             coefficients: Coefficients::of(key),
             coefficients_v6: CoefficientsV6::of(key),
@@ -226,6 +281,7 @@ impl Settings {
             tick_shift: options.clock.shift,
             timeouts: timeouts(options),
             mode,
+            buffers: u32::from(frames == Frames::Buffers),
         }
     }
 
@@ -242,6 +298,7 @@ impl Settings {
             .override_global("TICK_SHIFT", &self.tick_shift, true)
             .override_global("TIMEOUTS", &self.timeouts, true)
             .override_global("MODE", &self.mode, true)
+            .override_global("BUFFERS", &self.buffers, true)
             .map_max_entries("DECISIONS", ring);
         for (map, entries) in sizes.entries() {
             loader.map_max_entries(map, entries);

@@ -53,6 +53,8 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// The cluster's key for new tables; `None`: one by chance.
     pub key: Option<HashKey>,
+    /// Frames come in one buffer, as before Linux 5.18, and none is longer than a page.
+    pub whole_frames: bool,
 }
 
 impl Options {
@@ -65,6 +67,7 @@ impl Options {
             clock,
             timeouts: Timeouts::defaults(clock),
             key: None,
+            whole_frames: false,
         }
     }
 }

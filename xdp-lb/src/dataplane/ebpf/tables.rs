@@ -19,6 +19,7 @@ use xdp_lb_common::load::Load;
 use xdp_lb_common::reason::Counters;
 use xdp_lb_common::service::{Control, Service, ServiceName, ServiceSlot, Slots, Stats};
 use xdp_lb_common::tick::{Clock, LongTick};
+use xdp_lb_common::vlan::VlanSlot;
 
 use super::again::{mapped, take};
 use super::load::Sizes;
@@ -67,6 +68,7 @@ pub(super) struct Tables {
     pub loads: MappedArray<Load>,
     pub slots: MappedArray<u32>,
     pub ports: MappedArray<Port>,
+    pub vlans: MappedArray<VlanSlot>,
     pub conns: MappedArray<PlaceMemory>,
     pub conn_info: MappedArray<FlowInfo>,
     pub overflows: MappedArray<u64>,
@@ -122,6 +124,7 @@ impl Tables {
             loads: mapped(object, "LOADS", MAX_BACKENDS)?,
             slots: mapped(object, "SLOTS", SCHEDULE_SLOTS)?,
             ports: mapped(object, "PORTS", MAX_PORTS)?,
+            vlans: mapped(object, "VLANS", MAX_PORTS)?,
             conns: mapped(object, "CONNS", sizes.conn_places)?,
             conn_info: mapped(object, "CONN_INFO", ways(sizes.conn_places))?,
             overflows: mapped(object, "OVERFLOWS", sizes.conn_places / 64)?,

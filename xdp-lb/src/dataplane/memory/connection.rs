@@ -29,6 +29,8 @@ pub(super) enum State {
     FirstDatagram,
     /// UDP, several seen.
     Datagrams,
+    /// None: what is kept of the first fragment of a datagram.
+    Fragment,
 }
 
 /// What a packet does to the connection that it belongs to.
@@ -62,6 +64,7 @@ impl State {
         let flags = packet.flags;
         Next::State(match self {
             Self::FirstDatagram | Self::Datagrams => Self::Datagrams,
+            Self::Fragment => Self::Fragment,
             // A RST ends what was established; the handshake goes on regardless.
             Self::SynSeen if flags & RST != 0 => Self::SynSeen,
             Self::Established | Self::FinSeen | Self::Closed if flags & RST != 0 => Self::Closed,
@@ -83,6 +86,7 @@ impl State {
             Self::FinSeen => timeouts.fin,
             Self::Closed => timeouts.closed,
             Self::FirstDatagram | Self::Datagrams => timeouts.udp,
+            Self::Fragment => timeouts.fragment,
         }
     }
 
@@ -96,10 +100,15 @@ impl State {
         matches!(self, Self::SynSeen | Self::Established)
     }
 
+    /// Whether it counts at its server.
+    pub(super) const fn is_connection(self) -> bool {
+        !matches!(self, Self::Fragment)
+    }
+
     /// How readily it gives its way to a new connection.
     pub(super) const fn rank(self) -> Rank {
         match self {
-            Self::SynSeen | Self::FirstDatagram => Rank::Unconfirmed,
+            Self::SynSeen | Self::FirstDatagram | Self::Fragment => Rank::Unconfirmed,
             Self::FinSeen | Self::Closed => Rank::Closing,
             Self::Established | Self::Datagrams => Rank::Stays,
         }
@@ -114,6 +123,7 @@ impl State {
             Self::Closed => Kind::Closed,
             Self::FirstDatagram => Kind::UdpNew,
             Self::Datagrams => Kind::Udp,
+            Self::Fragment => Kind::Fragment,
         }
     }
 }

@@ -12,16 +12,17 @@ use crate::plan::desired::Reach;
 use crate::plan::installed::ServerKey;
 
 use super::connection::{Next, State, opens};
+use super::fragment::{Piece, follow, keep};
 use super::frame::Packet;
 use super::schedule::Chance;
 use super::server::Life;
 use super::table::{At, Before, Entry};
 use super::tables::Service;
-use super::{Connection, Flow, Memory, Traffic, Verdict, send};
+use super::{Connection, Flow, Memory, Traffic, Verdict, network, send};
 
 /// How a packet's server was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Via {
+pub(super) enum Via {
     Connection,
     Scheduled,
     Persistent,
@@ -30,10 +31,10 @@ enum Via {
 
 /// Where a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Route {
-    server: ServerKey,
-    via: Via,
-    opens: bool,
+pub(super) struct Route {
+    pub server: ServerKey,
+    pub via: Via,
+    pub opens: bool,
 }
 
 /// A packet on its way.
@@ -50,6 +51,12 @@ pub(super) fn decide(
     ifindex: u32,
     chance: Chance<'_>,
 ) -> Verdict {
+    network::decide(memory, frame, ifindex, |memory, frame| {
+        decide_untagged(memory, frame, ifindex, chance)
+    })
+}
+
+fn decide_untagged(memory: &mut Memory, frame: &[u8], ifindex: u32, chance: Chance<'_>) -> Verdict {
     let mut verdict = Verdict {
         action: Reason::Truncated.verdict(),
         reason: Reason::Truncated,
@@ -58,27 +65,19 @@ pub(super) fn decide(
         traffic: None,
         events: Vec::new(),
     };
-    let reason = match find(memory, frame, ifindex) {
-        Err(reason) => reason,
-        Ok((packet, key)) => {
-            let mut journey = Journey {
-                packet,
-                key,
-                chance,
-                events: Vec::new(),
-            };
-            let route = if packet.is_error {
-                journey.follow(memory)
-            } else {
-                journey.route(memory)
-            };
-            verdict.events = journey.events;
-            match route {
-                Err(reason) => reason,
-                Ok(route) => sent(memory, frame, ifindex, (&packet, key, route), &mut verdict),
+    let way_in = (frame, ifindex);
+    let balanced = match Packet::of(frame) {
+        Ok(packet) => balance(memory, way_in, (packet, None), chance, &mut verdict),
+        Err(Reason::Fragment) => Piece::of(frame).and_then(|piece| {
+            if piece.offset > 0 {
+                return follow(memory, way_in, &piece, &mut verdict);
             }
-        }
+            let first = (piece.packet, Some(&piece));
+            balance(memory, way_in, first, chance, &mut verdict)
+        }),
+        Err(reason) => Err(reason),
     };
+    let reason = balanced.unwrap_or_else(|reason| reason);
     verdict.reason = reason;
     verdict.action = reason.verdict();
     if verdict.action == reason::Verdict::Pass {
@@ -87,13 +86,42 @@ pub(super) fn decide(
     verdict
 }
 
-/// The packet of a frame and the service that balances it here and now.
-fn find(memory: &Memory, frame: &[u8], ifindex: u32) -> Result<(Packet, ServiceKey), Reason> {
-    let packet = Packet::of(frame)?;
-    let found = service_of(memory, &packet);
-    let (key, service) = found.ok_or(Reason::NoService)?;
-    is_ours(memory, &packet, service, ifindex)?;
-    Ok((packet, key))
+/// Balances a packet, which may be the first fragment of a datagram.
+fn balance(
+    memory: &mut Memory,
+    (frame, ifindex): (&[u8], u32),
+    (packet, piece): (Packet, Option<&Piece>),
+    chance: Chance<'_>,
+    verdict: &mut Verdict,
+) -> Result<Reason, Reason> {
+    let key = find(memory, &packet, ifindex)?;
+    if let Some(piece) = piece {
+        piece.is_sound()?;
+    }
+    let mut journey = Journey {
+        packet,
+        key,
+        chance,
+        events: Vec::new(),
+    };
+    let route = if packet.is_error {
+        journey.follow(memory)
+    } else {
+        journey.route(memory)
+    };
+    verdict.events = journey.events;
+    let route = route?;
+    if let Some(piece) = piece.filter(|piece| piece.more) {
+        verdict.events.extend(keep(memory, piece, route.server));
+    }
+    Ok(sent(memory, frame, ifindex, (&packet, key, route), verdict))
+}
+
+/// The service that balances a packet here and now.
+fn find(memory: &Memory, packet: &Packet, ifindex: u32) -> Result<ServiceKey, Reason> {
+    let (key, service) = service_of(memory, packet).ok_or(Reason::NoService)?;
+    is_ours(memory, packet, service, ifindex)?;
+    Ok(key)
 }
 
 /// The service that a packet belongs to. IPVS asks for that of its firewall mark first; of each kind, one
@@ -118,7 +146,7 @@ fn service_of<'a>(memory: &'a Memory, packet: &Packet) -> Option<(ServiceKey, &'
 }
 
 /// The gate first, then who the frame is for, then where it comes from.
-fn is_ours(
+pub(super) fn is_ours(
     memory: &Memory,
     packet: &Packet,
     service: &Service,
@@ -151,7 +179,7 @@ fn is_ours(
 }
 
 /// What is written into the verdict about a packet that has a server; the reason.
-fn sent(
+pub(super) fn sent(
     memory: &Memory,
     frame: &[u8],
     ifindex: u32,
@@ -186,10 +214,12 @@ fn sent(
     let Some((port, source, destination)) = direct else {
         return Reason::Local;
     };
+    let frame = send::forwarded(frame, source, destination);
+    let (port, frame) = network::out(memory, port, frame);
     if port != ifindex && !memory.ports.contains_key(&port) {
         return Reason::RedirectFailed;
     }
-    verdict.frame = Some(send::forwarded(frame, source, destination));
+    verdict.frame = Some(frame);
     verdict.port = Some(port);
     match (packet.is_error, port == ifindex) {
         (true, true) => Reason::TxIcmp,

@@ -72,6 +72,7 @@ impl Packet {
         let (header, protocol, transport) = match (ethernet[12], ethernet[13]) {
             (0x08, 0x00) => ipv4(rest)?,
             (0x86, 0xdd) => ipv6(rest)?,
+            (0x81, 0x00) | (0x88, 0xa8) => return Err(Reason::Vlan),
             _ => return Err(Reason::NotIp),
         };
         let is_error = protocol == icmp_of(header.to);
@@ -183,6 +184,7 @@ fn ipv6(packet: &[u8]) -> Result<(Header, u8, &[u8]), Reason> {
     let payload = payload.get(..len.into()).ok_or(Reason::Truncated)?;
     let (protocol, payload) = behind_extensions(fixed[6], payload)?;
     if protocol == FRAGMENT {
+        octets::<8>(payload, 0)?;
         return Err(fragment_of(payload.first() == Some(&ICMP_V6)));
     }
     let header = Header {

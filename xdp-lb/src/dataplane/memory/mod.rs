@@ -13,7 +13,9 @@
 
 mod connection;
 mod decide;
+mod fragment;
 mod frame;
+mod network;
 mod quote;
 mod schedule;
 mod send;
@@ -37,6 +39,7 @@ use xdp_lb_common::tick::{Clock, LongTick};
 use super::layout::Indexes;
 use super::{Counters, Dataplane, Error, Fill, Inherited, ServerCounters};
 use crate::config::model::ServiceKey;
+use crate::plan::desired::Vlan;
 use crate::plan::diff::Change;
 use crate::plan::installed::ServerKey;
 
@@ -157,6 +160,8 @@ pub struct Memory {
     coefficients_v6: CoefficientsV6,
     /// MACs of the interfaces, by index.
     ports: BTreeMap<u32, u64>,
+    /// Of those the ones that are VLANs.
+    networks: BTreeMap<u32, Vlan>,
     service_ids: Indexes<ServiceKey>,
     services: BTreeMap<ServiceKey, Service>,
     servers: BTreeMap<ServerKey, Server>,
@@ -182,6 +187,7 @@ impl Memory {
             coefficients: Coefficients::of(options.key),
             coefficients_v6: CoefficientsV6::of(options.key),
             ports: BTreeMap::new(),
+            networks: BTreeMap::new(),
             service_ids: Indexes::new(xdp_lb_common::limits::MAX_SERVICES),
             services: BTreeMap::new(),
             servers: BTreeMap::new(),

@@ -41,7 +41,8 @@ impl Server {
     /// One connection goes from a state to another; `None` where there is none.
     pub(super) fn count(&mut self, old: Option<State>, new: Option<State>) {
         let of = |state: Option<State>, active| {
-            u64::from(state.is_some_and(|state| state.is_active() == active))
+            let counts = |state: State| state.is_connection() && state.is_active() == active;
+            u64::from(state.is_some_and(counts))
         };
         let before = (self.active, self.inactive);
         self.active = (self.active + of(new, true)).saturating_sub(of(old, true));

@@ -48,9 +48,14 @@ pub(super) fn apply(memory: &mut Memory, change: &Change) -> Result<(), Error> {
                 return Err(full("interfaces", MAX_PORTS));
             }
             memory.ports.insert(*ifindex, port.mac.0);
+            match port.vlan {
+                Some(network) => memory.networks.insert(*ifindex, network),
+                None => memory.networks.remove(ifindex),
+            };
         }
         Change::RemovePort(ifindex) => {
             memory.ports.remove(ifindex);
+            memory.networks.remove(ifindex);
         }
         Change::SetServer(key, server) => set_server(memory, *key, server)?,
         Change::SetService(key, service) => set_service(memory, *key, service)?,

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use xdp_lb_common::addr::Mac;
 
+use crate::plan::vlans::Sort;
+
 /// A neighbour that frames are handed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hop {
@@ -26,6 +28,8 @@ pub struct Interface {
     pub mac: Mac,
     /// Administratively up with carrier.
     pub up: bool,
+    /// What it is made of.
+    pub sort: Sort,
 }
 
 /// How far the kernel is with a neighbour: its `NUD_` states as far as they differ for us.

@@ -184,9 +184,19 @@ impl View {
     pub fn network(&self) -> Network {
         let links = self.links.values().map(|link| {
             let Interface {
-                ifindex, mac, up, ..
+                ifindex,
+                mac,
+                up,
+                sort,
+                ..
             } = *link;
-            (link.name.clone(), Link { ifindex, mac, up })
+            let link_now = Link {
+                ifindex,
+                mac,
+                up,
+                sort,
+            };
+            (link.name.clone(), link_now)
         });
         let reach = self.targets.keys().filter_map(|&target| {
             let reach = self.reach(target).ok()?;

@@ -26,6 +26,7 @@ fn link(ifindex: u32, up: bool) -> Input {
         name: format!("eth{}", ifindex - ETH0),
         mac: mac(u8::try_from(ifindex).unwrap()),
         up,
+        sort: crate::plan::vlans::Sort::Plain,
     })
 }
 

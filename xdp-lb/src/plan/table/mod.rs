@@ -13,6 +13,7 @@ use super::desired::{Desired, Method, OwnedAddress, Port, Reach, Server, Service
 use super::installed::ServerKey;
 use super::pool::{Member, Memberships};
 use super::routing;
+use super::vlans::{Sort, networks};
 use crate::config::model::{
     self as config, Config, RealServer, ServiceKey, VirtualAddress, VrrpInstance,
 };
@@ -293,7 +294,11 @@ pub(super) fn verdict(key: ServiceKey, server: &RealServer, health: &Health) -> 
 fn ports(services: &BTreeMap<ServiceKey, Service>, inputs: &Inputs<'_>) -> BTreeMap<u32, Port> {
     let attached = inputs.attached.iter().filter_map(|name| {
         let link = inputs.network.links.get(name)?;
-        Some((link.ifindex, Port { mac: link.mac }))
+        let port = Port {
+            mac: link.mac,
+            vlan: None,
+        };
+        Some((link.ifindex, port))
     });
     let leading = services
         .values()
@@ -303,10 +308,17 @@ fn ports(services: &BTreeMap<ServiceKey, Service>, inputs: &Inputs<'_>) -> BTree
                 ifindex,
                 source_mac,
                 ..
-            } => Some((ifindex, Port { mac: source_mac })),
+            } => {
+                let port = Port {
+                    mac: source_mac,
+                    vlan: None,
+                };
+                Some((ifindex, port))
+            }
             Reach::Local => None,
         });
-    leading.chain(attached).collect()
+    let networks = networks(inputs.network, inputs.attached);
+    leading.chain(networks).chain(attached).collect()
 }
 
 /// The VIPs of the instances this director is MASTER for, and static addresses, on the interfaces that
@@ -389,6 +401,8 @@ pub struct Link {
     pub mac: Mac,
     /// Administratively up with carrier.
     pub up: bool,
+    /// What it is made of.
+    pub sort: Sort,
 }
 
 /// What the network looks like.

@@ -69,6 +69,10 @@ const fn event_help(event: Event) -> &'static str {
              real server."
         }
         Event::RaceLost => "Another CPU inserted the same connection first. Harmless.",
+        Event::NoFragmentWay => {
+            "Where a first fragment went found no room in the connection table: the others of its \
+             datagram are lost. Together with `no_way`: raise `connections`."
+        }
     }
 }
 

@@ -38,6 +38,7 @@ const TIMEOUTS: Timeouts = Timeouts {
     fin: 120,
     closed: 10,
     udp: 300,
+    fragment: 30,
 };
 
 fn server_mac(n: u8) -> [u8; 6] {
@@ -112,7 +113,7 @@ impl Director {
         };
         let ports = [(PORT, PORT_MAC), (OTHER_PORT, PORT_MAC)].map(|(index, mac)| {
             let mac = Mac::from_octets(mac);
-            (index, Port { mac })
+            (index, Port { mac, vlan: None })
         });
         let now = u32::MAX - 100;
         let mut director = Self {

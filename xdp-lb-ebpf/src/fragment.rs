@@ -1,0 +1,414 @@
+//! Fragments. The first one of a datagram has the ports: it is balanced as any packet, and where it goes
+//! is kept in the connection table under what its fragments have in common. Later ones follow it.
+//!
+//! One that comes before its first passes to the kernel, as one does whose first was not balanced: the
+//! two cannot be told apart, and the kernel gets whole what is for this host. What it keeps of a datagram
+//! of which another host has the first part, it forgets after half a minute, without a word. (IPVS has
+//! the kernel collect all fragments before it looks. A program that sees one frame at a time cannot, and
+//! a sender that hears nothing sends again.)
+
+use aya_ebpf::bindings::{xdp_action, xdp_md};
+use aya_ebpf::programs::XdpContext;
+use xdp_lb_common::addr::{TCP, UDP};
+use xdp_lb_common::backend::BACKEND_NAT;
+use xdp_lb_common::conn::table::Inserted;
+use xdp_lb_common::conn::{Kind, State};
+use xdp_lb_common::flow::{FlowV6, FragmentsV4, FragmentsV6};
+use xdp_lb_common::reason::{Event, Reason};
+use xdp_lb_common::stage;
+use xdp_lb_common::tick::{LongTick, Tick};
+
+use crate::conn::{Route, Via, backend_of, conn_claim, conn_publish, identity, places};
+use crate::family::Family;
+use crate::maps::{BACKENDS, DECIDED, STAGES};
+use crate::packet::{Frame, Packet};
+use crate::parse::{
+    ETHERNET, FRAGMENT, FRAGMENT_LEN, IPV4_MIN, IPV6_LEN, OFFSET_BE, OFFSET_V6_BE, TCP_MIN,
+    extensions,
+};
+use crate::settings::{COEFFICIENTS, coefficients_v6, expiry};
+use crate::{conn, count, decided, forward, parse, service, settings};
+
+/// What a fragment says of itself.
+struct Piece {
+    /// Identification, network order.
+    id_be: u32,
+    /// Where it stands in the datagram, in units of eight octets.
+    offset: u16,
+    /// Others follow.
+    more: bool,
+    /// Octets of it behind the headers that each fragment has.
+    len: usize,
+}
+
+/// Of a route: the fragment is a later one.
+const LATER: u64 = 1 << 62;
+/// No action: another program sends the packet.
+const GO_ON: u32 = u32::MAX;
+
+/// Sends a fragment of an IPv4 datagram; the action. Sending is a function of its own, so that placing,
+/// which takes most of the stack, has it.
+#[inline(always)]
+pub fn follow(ctx: &XdpContext) -> u32 {
+    let word = match route(&Frame::new(ctx.ctx)) {
+        Ok(word) => word,
+        Err(reason) => return count::and_act(Err(reason)),
+    };
+    match fragment_send(ctx.ctx, word) {
+        GO_ON => {
+            decided::go_on(ctx);
+            count::and_act(Err(Reason::NoProgram))
+        }
+        action => action,
+    }
+}
+
+/// The route of a fragment, as one word.
+#[inline(always)]
+fn route(frame: &Frame) -> Result<u64, Reason> {
+    let packet = parse::ipv4_any(frame)?;
+    let piece = piece(frame)?;
+    let now = settings::now();
+    if piece.offset > 0 {
+        let hash = hash(&packet, &piece);
+        return Ok(later(frame, &packet, piece.offset, hash, now)?.word() | LATER);
+    }
+    let service = service::find(&packet).ok_or(Reason::NoService)?;
+    service::ours(frame, &packet, &service, now)?;
+    is_sound(&packet, &piece)?;
+    let route = conn::route(frame, &packet, &service, now.short())?;
+    can_follow(route)?;
+    Ok(route.word())
+}
+
+/// Sends the fragment in a context by its route, and keeps that if it is the first one: the action, or
+/// [`GO_ON`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fragment_send(ctx: *mut xdp_md, word: u64) -> u32 {
+    let sent = send(&Frame::new(ctx), word);
+    if let Err(Reason::NoProgram) = sent {
+        return GO_ON;
+    }
+    count::and_act(sent)
+}
+
+#[inline(always)]
+fn send(frame: &Frame, word: u64) -> Result<(Reason, u32), Reason> {
+    let route = Route::of(word);
+    let packet = parse::ipv4_any(frame)?;
+    if word & LATER != 0 {
+        return send_later(frame, &packet, route);
+    }
+    let service = service::find(&packet).ok_or(Reason::NoService)?;
+    let hash = hash(&packet, &piece(frame)?);
+    keep(&packet, service.index, hash, route, settings::now().short());
+    forward::send(frame, &packet, &service, route)
+}
+
+#[inline(always)]
+fn hash(packet: &Packet, piece: &Piece) -> u64 {
+    let name = FragmentsV4 {
+        source_be: packet.flow.client_be,
+        destination_be: packet.flow.vip_be,
+        id_be: piece.id_be as u16,
+        protocol: packet.flow.protocol,
+    };
+    name.hash(&COEFFICIENTS.load())
+}
+
+/// Sends a fragment of an IPv6 packet. A first one goes on to the program of [`placed_v6`]; that of a new
+/// connection by the program that places it.
+#[inline(always)]
+pub fn follow_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let packet = parse::ipv6_any(frame)?;
+    let piece = piece_v6(frame)?;
+    let now = settings::now();
+    if piece.offset > 0 {
+        let hash = hash_v6(&packet, &piece);
+        let route = later(frame, &packet, piece.offset, hash, now)?;
+        return send_later(frame, &packet, route);
+    }
+    let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
+    service::ours(frame, &packet, &service, now)?;
+    is_sound(&packet, &piece)?;
+    let route = conn::route(frame, &packet, &service, now.short())?;
+    hand_on_v6(frame, route);
+    Err(Reason::Fragment)
+}
+
+/// Where a fragment's first one went, if that went to a real server.
+#[inline(always)]
+fn later<F: Family>(
+    frame: &Frame,
+    packet: &Packet<F>,
+    offset: u16,
+    hash: u64,
+    now: LongTick,
+) -> Result<Route, Reason> {
+    let places = places(hash).ok_or(Reason::Inconsistent)?;
+    let found = places.find(hash, now.short());
+    if !found.exists() {
+        return Err(Reason::Fragment);
+    }
+    let route = backend_of(found.state, Via::Connection).ok_or(Reason::Purged)?;
+    let service = service_of(route)?;
+    service::ours(frame, packet, &service, now)?;
+    if packet.flow.protocol() == TCP && offset == 1 {
+        // It would be written over the flags that the first one was judged by (RFC 3128).
+        return Err(Reason::FragmentTiny);
+    }
+    Ok(route)
+}
+
+/// The service of the backend that a first fragment went to.
+#[inline(always)]
+fn service_of(route: Route) -> Result<service::Found, Reason> {
+    let backend = BACKENDS
+        .get_ptr(route.backend())
+        .ok_or(Reason::Inconsistent)?;
+    // SAFETY: a map value; while the backend has this generation, it is the same service's.
+    let service = unsafe { (*backend).service };
+    service::at(service).ok_or(Reason::Inconsistent)
+}
+
+#[inline(always)]
+fn send_later<F: Family>(
+    frame: &Frame,
+    packet: &Packet<F>,
+    route: Route,
+) -> Result<(Reason, u32), Reason> {
+    let service = service_of(route)?;
+    let (reason, action) = forward::send(frame, packet, &service, route)?;
+    let reason = match action {
+        xdp_action::XDP_TX => Reason::TxFragment,
+        xdp_action::XDP_REDIRECT => Reason::RedirectFragment,
+        _ => reason,
+    };
+    Ok((reason, action))
+}
+
+/// A first fragment has the flags of its TCP header, or nobody knows what it does (RFC 1858).
+#[inline(always)]
+fn is_sound<F: Family>(packet: &Packet<F>, piece: &Piece) -> Result<(), Reason> {
+    if packet.flow.protocol() != TCP || piece.len >= TCP_MIN {
+        return Ok(());
+    }
+    Err(if piece.more {
+        Reason::FragmentTiny
+    } else {
+        Reason::Truncated
+    })
+}
+
+/// Whether later fragments can go where a first one goes: there is nothing in them to translate ports by,
+/// nor in the replies.
+#[inline(always)]
+fn can_follow(route: Route) -> Result<(), Reason> {
+    let backend = BACKENDS
+        .get_ptr(route.backend())
+        .ok_or(Reason::Inconsistent)?;
+    if identity(backend).flags() & BACKEND_NAT == 0 {
+        Ok(())
+    } else {
+        Err(Reason::Fragment)
+    }
+}
+
+/// Keeps where a first fragment goes. Of those that are whole there is nothing to keep.
+#[inline(always)]
+fn keep<F: Family>(packet: &Packet<F>, service: u32, hash: u64, route: Route, now: Tick) {
+    let state = State::new(
+        hash,
+        Kind::Fragment,
+        route.backend(),
+        route.generation(),
+        expiry(Kind::Fragment, now),
+    );
+    if let Some(index) = fragment_keep(hash, state.0, now.0).checked_sub(1) {
+        F::describe_conn(packet, service, index, now);
+    }
+}
+
+/// Puts the state of a first fragment into the table: the index of its way, plus one, if the way is new
+/// or says something new; else 0. Global as [`conn_claim`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fragment_keep(hash: u64, state: u64, now: u32) -> u32 {
+    let Some(places) = places(hash) else { return 0 };
+    let found = places.find(hash, Tick(now));
+    if found.exists() {
+        // The datagram was sent again, or its number was: the last first fragment is right.
+        if found.state.0 == state || !places.update(&found, State(state)) {
+            return 0;
+        }
+        return places.index(found.in_second, found.way) + 1;
+    }
+    // Two attempts: the first may lose its way to another CPU.
+    let claim = match conn_claim(hash, state, now) {
+        0 => conn_claim(hash, state, now),
+        claim => claim,
+    };
+    if claim == 0 {
+        count::event(Event::NoFragmentWay);
+        return 0;
+    }
+    match Inserted::unpack(conn_publish(hash, state, claim, now)) {
+        Inserted::Mine { index, evicted } => {
+            if evicted {
+                count::event(Event::Evicted);
+            }
+            index + 1
+        }
+        Inserted::Other(_) | Inserted::Lost => {
+            count::event(Event::RaceLost);
+            0
+        }
+    }
+}
+
+/// Goes on to the program of [`placed_v6`] with a packet that was placed, if it may be a fragment: by then
+/// placing has used up what stack there is.
+#[inline(always)]
+pub fn hand_on_v6(frame: &Frame, route: Route) {
+    const NEXT: usize = ETHERNET + 6;
+    if !frame.holds(NEXT, 1) {
+        return;
+    }
+    // SAFETY: checked just now.
+    let next: u8 = unsafe { frame.read(NEXT) };
+    if next == TCP || next == UDP {
+        return;
+    }
+    if let Some(decided) = DECIDED.get_ptr_mut(0) {
+        // SAFETY: this CPU's own copy.
+        unsafe { (*decided).route = route.word() };
+        let ctx = XdpContext::new(frame.context());
+        // SAFETY: the program that it leads to takes the context over.
+        unsafe { STAGES.tail_call(&ctx, stage::FRAGMENT_V6_NEW.index) };
+    }
+}
+
+/// Sends the packet of a context where [`hand_on_v6`] says, and keeps that if it is a first fragment; the
+/// action. In functions of their own, as [`follow`].
+#[inline(always)]
+pub fn placed_v6(ctx: &XdpContext) -> u32 {
+    let Some(decided) = DECIDED.get_ptr(0) else {
+        return count::and_act(Err(Reason::Inconsistent));
+    };
+    // SAFETY: this CPU's own copy, which the program before this one wrote.
+    let word = unsafe { (*decided).route };
+    if fragment_keep_v6(ctx.ctx, word) == 0 {
+        return count::and_act(Err(Reason::Fragment));
+    }
+    match fragment_send_v6(ctx.ctx, word) {
+        GO_ON => {
+            decided::go_on(ctx);
+            count::and_act(Err(Reason::NoProgram))
+        }
+        action => action,
+    }
+}
+
+/// Sends the packet in a context by its route: the action, or [`GO_ON`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fragment_send_v6(ctx: *mut xdp_md, word: u64) -> u32 {
+    let sent = send_v6(&Frame::new(ctx), Route::of(word));
+    if let Err(Reason::NoProgram) = sent {
+        return GO_ON;
+    }
+    count::and_act(sent)
+}
+
+#[inline(always)]
+fn send_v6(frame: &Frame, route: Route) -> Result<(Reason, u32), Reason> {
+    let packet = parse::ipv6_first(frame)?;
+    let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
+    forward::send(frame, &packet, &service, route)
+}
+
+/// [`keep`] for the IPv6 packet of a context, if it is a fragment; 0 if it is one that cannot be followed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fragment_keep_v6(ctx: *mut xdp_md, word: u64) -> u32 {
+    let (frame, route) = (Frame::new(ctx), Route::of(word));
+    let (Ok(piece), Ok(packet)) = (piece_v6(&frame), parse::ipv6_first(&frame)) else {
+        return 1;
+    };
+    let (Ok(service), Ok(())) = (service_of(route), can_follow(route)) else {
+        return 0;
+    };
+    if piece.more {
+        let (hash, now) = (hash_v6(&packet, &piece), settings::now().short());
+        keep(&packet, service.index, hash, route, now);
+    }
+    1
+}
+
+#[inline(always)]
+fn hash_v6(packet: &Packet<FlowV6>, piece: &Piece) -> u64 {
+    let name = FragmentsV6 {
+        source: packet.flow.client,
+        destination: packet.flow.vip,
+        id_be: piece.id_be,
+    };
+    name.hash(coefficients_v6())
+}
+
+/// What an IPv4 header, which was looked at, says of a fragment.
+#[inline(always)]
+fn piece(frame: &Frame) -> Result<Piece, Reason> {
+    if !frame.holds(0, ETHERNET + IPV4_MIN) {
+        return Err(Reason::Truncated);
+    }
+    // SAFETY: within the IP header.
+    let (version_ihl, len_be, id_be, offset_be) = unsafe {
+        (
+            frame.read::<u8>(ETHERNET),
+            frame.read::<u16>(ETHERNET + 2),
+            frame.read::<u16>(ETHERNET + 4),
+            frame.read::<u16>(ETHERNET + 6),
+        )
+    };
+    let header = (version_ihl as usize & 0xf) * 4;
+    Ok(Piece {
+        id_be: id_be as u32,
+        offset: u16::from_be(offset_be & OFFSET_BE),
+        more: offset_be & 0x2000_u16.to_be() != 0,
+        len: (u16::from_be(len_be) as usize).saturating_sub(header),
+    })
+}
+
+/// What an IPv6 fragment header says.
+#[inline(always)]
+fn piece_v6(frame: &Frame) -> Result<Piece, Reason> {
+    const AT: usize = ETHERNET + IPV6_LEN;
+    if !frame.holds(0, AT) {
+        return Err(Reason::Truncated);
+    }
+    // SAFETY: within the IPv6 header.
+    let (payload_be, next) = unsafe {
+        (
+            frame.read::<u16>(ETHERNET + 4),
+            frame.read::<u8>(ETHERNET + 6),
+        )
+    };
+    let payload = u16::from_be(payload_be) as usize;
+    let (next, passed) = extensions(frame, next, payload)?;
+    if next != FRAGMENT {
+        return Err(Reason::NotTcpUdp);
+    }
+    let rest = frame.from(passed & 0x3fff);
+    if passed + FRAGMENT_LEN > payload || !rest.holds(AT, FRAGMENT_LEN) {
+        return Err(Reason::Truncated);
+    }
+    // SAFETY: within the fragment header.
+    let (offset_be, id_be) = unsafe { (rest.read::<u16>(AT + 2), rest.read::<u32>(AT + 4)) };
+    Ok(Piece {
+        id_be,
+        offset: u16::from_be(offset_be & OFFSET_V6_BE) >> 3,
+        more: offset_be & 1_u16.to_be() != 0,
+        len: payload - passed - FRAGMENT_LEN,
+    })
+}
