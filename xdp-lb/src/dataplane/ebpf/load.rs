@@ -5,15 +5,16 @@ use std::path::Path;
 
 use aya::maps::MapData;
 use aya::{EbpfLoader, VerifierLogLevel};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use xdp_lb_common::conn::Kind;
 use xdp_lb_common::hash::{Coefficients, CoefficientsV6, HashKey};
 use xdp_lb_common::limits::{WAYS, WAYS_PER_CONNECTION};
-use xdp_lb_common::stage;
+use xdp_lb_common::stage::{self, Stage};
 use xdp_lb_common::watch;
 
 use super::capture::Plain;
 use super::tables::Tables;
-use super::{Ebpf, Options};
+use super::{Ebpf, Options, Waiting};
 use crate::dataplane::Error;
 use crate::dataplane::pins::Pins;
 
@@ -132,7 +133,11 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
         tables,
         inherited,
         took_over,
-        is_loaded: !took_over,
+        waiting: if took_over {
+            Waiting::ForStart
+        } else {
+            Waiting::No
+        },
         plain: Plain::default(),
         notes: notes.into_iter().collect(),
         names: None,
@@ -237,12 +242,40 @@ fn object_for(
 
 /// The object with its maps and all programs in the kernel, where the entry leads on to them.
 pub(super) fn whole(options: &Options, key: HashKey) -> Result<aya::Ebpf, Error> {
-    let mut object = object(options, key, &PLAIN)?;
-    load_programs(&mut object)?;
-    lead_on(&mut object)?;
-    #[cfg(feature = "bpf-log")]
-    super::log::follow(&mut object)?;
-    Ok(object)
+    let mut loading = Loading::begin(options, key)?;
+    while loading.go_on()? {}
+    loading.finish()
+}
+
+/// An object whose programs come into the kernel one by one: the verifier takes its time with each.
+pub(super) struct Loading {
+    object: aya::Ebpf,
+    left: std::slice::Iter<'static, Stage>,
+}
+
+impl Loading {
+    pub(super) fn begin(options: &Options, key: HashKey) -> Result<Self, Error> {
+        Ok(Self {
+            object: object(options, key, &PLAIN)?,
+            left: stage::ALL.iter(),
+        })
+    }
+
+    /// Loads the next program; whether there was one.
+    pub(super) fn go_on(&mut self) -> Result<bool, Error> {
+        let Some(stage) = self.left.next() else {
+            return Ok(false);
+        };
+        verified(&mut self.object, stage.name).map(|()| true)
+    }
+
+    /// The whole object.
+    pub(super) fn finish(mut self) -> Result<aya::Ebpf, Error> {
+        lead_on(&mut self.object)?;
+        #[cfg(feature = "bpf-log")]
+        super::log::follow(&mut self.object)?;
+        Ok(self.object)
+    }
 }
 
 /// Brings all programs of an object into the kernel but the one that tells the tick, which is there.
@@ -253,10 +286,17 @@ pub(super) fn load_programs(object: &mut aya::Ebpf) -> Result<(), Error> {
     Ok(())
 }
 
+/// Brings a program into the kernel. The verifier gives up when a signal comes for its thread (`EAGAIN`),
+/// so none does meanwhile: others of the process take them.
 fn verified(object: &mut aya::Ebpf, name: &str) -> Result<(), Error> {
-    super::attach::program(object, name)?
-        .load()
-        .map_err(|error| refused(&format!("the program {name}"), &error))
+    let program = super::attach::program(object, name)?;
+    let blocked = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let loaded = program.load();
+    if let Ok(before) = blocked {
+        // It was in force a moment ago, so that it cannot be refused.
+        let _in_force = before.thread_set_mask();
+    }
+    loaded.map_err(|error| refused(&format!("the program {name}"), &error))
 }
 
 /// What the programs of an object have as constants.

@@ -93,13 +93,19 @@ pub struct Ebpf {
     tables: Tables,
     inherited: Inherited,
     took_over: bool,
-    /// The programs are in the kernel; till then those of a predecessor forward.
-    is_loaded: bool,
+    waiting: Waiting,
     plain: Plain,
     /// Messages for the operator about what could not be taken over.
     notes: Vec<String>,
     /// Who is told of names that come and go.
     names: Option<mpsc::Sender<Named>>,
+}
+
+/// Which programs are still to come into the kernel; those of a predecessor forward till then.
+enum Waiting {
+    No,
+    ForStart,
+    At(load::Loading),
 }
 
 impl Ebpf {
