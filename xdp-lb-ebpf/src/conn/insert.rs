@@ -1,0 +1,175 @@
+//! A connection gets a way of the table: a new one, that of its predecessor, or its own once more.
+
+use aya_ebpf::bindings::xdp_md;
+use xdp_lb_common::conn::State;
+use xdp_lb_common::conn::table::Inserted;
+use xdp_lb_common::flow::{FlowV4, FlowV6};
+use xdp_lb_common::reason::{Event, Reason};
+use xdp_lb_common::tick::Tick;
+
+use super::route::{Route, Via, backend_of};
+use super::table::{conn_claim, conn_publish, mark_overflow, places, write_info};
+use super::{by_template, next};
+use crate::family::Family;
+use crate::packet::{Frame, Packet};
+use crate::{count, parse, schedule, service};
+
+/// Puts a connection into the table. One that finds no way goes by its template or consistent hash.
+#[inline(always)]
+pub fn insert<F: Family>(
+    packet: &Packet<F>,
+    service: &service::Found,
+    hash: u64,
+    state: State,
+    route: Route,
+    now: Tick,
+) -> Result<Route, Reason> {
+    // Two attempts: the first may lose its way to another CPU.
+    let claim = match conn_claim(hash, state.0, now.0) {
+        0 => conn_claim(hash, state.0, now.0),
+        claim => claim,
+    };
+    if claim == 0 {
+        count::event(Event::NoWay);
+        mark_overflow(hash);
+        // Not what the scheduler picked: the next packet, which asks again, must come to the same.
+        return by_template(packet, service, now)
+            .or_else(|| schedule::stateless(packet, service, hash))
+            .ok_or(Reason::NoRealServer);
+    }
+    match Inserted::unpack(conn_publish(hash, state.0, claim, now.0)) {
+        Inserted::Mine { index, evicted } => {
+            if evicted {
+                count::event(Event::Evicted);
+            }
+            describe(packet, service, index, now);
+            Ok(route)
+        }
+        Inserted::Other(other) => {
+            count::event(Event::RaceLost);
+            Ok(backend_of(other, Via::Connection).unwrap_or(route))
+        }
+        Inserted::Lost => {
+            count::event(Event::RaceLost);
+            Ok(route)
+        }
+    }
+}
+
+/// Gives the way of a connection's predecessor to it.
+#[inline(always)]
+pub fn overwrite<F: Family>(
+    packet: &Packet<F>,
+    service: &service::Found,
+    hash: u64,
+    state: State,
+    route: Route,
+    now: Tick,
+) -> Result<Route, Reason> {
+    let places = places(hash).ok_or(Reason::Inconsistent)?;
+    let found = places.find(hash, now);
+    if !found.exists() {
+        // It expired just now: the next packet finds none and takes a way.
+        return Ok(route);
+    }
+    if let Some(other) = backend_of(found.state, Via::Connection)
+        && next(found.state.kind(), packet).is_some()
+    {
+        // Another CPU gave the way to this connection already.
+        count::event(Event::RaceLost);
+        return Ok(other);
+    }
+    if places.update(&found, state) {
+        describe(
+            packet,
+            service,
+            places.index(found.in_second, found.way),
+            now,
+        );
+        return Ok(route);
+    }
+    count::event(Event::RaceLost);
+    Ok(backend_of(places.find(hash, now).state, Via::Connection).unwrap_or(route))
+}
+
+/// Once more, for a connection that another CPU changed or evicted while it was being confirmed: this
+/// packet goes to its server, so all later ones must. Global as [`conn_claim`] is; 1 if it had to be
+/// put back.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_confirm(
+    ctx: *mut xdp_md,
+    service: u32,
+    hash: u64,
+    state: u64,
+    now: u32,
+) -> u32 {
+    confirm::<FlowV4>(ctx, service, hash, state, now)
+}
+
+/// [`conn_confirm`] of an IPv6 connection.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_confirm_v6(
+    ctx: *mut xdp_md,
+    service: u32,
+    hash: u64,
+    state: u64,
+    now: u32,
+) -> u32 {
+    confirm::<FlowV6>(ctx, service, hash, state, now)
+}
+
+#[inline(always)]
+fn confirm<F: Family>(ctx: *mut xdp_md, service: u32, hash: u64, state: u64, now: u32) -> u32 {
+    count::event(Event::RaceLost);
+    let Some(places) = places(hash) else { return 0 };
+    let found = places.find(hash, Tick(now));
+    if found.exists() {
+        let wanted = State(state);
+        if (found.state.backend(), found.state.generation())
+            == (wanted.backend(), wanted.generation())
+        {
+            let _won = places.update(&found, wanted);
+        }
+        return 0;
+    }
+    let packet = match F::parse(&Frame::new(ctx)) {
+        Ok(packet) => packet,
+        Err(_) => return 0,
+    };
+    let Some(service) = service::at(service) else {
+        return 0;
+    };
+    let claim = conn_claim(hash, state, now);
+    if claim == 0 {
+        return 0;
+    }
+    match Inserted::unpack(conn_publish(hash, state, claim, now)) {
+        Inserted::Mine { index, .. } => {
+            describe(&packet, &service, index, Tick(now));
+            1
+        }
+        Inserted::Other(_) | Inserted::Lost => 0,
+    }
+}
+
+/// Writes the cold half of a way.
+#[inline(always)]
+fn describe<F: Family>(packet: &Packet<F>, service: &service::Found, index: u32, now: Tick) {
+    F::describe_conn(packet, service.index, index, now);
+}
+
+/// [`describe`] of an IPv6 connection: looks at the frame again, so that the addresses need no room on
+/// the stack till here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_describe_v6(ctx: *mut xdp_md, service: u32, index: u32, now: u32) -> u32 {
+    match parse::ipv6_first(&Frame::new(ctx)) {
+        Ok(packet) => {
+            write_info(&packet, service, index, Tick(now));
+            1
+        }
+        Err(_) => 0,
+    }
+}
