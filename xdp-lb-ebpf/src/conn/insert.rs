@@ -1,15 +1,17 @@
 //! A connection gets a way of the table: a new one, that of its predecessor, or its own once more.
 
 use aya_ebpf::bindings::xdp_md;
+use xdp_lb_common::addr::TCP;
 use xdp_lb_common::conn::State;
+use xdp_lb_common::conn::state::tcp_next;
 use xdp_lb_common::conn::table::Inserted;
 use xdp_lb_common::flow::{FlowV4, FlowV6};
 use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::tick::Tick;
 
+use super::by_template;
 use super::route::{Route, Via, backend_of};
 use super::table::{conn_claim, conn_publish, mark_overflow, places, write_info};
-use super::{by_template, next};
 use crate::family::Family;
 use crate::packet::{Frame, Packet};
 use crate::{count, parse, schedule, service};
@@ -24,36 +26,45 @@ pub fn insert<F: Family>(
     route: Route,
     now: Tick,
 ) -> Result<Route, Reason> {
-    // Two attempts: the first may lose its way to another CPU.
-    let claim = match conn_claim(hash, state.0, now.0) {
-        0 => conn_claim(hash, state.0, now.0),
-        claim => claim,
-    };
-    if claim == 0 {
-        count::event(Event::NoWay);
+    let inserted = conn_insert(hash, state.0, now.0);
+    if inserted == 0 {
         mark_overflow(hash);
         // Not what the scheduler picked: the next packet, which asks again, must come to the same.
         return by_template(packet, service, now)
             .or_else(|| schedule::stateless(packet, service, hash))
             .ok_or(Reason::NoRealServer);
     }
-    match Inserted::unpack(conn_publish(hash, state.0, claim, now.0)) {
-        Inserted::Mine { index, evicted } => {
-            if evicted {
-                count::event(Event::Evicted);
-            }
+    match Inserted::unpack(inserted) {
+        Inserted::Mine { index, .. } => {
             describe(packet, service, index, now);
             Ok(route)
         }
-        Inserted::Other(other) => {
-            count::event(Event::RaceLost);
-            Ok(backend_of(other, Via::Connection).unwrap_or(route))
-        }
-        Inserted::Lost => {
-            count::event(Event::RaceLost);
-            Ok(route)
-        }
+        Inserted::Other(other) => Ok(backend_of(other, Via::Connection).unwrap_or(route)),
+        Inserted::Lost => Ok(route),
     }
+}
+
+/// Puts a connection into the table; 0 if it finds no way. Global and of numbers only, so that the
+/// verifier checks it once and not once for every way a packet can get here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_insert(hash: u64, state: u64, now: u32) -> u64 {
+    // Two attempts: the first may lose its way to another CPU.
+    let claim = match conn_claim(hash, state, now) {
+        0 => conn_claim(hash, state, now),
+        claim => claim,
+    };
+    if claim == 0 {
+        count::event(Event::NoWay);
+        return 0;
+    }
+    let inserted = conn_publish(hash, state, claim, now);
+    match Inserted::unpack(inserted) {
+        Inserted::Mine { evicted: true, .. } => count::event(Event::Evicted),
+        Inserted::Mine { .. } => {}
+        Inserted::Other(_) | Inserted::Lost => count::event(Event::RaceLost),
+    }
+    inserted
 }
 
 /// Gives the way of a connection's predecessor to it.
@@ -65,31 +76,45 @@ pub fn overwrite<F: Family>(
     state: State,
     route: Route,
     now: Tick,
-) -> Result<Route, Reason> {
-    let places = places(hash).ok_or(Reason::Inconsistent)?;
+) -> Route {
+    let is_tcp = packet.flow.protocol() == TCP;
+    let step = (is_tcp as u32) << 8 | packet.tcp_flags as u32;
+    let outcome = conn_overwrite(hash, state.0, now.0, step);
+    if let Some(other) = Route::found(outcome) {
+        return other;
+    }
+    if let Some(index) = (outcome as u32).checked_sub(1) {
+        describe(packet, service, index, now);
+    }
+    route
+}
+
+/// Gives the way of a connection's predecessor to it, global as [`conn_insert`] is: the index of the way,
+/// plus one; the route that another CPU gave to the connection, if one was first; 0 if the way went.
+/// `step` is the packet's TCP flags, and 1 << 8 if it has any.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_overwrite(hash: u64, state: u64, now: u32, step: u32) -> u64 {
+    let Some(places) = places(hash) else { return 0 };
+    let now = Tick(now);
     let found = places.find(hash, now);
     if !found.exists() {
         // It expired just now: the next packet finds none and takes a way.
-        return Ok(route);
+        return 0;
     }
+    let goes_on = step >> 8 == 0 || tcp_next(found.state.kind(), step as u8).is_some();
     if let Some(other) = backend_of(found.state, Via::Connection)
-        && next(found.state.kind(), packet).is_some()
+        && goes_on
     {
         // Another CPU gave the way to this connection already.
         count::event(Event::RaceLost);
-        return Ok(other);
+        return other.word();
     }
-    if places.update(&found, state) {
-        describe(
-            packet,
-            service,
-            places.index(found.in_second, found.way),
-            now,
-        );
-        return Ok(route);
+    if places.update(&found, State(state)) {
+        return places.index(found.in_second, found.way) as u64 + 1;
     }
     count::event(Event::RaceLost);
-    Ok(backend_of(places.find(hash, now).state, Via::Connection).unwrap_or(route))
+    Route::word_of(backend_of(places.find(hash, now).state, Via::Connection))
 }
 
 /// Once more, for a connection that another CPU changed or evicted while it was being confirmed: this

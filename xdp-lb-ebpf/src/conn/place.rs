@@ -90,7 +90,7 @@ fn place_in<F: Family>(
         expiry(kind, now),
     );
     let result = if replace {
-        overwrite(packet, service, hash, state, route, now)
+        Ok(overwrite(packet, service, hash, state, route, now))
     } else {
         insert(packet, service, hash, state, route, now)
     };

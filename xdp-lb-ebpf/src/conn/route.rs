@@ -41,6 +41,22 @@ impl Route {
         Self(Self::SET | word)
     }
 
+    /// The route of [`Self::word_of`], if it was one.
+    #[inline(always)]
+    pub fn found(word: u64) -> Option<Self> {
+        if word & Self::SET.get() == 0 {
+            None
+        } else {
+            Some(Self::of(word))
+        }
+    }
+
+    /// As one word, 0 for none: functions that the verifier checks on their own return nothing larger.
+    #[inline(always)]
+    pub fn word_of(route: Option<Self>) -> u64 {
+        route.map_or(0, Self::word)
+    }
+
     /// Index of the backend.
     #[inline(always)]
     pub fn backend(self) -> u32 {
