@@ -8,8 +8,8 @@ use xdp_lb_tests::packet::ETHERNET;
 
 use crate::director::{Director, in_a_network};
 use crate::ipv6::{
-    self, AFTER_IP, DESTINATION, FRAGMENT, HOP_BY_HOP, Made, ROUTING, VIP, ack, client, datagram, hold,
-    over_v6, server_ip, syn,
+    self, AFTER_IP, DESTINATION, FRAGMENT, HOP_BY_HOP, Made, ROUTING, VIP, ack, client, datagram,
+    hold, over_v6, server_ip, syn,
 };
 use crate::tables::{PORT_MAC, ROUTER_MAC, server_mac, tables, tcp, udp};
 
