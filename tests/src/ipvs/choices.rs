@@ -72,8 +72,8 @@ impl Row {
             let (theirs, ours) = (line(ipvs), line(ours));
             let (left, right) = (picks(&theirs), picks(&ours));
             row.choices += left.len();
-            let pairs = left.iter().zip(right);
-            let differing = pairs.filter(|(a, b)| *a != b).count() + left.len().abs_diff(right.len());
+            let pairs = left.iter().zip(right.iter());
+            let differing = pairs.filter(|(a, b)| a != b).count() + left.len().abs_diff(right.len());
             row.differing += differing;
             if differing > 0 && row.first.is_none() {
                 row.first = Some(format!("step {}: IPVS {theirs}, ours {ours}", at + 1));
@@ -120,14 +120,14 @@ pub fn table(rows: &[Row]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::case;
     use super::*;
 
     fn row(ipvs: &[&str], ours: &[&str], differs: Option<&str>) -> Row {
         let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
-        let case = Case {
-            differs: differs.map(str::to_owned),
-            ..Case::default()
-        };
+        let cases = case::parse("== a\nrr\nservers 1\nopen 1\n");
+        let mut case = cases.unwrap().remove(0);
+        case.differs = differs.map(str::to_owned);
         Row::of(&case, &lines(ipvs), &lines(ours))
     }
 
