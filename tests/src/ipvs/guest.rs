@@ -209,10 +209,17 @@ fn transport(frame: &[u8]) -> Option<&[u8]> {
 fn configure(netns: &Netns, case: &Case) -> Result<()> {
     let (file, log) = (format!("{FOLDER}/keepalived.conf"), format!("{FOLDER}/keepalived.log"));
     fs::write(&file, case.config(&case.servers))?;
+    let pids = ["keepalived.pid", "checkers.pid"].map(|name| format!("{FOLDER}/{name}"));
+    for pid in &pids {
+        // That of the last one, which could not remove it.
+        if Path::new(pid).exists() {
+            fs::remove_file(pid)?;
+        }
+    }
     let mut command = Command::new("keepalived");
     command
         .args(["--dont-fork", "--log-console", "--check", "--use-file", &file])
-        .args(["--pid", "/tmp/keepalived.pid", "--checkers_pid", "/tmp/checkers.pid"])
+        .args(["--pid", &pids[0], "--checkers_pid", &pids[1]])
         .stdin(Stdio::null())
         .stdout(File::create(&log)?)
         .stderr(Stdio::null())

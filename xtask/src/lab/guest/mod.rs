@@ -98,7 +98,7 @@ impl Guest {
             Task::Choose(cases) => {
                 let programs = ["keepalived", "ipvsadm", "iproute2"];
                 let debian = self.debs.tree("programs", Suite::Stable, &programs)?;
-                for program in ["usr/sbin/keepalived", "usr/sbin/ipvsadm", "bin/ip"] {
+                for program in ["usr/sbin/keepalived", "sbin/ipvsadm", "bin/ip"] {
                     image.debian_program(&debian, program)?;
                 }
                 image.file("job/task", b"choose\n".to_vec());
