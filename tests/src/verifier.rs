@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Lines of what the verifier says that are kept of a program which it refuses.
-const TAIL: usize = 3000;
+const TAIL: usize = 20;
 
 /// What it says.
 #[derive(Clone, Debug, PartialEq, Eq)]

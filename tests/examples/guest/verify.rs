@@ -12,10 +12,10 @@ use xdp_lb_common::watch::mode;
 use xdp_lb_tests::verifier::{Verdict, examine};
 
 /// What the programs can be loaded for. Other constants are other branches.
-const MODES: [(&str, u32); 1] = [
+const MODES: [(&str, u32); 3] = [
     ("forward", mode::FORWARD),
-
-
+    ("capture", mode::WATCHED),
+    ("trace", mode::DRY),
 ];
 
 /// One line for each program; those that are refused have more lines, and the word REFUSED.
