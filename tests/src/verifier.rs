@@ -84,26 +84,41 @@ fn without_files<T>(what: impl FnOnce() -> T) -> Result<T> {
 }
 
 fn refusal(error: &Error, said: &str) -> String {
-    let lines: Vec<_> = said.lines().filter(|line| !line.trim().is_empty()).collect();
-    let tail = lines.get(lines.len().saturating_sub(TAIL)..).unwrap_or_default();
+    let lines: Vec<_> = said
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let tail = lines
+        .get(lines.len().saturating_sub(TAIL)..)
+        .unwrap_or_default();
     format!("{error}\n{}", tail.join("\n"))
 }
 
 /// Reads what `BPF_LOG_STATS` prints.
 fn parse(said: &str) -> Option<Stats> {
-    let processed = said.lines().rev().find(|line| line.starts_with("processed "))?;
+    let processed = said
+        .lines()
+        .rev()
+        .find(|line| line.starts_with("processed "))?;
     let words: Vec<_> = processed.split_whitespace().collect();
     let after = |name: &str| {
         let at = words.iter().position(|word| *word == name)?;
         words.get(at + 1)?.parse().ok()
     };
-    let stack = said.lines().rev().find_map(|line| line.strip_prefix("stack depth "));
+    let stack = said
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("stack depth "));
     Some(Stats {
         instructions: 0,
         verified: after("processed")?,
         states: after("total_states")?,
         peak: after("peak_states")?,
-        stack: stack.unwrap_or_default().split_whitespace().next()?.to_owned(),
+        stack: stack
+            .unwrap_or_default()
+            .split_whitespace()
+            .next()?
+            .to_owned(),
     })
 }
 
@@ -125,7 +140,10 @@ mod tests {
     fn a_refusal_ends_with_what_was_said_last() {
         let said: String = (0..40).map(|n| format!("line {n}\n\n")).collect();
         let told = refusal(&Error::from_raw_os_error(13), &said);
-        assert!(told.starts_with("Permission denied") && told.ends_with("line 39"), "{told}");
+        assert!(
+            told.starts_with("Permission denied") && told.ends_with("line 39"),
+            "{told}"
+        );
         assert_eq!(told.lines().count(), 1 + TAIL);
     }
 }

@@ -39,7 +39,15 @@ pub(crate) fn report(stats: bool) -> Result<()> {
     }
     drop(out);
     if stats {
-        let words = ["run", "--package", "xdp-lb-tests", "--example", "guest", "--", "verify"];
+        let words = [
+            "run",
+            "--package",
+            "xdp-lb-tests",
+            "--example",
+            "guest",
+            "--",
+            "verify",
+        ];
         tree::run_cargo(words)?;
     }
     Ok(())

@@ -15,7 +15,8 @@ pub(crate) fn run(out: &mut dyn Write) -> Result<()> {
     writeln!(out, "# {}", whose()?)?;
     let mut ipvs = Ipvs::default();
     for case in case::parse(&text)? {
-        let lines = play::play(&case, &mut ipvs).with_context(|| format!("case `{}`", case.name))?;
+        let lines =
+            play::play(&case, &mut ipvs).with_context(|| format!("case `{}`", case.name))?;
         writeln!(out, "== {}", case.name)?;
         for line in lines {
             writeln!(out, "{line}")?;

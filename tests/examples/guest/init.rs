@@ -37,11 +37,20 @@ fn whole() -> Result<()> {
         ("tmpfs", "/tmp"),
     ] {
         fs::create_dir_all(place)?;
-        let mounted = mount(Some(kind), place, Some(kind), MsFlags::empty(), None::<&str>);
+        let mounted = mount(
+            Some(kind),
+            place,
+            Some(kind),
+            MsFlags::empty(),
+            None::<&str>,
+        );
         mounted.with_context(|| format!("cannot mount {place}"))?;
     }
     fs::create_dir_all("/run/netns")?;
-    let mut out = OpenOptions::new().write(true).open(OUTPUT).context(OUTPUT)?;
+    let mut out = OpenOptions::new()
+        .write(true)
+        .open(OUTPUT)
+        .context(OUTPUT)?;
     let done = work(&mut out);
     match &done {
         Ok(()) => writeln!(out, "@@done")?,

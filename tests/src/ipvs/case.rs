@@ -143,7 +143,9 @@ impl Case {
                 let weights: Vec<_> = weights.collect::<Result<_, _>>()?;
                 self.servers = (1..).zip(weights).collect();
             }
-            (scheduler, []) if self.scheduler.is_empty() => scheduler.clone_into(&mut self.scheduler),
+            (scheduler, []) if self.scheduler.is_empty() => {
+                scheduler.clone_into(&mut self.scheduler)
+            }
             (word, words) => self.steps.push(step(word, words)?),
         }
         Ok(())
@@ -157,11 +159,13 @@ impl Case {
 
     /// The limits of each real server, as ipvsadm's options.
     pub fn limits(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.of_servers.iter().filter_map(|line| match line.split_once(' ')? {
-            ("uthreshold", limit) => Some(("-x", limit)),
-            ("lthreshold", limit) => Some(("-y", limit)),
-            _ => None,
-        })
+        self.of_servers
+            .iter()
+            .filter_map(|line| match line.split_once(' ')? {
+                ("uthreshold", limit) => Some(("-x", limit)),
+                ("lthreshold", limit) => Some(("-y", limit)),
+                _ => None,
+            })
     }
 
     /// The virtual IP of a number from 0 on.
@@ -270,17 +274,28 @@ mod tests {
         ];
         assert_eq!(cases[0].steps, steps);
         let config = cases[0].config(&cases[0].servers);
-        assert!(config.contains("    real_server 10.1.0.12 80 {\n        weight 1\n"), "{config}");
+        assert!(
+            config.contains("    real_server 10.1.0.12 80 {\n        weight 1\n"),
+            "{config}"
+        );
         assert!(config.contains("        uthreshold 2\n") && config.contains("    ops\n"));
         assert_eq!(cases[1].vip(0).to_string(), "fd00:1::64");
     }
 
     #[test]
     fn what_is_no_step_is_refused_with_its_line() {
-        for text in ["== one\nrr\nservers 1\nopen x\n", "== one\nrr\nclose 1\n", "rr\n", "== one\nrr\n"] {
+        for text in [
+            "== one\nrr\nservers 1\nopen x\n",
+            "== one\nrr\nclose 1\n",
+            "rr\n",
+            "== one\nrr\n",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
         let error = parse("== one\nrr\nservers 1\nopen x\n").unwrap_err();
-        assert!(format!("{error:#}").starts_with("line 4: `open x`"), "{error:#}");
+        assert!(
+            format!("{error:#}").starts_with("line 4: `open x`"),
+            "{error:#}"
+        );
     }
 }

@@ -73,7 +73,8 @@ impl Row {
             let (left, right) = (picks(&theirs), picks(&ours));
             row.choices += left.len();
             let pairs = left.iter().zip(right.iter());
-            let differing = pairs.filter(|(a, b)| a != b).count() + left.len().abs_diff(right.len());
+            let differing =
+                pairs.filter(|(a, b)| a != b).count() + left.len().abs_diff(right.len());
             row.differing += differing;
             if differing > 0 && row.first.is_none() {
                 row.first = Some(format!("step {}: IPVS {theirs}, ours {ours}", at + 1));
@@ -96,7 +97,11 @@ fn picks(line: &str) -> &[u8] {
 /// A table of them.
 pub fn table(rows: &[Row]) -> String {
     let mut text = String::new();
-    let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+    let width = rows
+        .iter()
+        .map(|row| row.name.chars().count())
+        .max()
+        .unwrap_or(0);
     for row in rows {
         let outcome = match (row.differing, &row.differs) {
             (0, None) => "equal".to_owned(),
@@ -124,7 +129,12 @@ mod tests {
     use super::*;
 
     fn row(ipvs: &[&str], ours: &[&str], differs: Option<&str>) -> Row {
-        let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        let lines = |lines: &[&str]| {
+            lines
+                .iter()
+                .map(|line| (*line).to_owned())
+                .collect::<Vec<_>>()
+        };
         let cases = case::parse("== a\nrr\nservers 1\nopen 1\n");
         let mut case = cases.unwrap().remove(0);
         case.differs = differs.map(str::to_owned);
@@ -134,7 +144,10 @@ mod tests {
     #[test]
     fn what_differs_is_counted_and_the_first_is_shown() {
         let same = row(&["open 321", "again 3"], &["open 321", "again 3"], None);
-        assert_eq!((same.choices, same.differing, same.is_as_told()), (4, 0, true));
+        assert_eq!(
+            (same.choices, same.differing, same.is_as_told()),
+            (4, 0, true)
+        );
         let other = row(&["open 321", "open 3"], &["open 312"], None);
         assert_eq!((other.choices, other.differing), (4, 3));
         assert!(!other.is_as_told());

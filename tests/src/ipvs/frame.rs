@@ -96,9 +96,15 @@ mod tests {
             frame(client.parse().unwrap(), vip.parse().unwrap(), kind)
         };
         let syn = of("10.2.0.1:1024", "10.1.0.100", Kind::Syn).unwrap();
-        assert_eq!((syn.len(), syn[12..14].to_vec(), syn[47]), (54, vec![8, 0], 2));
+        assert_eq!(
+            (syn.len(), syn[12..14].to_vec(), syn[47]),
+            (54, vec![8, 0], 2)
+        );
         let fin = of("[fd00:2::1]:1024", "fd00:1::64", Kind::Fin).unwrap();
-        assert_eq!((fin.len(), fin[12..14].to_vec(), fin[67]), (74, vec![0x86, 0xdd], 0x11));
+        assert_eq!(
+            (fin.len(), fin[12..14].to_vec(), fin[67]),
+            (74, vec![0x86, 0xdd], 0x11)
+        );
         assert!(of("10.2.0.1:1024", "fd00:1::64", Kind::Syn).is_err());
     }
 

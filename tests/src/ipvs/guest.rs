@@ -143,14 +143,19 @@ fn network(netns: &Netns, case: &Case) -> Result<Socket> {
         format!("link set {INNER} up"),
         format!("addr add {own} dev {INNER} {nodad}"),
         format!("route add default via {router} dev {INNER}"),
-        format!("neigh replace {router} lladdr {} dev {INNER} nud permanent", mac(ROUTER)),
+        format!(
+            "neigh replace {router} lladdr {} dev {INNER} nud permanent",
+            mac(ROUTER)
+        ),
     ];
     for number in 0..case.vips {
         lines.push(format!("addr add {}{prefix} dev {INNER}", case.vip(number)));
     }
     for number in 1..10 {
         let (address, mac) = (case.server(number), mac(server_mac(number)));
-        lines.push(format!("neigh replace {address} lladdr {mac} dev {INNER} nud permanent"));
+        lines.push(format!(
+            "neigh replace {address} lladdr {mac} dev {INNER} nud permanent"
+        ));
     }
     netns.ip(&lines.join("\n"))?;
     netns.run(cable)?
@@ -207,7 +212,10 @@ fn transport(frame: &[u8]) -> Option<&[u8]> {
 
 /// Has keepalived put the service into the kernel.
 fn configure(netns: &Netns, case: &Case) -> Result<()> {
-    let (file, log) = (format!("{FOLDER}/keepalived.conf"), format!("{FOLDER}/keepalived.log"));
+    let (file, log) = (
+        format!("{FOLDER}/keepalived.conf"),
+        format!("{FOLDER}/keepalived.log"),
+    );
     fs::write(&file, case.config(&case.servers))?;
     let pids = ["keepalived.pid", "checkers.pid"].map(|name| format!("{FOLDER}/{name}"));
     for pid in &pids {
@@ -218,13 +226,21 @@ fn configure(netns: &Netns, case: &Case) -> Result<()> {
     }
     let mut command = Command::new("keepalived");
     command
-        .args(["--dont-fork", "--log-console", "--check", "--use-file", &file])
+        .args([
+            "--dont-fork",
+            "--log-console",
+            "--check",
+            "--use-file",
+            &file,
+        ])
         .args(["--pid", &pids[0], "--checkers_pid", &pids[1]])
         .stdin(Stdio::null())
         .stdout(File::create(&log)?)
         .stderr(Stdio::null())
         .process_group(0);
-    let mut keepalived = netns.run(|| command.spawn())?.context("keepalived does not start")?;
+    let mut keepalived = netns
+        .run(|| command.spawn())?
+        .context("keepalived does not start")?;
     let stands = wait(netns, &mut keepalived, case);
     let ended = end(&mut keepalived);
     let said = || fs::read_to_string(&log).unwrap_or_default();
@@ -245,7 +261,10 @@ fn wait(netns: &Netns, keepalived: &mut Child, case: &Case) -> Result<()> {
         if let Some(status) = keepalived.try_wait()? {
             bail!("keepalived ended ({status})");
         }
-        ensure!(start.elapsed() < PATIENCE, "keepalived set this up:\n{table}");
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "keepalived set this up:\n{table}"
+        );
         sleep(Duration::from_millis(20));
     }
 }
@@ -274,11 +293,20 @@ pub fn whose() -> Result<String> {
     // It tells its version on stderr.
     let said = keepalived.arg("--version").output()?;
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
-    let version = said.split_whitespace().nth(1).unwrap_or("of an unknown version");
+    let version = said
+        .split_whitespace()
+        .nth(1)
+        .unwrap_or("of an unknown version");
     let ipvsadm = output(Command::new("ipvsadm").arg("--version"))?;
-    let ipvsadm = ipvsadm.split_whitespace().nth(1).unwrap_or_default().to_owned();
+    let ipvsadm = ipvsadm
+        .split_whitespace()
+        .nth(1)
+        .unwrap_or_default()
+        .to_owned();
     let kernel = kernel.release().to_string_lossy();
-    Ok(format!("Linux {kernel}, keepalived {version}, ipvsadm {ipvsadm}"))
+    Ok(format!(
+        "Linux {kernel}, keepalived {version}, ipvsadm {ipvsadm}"
+    ))
 }
 
 #[cfg(test)]
@@ -301,11 +329,17 @@ mod tests {
             Some(words.join(" "))
         };
         let edit = said(0, Edit::Weight(1, 5), &now).unwrap();
-        assert_eq!(edit, "--edit-server -t 10.1.0.100:80 -r 10.1.0.11:80 -g -w 5 -x 2");
+        assert_eq!(
+            edit,
+            "--edit-server -t 10.1.0.100:80 -r 10.1.0.11:80 -g -w 5 -x 2"
+        );
         let down = said(0, Edit::Down(2), &now).unwrap();
         assert_eq!(down, "--delete-server -t 10.1.0.100:80 -r 10.1.0.12:80");
         let up = said(1, Edit::Up(2), &now).unwrap();
-        assert_eq!(up, "--edit-server -u [fd00:1::64]:80 -r [fd00:1::c]:80 -g -w 2");
+        assert_eq!(
+            up,
+            "--edit-server -u [fd00:1::64]:80 -r [fd00:1::c]:80 -g -w 2"
+        );
         now.down.insert(1);
         assert_eq!(said(0, Edit::Weight(1, 5), &now), None, "it is in no table");
     }

@@ -138,7 +138,10 @@ impl Play<'_> {
                 line.push_str("again ");
                 for number in which.clone() {
                     let flow = *self.opened.get(number - 1).with_context(|| {
-                        format!("connection {number} of `{}` was never opened", self.case.name)
+                        format!(
+                            "connection {number} of `{}` was never opened",
+                            self.case.name
+                        )
                     })?;
                     let kind = match sort {
                         Sort::Data => Kind::Ack,
@@ -271,8 +274,15 @@ mod tests {
     fn every_step_with_packets_leaves_a_line() {
         let (lines, frames) =
             played("servers 1 1\nopen 2\ndown 1\nopen 1\nremove 2\nsyn 2\nup 1\nfin 1-3\n");
-        assert_eq!(lines.unwrap(), ["open 11", "open 2", "open --", "again 111"]);
-        assert_eq!(frames.len(), 4 + 2 + 2 + 3, "two packets each where one is answered");
+        assert_eq!(
+            lines.unwrap(),
+            ["open 11", "open 2", "open --", "again 111"]
+        );
+        assert_eq!(
+            frames.len(),
+            4 + 2 + 2 + 3,
+            "two packets each where one is answered"
+        );
     }
 
     #[test]
@@ -282,7 +292,11 @@ mod tests {
         frames.sort();
         frames.dedup();
         assert_eq!(frames.len(), 200);
-        assert!(frames.iter().all(|frame| frame[26] == 10 && frame[27] >= 128));
+        assert!(
+            frames
+                .iter()
+                .all(|frame| frame[26] == 10 && frame[27] >= 128)
+        );
     }
 
     #[test]

@@ -26,7 +26,9 @@ use xdp_lb_tests::ipvs::choices::{Choices, Row, table};
 use xdp_lb_tests::ipvs::play;
 
 fn files(folder: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("ipvs").join(folder);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("ipvs")
+        .join(folder);
     let entries = std::fs::read_dir(&folder).expect("it is part of the repository");
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
@@ -36,7 +38,9 @@ fn files(folder: &str) -> Vec<PathBuf> {
 
 fn cases() -> Vec<Case> {
     let texts = files("cases");
-    let texts = texts.iter().map(|file| std::fs::read_to_string(file).unwrap());
+    let texts = texts
+        .iter()
+        .map(|file| std::fs::read_to_string(file).unwrap());
     case::parse(&texts.collect::<Vec<_>>().join("\n")).unwrap()
 }
 
@@ -44,7 +48,9 @@ fn cases() -> Vec<Case> {
 fn theirs() -> Vec<Choices> {
     let chosen = std::env::var_os("XDP_LB_IPVS_CHOICES").map(PathBuf::from);
     let files = chosen.map_or_else(|| files("recorded"), |file| vec![file]);
-    let texts = files.iter().map(|file| std::fs::read_to_string(file).unwrap());
+    let texts = files
+        .iter()
+        .map(|file| std::fs::read_to_string(file).unwrap());
     texts.map(|text| Choices::parse(&text)).collect()
 }
 
@@ -67,7 +73,11 @@ fn every_new_connection_goes_to_the_server_that_ipvs_chooses() {
                     Row::of(case, lines, &ours[&case.name])
                 })
                 .collect();
-            let off: Vec<_> = rows.iter().filter(|row| !row.is_as_told()).cloned().collect();
+            let off: Vec<_> = rows
+                .iter()
+                .filter(|row| !row.is_as_told())
+                .cloned()
+                .collect();
             wrong += off.len();
             report(&theirs.whose, &rows, &off);
         }

@@ -100,7 +100,9 @@ impl Director for Ours {
         Ok(match outcome.action {
             Action::Tx => server_of(&outcome.frame),
             Action::Pass | Action::Drop => None,
-            Action::Aborted | Action::Redirect => bail!("the program returned {:?}", outcome.action),
+            Action::Aborted | Action::Redirect => {
+                bail!("the program returned {:?}", outcome.action)
+            }
         })
     }
 }
@@ -140,7 +142,8 @@ impl Here {
     /// Changes the tables as the agent does.
     fn update(&mut self, case: &Case) -> Result<()> {
         let (config, health) = (&self.config, &self.health);
-        self.pools.update(Now::ZERO, config, health, &Overrides::new());
+        self.pools
+            .update(Now::ZERO, config, health, &Overrides::new());
         let wanted = desired(&Inputs {
             config,
             ownership: &Ownership::new(),

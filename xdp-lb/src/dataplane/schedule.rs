@@ -391,7 +391,10 @@ mod tests {
         assert_eq!(update(lblc, &[entry(2, 1), entry(1, 1)]), (true, vec![]));
         assert_eq!(update(lblc, &[entry(2, 0), entry(1, 1)]), (false, vec![]));
         assert_eq!(update(lblc, &[entry(1, 1)]), (false, vec![2]));
-        assert_eq!(update(Scheduler::RoundRobin, &[entry(1, 1)]), (false, vec![]));
+        assert_eq!(
+            update(Scheduler::RoundRobin, &[entry(1, 1)]),
+            (false, vec![])
+        );
         assert_eq!(update(lblc, &[entry(1, 1)]), (true, vec![]));
     }
 

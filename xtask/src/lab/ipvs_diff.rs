@@ -53,7 +53,10 @@ pub(super) fn run(kernels: &[Kernel], record: bool) -> Result<()> {
         }
     }
     if !failed.is_empty() {
-        bail!("choices differ from those of Linux {}", failed.join(" and "));
+        bail!(
+            "choices differ from those of Linux {}",
+            failed.join(" and ")
+        );
     }
     Ok(())
 }

@@ -35,7 +35,10 @@ impl Boot<'_> {
         fs::write(&initrd, image.archive())?;
         let said = File::create(file("qemu"))?;
         let mut command = self.command(&initrd, &console, &output)?;
-        command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
+        command
+            .stdin(Stdio::null())
+            .stdout(said.try_clone()?)
+            .stderr(said);
         let child = command.spawn().context("the emulator does not start")?;
         let ended = Running(child).wait();
         fs::remove_file(&initrd)?;
@@ -53,8 +56,13 @@ impl Boot<'_> {
         }
         let console = text(&console) + &text(&file("qemu"));
         let lines: Vec<_> = console.lines().collect();
-        let tail = lines.get(lines.len().saturating_sub(TAIL)..).unwrap_or_default();
-        bail!("the guest did not come to its end:\n{output}{}", tail.join("\n"));
+        let tail = lines
+            .get(lines.len().saturating_sub(TAIL)..)
+            .unwrap_or_default();
+        bail!(
+            "the guest did not come to its end:\n{output}{}",
+            tail.join("\n")
+        );
     }
 
     fn command(&self, initrd: &Path, console: &Path, output: &Path) -> Result<Command> {
@@ -64,12 +72,19 @@ impl Boot<'_> {
         command.env("QEMU_MODULE_DIR", self.emulator.join(modules));
         command.args(["--library-path", &library_path(self.emulator)]);
         command.arg(self.emulator.join("usr/bin/qemu-system-x86_64"));
-        command.arg("-L").arg(share("qemu")).arg("-L").arg(share("seabios"));
+        command
+            .arg("-L")
+            .arg(share("qemu"))
+            .arg("-L")
+            .arg(share("seabios"));
         command.args(["-accel", "tcg", "-machine", "q35,hpet=off", "-cpu", "max"]);
         command.args(["-smp", "1", "-m", "1024", "-nodefaults", "-no-user-config"]);
         command.args(["-display", "none", "-no-reboot", "-monitor", "none"]);
         for (name, path) in [("console", console), ("output", output)] {
-            command.args(["-chardev", &format!("file,id={name},path={}", path.display())]);
+            command.args([
+                "-chardev",
+                &format!("file,id={name},path={}", path.display()),
+            ]);
             command.args(["-serial", &format!("chardev:{name}")]);
         }
         command.arg("-kernel").arg(kernel(self.kernel)?);
@@ -93,7 +108,9 @@ fn kernel(tree: &Path) -> Result<std::path::PathBuf> {
         let name = path.file_name().unwrap_or_default();
         name.to_string_lossy().starts_with("vmlinuz-")
     });
-    kernels.next().with_context(|| format!("no kernel in {}", folder.display()))
+    kernels
+        .next()
+        .with_context(|| format!("no kernel in {}", folder.display()))
 }
 
 /// An emulator that ends with this value.
@@ -107,10 +124,15 @@ impl Running {
                 if status.success() {
                     return Ok(());
                 }
-                bail!("the emulator ended ({status}); what it said lies beside the console in target/guest");
+                bail!(
+                    "the emulator ended ({status}); what it said lies beside the console in target/guest"
+                );
             }
             if start.elapsed() > PATIENCE {
-                bail!("the guest takes longer than {} minutes", PATIENCE.as_secs() / 60);
+                bail!(
+                    "the guest takes longer than {} minutes",
+                    PATIENCE.as_secs() / 60
+                );
             }
             interrupt::check()?;
             sleep(Duration::from_millis(100));

@@ -46,9 +46,14 @@ impl Debs {
         self.unpacked(name, || {
             let archives = self.folder.join("apt/archives");
             let mut apt = self.apt("apt-get");
-            apt.args(["install", "--yes", "--download-only", "--no-install-recommends"])
-                .args(["--target-release", suite.name()])
-                .args(packages);
+            apt.args([
+                "install",
+                "--yes",
+                "--download-only",
+                "--no-install-recommends",
+            ])
+            .args(["--target-release", suite.name()])
+            .args(packages);
             progress::run(&format!("fetching {}", packages.join(" ")), apt)?;
             Ok(archives)
         })
@@ -60,9 +65,8 @@ impl Debs {
         self.unpacked(name, || {
             let listing = self.apt("apt-cache").args(["pkgnames", prefix]).output()?;
             let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
-            let package = newest(&listing).with_context(|| {
-                format!("Debian has no package {prefix}…-cloud-amd64 any more")
-            })?;
+            let package = newest(&listing)
+                .with_context(|| format!("Debian has no package {prefix}…-cloud-amd64 any more"))?;
             let archives = self.folder.join("apt/archives");
             let mut apt = self.apt("apt-get");
             apt.args(["download", &package]).current_dir(&archives);
@@ -91,7 +95,11 @@ impl Debs {
                 let mut dpkg = Command::new("dpkg-deb");
                 let status = dpkg.arg("--extract").arg(&path).arg(&part).status();
                 let status = status.context("dpkg-deb does not run")?;
-                ensure!(status.success(), "dpkg-deb cannot unpack {}", path.display());
+                ensure!(
+                    status.success(),
+                    "dpkg-deb cannot unpack {}",
+                    path.display()
+                );
                 fs::remove_file(&path)?;
                 unpacked += 1;
             }
@@ -150,18 +158,24 @@ fn settings(apt: &Path) -> String {
         // Everything below lies in a folder that only its owner may read.
         ("APT::Sandbox::User", "root".to_owned()),
     ];
-    rows.map(|(name, value)| format!("{name} \"{value}\";\n")).concat()
+    rows.map(|(name, value)| format!("{name} \"{value}\";\n"))
+        .concat()
 }
 
 /// Debian 12's archive and that of its security updates: where this system has them from, else Debian's own.
 fn mirrors() -> [String; 2] {
     let mut apt = Command::new("apt-get");
-    let listing = apt.args(["indextargets", "--format", "$(RELEASE) $(REPO_URI)"]).output();
+    let listing = apt
+        .args(["indextargets", "--format", "$(RELEASE) $(REPO_URI)"])
+        .output();
     let listing = listing.map(|out| String::from_utf8_lossy(&out.stdout).into_owned());
     let listing = listing.unwrap_or_default();
     let mirror = |release: &str, otherwise: &str| {
         let pairs = listing.lines().filter_map(|line| line.split_once(' '));
-        let known = pairs.filter(|(name, _)| *name == release).map(|(_, uri)| uri).next();
+        let known = pairs
+            .filter(|(name, _)| *name == release)
+            .map(|(_, uri)| uri)
+            .next();
         known.unwrap_or(otherwise).to_owned()
     };
     [
@@ -182,7 +196,9 @@ fn sources([archive, security]: &[String; 2]) -> String {
 
 /// The newest kernel for virtual machines in a list of packages.
 fn newest(listing: &str) -> Option<String> {
-    let kernels = listing.lines().filter(|name| name.ends_with("-cloud-amd64"));
+    let kernels = listing
+        .lines()
+        .filter(|name| name.ends_with("-cloud-amd64"));
     let numbers = |name: &&str| -> Vec<u64> {
         let parts = name.split(|c: char| !c.is_ascii_digit());
         parts.filter_map(|part| part.parse().ok()).collect()
@@ -206,9 +222,18 @@ mod tests {
     #[test]
     fn apt_is_told_of_its_own_folders_alone() {
         let text = settings(Path::new("/x/apt"));
-        assert!(text.contains("Dir::State::status \"/x/apt/status\";\n"), "{text}");
+        assert!(
+            text.contains("Dir::State::status \"/x/apt/status\";\n"),
+            "{text}"
+        );
         let sources = sources(&["http://a".to_owned(), "http://b".to_owned()]);
-        assert!(sources.contains("http://a bookworm-backports main\n"), "{sources}");
-        assert!(sources.ends_with("http://b bookworm-security main\n"), "{sources}");
+        assert!(
+            sources.contains("http://a bookworm-backports main\n"),
+            "{sources}"
+        );
+        assert!(
+            sources.ends_with("http://b bookworm-security main\n"),
+            "{sources}"
+        );
     }
 }

@@ -108,7 +108,9 @@ pub(super) fn linker(tree: &Path) -> PathBuf {
 
 /// Where it looks for libraries there.
 pub(super) fn library_path(tree: &Path) -> String {
-    LIBRARIES.map(|folder| tree.join(folder).display().to_string()).join(":")
+    LIBRARIES
+        .map(|folder| tree.join(folder).display().to_string())
+        .join(":")
 }
 
 /// The libraries that a program needs, by the dynamic linker's own account.
@@ -167,6 +169,9 @@ mod tests {
         let mut image = Image::default();
         image.host_program("sh", Path::new("/bin/sh")).unwrap();
         let names: Vec<_> = image.files.keys().map(String::as_str).collect();
-        assert!(names.contains(&"host/sh") && names.contains(&"host/libc.so.6"), "{names:?}");
+        assert!(
+            names.contains(&"host/sh") && names.contains(&"host/libc.so.6"),
+            "{names:?}"
+        );
     }
 }

@@ -93,11 +93,18 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         Some("ko") => return Ok(fs::read(path)?),
         Some("xz") => "xz",
         Some("zst") => "zstd",
-        _ => bail!("{} is compressed in a way that is not known here", path.display()),
+        _ => bail!(
+            "{} is compressed in a way that is not known here",
+            path.display()
+        ),
     };
     let output = Command::new(program).args(["-d", "-c"]).arg(path).output();
     let output = output.with_context(|| format!("{program} does not run"))?;
-    ensure!(output.status.success(), "{program} cannot read {}", path.display());
+    ensure!(
+        output.status.success(),
+        "{program} cannot read {}",
+        path.display()
+    );
     Ok(output.stdout)
 }
 
@@ -105,7 +112,9 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 fn needs(module: &[u8]) -> Vec<String> {
     const WORD: &[u8] = b"\0depends=";
     let at = module.windows(WORD.len()).position(|window| window == WORD);
-    let rest = at.and_then(|at| module.get(at + WORD.len()..)).unwrap_or_default();
+    let rest = at
+        .and_then(|at| module.get(at + WORD.len()..))
+        .unwrap_or_default();
     let end = rest.iter().position(|octet| *octet == 0).unwrap_or(0);
     let names = String::from_utf8_lossy(rest.get(..end).unwrap_or_default()).into_owned();
     let names = names.split(',').filter(|name| !name.is_empty());
