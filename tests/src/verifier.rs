@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn a_refusal_ends_with_what_was_said_last() {
-        let said: String = (0..40).map(|n| format!("line {n}\n\n")).collect();
+        let said: Vec<_> = (0..40).map(|n| format!("line {n}\n\n")).collect();
+        let said = said.concat();
         let told = refusal(&Error::from_raw_os_error(13), &said);
         assert!(
             told.starts_with("Permission denied") && told.ends_with("line 39"),

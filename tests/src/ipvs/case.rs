@@ -144,7 +144,7 @@ impl Case {
                 self.servers = (1..).zip(weights).collect();
             }
             (scheduler, []) if self.scheduler.is_empty() => {
-                scheduler.clone_into(&mut self.scheduler)
+                scheduler.clone_into(&mut self.scheduler);
             }
             (word, words) => self.steps.push(step(word, words)?),
         }
@@ -179,9 +179,10 @@ impl Case {
     }
 
     fn address(&self, host: u8) -> IpAddr {
-        match self.v6 {
-            false => IpAddr::from([10, 1, 0, host]),
-            true => IpAddr::from([0xfd00, 1, 0, 0, 0, 0, 0, u16::from(host)]),
+        if self.v6 {
+            IpAddr::from([0xfd00, 1, 0, 0, 0, 0, 0, u16::from(host)])
+        } else {
+            IpAddr::from([10, 1, 0, host])
         }
     }
 

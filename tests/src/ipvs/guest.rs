@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const INNER: &str = "d0";
 /// The other end.
 const OUTER: &str = "c0";
-/// All protocols, in linux/if_ether.h.
+/// All protocols, in `linux/if_ether.h`.
 const ETH_P_ALL: u16 = 3;
 /// Where keepalived's file and log are.
 const FOLDER: &str = "/tmp";

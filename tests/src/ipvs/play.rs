@@ -1,7 +1,7 @@
 //! Carries a case out before a director, and writes down whom it chose.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result};
 
@@ -191,9 +191,12 @@ impl Play<'_> {
         let number = u16::try_from(self.opened.len()).unwrap_or(u16::MAX);
         let low = u8::try_from(number % 250).unwrap_or(0) + 1;
         let high = u8::try_from(number / 250).unwrap_or(0);
-        let address = address.unwrap_or(match self.case.v6 {
-            false => IpAddr::from([10, 2, high, low]),
-            true => IpAddr::from([0xfd00, 2, 0, 0, 0, 0, u16::from(high), u16::from(low)]),
+        let address = address.unwrap_or_else(|| {
+            if self.case.v6 {
+                IpAddr::from([0xfd00, 2, 0, 0, 0, 0, u16::from(high), u16::from(low)])
+            } else {
+                IpAddr::from([10, 2, high, low])
+            }
         });
         SocketAddr::new(address, 1024 + number)
     }
@@ -201,21 +204,15 @@ impl Play<'_> {
     /// A client from all over, in networks that are nobody else's.
     fn anybody(&mut self) -> SocketAddr {
         let (one, two) = (self.roll(), self.roll());
-        let [a, b, c, d, e, f, g, h] = one.to_be_bytes();
         let port = u16::try_from(two % 60_000).unwrap_or(0) + 1024;
-        let words = |pair: [u8; 2]| u16::from_be_bytes(pair);
-        let address = match self.case.v6 {
-            false => IpAddr::from([10, a | 128, b, c]),
-            true => IpAddr::from([
-                0xfd00,
-                3,
-                words([a, b]),
-                words([c, d]),
-                words([e, f]),
-                words([g, h]),
-                words([h, a]),
-                words([c, f]),
-            ]),
+        let word = |shift| u16::try_from(one.rotate_right(shift) & 0xffff).unwrap_or(0);
+        let address = if self.case.v6 {
+            let words = [48, 32, 16, 0, 56, 24].map(word);
+            let [third, fourth, fifth, sixth, seventh, eighth] = words;
+            IpAddr::from([0xfd00, 3, third, fourth, fifth, sixth, seventh, eighth])
+        } else {
+            let host = u32::try_from(one >> 40).unwrap_or(0);
+            IpAddr::from(Ipv4Addr::from_bits(0x0a80_0000 | host))
         };
         SocketAddr::new(address, port)
     }

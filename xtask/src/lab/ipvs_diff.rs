@@ -21,6 +21,12 @@ const RECORDED: &str = "tests/ipvs/recorded";
 
 /// Has IPVS of these kernels choose, and compares.
 pub(super) fn run(kernels: &[Kernel], record: bool) -> Result<()> {
+    if let Some(without) = kernels
+        .iter()
+        .find(|kernel| !Kernel::WITH_IPVS.contains(kernel))
+    {
+        bail!("the package of Linux {without} has no IPVS: there is one for 6.1 and 6.12");
+    }
     let objects = ebpf::build()?;
     let obstacles = kernel::obstacles(&objects.rig);
     ensure!(

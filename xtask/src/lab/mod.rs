@@ -77,9 +77,9 @@ pub(crate) struct LabArgs {
 }
 
 impl LabArgs {
-    fn kernels(&self) -> &[guest::Kernel] {
+    fn kernels<'a>(&'a self, usual: &'a [guest::Kernel]) -> &'a [guest::Kernel] {
         if self.kernels.is_empty() {
-            &guest::Kernel::ALL
+            usual
         } else {
             &self.kernels
         }
@@ -146,8 +146,8 @@ pub(crate) fn run(args: &LabArgs) -> Result<()> {
         What::Localnode => scenario(args, localnode::run),
         What::Lnmp => scenario(args, lnmp::run),
         What::Churn => scenario(args, churn::run),
-        What::IpvsDiff => ipvs_diff::run(args.kernels(), args.record),
-        What::Kernels => kernels::run(args.kernels()),
+        What::IpvsDiff => ipvs_diff::run(args.kernels(&guest::Kernel::WITH_IPVS), args.record),
+        What::Kernels => kernels::run(args.kernels(&guest::Kernel::ALL)),
     }
 }
 

@@ -12,7 +12,7 @@ use xdp_lb_tests::interrupt;
 use super::image::{HOST, Image, library_path, linker};
 
 /// How long a guest may take. All of it is emulated, some tens of times slower than this machine.
-const PATIENCE: Duration = Duration::from_secs(900);
+const PATIENCE: Duration = Duration::from_mins(15);
 /// Lines of the guest's console that explain why it did not come to its end.
 const TAIL: usize = 25;
 

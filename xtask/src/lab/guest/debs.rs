@@ -11,6 +11,8 @@ use crate::progress;
 
 /// What signs Debian's archives.
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// The folder of what signs Ubuntu's.
+const UBUNTU_KEYS: &str = "ubuntu-keys";
 
 /// Where a package comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +61,20 @@ impl Debs {
         })
     }
 
-    /// A folder with the newest kernel whose package begins with `prefix`, unpacked.
-    pub(super) fn kernel(&self, prefix: &str) -> Result<PathBuf> {
+    /// Lets apt see Ubuntu's archive as well, which has kernels that Debian has not any more.
+    pub(super) fn know_ubuntu(&self) -> Result<()> {
+        self.tree(UBUNTU_KEYS, Suite::Stable, &["ubuntu-archive-keyring"])
+            .map(drop)
+    }
+
+    /// A folder with the newest kernel whose package is called `prefix`…`suffix`, unpacked.
+    pub(super) fn kernel(&self, prefix: &str, suffix: &str) -> Result<PathBuf> {
         let name = prefix.trim_end_matches(['-', '.']);
         self.unpacked(name, || {
             let listing = self.apt("apt-cache").args(["pkgnames", prefix]).output()?;
             let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
-            let package = newest(&listing)
-                .with_context(|| format!("Debian has no package {prefix}…-cloud-amd64 any more"))?;
+            let package = newest(&listing, suffix)
+                .with_context(|| format!("there is no package {prefix}…{suffix} any more"))?;
             let archives = self.folder.join("apt/archives");
             let mut apt = self.apt("apt-get");
             apt.args(["download", &package]).current_dir(&archives);
@@ -120,7 +128,9 @@ impl Debs {
         }
         // As if nothing were installed: what is fetched needs nothing of this system.
         fs::write(apt.join("status"), "")?;
-        fs::write(apt.join("sources.list"), sources(&mirrors()))?;
+        let ubuntu = self.folder.join(UBUNTU_KEYS);
+        let ubuntu = ubuntu.is_dir().then_some(ubuntu.as_path());
+        fs::write(apt.join("sources.list"), sources(&mirrors(), ubuntu))?;
         fs::write(apt.join("apt.conf"), settings(&apt))?;
         let mut update = self.apt("apt-get");
         update.args(["--quiet", "update"]);
@@ -184,21 +194,26 @@ fn mirrors() -> [String; 2] {
     ]
 }
 
-fn sources([archive, security]: &[String; 2]) -> String {
-    [
-        (archive, Suite::Stable.name()),
-        (archive, Suite::Backports.name()),
-        (security, "bookworm-security"),
-    ]
-    .map(|(uri, suite)| format!("deb [signed-by={KEYS}] {uri} {suite} main\n"))
-    .concat()
+fn sources([archive, security]: &[String; 2], ubuntu: Option<&Path>) -> String {
+    let debian = [
+        (archive.as_str(), Suite::Stable.name()),
+        (archive.as_str(), Suite::Backports.name()),
+        (security.as_str(), "bookworm-security"),
+    ];
+    let line =
+        |keys: &str, uri: &str, suite: &str| format!("deb [signed-by={keys}] {uri} {suite} main\n");
+    let mut text = debian.map(|(uri, suite)| line(KEYS, uri, suite)).concat();
+    if let Some(folder) = ubuntu {
+        let keys = folder.join("usr/share/keyrings/ubuntu-archive-keyring.gpg");
+        let uri = "http://archive.ubuntu.com/ubuntu";
+        text += &line(&keys.display().to_string(), uri, "jammy-updates");
+    }
+    text
 }
 
-/// The newest kernel for virtual machines in a list of packages.
-fn newest(listing: &str) -> Option<String> {
-    let kernels = listing
-        .lines()
-        .filter(|name| name.ends_with("-cloud-amd64"));
+/// The newest kernel of a kind in a list of packages.
+fn newest(listing: &str, suffix: &str) -> Option<String> {
+    let kernels = listing.lines().filter(|name| name.ends_with(suffix));
     let numbers = |name: &&str| -> Vec<u64> {
         let parts = name.split(|c: char| !c.is_ascii_digit());
         parts.filter_map(|part| part.parse().ok()).collect()
@@ -214,9 +229,9 @@ mod tests {
     fn the_newest_kernel_is_so_by_its_numbers() {
         let listing = "linux-image-6.12.9+deb12-cloud-amd64\nlinux-image-6.12.95+deb12-amd64\n\
                        linux-image-6.12.95+deb12-cloud-amd64\nlinux-image-6.12.95+deb12-cloud-amd64-dbg\n";
-        let found = newest(listing).unwrap();
+        let found = newest(listing, "-cloud-amd64").unwrap();
         assert_eq!(found, "linux-image-6.12.95+deb12-cloud-amd64");
-        assert_eq!(newest("linux-doc\n"), None);
+        assert_eq!(newest("linux-doc\n", "-cloud-amd64"), None);
     }
 
     #[test]
@@ -226,7 +241,10 @@ mod tests {
             text.contains("Dir::State::status \"/x/apt/status\";\n"),
             "{text}"
         );
-        let sources = sources(&["http://a".to_owned(), "http://b".to_owned()]);
+        let mirrors = ["http://a", "http://b"].map(str::to_owned);
+        let with_ubuntu = sources(&mirrors, Some(Path::new("/x")));
+        assert!(with_ubuntu.contains("signed-by=/x/usr/") && with_ubuntu.contains("jammy-updates"));
+        let sources = sources(&mirrors, None);
         assert!(
             sources.contains("http://a bookworm-backports main\n"),
             "{sources}"

@@ -23,6 +23,9 @@ use image::Image;
 /// Kernels that can be had.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kernel {
+    /// Ubuntu 22.04's, the oldest that must load the programs. (Debian has no 5.15 any more.)
+    #[value(name = "5.15")]
+    V5_15,
     /// Debian 12's own.
     #[value(name = "6.1")]
     V6_1,
@@ -33,11 +36,14 @@ pub(crate) enum Kernel {
 
 impl Kernel {
     /// All of them, the oldest first.
-    pub(crate) const ALL: [Self; 2] = [Self::V6_1, Self::V6_12];
+    pub(crate) const ALL: [Self; 3] = [Self::V5_15, Self::V6_1, Self::V6_12];
+    /// Those whose packages have IPVS.
+    pub(crate) const WITH_IPVS: [Self; 2] = [Self::V6_1, Self::V6_12];
 
     /// The series.
     pub(crate) const fn series(self) -> &'static str {
         match self {
+            Self::V5_15 => "5.15",
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
         }
@@ -88,10 +94,7 @@ impl Guest {
     /// # Errors
     /// When something cannot be had, the guest does not come to its end, or the task fails.
     pub(crate) fn run(&self, kernel: Kernel, task: Task<'_>) -> Result<String> {
-        let kernel_tree = match kernel {
-            Kernel::V6_1 => self.debs.kernel("linux-image-6.1.0-")?,
-            Kernel::V6_12 => self.debs.kernel("linux-image-6.12.")?,
-        };
+        let kernel_tree = self.kernel(kernel)?;
         let mut image = Image::default();
         image.host_program("guest", &self.program)?;
         match task {
@@ -114,5 +117,18 @@ impl Guest {
             folder: &folder.join(format!("run-{kernel}")),
         }
         .run(&image)
+    }
+
+    fn kernel(&self, kernel: Kernel) -> Result<PathBuf> {
+        let cloud = "-cloud-amd64";
+        match kernel {
+            Kernel::V5_15 => {
+                self.debs.know_ubuntu()?;
+                let unsigned = "linux-image-unsigned-5.15.0-";
+                self.debs.kernel(unsigned, "-generic")
+            }
+            Kernel::V6_1 => self.debs.kernel("linux-image-6.1.0-", cloud),
+            Kernel::V6_12 => self.debs.kernel("linux-image-6.12.", cloud),
+        }
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn add(image: &mut Image, kernel: &Path, wanted: &[&str]) -> Result<(
     let mut list = String::new();
     for (name, contents) in order {
         let path = format!("modules/{name}.ko");
-        list.push_str(&format!("/{path}\n"));
+        list.extend(["/", &path, "\n"]);
         image.file(&path, contents);
     }
     image.file("job/modules", list.into_bytes());
