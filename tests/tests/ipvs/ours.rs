@@ -47,12 +47,11 @@ pub(crate) fn in_a_network(test: impl FnOnce() + Send) {
     netns.run(test).unwrap();
 }
 
-/// The director.
-#[derive(Default)]
-pub(crate) struct Ours(Option<Here>);
-
-struct Here {
-    ebpf: Ebpf,
+/// The director. One is enough for all cases: loading the programs takes longer than most of them. Between
+/// two cases all services leave its tables, and with the servers whatever is known of their connections.
+pub(crate) struct Ours {
+    /// `None` only while it is being dropped.
+    ebpf: Option<Ebpf>,
     program: Program,
     config: Config,
     pools: Pools,
@@ -62,41 +61,46 @@ struct Here {
     joined: u64,
 }
 
-impl Director for Ours {
-    fn begin(&mut self, case: &Case) -> Result<()> {
-        self.end()?;
+impl Ours {
+    pub(crate) fn new() -> Result<Self> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let instance = format!("iv-{}-{number}", std::process::id());
         let mut options = Options::new(&instance, clock::kernel()?);
-        (options.connections, options.templates) = (1 << 14, 1024);
+        (options.connections, options.templates) = (1 << 16, 1024);
         let mut ebpf = Ebpf::open(&options)?;
         let program = handle(&mut ebpf, &Pins::new(&instance).map("program"))?;
-        let mut here = Here {
-            ebpf,
+        Ok(Self {
+            ebpf: Some(ebpf),
             program,
-            config: read(case, &case.servers)?,
+            config: Config::default(),
             pools: Pools::default(),
             health: Health::new(),
             installed: Installed::default(),
             joined: 0,
-        };
-        here.update(case)?;
-        self.0 = Some(here);
-        Ok(())
+        })
+    }
+}
+
+impl Director for Ours {
+    fn begin(&mut self, case: &Case) -> Result<()> {
+        self.pools = Pools::default();
+        self.health = Health::new();
+        self.config = Config::default();
+        self.update(case)?;
+        self.config = read(case, &case.servers)?;
+        self.update(case)
     }
 
     fn edit(&mut self, case: &Case, edit: Edit, now: &Servers) -> Result<()> {
-        let here = self.0.as_mut().context("no case has begun")?;
-        here.config = read(case, &now.listed)?;
+        self.config = read(case, &now.listed)?;
         if let Edit::Down(number) | Edit::Up(number) = edit {
-            here.judge(case, number, matches!(edit, Edit::Up(_)));
+            self.judge(case, number, matches!(edit, Edit::Up(_)));
         }
-        here.update(case)
+        self.update(case)
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<Option<u8>> {
-        let here = self.0.as_ref().context("no case has begun")?;
-        let outcome = here.program.run(frame, INTERFACE.1)?;
+        let outcome = self.program.run(frame, INTERFACE.1)?;
         Ok(match outcome.action {
             Action::Tx => server_of(&outcome.frame),
             Action::Pass | Action::Drop => None,
@@ -107,25 +111,16 @@ impl Director for Ours {
     }
 }
 
-impl Ours {
-    fn end(&mut self) -> Result<()> {
-        if let Some(here) = self.0.take() {
-            here.ebpf.remove()?;
-        }
-        Ok(())
-    }
-}
-
 impl Drop for Ours {
     fn drop(&mut self) {
-        let ended = self.end();
+        let removed = self.ebpf.take().map(Ebpf::remove);
         if !std::thread::panicking() {
-            ended.unwrap();
+            removed.unwrap().unwrap();
         }
     }
 }
 
-impl Here {
+impl Ours {
     fn judge(&mut self, case: &Case, number: u8, up: bool) {
         self.joined += u64::from(up);
         let address = SocketAddr::new(case.server(number), PORT);
@@ -153,7 +148,8 @@ impl Here {
             peers: &Peers::new(),
         });
         for change in steps(&self.installed, &wanted) {
-            self.ebpf.apply(&change)?;
+            let ebpf = self.ebpf.as_mut().context("it is being dropped")?;
+            ebpf.apply(&change)?;
             self.installed.apply(&change);
         }
         Ok(())
