@@ -102,15 +102,3 @@ fn a_program_that_takes_frames_in_one_buffer_balances_them() {
         sent(&director, &of(ack(1), 1400), Reason::TxConnection);
     });
 }
-
-#[test]
-fn zz_timing() {
-    in_a_network(|| {
-        let t = std::time::Instant::now();
-        let mut director = Director::new(&tables([tcp(80).rr(1)]));
-        eprintln!("new {:?}", t.elapsed());
-        let t = std::time::Instant::now();
-        director.reopen();
-        eprintln!("reopen incl program handle {:?}", t.elapsed());
-    });
-}

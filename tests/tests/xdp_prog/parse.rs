@@ -131,8 +131,8 @@ fn what_is_not_ipv4_passes() {
         [
             frame("ARP", foreign::arp(), Reason::NotIp),
             frame("IPv6 to no service", foreign::ipv6(), Reason::NoService),
-            frame("a VLAN tag", foreign::tagged(), Reason::NotIp),
-            frame("two VLAN tags", foreign::tagged_twice(), Reason::NotIp),
+            frame("a VLAN tag", foreign::tagged(), Reason::Vlan),
+            frame("two VLAN tags", foreign::tagged_twice(), Reason::Vlan),
             frame("802.3, a length", of_type(46), Reason::NotIp),
             frame("PPPoE", of_type(0x8864), Reason::NotIp),
             frame("IPv4 with its octets swapped", of_type(8), Reason::NotIp),

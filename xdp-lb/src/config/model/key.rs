@@ -1,8 +1,10 @@
 //! What names a virtual service.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use super::{Family, Protocol};
 
@@ -132,35 +134,39 @@ impl FromStr for ServiceKey {
     }
 }
 
-/// The name of a `virtual_server_group`, so short that it is copied with each key.
+/// The name of a `virtual_server_group`. It is kept once, for as long as the process lives: keys are copied
+/// with every map that has them, and a name is no larger than an address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct GroupName {
-    /// UTF-8, and zeroes behind it.
-    bytes: [u8; Self::LONGEST],
-    length: u8,
-}
+pub struct GroupName(&'static str);
 
 impl GroupName {
     /// Bytes that a name may have.
     pub const LONGEST: usize = 64;
+    /// Names that are kept, so that no stream of changing names takes the memory.
+    const MOST: usize = 65_536;
 
-    /// `None` if it is too long.
+    /// `None` if it is too long, or one too many.
     pub fn new(name: &str) -> Option<Self> {
-        let mut bytes = [0; Self::LONGEST];
-        let length = u8::try_from(name.len()).ok()?;
-        bytes
-            .get_mut(..name.len())?
-            .copy_from_slice(name.as_bytes());
-        Some(Self { bytes, length })
+        static KEPT: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+        if name.len() > Self::LONGEST {
+            return None;
+        }
+        // Whoever panicked with it left a set of names all the same.
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = kept.get(name) {
+            return Some(Self(known));
+        }
+        if kept.len() == Self::MOST {
+            return None;
+        }
+        let name: &'static str = Box::leak(name.into());
+        kept.insert(name);
+        Some(Self(name))
     }
 
     /// The name.
-    pub fn as_str(&self) -> &str {
-        let bytes = self.bytes.get(..usize::from(self.length));
-        // Both were so when it was made.
-        bytes
-            .and_then(|bytes| str::from_utf8(bytes).ok())
-            .unwrap_or_default()
+    pub const fn as_str(self) -> &'static str {
+        self.0
     }
 }
 
@@ -181,6 +187,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn keys_are_small() {
+        assert!(size_of::<ServiceKey>() <= 32);
+    }
 
     fn any_key() -> impl Strategy<Value = ServiceKey> {
         let protocol = prop_oneof![

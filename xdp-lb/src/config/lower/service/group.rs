@@ -34,13 +34,17 @@ pub(super) fn read(context: &mut Context<'_>, block: &Statement, name: &str) -> 
     let short = GroupName::new(name);
     if short.is_none() {
         let most = GroupName::LONGEST;
+        let why = if name.len() > most {
+            format!("the name of this virtual_server_group has more than {most} bytes")
+        } else {
+            "too many names of a virtual_server_group were read since the start".to_owned()
+        };
         context.push(
-            Diagnostic::error(
-                Code::NotSupported,
-                format!("the name of this virtual_server_group has more than {most} bytes"),
-            )
-            .at(block.head(), "too long here")
-            .help("give it a shorter name, here and in the 'virtual_server group' that uses it"),
+            Diagnostic::error(Code::NotSupported, why)
+                .at(block.head(), "not kept")
+                .help(
+                    "give it a shorter name, here and in the 'virtual_server group' that uses it",
+                ),
         );
     }
     let named = short.filter(|_| !members.is_empty());
