@@ -212,7 +212,7 @@ fn place_frame_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
     let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
     let now = settings::now().short();
     let route = conn::place_here(&packet, &service, now)?;
-    fragment::hand_on_v6(frame, route);
+    fragment::hand_on_v6(frame, route)?;
     forward::send(frame, &packet, &service, route)
 }
 

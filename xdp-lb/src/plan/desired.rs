@@ -91,6 +91,13 @@ impl Server {
         self.serving && self.weight > 0 && self.reach.is_some()
     }
 
+    /// Whether IPVS would have it in its list. One that takes no new connections and is to lose its sticky
+    /// clients left the file, or made room for the sorry server: there it is removed, and what it was for
+    /// schedulers that hash, or where they stood, goes to the others.
+    pub const fn is_listed(&self) -> bool {
+        self.weight > 0 || !self.releases_clients
+    }
+
     /// The index of the interface that its frames leave by, if they do and that is known.
     pub fn port(&self) -> Option<u32> {
         match self.reach? {

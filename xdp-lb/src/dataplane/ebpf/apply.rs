@@ -315,12 +315,14 @@ impl Tables {
         {
             let backend = self.backend_ids.find(&(key, server.address));
             let backend = backend.ok_or_else(|| Error::Unknown(server.address.to_string()))?;
-            list.push(Entry {
-                backend,
-                address: server.address,
-                weight: server.weight,
-                limits: limits(server),
-            });
+            if server.is_listed() {
+                list.push(Entry {
+                    backend,
+                    address: server.address,
+                    weight: server.weight,
+                    limits: limits(server),
+                });
+            }
             self.set_standing(backend, server);
         }
         let cursor = self.cursors.load(index, 0);
@@ -328,10 +330,16 @@ impl Tables {
         let Some(new) = schedule.update(service.scheduler, &list, cursor) else {
             return Ok(());
         };
-        if new.forgets {
+        if new.begins {
             self.cursors.store(index, 0, 0);
             for entry in &list {
                 self.loads.store(entry.backend, load::MEMBER, 0);
+            }
+        }
+        for backend in new.left {
+            self.loads.store(backend, load::MEMBER, 0);
+            if self.cursors.load(index, 0) == u64::from(backend) + 1 {
+                self.cursors.store(index, 0, 0);
             }
         }
         for (word, picks) in [(word::FALLBACK, new.fallback), (word::SLOTS, new.slots)] {

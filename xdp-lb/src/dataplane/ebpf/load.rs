@@ -177,14 +177,24 @@ pub(super) fn object(
     key: HashKey,
     purpose: &Purpose,
 ) -> Result<aya::Ebpf, Error> {
+    told(options, key, purpose, VerifierLogLevel::STATS)
+}
+
+/// The same, where the verifier is asked to say so much.
+pub(super) fn told(
+    options: &Options,
+    key: HashKey,
+    purpose: &Purpose,
+    log: VerifierLogLevel,
+) -> Result<aya::Ebpf, Error> {
     if !options.whole_frames {
-        let mut object = object_for(options, key, purpose, Frames::Buffers)?;
+        let mut object = object_for(options, key, purpose, (Frames::Buffers, log))?;
         // The smallest program tells.
         if verified(&mut object, super::read::TICK).is_ok() {
             return Ok(object);
         }
     }
-    let mut object = object_for(options, key, purpose, Frames::Whole)?;
+    let mut object = object_for(options, key, purpose, (Frames::Whole, log))?;
     verified(&mut object, super::read::TICK)?;
     Ok(object)
 }
@@ -227,11 +237,12 @@ fn object_for(
     options: &Options,
     key: HashKey,
     purpose: &Purpose,
-    frames: Frames,
+    (frames, log): (Frames, VerifierLogLevel),
 ) -> Result<aya::Ebpf, Error> {
     let (pins, sizes) = (Pins::new(&options.instance), Sizes::new(options));
     let settings = Settings::new(options, &sizes, key, (purpose.mode, frames));
     let mut loader = settings.loader(&sizes, purpose.ring);
+    loader.verifier_log_level(log);
     for map in PINNED.iter().filter(|map| !purpose.own.contains(map)) {
         loader.map_pin_path(map, pins.map(map));
     }
@@ -330,7 +341,6 @@ impl Settings {
     fn loader(&self, sizes: &Sizes, ring: u32) -> EbpfLoader<'_> {
         let mut loader = EbpfLoader::new();
         loader
-            .verifier_log_level(VerifierLogLevel::STATS)
             .override_global("COEFFICIENTS", &self.coefficients, true)
             .override_global("COEFFICIENTS_V6", &self.coefficients_v6, true)
             .override_global("CONN_MASK", &self.conn_mask, true)

@@ -3,13 +3,14 @@
 //! [`load`] brings the program and its maps into the kernel or takes over those of a predecessor;
 //! [`attach`] puts it on interfaces; [`apply`] carries out changes; [`read`] reads counters, [`standing`]
 //! keeps what schedulers need to know of each server. [`trace`] and [`capture`] load the program [`again`]
-//! to look at what it decides. All
+//! to look at what it decides, [`bare`] has none of it loaded. All
 //! table memory is written word by word in an order that leaves no reader with half a truth: new
 //! things are complete before anything points at them, old ones are unlinked before they are reused.
 
 mod again;
 mod apply;
 mod attach;
+mod bare;
 mod capture;
 mod load;
 #[cfg(feature = "bpf-log")]
@@ -33,6 +34,7 @@ use super::{Counters, Dataplane, Error, Inherited};
 use crate::config::model::{Endpoint, ServiceKey};
 use crate::plan::diff::Change;
 pub use again::Glass;
+pub use bare::Bare;
 use capture::Plain;
 use shared::{Named, Shared};
 use tables::Tables;

@@ -193,6 +193,10 @@ fn set_service(
             lower: limit.lower,
         });
         known.set(server.weight, limits);
+        // Nor is one that takes nobody and keeps nobody.
+        if server.weight == 0 && server.releases_clients {
+            continue;
+        }
         list.push(Listed {
             address: server.address,
             weight: server.weight,
