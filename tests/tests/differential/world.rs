@@ -151,7 +151,7 @@ impl World {
     pub(crate) fn desired(&self, clock: Clock) -> Desired {
         let ports = [NEAR, FAR].map(|port| {
             let mac = Mac::from_octets(port_mac(port));
-            (port, Port { mac, vlan: None })
+            (port, Port { mac, mtu: 1500, vlan: None })
         });
         let mut ports = BTreeMap::from(ports);
         for (ifindex, parent, tags) in NETWORKS {
@@ -160,6 +160,7 @@ impl World {
             });
             let port = Port {
                 mac: Mac::from_octets(port_mac(ifindex)),
+                mtu: 1500,
                 vlan: Some(Vlan { parent, tags }),
             };
             ports.insert(ifindex, port);
