@@ -142,6 +142,16 @@ reasons! {
     AnswerLimited = "answer_limited" => Drop,
 }
 
+impl Reason {
+    /// Whether the packet is answered, by one that the director makes.
+    pub const fn is_answer(self) -> bool {
+        matches!(
+            self,
+            Self::TxUnreachable | Self::TxReset | Self::TxTimeExceeded | Self::TxTooBig
+        )
+    }
+}
+
 /// Slots of the per-CPU counter array: room for new reasons without a new layout.
 pub const REASON_SLOTS: usize = 64;
 

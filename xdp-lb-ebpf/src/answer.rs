@@ -468,9 +468,11 @@ impl Answer for FlowV6 {
         match tunnel::sum_all(frame.context(), IPV6_LEN as u32 + len as u32) {
             tunnel::NONE => Err(Reason::Inconsistent),
             sum => {
-                // Addresses and length are the pseudo header's, too; it has no version and no hops.
-                let others = (HOPS as u32) << 24;
-                close(&frame, AT, Sum(sum).minus(0x60).minus(others))
+                // Addresses and length are the pseudo header's, too; it has no version, no hops, and the
+                // protocol's number elsewhere.
+                let others = (HOPS as u32) << 24 | (ICMP_V6 as u32) << 16;
+                let sum = Sum(sum).minus(0x60).minus(others);
+                close(&frame, AT, sum.plus((ICMP_V6 as u16).to_be() as u32))
             }
         }
     }

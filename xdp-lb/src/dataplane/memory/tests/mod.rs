@@ -110,6 +110,7 @@ impl Director {
             clock: Clock::new(250),
             timeouts: TIMEOUTS,
             key: HashKey { k0: 1, k1: 2 },
+            empty_pool: xdp_lb_common::answer::empty_pool::UNREACHABLE,
         };
         let ports = [(PORT, PORT_MAC), (OTHER_PORT, PORT_MAC)].map(|(index, mac)| {
             let mac = Mac::from_octets(mac);
