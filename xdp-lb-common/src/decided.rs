@@ -29,4 +29,6 @@ pub struct Decided {
     pub reserved: [u32; 4],
 }
 pod!(Decided);
-no_padding!(Decided, u64, u32, u32, u16, u16, u32, u32, u32, Address, [u32; 4]);
+no_padding!(
+    Decided, u64, u32, u32, u16, u16, u32, u32, u32, Address, [u32; 4]
+);

@@ -82,7 +82,12 @@ trait Answer: Family {
     /// Octets of the headers before TCP's.
     fn before_tcp(frame: &Frame) -> Option<usize>;
     /// Makes an ICMP error of the frame.
-    fn error(frame: &Frame, packet: &Packet<Self>, source: Address, error: Error) -> Result<(), Reason>
+    fn error(
+        frame: &Frame,
+        packet: &Packet<Self>,
+        source: Address,
+        error: Error,
+    ) -> Result<(), Reason>
     where
         Self: Sized;
     /// Makes a packet of the frame that carries a TCP header alone.
@@ -209,8 +214,8 @@ fn refuse<F: Answer>(frame: &Frame, packet: &Packet<F>) -> Result<(Reason, u32),
         .len
         .checked_sub(before as u32 + words as u32 * 4)
         .ok_or(Reason::NoRealServer)?;
-    let reset = reset(packet.tcp_flags, sequence, acknowledgement, octets)
-        .ok_or(Reason::NoRealServer)?;
+    let reset =
+        reset(packet.tcp_flags, sequence, acknowledgement, octets).ok_or(Reason::NoRealServer)?;
     spend()?;
     let (client, vip) = packet.flow.ports_be();
     let mut header = [
@@ -220,7 +225,9 @@ fn refuse<F: Answer>(frame: &Frame, packet: &Packet<F>) -> Result<(Reason, u32),
         0x50 | (reset.flags as u32) << 8,
         0,
     ];
-    let sum = header.iter().fold(Sum::default(), |sum, word| sum.plus(*word));
+    let sum = header
+        .iter()
+        .fold(Sum::default(), |sum, word| sum.plus(*word));
     let sum = sum
         .plus_address(packet.flow.client())
         .plus_address(packet.flow.vip())
@@ -297,7 +304,9 @@ fn header_v4(len: u32, tos: u8, protocol: u8, source: u32, client: u32) -> [u32;
         source,
         client,
     ];
-    let sum = words.iter().fold(Sum::default(), |sum, word| sum.plus(*word));
+    let sum = words
+        .iter()
+        .fold(Sum::default(), |sum, word| sum.plus(*word));
     words[2] |= (sum.checksum() as u32) << 16;
     words
 }

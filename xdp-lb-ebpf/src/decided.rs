@@ -162,7 +162,10 @@ pub fn told<T: Copy>(ctx: &XdpContext, result: Result<T, Reason>) -> Result<T, R
 
 /// [`told`] for the packet of a server that answers from a VIP: that is where the sender is told from.
 #[inline(always)]
-pub fn told_from(ctx: &XdpContext, result: Result<(Reason, u32), Reason>) -> Result<(Reason, u32), Reason> {
+pub fn told_from(
+    ctx: &XdpContext,
+    result: Result<(Reason, u32), Reason>,
+) -> Result<(Reason, u32), Reason> {
     if let Err(Reason::TooBig) = result
         && let Some(decided) = DECIDED.get_ptr_mut(0)
     {

@@ -189,7 +189,10 @@ fn put_back(ctx: *mut xdp_md, taken: &Taken) -> u32 {
 /// the one that it was for may be the network's own; the action.
 #[inline(always)]
 fn turn_back(ctx: *mut xdp_md, taken: &Taken) -> u32 {
-    let (to, from) = (taken.low & Mac::MASK, taken.low >> 48 | (taken.high as u64) << 16);
+    let (to, from) = (
+        taken.low & Mac::MASK,
+        taken.low >> 48 | (taken.high as u64) << 16,
+    );
     let turned = Taken {
         low: from | to << 48,
         high: (to >> 16) as u32,

@@ -134,7 +134,15 @@ fn desired(sticky: bool) -> Desired {
     };
     let mac = Mac::from_octets(DIRECTOR_MAC);
     Desired {
-        ports: [(IFINDEX, Port { mac, mtu: 1500, vlan: None })].into(),
+        ports: [(
+            IFINDEX,
+            Port {
+                mac,
+                mtu: 1500,
+                vlan: None,
+            },
+        )]
+        .into(),
         services: [(key, service)].into(),
         ..Desired::default()
     }

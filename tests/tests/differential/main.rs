@@ -53,11 +53,10 @@ fn in_a_network(test: impl FnOnce() + Send) {
     xdp_lb::sys::bpffs::ensure().unwrap();
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let netns = Netns::create(&format!("{}{number}", unique_prefix("df"))).unwrap();
-    let ports = frames::PORTS
-        .map(|index| {
-            let mtu = frames::mtu(index);
-            format!("link add p{index} index {index} mtu {mtu} type veth peer q{index}")
-        });
+    let ports = frames::PORTS.map(|index| {
+        let mtu = frames::mtu(index);
+        format!("link add p{index} index {index} mtu {mtu} type veth peer q{index}")
+    });
     netns.ip(&ports.join("\n")).unwrap();
     netns.run(test).unwrap();
 }

@@ -47,18 +47,22 @@ fn error(frame: &[u8], (from, to): (IpAddr, IpAddr), said: Said) -> Vec<u8> {
                 ..Ipv4Header::default()
             };
             (header.dscp, header.ecn) = class(0xc0);
-            let packet = packet.ip(IpHeaders::Ipv4(header, etherparse::Ipv4Extensions::default()));
-            let kind = match said {
-                Said::Unreachable => {
-                    Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port)
-                }
-                Said::TimeExceeded => {
-                    Icmpv4Type::TimeExceeded(TimeExceededCodeV4::TtlExceededInTransit)
-                }
-                Said::TooBig(next_hop_mtu) => Icmpv4Type::DestinationUnreachable(
-                    DestUnreachableHeader::FragmentationNeeded { next_hop_mtu },
-                ),
-            };
+            let packet = packet.ip(IpHeaders::Ipv4(
+                header,
+                etherparse::Ipv4Extensions::default(),
+            ));
+            let kind =
+                match said {
+                    Said::Unreachable => {
+                        Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port)
+                    }
+                    Said::TimeExceeded => {
+                        Icmpv4Type::TimeExceeded(TimeExceededCodeV4::TtlExceededInTransit)
+                    }
+                    Said::TooBig(next_hop_mtu) => Icmpv4Type::DestinationUnreachable(
+                        DestUnreachableHeader::FragmentationNeeded { next_hop_mtu },
+                    ),
+                };
             packet.icmpv4(kind).write(&mut made, quote).unwrap();
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
@@ -68,12 +72,13 @@ fn error(frame: &[u8], (from, to): (IpAddr, IpAddr), said: Said) -> Vec<u8> {
                 destination: destination.octets(),
                 ..Ipv6Header::default()
             };
-            let packet = packet.ip(IpHeaders::Ipv6(header, etherparse::Ipv6Extensions::default()));
+            let packet = packet.ip(IpHeaders::Ipv6(
+                header,
+                etherparse::Ipv6Extensions::default(),
+            ));
             let kind = match said {
                 Said::Unreachable => Icmpv6Type::DestinationUnreachable(DestUnreachableCode::Port),
-                Said::TimeExceeded => {
-                    Icmpv6Type::TimeExceeded(TimeExceededCode::HopLimitExceeded)
-                }
+                Said::TimeExceeded => Icmpv6Type::TimeExceeded(TimeExceededCode::HopLimitExceeded),
                 Said::TooBig(mtu) => Icmpv6Type::PacketTooBig { mtu: mtu.into() },
             };
             packet.icmpv6(kind).write(&mut made, quote).unwrap();
@@ -238,7 +243,10 @@ fn a_sender_whose_packet_has_no_hop_left_is_told_so() {
             for is_v6 in [false, true] {
                 for wire in [syn(is_v6, 1), ack(is_v6, 1), datagram(is_v6, 1)] {
                     for hops in [0, 1] {
-                        let wire = Wire { hops, ..wire.clone() };
+                        let wire = Wire {
+                            hops,
+                            ..wire.clone()
+                        };
                         let got = sent(&director, what, &wire.bytes(), Reason::TxTimeExceeded);
                         same(what, &answer(&wire, Said::TimeExceeded), &got.frame);
                     }
@@ -266,12 +274,22 @@ fn a_sender_is_told_the_mtu_that_a_tunnel_leaves() {
         for outer_v6 in [false, true] {
             let tunnel = move |_| Method::Tunnel(Tunnel::Ipip, server(outer_v6, 250));
             let made = empty().map(|made| {
-                with(made, 1, SocketAddr::new(server(outer_v6, 1), 80), tunnel(outer_v6))
+                with(
+                    made,
+                    1,
+                    SocketAddr::new(server(outer_v6, 1), 80),
+                    tunnel(outer_v6),
+                )
             });
             let director = Director::looking(&tables(made));
             let mtu: u16 = if outer_v6 { 1460 } else { 1480 };
             for is_v6 in [false, true] {
-                sent(&director, "opens", &syn(is_v6, 1).bytes(), Reason::TxScheduled);
+                sent(
+                    &director,
+                    "opens",
+                    &syn(is_v6, 1).bytes(),
+                    Reason::TxScheduled,
+                );
                 let fits = of_length(&ack(is_v6, 1), mtu.into());
                 sent(&director, "fits", &fits.bytes(), Reason::TxConnection);
                 for more in [1, 20] {
@@ -303,7 +321,10 @@ fn a_sender_is_told_the_mtu_of_a_narrower_interface() {
                 sent(&director, "fits", &fits, Reason::RedirectConnection);
                 for (length, dont_fragment) in [(1401, true), (1500, true), (1500, false)] {
                     let long = of_length(&ack(is_v6, 1), length);
-                    let long = Wire { dont_fragment, ..long };
+                    let long = Wire {
+                        dont_fragment,
+                        ..long
+                    };
                     let before = director.eyes().tally();
                     let got = sent(&director, "long", &long.bytes(), Reason::TxTooBig);
                     let counted = director.eyes().tally().since(&before);
@@ -406,7 +427,12 @@ fn the_middle_of_a_connection_is_the_kernels_to_reset() {
             let mut director = Director::with(&tables(made), |options| options.empty_pool = policy);
             director.look_ahead();
             for is_v6 in [false, true] {
-                sent(&director, "middle", &ack(is_v6, 1).bytes(), Reason::NoConnection);
+                sent(
+                    &director,
+                    "middle",
+                    &ack(is_v6, 1).bytes(),
+                    Reason::NoConnection,
+                );
             }
         }
     });
@@ -417,21 +443,43 @@ fn only_single_hosts_are_answered() {
     in_a_network(|| {
         let director = Director::looking(&tables(empty()));
         for address in [
-            "0.0.0.0", "0.0.0.1", "127.0.0.1", "224.0.0.1", "239.255.255.255", "240.0.0.1",
-            "255.255.255.255", "192.168.1.200", "::", "::1", "ff02::1", "ff0e::1",
+            "0.0.0.0",
+            "0.0.0.1",
+            "127.0.0.1",
+            "224.0.0.1",
+            "239.255.255.255",
+            "240.0.0.1",
+            "255.255.255.255",
+            "192.168.1.200",
+            "::",
+            "::1",
+            "ff02::1",
+            "ff0e::1",
             "2001:db8:0:1::200",
         ] {
             let from: IpAddr = address.parse().unwrap();
             for wire in [syn(from.is_ipv6(), 1), datagram(from.is_ipv6(), 1)] {
-                let wire = Wire { from: SocketAddr::new(from, 999), ..wire };
+                let wire = Wire {
+                    from: SocketAddr::new(from, 999),
+                    ..wire
+                };
                 sent(&director, address, &wire.bytes(), Reason::NoRealServer);
             }
         }
         for is_v6 in [false, true] {
-            let group = Wire { source: [1, 0, 0x5e, 0, 0, 1], ..syn(is_v6, 1) };
+            let group = Wire {
+                source: [1, 0, 0x5e, 0, 0, 1],
+                ..syn(is_v6, 1)
+            };
             sent(&director, "a group", &group.bytes(), Reason::NoRealServer);
-            for (to, reason) in [([0xff; 6], Reason::OtherHost), (server_mac(1), Reason::OtherHost)] {
-                let wire = Wire { destination: to, ..syn(is_v6, 1) };
+            for (to, reason) in [
+                ([0xff; 6], Reason::OtherHost),
+                (server_mac(1), Reason::OtherHost),
+            ] {
+                let wire = Wire {
+                    destination: to,
+                    ..syn(is_v6, 1)
+                };
                 sent(&director, "for others", &wire.bytes(), reason);
             }
         }
@@ -459,7 +507,10 @@ fn an_answer_comes_from_the_virtual_mac_that_was_asked() {
         let director = Director::looking(&tables(empty().map(|made| made.virtual_mac(mac))));
         for is_v6 in [false, true] {
             for destination in [mac, PORT_MAC] {
-                let wire = Wire { destination, ..syn(is_v6, 1) };
+                let wire = Wire {
+                    destination,
+                    ..syn(is_v6, 1)
+                };
                 let got = sent(&director, "virtual", &wire.bytes(), Reason::TxUnreachable);
                 assert_eq!(got.frame[..12], [ROUTER_MAC, destination].concat());
                 same("virtual", &answer(&wire, Said::Unreachable), &got.frame);
@@ -486,22 +537,47 @@ fn the_first_fragment_is_answered_and_no_other() {
             let director = with_policy(policy);
             for wire in [syn(false, 1), datagram(false, 1)] {
                 let ends = (wire.to.ip(), wire.from.ip());
-                let wire = Wire { payload: vec![1; 64], ..wire };
+                let wire = Wire {
+                    payload: vec![1; 64],
+                    ..wire
+                };
                 let first = fragment(&wire, 0, true);
                 let got = sent(&director, "first", &first, Reason::TxUnreachable);
                 same("first", &error(&first, ends, Said::Unreachable), &got.frame);
-                sent(&director, "later", &fragment(&wire, 9, false), Reason::Fragment);
+                sent(
+                    &director,
+                    "later",
+                    &fragment(&wire, 9, false),
+                    Reason::Fragment,
+                );
             }
         }
         let director = Director::looking(&tables(served(|_| Method::Direct)));
-        let mut wire = Wire { payload: vec![1; 64], ..datagram(false, 1) };
-        sent(&director, "first", &fragment(&wire, 0, true), Reason::TxScheduled);
+        let mut wire = Wire {
+            payload: vec![1; 64],
+            ..datagram(false, 1)
+        };
+        sent(
+            &director,
+            "first",
+            &fragment(&wire, 0, true),
+            Reason::TxScheduled,
+        );
         wire.hops = 1;
         let first = fragment(&wire, 0, true);
         let got = sent(&director, "no hop", &first, Reason::TxTimeExceeded);
         let ends = (wire.to.ip(), wire.from.ip());
-        same("no hop", &error(&first, ends, Said::TimeExceeded), &got.frame);
-        sent(&director, "later", &fragment(&wire, 9, false), Reason::TtlExpired);
+        same(
+            "no hop",
+            &error(&first, ends, Said::TimeExceeded),
+            &got.frame,
+        );
+        sent(
+            &director,
+            "later",
+            &fragment(&wire, 9, false),
+            Reason::TtlExpired,
+        );
     });
 }
 
@@ -576,7 +652,10 @@ fn answers_go_out_with_the_tags_that_the_packet_had() {
                 (&[(0x8100, 0xe000)], PORT_MAC),
                 (&[(0x8100, 0x6000), (0x8100, 10)], PORT_MAC),
             ] {
-                let wire = Wire { destination, ..datagram(is_v6, 1) };
+                let wire = Wire {
+                    destination,
+                    ..datagram(is_v6, 1)
+                };
                 let frame = tagged(&wire.bytes(), tags);
                 let got = sent(&director, "tagged", &frame, Reason::TxUnreachable);
                 let expected = tagged(&answer(&wire, Said::Unreachable), tags);
@@ -593,7 +672,10 @@ fn answers_go_out_with_the_tags_that_the_packet_had() {
         });
         let director = Director::looking(&networks(services));
         for hops in [1, 2, 1, 2] {
-            let wire = Wire { hops, ..syn(false, hops) };
+            let wire = Wire {
+                hops,
+                ..syn(false, hops)
+            };
             let frame = tagged(&wire.bytes(), TEN.1);
             if hops == 1 {
                 let got = sent(&director, "no hop", &frame, Reason::TxTimeExceeded);

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use super::{found, said, usable};
 use crate::config::diagnostic::Code;
 use crate::config::model::{
-    AddressFlags, Endpoint, InitialState, Protocol, SyncKey, VirtualAddress, VrrpInstance, XdpLb,
-    XdpMode,
+    AddressFlags, EmptyPool, Endpoint, InitialState, Protocol, SyncKey, VirtualAddress,
+    VrrpInstance, XdpLb, XdpMode,
 };
 use crate::config::{Diagnostics, Severity};
 

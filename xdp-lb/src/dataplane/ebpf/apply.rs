@@ -22,7 +22,9 @@ use xdp_lb_common::vlan::{self, VlanSlot};
 
 use super::ServerKey;
 use super::standing::limits;
-use super::tables::{Published, SMALLEST_MTU, TRANSLATES, Tables, backend_name, service_name, word};
+use super::tables::{
+    Published, SMALLEST_MTU, TRANSLATES, Tables, backend_name, service_name, word,
+};
 use crate::config::model::{Checksum, Endpoint, Family, ServiceKey, Tunnel};
 use crate::dataplane::schedule::Entry;
 use crate::dataplane::{Error, layout};

@@ -317,7 +317,9 @@ impl Settings {
 fn a_tick(options: &Options) -> u32 {
     let (clock, answers) = (options.clock, u64::from(options.answers_per_second));
     let answers = (answers << clock.shift).checked_div(clock.hz.into());
-    answers.map_or(1, |answers| u32::try_from(answers).unwrap_or(u32::MAX).max(1))
+    answers.map_or(1, |answers| {
+        u32::try_from(answers).unwrap_or(u32::MAX).max(1)
+    })
 }
 
 /// Lets the entry go on to the other programs. The table is pinned: the kernel empties one that nobody

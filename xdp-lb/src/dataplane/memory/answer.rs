@@ -53,7 +53,11 @@ pub(super) fn to(
     let (reason, said) = match why {
         Reason::TtlExpired => (Reason::TxTimeExceeded, Said::TimeExceeded),
         Reason::TooBig => {
-            let mtu = if from.is_ipv6() { mtu.max(LEAST_V6) } else { mtu };
+            let mtu = if from.is_ipv6() {
+                mtu.max(LEAST_V6)
+            } else {
+                mtu
+            };
             if packet.len <= mtu {
                 return (why, None);
             }
@@ -100,7 +104,10 @@ fn header(packet: &Packet, dscp: u8) -> Option<IpHeaders> {
                 destination: destination.octets(),
                 ..Ipv4Header::default()
             };
-            Some(IpHeaders::Ipv4(header, etherparse::Ipv4Extensions::default()))
+            Some(IpHeaders::Ipv4(
+                header,
+                etherparse::Ipv4Extensions::default(),
+            ))
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             let header = Ipv6Header {
@@ -109,7 +116,10 @@ fn header(packet: &Packet, dscp: u8) -> Option<IpHeaders> {
                 destination: destination.octets(),
                 ..Ipv6Header::default()
             };
-            Some(IpHeaders::Ipv6(header, etherparse::Ipv6Extensions::default()))
+            Some(IpHeaders::Ipv6(
+                header,
+                etherparse::Ipv6Extensions::default(),
+            ))
         }
         _ => None,
     }

@@ -103,7 +103,9 @@ fn take_off(memory: &Memory, frame: &[u8], ifindex: u32, tags: &[Tag]) -> Result
 
 /// An answer goes back as the frame came: by its tags, from the MAC that it was for.
 fn turn_back(sent: &mut Vec<u8>, came: &[u8], tags: &[Tag]) {
-    if let (Some(place), Some([to, from])) = (sent.get_mut(..MACS), came.as_chunks::<6>().0.first_chunk()) {
+    if let (Some(place), Some([to, from])) =
+        (sent.get_mut(..MACS), came.as_chunks::<6>().0.first_chunk())
+    {
         place.copy_from_slice(&[*from, *to].concat());
     }
     sent.splice(MACS..MACS, tags.concat());

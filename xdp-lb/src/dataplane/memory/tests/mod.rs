@@ -114,7 +114,14 @@ impl Director {
         };
         let ports = [(PORT, PORT_MAC), (OTHER_PORT, PORT_MAC)].map(|(index, mac)| {
             let mac = Mac::from_octets(mac);
-            (index, Port { mac, mtu: 1500, vlan: None })
+            (
+                index,
+                Port {
+                    mac,
+                    mtu: 1500,
+                    vlan: None,
+                },
+            )
         });
         let now = u32::MAX - 100;
         let mut director = Self {
