@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use xdp_lb_tests::cluster::{
     Cluster, SERVICE, VIP, real_server, server_address, virtual_server, vrrp_instance,
 };
+use xdp_lb_tests::director::{Director, List};
 use xdp_lb_tests::needs;
 use xdp_lb_tests::netns::Netns;
 use xdp_lb_tests::tunnel::{FarEnd, Wrap};
@@ -30,6 +31,21 @@ fn services() -> String {
     };
     let served = virtual_server(&format!("lb_algo rr\n{}", real_server(1, 1)));
     vrrp_instance("MASTER") + &served + &none("TCP") + &none("UDP")
+}
+
+/// Starts it, and waits until it balances what it can.
+#[expect(clippy::unwrap_used, reason = "part of a test")]
+fn begin(director: &mut Director) {
+    director.start().unwrap();
+    let is_ready = |list: &List| {
+        let served = list
+            .services
+            .iter()
+            .filter(|own| own.port == SERVICE.port());
+        let mut servers = served.flat_map(|own| &own.real_servers);
+        list.services.iter().all(|own| own.active) && servers.all(|server| server.state == "up")
+    };
+    director.wait_list("the servers are up", is_ready).unwrap();
 }
 
 fn empty() -> SocketAddr {
@@ -60,7 +76,7 @@ fn clients_of_a_service_without_a_server_are_refused_at_once() {
     }
     let mut cluster = Cluster::create("aa", 1, &[]).unwrap();
     cluster.director.configure(&services()).unwrap();
-    cluster.director.start_whole().unwrap();
+    begin(&mut cluster.director);
     let client = cluster.client.netns.handle();
     let refused = ErrorKind::ConnectionRefused;
     let (tcp, udp, waited) = refusals(&client);
@@ -81,7 +97,7 @@ fn clients_of_a_service_without_a_server_are_refused_at_once() {
     let text = services() + "xdp_lb {\nempty_pool reset\n}\n";
     cluster.director.configure(&text).unwrap();
     cluster.director.end_by(Signal::SIGTERM).unwrap();
-    cluster.director.start_whole().unwrap();
+    begin(&mut cluster.director);
     let (tcp, udp, _) = refusals(&client);
     assert_eq!((tcp, udp), (refused, refused));
     assert_eq!(cluster.director.packets("tx_reset").unwrap(), 1);
@@ -95,7 +111,7 @@ fn a_probe_without_a_hop_left_is_answered_by_the_vip() {
     }
     let mut cluster = Cluster::create("ab", 1, &[]).unwrap();
     cluster.director.configure(&services()).unwrap();
-    cluster.director.start_whole().unwrap();
+    begin(&mut cluster.director);
     let heard = cluster.client.netns.run(|| {
         let mut errors = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)).unwrap();
         errors.set_read_timeout(Some(AT_ONCE)).unwrap();
