@@ -271,7 +271,7 @@ const COUNTING: [&str; 9] = [
 fn candidates(verdict: &Verdict, service: &Service) -> Vec<Candidate> {
     let counts = COUNTING.contains(&&*service.scheduler);
     let is_new = is_balanced(verdict) && verdict.via == Via::Scheduled;
-    if !explain::lacks_server(verdict.reason) && !(counts && is_new) {
+    if !(explain::lacks_server(verdict.reason) || counts && is_new) {
         return Vec::new();
     }
     service.real_servers.iter().map(Candidate::from).collect()
