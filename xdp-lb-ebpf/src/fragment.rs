@@ -52,7 +52,7 @@ const GO_ON: u32 = u32::MAX;
 pub fn follow(ctx: &XdpContext) -> u32 {
     let word = match route(&Frame::new(ctx.ctx)) {
         Ok(word) => word,
-        Err(reason) => return count::and_act(Err(reason)),
+        Err(reason) => return count::and_act(decided::told(ctx, Err(reason))),
     };
     match fragment_send(ctx.ctx, word) {
         GO_ON => {
@@ -86,11 +86,20 @@ fn route(frame: &Frame) -> Result<u64, Reason> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn fragment_send(ctx: *mut xdp_md, word: u64) -> u32 {
-    let sent = send(&Frame::new(ctx), word);
-    if let Err(Reason::NoProgram) = sent {
-        return GO_ON;
+    act(send(&Frame::new(ctx), word))
+}
+
+/// Counts what was sent; the action, or [`GO_ON`] if another program does that.
+#[inline(always)]
+fn act(sent: Result<(Reason, u32), Reason>) -> u32 {
+    match sent {
+        Err(Reason::NoProgram) => GO_ON,
+        Err(why) if decided::is_told(why) => {
+            decided::note_why(why);
+            GO_ON
+        }
+        other => count::and_act(other),
     }
-    count::and_act(sent)
 }
 
 #[inline(always)]
@@ -316,11 +325,7 @@ pub fn placed_v6(ctx: &XdpContext) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn fragment_send_v6(ctx: *mut xdp_md, word: u64) -> u32 {
-    let sent = send_v6(&Frame::new(ctx), Route::of(word));
-    if let Err(Reason::NoProgram) = sent {
-        return GO_ON;
-    }
-    count::and_act(sent)
+    act(send_v6(&Frame::new(ctx), Route::of(word)))
 }
 
 #[inline(always)]

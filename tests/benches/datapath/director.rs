@@ -165,7 +165,15 @@ fn desired(kind: Kind) -> Desired {
     };
     let mac = Mac::from_octets(MAC);
     Desired {
-        ports: [(IFINDEX, Port { mac, vlan: None })].into(),
+        ports: [(
+            IFINDEX,
+            Port {
+                mac,
+                mtu: 1500,
+                vlan: None,
+            },
+        )]
+        .into(),
         services: [(key, service)].into(),
         ..Desired::default()
     }

@@ -29,6 +29,8 @@ pub struct Desired {
 pub struct Port {
     /// Its MAC.
     pub mac: Mac,
+    /// The longest IP packet that it carries, octets; 0 if that is not known.
+    pub mtu: u32,
     /// The VLAN that it is, if frames of that come in by an interface which the program is on.
     pub vlan: Option<Vlan>,
 }

@@ -22,7 +22,9 @@ use xdp_lb_common::vlan::{self, VlanSlot};
 
 use super::ServerKey;
 use super::standing::limits;
-use super::tables::{Published, TRANSLATES, Tables, backend_name, service_name, word};
+use super::tables::{
+    Published, SMALLEST_MTU, TRANSLATES, Tables, backend_name, service_name, word,
+};
 use crate::config::model::{Checksum, Endpoint, Family, ServiceKey, Tunnel};
 use crate::dataplane::schedule::Entry;
 use crate::dataplane::{Error, layout};
@@ -70,6 +72,8 @@ fn slot_of(
 
 impl Tables {
     fn set_port(&mut self, ifindex: u32, port: Port) -> Result<(), Error> {
+        self.mtus.insert(ifindex, port.mtu);
+        self.note_smallest_mtu();
         let known = |slot: PortSlot| slot.ifindex == u64::from(ifindex);
         let at = slot_of(
             ifindex,
@@ -108,7 +112,16 @@ impl Tables {
         Ok(())
     }
 
+    /// Packets that fit the smallest MTU need not be asked about. (Those of an interface whose MTU is not
+    /// known all are.)
+    fn note_smallest_mtu(&mut self) {
+        let smallest = self.mtus.values().min().copied().unwrap_or_default();
+        self.control.store(0, SMALLEST_MTU, smallest.into());
+    }
+
     fn remove_port(&mut self, ifindex: u32) {
+        self.mtus.remove(&ifindex);
+        self.note_smallest_mtu();
         for at in 0..MAX_PORTS {
             if self.ports.read(at).ifindex == u64::from(ifindex) {
                 self.ports.write(at, &PortSlot::default());

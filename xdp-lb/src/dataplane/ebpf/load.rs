@@ -320,6 +320,8 @@ struct Settings {
     timeouts: [u32; 16],
     mode: u32,
     buffers: u32,
+    empty_pool: u32,
+    answers_a_tick: u32,
 }
 
 impl Settings {
@@ -333,6 +335,8 @@ impl Settings {
             timeouts: timeouts(options),
             mode,
             buffers: u32::from(frames == Frames::Buffers),
+            empty_pool: options.empty_pool,
+            answers_a_tick: a_tick(options),
         }
     }
 
@@ -349,12 +353,23 @@ impl Settings {
             .override_global("TIMEOUTS", &self.timeouts, true)
             .override_global("MODE", &self.mode, true)
             .override_global("BUFFERS", &self.buffers, true)
+            .override_global("EMPTY_POOL", &self.empty_pool, true)
+            .override_global("ANSWERS_A_TICK", &self.answers_a_tick, true)
             .map_max_entries("DECISIONS", ring);
         for (map, entries) in sizes.entries() {
             loader.map_max_entries(map, entries);
         }
         loader
     }
+}
+
+/// Answers that a CPU may send in a tick, at least one.
+fn a_tick(options: &Options) -> u32 {
+    let (clock, answers) = (options.clock, u64::from(options.answers_per_second));
+    let answers = (answers << clock.shift).checked_div(clock.hz.into());
+    answers.map_or(1, |answers| {
+        u32::try_from(answers).unwrap_or(u32::MAX).max(1)
+    })
 }
 
 /// Lets the entry go on to the other programs. The table is pinned: the kernel empties one that nobody

@@ -25,6 +25,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 
 use aya::Ebpf as Object;
+use xdp_lb_common::answer;
 use xdp_lb_common::conn::state::Timeouts;
 use xdp_lb_common::hash::HashKey;
 use xdp_lb_common::tick::Clock;
@@ -57,6 +58,11 @@ pub struct Options {
     pub key: Option<HashKey>,
     /// Frames come in one buffer, as before Linux 5.18, and none is longer than a page.
     pub whole_frames: bool,
+    /// What clients of a service without an eligible server are told: one of
+    /// [`xdp_lb_common::answer::empty_pool`].
+    pub empty_pool: u32,
+    /// Packets that each CPU answers a second at most.
+    pub answers_per_second: u32,
 }
 
 impl Options {
@@ -70,6 +76,8 @@ impl Options {
             timeouts: Timeouts::defaults(clock),
             key: None,
             whole_frames: false,
+            empty_pool: answer::empty_pool::UNREACHABLE,
+            answers_per_second: answer::PER_SECOND,
         }
     }
 }

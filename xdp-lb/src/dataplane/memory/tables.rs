@@ -48,6 +48,7 @@ pub(super) fn apply(memory: &mut Memory, change: &Change) -> Result<(), Error> {
                 return Err(full("interfaces", MAX_PORTS));
             }
             memory.ports.insert(*ifindex, port.mac.0);
+            memory.mtus.insert(*ifindex, port.mtu);
             match port.vlan {
                 Some(network) => memory.networks.insert(*ifindex, network),
                 None => memory.networks.remove(ifindex),
@@ -55,6 +56,7 @@ pub(super) fn apply(memory: &mut Memory, change: &Change) -> Result<(), Error> {
         }
         Change::RemovePort(ifindex) => {
             memory.ports.remove(ifindex);
+            memory.mtus.remove(ifindex);
             memory.networks.remove(ifindex);
         }
         Change::SetServer(key, server) => set_server(memory, *key, server)?,
