@@ -23,7 +23,7 @@ use xdp_lb_tests::interrupt;
 
 pub(crate) use books::Rules;
 pub(crate) use client::{Checker, Plan};
-pub(crate) use tally::Window;
+pub(crate) use tally::{Cause, Window};
 use wire::Name;
 
 /// What it may take until all connections stand, beyond what their pace asks for.

@@ -14,6 +14,7 @@ mod churn;
 mod clients;
 mod cluster;
 mod down;
+mod failover;
 mod findings;
 mod frames;
 mod handover;
@@ -56,6 +57,19 @@ pub(crate) struct LabArgs {
     /// What the directors of nginx-ha and localnode run.
     #[arg(long, value_enum, default_value = "xdp-lb")]
     director: Director,
+    /// How many connections `failover` holds, WebSockets aside.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    connections: usize,
+    /// How often `failover` goes through all of its events.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    repeats: u32,
+    /// Milliseconds between heartbeats of a connection in `failover`; by default 100, or more where that
+    /// would be more than 10,000 heartbeats a second.
+    #[arg(long, value_name = "MS")]
+    every: Option<u64>,
+    /// Leave state sync out of the files of `failover`, to see what it is good for.
+    #[arg(long)]
+    without_sync: bool,
     /// Leave the cluster up at the end and say how to enter it.
     #[arg(long)]
     keep: bool,
@@ -76,6 +90,8 @@ enum What {
     Lnmp,
     /// Four real servers that fail, drain, change weight and leave in random order for a minute.
     Churn,
+    /// Thousands of long connections through two directors: reload, restart, upgrade, failover, return.
+    Failover,
     /// Remove every cluster that no running lab owns.
     Down,
 }
@@ -120,6 +136,7 @@ pub(crate) fn run(args: &LabArgs) -> Result<()> {
         What::Localnode => scenario(args, localnode::run),
         What::Lnmp => scenario(args, lnmp::run),
         What::Churn => scenario(args, churn::run),
+        What::Failover => scenario(args, failover::run),
     }
 }
 
