@@ -23,7 +23,9 @@ use xdp_lb_tests::interrupt;
 
 pub(crate) use books::Rules;
 pub(crate) use client::{Checker, Plan};
-pub(crate) use tally::{Cause, Window};
+#[cfg(test)]
+pub(crate) use tally::Cause;
+pub(crate) use tally::Window;
 use wire::Name;
 
 /// What it may take until all connections stand, beyond what their pace asks for.

@@ -104,7 +104,12 @@ impl Cluster {
         })?;
         let directors = [0, 1].map(|number: usize| {
             let instance = format!("lab-{}-{}", std::process::id(), number + 1);
-            Director::of(&built.xdp_lb, &hosts[number].netns, &instance, scratch.path())
+            Director::of(
+                &built.xdp_lb,
+                &hosts[number].netns,
+                &instance,
+                scratch.path(),
+            )
         });
         for trace in directors.iter().flat_map(|of| traces(&of.instance)) {
             ledger.path(&trace)?;

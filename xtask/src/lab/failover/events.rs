@@ -42,25 +42,45 @@ pub(super) fn servers(run: &mut Run<'_>) -> Result<()> {
         })
     })?;
     let its = its(run, |address| address == host_address(NEW).to_string())?;
-    run.event("that server leaves the file", Allowed::Its { host: server_name(NEW), most: its }, |run| {
-        run.cluster.reload(|files| {
-            files.few.retain(|(number, _)| *number != NEW);
-            files.few.sort_unstable();
-        })
-    })?;
+    run.event(
+        "that server leaves the file",
+        Allowed::Its {
+            host: server_name(NEW),
+            most: its,
+        },
+        |run| {
+            run.cluster.reload(|files| {
+                files.few.retain(|(number, _)| *number != NEW);
+                files.few.sort_unstable();
+            })
+        },
+    )?;
     let before = run.cluster.files.one_of_many(ONE);
     let host = server_name((ONE - 1) % HOSTS + 1);
     let most = self::its(run, |address| address == before.to_string())?;
-    run.event("1 of 100 servers is replaced", Allowed::Its { host, most }, |run| {
-        run.cluster.reload(|files| {
-            files.replaced = if files.replaced.is_none() { Some(ONE) } else { None };
-        })?;
-        run.cluster.wait_whole()
-    })?;
+    run.event(
+        "1 of 100 servers is replaced",
+        Allowed::Its { host, most },
+        |run| {
+            run.cluster.reload(|files| {
+                files.replaced = if files.replaced.is_none() {
+                    Some(ONE)
+                } else {
+                    None
+                };
+            })?;
+            run.cluster.wait_whole()
+        },
+    )?;
     let host = server_name(VICTIM);
-    run.event("a server is killed", Allowed::Its { host, most: u64::MAX }, |run| {
-        run.cluster.kill_server(VICTIM)
-    })?;
+    run.event(
+        "a server is killed",
+        Allowed::Its {
+            host,
+            most: u64::MAX,
+        },
+        |run| run.cluster.kill_server(VICTIM),
+    )?;
     run.cluster.start_server(VICTIM)?;
     run.cluster.wait_whole()
 }

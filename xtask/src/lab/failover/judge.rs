@@ -38,7 +38,8 @@ fn of_event(event: &Event, connections: usize) -> Vec<Check> {
     let foreign = |host: &str| {
         let others = window.broken.iter().filter(|(server, _)| *server != host);
         let others: u64 = others.flat_map(|(_, causes)| causes.values()).sum();
-        others + u64::try_from(event.sockets.iter().filter(|s| *s != host).count()).unwrap_or(u64::MAX)
+        others
+            + u64::try_from(event.sockets.iter().filter(|s| *s != host).count()).unwrap_or(u64::MAX)
     };
     let seen = format!(
         "{broken} of {}{}{}; {} of the WebSockets",
@@ -55,7 +56,11 @@ fn of_event(event: &Event, connections: usize) -> Vec<Check> {
         Allowed::Its { host, most } => {
             let its = broken.saturating_sub(foreign(host));
             let pass = foreign(host) == 0 && its <= *most;
-            check(name(&format!("only {most} of {host} may break")), pass, seen)
+            check(
+                name(&format!("only {most} of {host} may break")),
+                pass,
+                seen,
+            )
         }
         Allowed::Young => {
             let few = broken.saturating_mul(1000) <= u64::try_from(connections).unwrap_or(0);
@@ -68,7 +73,10 @@ fn of_event(event: &Event, connections: usize) -> Vec<Check> {
         checks.push(check(
             name("no packet is lost"),
             window.lost <= event.dropped,
-            format!("{} lost, {} of them at most by a full backlog of this machine", window.lost, event.dropped),
+            format!(
+                "{} lost, {} of them at most by a full backlog of this machine",
+                window.lost, event.dropped
+            ),
         ));
     }
     checks.extend(event.back.iter().flat_map(|back| of_return(back, &name)));
@@ -176,7 +184,10 @@ mod tests {
             ..event(Allowed::Nothing, 0)
         };
         assert_eq!(failed(with(good)), 0);
-        let early = Return { in_order: false, ..good };
+        let early = Return {
+            in_order: false,
+            ..good
+        };
         assert_eq!(failed(with(early)), 1);
         assert_eq!(failed(with(Return::default())), 3);
     }

@@ -97,7 +97,9 @@ fn drive(
     })?;
     let every = Duration::from_millis(findings.every_ms);
     let plan = Plan {
-        to: [FEW, MANY].map(|port| SocketAddrV4::new(VIP, port)).to_vec(),
+        to: [FEW, MANY]
+            .map(|port| SocketAddrV4::new(VIP, port))
+            .to_vec(),
         from: clients(),
         count: findings.connections,
         rules: Rules {
@@ -122,9 +124,15 @@ fn drive(
     };
     for round in 1..=args.repeats.max(1) {
         run.round = round;
-        steps.run(&format!("round {round}: servers"), || events::servers(&mut run))?;
-        steps.run(&format!("round {round}: restarts"), || events::restarts(&mut run))?;
-        steps.run(&format!("round {round}: the VIP moves"), || events::moves(&mut run))?;
+        steps.run(&format!("round {round}: servers"), || {
+            events::servers(&mut run)
+        })?;
+        steps.run(&format!("round {round}: restarts"), || {
+            events::restarts(&mut run)
+        })?;
+        steps.run(&format!("round {round}: the VIP moves"), || {
+            events::moves(&mut run)
+        })?;
     }
     Ok(())
 }

@@ -31,8 +31,19 @@ pub(crate) fn text(found: &Findings, checks: &[Check]) -> String {
 
 fn events(found: &Findings) -> String {
     let header = [
-        "round", "event", "s", "answered", "broken", "old", "WebSockets", "lost", "backlog",
-        "late ms p50", "p99", "most", "what broke",
+        "round",
+        "event",
+        "s",
+        "answered",
+        "broken",
+        "old",
+        "WebSockets",
+        "lost",
+        "backlog",
+        "late ms p50",
+        "p99",
+        "most",
+        "what broke",
     ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     rows.extend(found.events.iter().map(|event| {
