@@ -17,6 +17,7 @@ mod churn;
 mod clients;
 mod cluster;
 mod down;
+mod failover;
 mod findings;
 mod frames;
 mod guest;
@@ -62,6 +63,19 @@ pub(crate) struct LabArgs {
     /// What the directors of nginx-ha and localnode run.
     #[arg(long, value_enum, default_value = "xdp-lb")]
     director: Director,
+    /// How many connections `failover` holds, WebSockets aside.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    connections: usize,
+    /// How often `failover` goes through all of its events.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    repeats: u32,
+    /// Milliseconds between heartbeats of a connection in `failover`; by default 100, or more where that
+    /// would be more than 10,000 heartbeats a second.
+    #[arg(long, value_name = "MS")]
+    every: Option<u64>,
+    /// Leave state sync out of the files of `failover`, to see what it is good for.
+    #[arg(long)]
+    without_sync: bool,
     /// Leave the cluster up at the end and say how to enter it.
     #[arg(long)]
     keep: bool,
@@ -102,6 +116,8 @@ enum What {
     IpvsDiff,
     /// What the verifiers of other kernels, in emulated guests, say of every program.
     Kernels,
+    /// Thousands of long connections through two directors: reload, restart, upgrade, failover, return.
+    Failover,
     /// Remove every cluster that no running lab owns.
     Down,
 }
@@ -148,6 +164,7 @@ pub(crate) fn run(args: &LabArgs) -> Result<()> {
         What::Churn => scenario(args, churn::run),
         What::IpvsDiff => ipvs_diff::run(args.kernels(&guest::Kernel::WITH_IPVS), args.record),
         What::Kernels => kernels::run(args.kernels(&guest::Kernel::ALL)),
+        What::Failover => scenario(args, failover::run),
     }
 }
 
