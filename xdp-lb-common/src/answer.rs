@@ -94,7 +94,7 @@ pub const fn reset(flags: u8, sequence: u32, acknowledgement: u32, octets: u32) 
             flags: tcp::RST,
         });
     }
-    let more = u32::from(flags & tcp::SYN != 0) + u32::from(flags & tcp::FIN != 0);
+    let more = (flags & tcp::SYN != 0) as u32 + (flags & tcp::FIN != 0) as u32;
     Some(Reset {
         sequence: 0,
         acknowledgement: sequence.wrapping_add(octets).wrapping_add(more),
