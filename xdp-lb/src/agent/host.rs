@@ -24,6 +24,7 @@ use super::health::{Beginning, Checks, Observers, Probed};
 use super::journal::Journal;
 use super::links::KernelLinks;
 use super::looks;
+use super::memory::MemoryFile;
 use super::notify::{Notification, Teller};
 use super::outside::{self, Outside};
 use super::overrides::Store;
@@ -176,6 +177,7 @@ async fn direct_as<P: PacketPath>(
         orders: inbox.orders,
         reloads: inbox.reloads,
         overrides: Store::open(instance.folder().join("overrides")),
+        memory: MemoryFile::new(instance.folder().join("pools")),
     };
     let agent = run::start(parts).await?;
     let servers = Servers::start((control, orders, lens), (metrics, health), snapshots);

@@ -33,6 +33,7 @@ pub mod announce;
 pub mod journal;
 pub mod links;
 pub mod looks;
+pub mod memory;
 pub mod overrides;
 pub mod placement;
 pub mod pools;

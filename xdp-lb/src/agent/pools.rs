@@ -5,8 +5,8 @@ use tracing::{debug, info, warn};
 use crate::config::model::ServiceKey;
 use crate::plan::pool::{Occurrence, PoolEvent};
 
-/// Is told of a service that gained its quorum (`true`) or lost it; also of what it begins with, as
-/// under keepalived.
+/// Is told of a service that gained its quorum (`true`) or lost it; also of what it begins with, unless
+/// nothing follows from it, as under keepalived.
 pub type Quorum = dyn Fn(ServiceKey, bool) + Send + Sync;
 
 /// One line in the journal for each, and what follows from it for scripts and mail.
@@ -15,7 +15,8 @@ pub fn tell(events: &[PoolEvent], quorum: &Quorum) {
         match what {
             Occurrence::QuorumGained { .. } => quorum(*service, true),
             Occurrence::QuorumLost { .. } => quorum(*service, false),
-            Occurrence::SorryServes(_)
+            Occurrence::QuorumAwaited { .. }
+            | Occurrence::SorryServes(_)
             | Occurrence::SorryLeft(_)
             | Occurrence::Leaves(_)
             | Occurrence::Returns(_)
@@ -32,6 +33,9 @@ pub fn tell(events: &[PoolEvent], quorum: &Quorum) {
             } => info!("{service}: quorum gained, weight {live} is up"),
             Occurrence::QuorumLost { live, .. } => {
                 warn!("{service}: quorum lost, weight {live} is up");
+            }
+            Occurrence::QuorumAwaited { live } => {
+                info!("{service}: no quorum yet, weight {live} is up; who is up serves");
             }
             Occurrence::SorryServes(sorry) => {
                 warn!("{service}: the sorry server {sorry} serves in place of all others");

@@ -2,7 +2,8 @@
 //!
 //! As keepalived does it: a server is taken to be up before its first check, or down with `alpha`, and
 //! the first check needs no retry to take it out. From then on `retry` further failures in a row are
-//! needed, `delay_before_retry` apart; one success brings it back.
+//! needed, `delay_before_retry` apart; one success brings it back. The first failure with `alpha` is told
+//! as that of a server which was up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -181,7 +182,13 @@ impl Check {
             ..
         } = self.rules;
         if !self.up {
-            let told = log_all_failures.then(|| Turn::StillDown(failure.clone()));
+            let is_first = !std::mem::replace(&mut self.proven, true);
+            let told = if is_first {
+                let (failure, failures) = (failure.clone(), 1);
+                Some(Turn::Down { failure, failures })
+            } else {
+                log_all_failures.then(|| Turn::StillDown(failure.clone()))
+            };
             self.failure = Some(failure);
             return (delay_loop, told);
         }
@@ -385,13 +392,16 @@ mod tests {
         config.alpha = true;
         let mut check = Check::new(config.clone(), Now::ZERO, Prior::Unknown);
         assert!(!check.is_up());
-        assert_eq!(probed(&mut check, failed()), None);
+        let (failure, failures) = (Failure::Refused, 1);
+        let told = Some(Turn::Down { failure, failures });
+        assert_eq!(probed(&mut check, failed()), told, "it has failed");
         assert_eq!(check.failure(), Some(&Failure::Refused));
         assert_eq!(
             check.due(),
             Some(seconds(5)),
             "it is down: nothing to retry"
         );
+        assert_eq!(probed(&mut check, failed()), None, "it was told");
         assert_eq!(probed(&mut check, Outcome::Passed), Some(Turn::Up));
         assert_eq!(check.failure(), None);
         assert_eq!(probed(&mut check, failed()), None, "retries count now");

@@ -136,7 +136,7 @@ impl Checks {
         let inherited = by_pool(config, inherited);
         let mut monitor = Monitor::new(clock.now(), targets(config), &inherited, seed);
         if config.global.notify_at_start {
-            tell_all(monitor.health(), &observers);
+            tell_all(monitor.health(), &inherited, &observers);
         }
         let suspendable = suspendable(config);
         let rests = resting(&suspendable, &network.borrow());
@@ -206,11 +206,12 @@ fn wanted(config: &Config) -> usize {
     servers.map(|server| server.checks.len()).sum()
 }
 
-/// `rs_init_notifies`: the verdicts at the start are news.
-fn tell_all(health: &Health, observers: &Observers) {
+/// `rs_init_notifies`: the verdicts at the start are news. With `alpha` there is none yet.
+fn tell_all(health: &Health, inherited: &BTreeMap<ServerKey, bool>, observers: &Observers) {
     for (server, health) in health {
         let news = match &health.reason {
             None => News::Up,
+            Some(_) if !inherited.contains_key(server) => continue,
             Some(reason) => News::Down {
                 reason: Arc::clone(reason),
                 failures: 0,

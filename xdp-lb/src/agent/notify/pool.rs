@@ -56,8 +56,6 @@ pub struct PoolTold {
     config: Arc<Config>,
     /// Where a service stands in the configuration.
     places: BTreeMap<ServiceKey, usize>,
-    /// Services that have lost their quorum.
-    lost: BTreeMap<ServiceKey, bool>,
 }
 
 impl PoolTold {
@@ -69,8 +67,6 @@ impl PoolTold {
         let services = config.virtual_servers.iter().enumerate();
         let places = services.map(|(place, service)| (service.key(), place));
         self.places = places.collect();
-        let places = &self.places;
-        self.lost.retain(|service, _| places.contains_key(service));
     }
 
     /// Whether anything can still be told of it.
@@ -82,7 +78,7 @@ impl PoolTold {
     }
 
     /// What is to be done, in this order, and whose scripts are among it.
-    pub fn deeds(&mut self, event: &PoolEvent) -> (Whose, Vec<Deed>) {
+    pub fn deeds(&self, event: &PoolEvent) -> (Whose, Vec<Deed>) {
         match event {
             PoolEvent::Server { server, up, reason } => {
                 let deeds = self.of_server(*server, *up, reason);
@@ -90,14 +86,13 @@ impl PoolTold {
             }
             PoolEvent::Quorum { service, gained } => {
                 let deeds = self.of_quorum(*service, *gained);
-                self.lost.insert(*service, !gained);
                 (Whose::Service(*service), deeds)
             }
         }
     }
 
-    /// What is to be done as the director stops: with `omega` all that is up goes down, first the
-    /// servers of a service, then the service. Nobody gets mail: that a director stops is no news of
+    /// What is to be done as the director stops: with `omega` all servers that are up go down, then the
+    /// service, also one whose quorum is lost. Nobody gets mail: that a director stops is no news of
     /// its servers.
     pub fn at_the_end(&self, health: &Health) -> Vec<(Whose, Vec<Deed>)> {
         let mut all = Vec::new();
@@ -110,11 +105,9 @@ impl PoolTold {
                     all.push((Whose::Server(name), deeds));
                 }
             }
-            if !self.lost.get(&key).copied().unwrap_or(false) {
-                let down = service.quorum.down.as_ref();
-                let deeds = scripts_and_line(down, service_line(key, false));
-                all.push((Whose::Service(key), deeds));
-            }
+            let down = service.quorum.down.as_ref();
+            let deeds = scripts_and_line(down, service_line(key, false));
+            all.push((Whose::Service(key), deeds));
         }
         all
     }
@@ -296,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_real_server_is_told_of_by_script_line_and_mail_as_keepalived_tells_it() {
-        let mut told = told(config());
+        let told = told(config());
         let (whose, deeds) = told.deeds(&went(false));
         assert_eq!(whose, Whose::Server(server("192.168.1.102:80")));
         let mail = format!(
@@ -356,7 +349,7 @@ mod tests {
         .into();
         assert_eq!(told(config.clone()).at_the_end(&health), []);
         config.virtual_servers[0].omega = true;
-        let mut told = told(config);
+        let told = told(config);
         let end = |told: &PoolTold| {
             let all = told.at_the_end(&health).into_iter();
             all.flat_map(|(_, deeds)| words(deeds)).collect::<Vec<_>>()
@@ -364,14 +357,12 @@ mod tests {
         let other = "RS [192.168.1.103]:tcp:80";
         let servers = ["/down".to_owned(), format!("{other} {VS} DOWN")];
         let service = ["/quorum_down".to_owned(), format!("VS {VS} DOWN")];
-        assert_eq!(end(&told), [servers.clone(), service].concat());
-        told.deeds(&quorum(false));
-        assert_eq!(end(&told), servers, "it was told already");
+        assert_eq!(end(&told), [servers, service].concat());
     }
 
     #[test]
     fn nothing_is_told_of_whoever_is_not_configured() {
-        let mut told = told(Config::default());
+        let told = told(Config::default());
         assert_eq!(told.deeds(&went(true)).1, []);
         assert_eq!(told.deeds(&quorum(true)).1, []);
         assert!(!told.knows(&Whose::Service(service_key(0))));

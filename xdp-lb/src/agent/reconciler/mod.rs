@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 
 use crate::agent::announce::{Announcements, Pace};
 use crate::agent::drive::Clock;
+use crate::agent::memory::MemoryFile;
 use crate::agent::overrides::Store;
 use crate::agent::placement::Placement;
 use crate::agent::pools;
@@ -76,6 +77,7 @@ pub struct Reconciler<D, L> {
     planned: Health,
     pools: Pools,
     overrides: Store,
+    memory: MemoryFile,
     announcements: Announcements,
     /// The last burst of each instance that was begun.
     announced: BTreeMap<String, u64>,
@@ -114,6 +116,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             planned: Health::new(),
             pools: Pools::default(),
             overrides: Store::default(),
+            memory: MemoryFile::default(),
             announcements: Announcements::default(),
             announced: BTreeMap::new(),
             ownership: Ownership::new(),
@@ -125,12 +128,13 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         }
     }
 
-    /// Begins with what operators said before, and with servers of a predecessor.
+    /// Begins with what operators said before, and with servers and pools of a predecessor.
     #[must_use]
-    pub fn after(self, pools: Pools, overrides: Store) -> Self {
+    pub fn after(self, pools: Pools, overrides: Store, memory: MemoryFile) -> Self {
         Self {
-            pools,
+            pools: pools.recalling(self.clock.now(), &memory.read()),
             overrides,
+            memory,
             ..self
         }
     }
@@ -219,6 +223,16 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         self.begin_bursts(now, &config, &network, &claims, written.added);
         self.ownership = claims.ownership;
         self.announce();
+        self.remember();
+    }
+
+    /// Writes down what a successor has to know of the pools, if that changed.
+    fn remember(&mut self) {
+        if self.pools.has_news() {
+            let config = self.sources.config.borrow().clone();
+            let memory = self.pools.memory(self.clock.now(), &config);
+            self.memory.write(&memory);
+        }
     }
 
     /// Tells of what changed in the pools.

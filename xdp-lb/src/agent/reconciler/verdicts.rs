@@ -22,6 +22,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             return self.reconcile().await;
         };
         let written = self.writer.write_services(&self.desired, &services).await;
+        self.remember();
         if written.incomplete {
             self.retry = Some(self.clock.now().after(RETRY));
             return;

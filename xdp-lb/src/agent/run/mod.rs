@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::agent::health::Checks;
 use crate::agent::journal::Journal;
+use crate::agent::memory::MemoryFile;
 use crate::agent::outside::Outside;
 use crate::agent::overrides::Store;
 use crate::agent::placement::{NoInterface, Placement, absent_devices, check_interfaces};
@@ -73,6 +74,8 @@ pub struct Parts<P, L> {
     pub reloads: mpsc::Receiver<ReloadReply>,
     /// What operators ordered before.
     pub overrides: Store,
+    /// What a predecessor knew of pools.
+    pub memory: MemoryFile,
 }
 
 impl<P, L> fmt::Debug for Parts<P, L> {
@@ -179,6 +182,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         orders,
         reloads,
         overrides,
+        memory,
     } = parts;
     let (took_over, placement) = (packet_path.took_over(), Placement::of(&config));
     warn_about(absent_devices(&config, &network.borrow()));
@@ -201,9 +205,8 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     };
     (sources.listeners.overridden)(overrides.changed(), overrides.known());
     let reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
-    let reconciler = reconciler.after(pools, overrides);
-    let reconciler = attached(reconciler, elections.is_alive(), took_over)?;
-    let mut reconciler = filled(reconciler).await;
+    let reconciler = reconciler.after(pools, overrides, memory);
+    let mut reconciler = filled(attached(reconciler, elections.is_alive(), took_over)?).await;
     if !goes_on {
         let now = config.borrow().clone();
         let heard = (&mut elections, &mut network, &outside);

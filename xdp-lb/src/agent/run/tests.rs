@@ -54,6 +54,7 @@ async fn bench(inherited: Inherited) -> (Bench, Parts<FakeDataplane, FakeLinks>)
         orders: mpsc::channel(1).1,
         reloads: mpsc::channel(1).1,
         overrides: Store::default(),
+        memory: MemoryFile::default(),
     };
     let bench = Bench {
         kernel,

@@ -44,7 +44,8 @@ fn parse(text: &str, now: Duration) -> Option<LastSeen> {
     Some(LastSeen { ago, left })
 }
 
-fn boot_time() -> Option<Duration> {
+/// The clock that counts from the boot of the machine.
+pub(in crate::agent) fn boot_time() -> Option<Duration> {
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
     Some(time.into())
 }

@@ -72,6 +72,8 @@ pub struct Monitor {
 struct Server {
     weight: u32,
     checks: Vec<CheckId>,
+    /// Nobody has been told yet what became of it.
+    is_awaited: bool,
 }
 
 impl Monitor {
@@ -133,7 +135,13 @@ impl Monitor {
         let checks = checks.into_iter();
         let checks = checks.map(|config| self.add(now, server, config, prior));
         let checks = checks.collect();
-        self.servers.insert(server, Server { weight, checks });
+        let is_awaited = prior == Prior::Unknown;
+        let entry = Server {
+            weight,
+            checks,
+            is_awaited,
+        };
+        self.servers.insert(server, entry);
         let up = self.passes(&server);
         let health = ServerHealth {
             up,
@@ -180,11 +188,23 @@ impl Monitor {
         let target = check.probe().target();
         let turned = self.judge(now, server, actions);
         let news = turn.map(|turn| news(server, target, turn));
-        // A check that turns is news only if its server does so too.
         if let Some(news) = news
-            && (turned || !matches!(news, News::Up | News::Down { .. }))
+            && self.is_to_be_told(server, &news, turned)
         {
             actions.push(Action::Report(Report { server, news }));
+        }
+    }
+
+    /// A check that turns is news only if its server does so too, or began as down and fails now.
+    fn is_to_be_told(&mut self, server: ServerKey, news: &News, turned: bool) -> bool {
+        let awaited = self.servers.get_mut(&server).map(|s| &mut s.is_awaited);
+        match news {
+            News::Up | News::Down { .. } => {
+                let is_down = matches!(news, News::Down { .. });
+                let was_awaited = (turned || is_down) && awaited.is_some_and(std::mem::take);
+                turned || was_awaited
+            }
+            News::Retried { .. } | News::StillDown { .. } | News::Weighed { .. } => true,
         }
     }
 

@@ -19,7 +19,7 @@ impl Monitor {
         for target in targets {
             match gone.remove(&target.server) {
                 None => self.join(now, target),
-                Some(had) => self.retarget(now, target, had.checks, &mut reports),
+                Some(had) => self.retarget(now, target, had, &mut reports),
             }
         }
         for (server, had) in gone {
@@ -38,18 +38,17 @@ impl Monitor {
 
     /// Checks of the same probe go on where they are, whatever their rules are now; others start
     /// from the server's verdict.
-    fn retarget(
-        &mut self,
-        now: Now,
-        target: Target,
-        mut had: Vec<CheckId>,
-        reports: &mut Vec<Action>,
-    ) {
+    fn retarget(&mut self, now: Now, target: Target, had: Server, reports: &mut Vec<Action>) {
         let Target {
             server,
             weight,
             checks,
         } = target;
+        let Server {
+            checks: mut had,
+            is_awaited,
+            ..
+        } = had;
         let is_down = self.health.get(&server).is_some_and(|health| !health.up);
         let prior = if is_down { Prior::Down } else { Prior::Serving };
         let checks = checks.into_iter().map(|config| {
@@ -57,7 +56,12 @@ impl Monitor {
             kept.unwrap_or_else(|| self.add(now, server, config, prior))
         });
         let checks = checks.collect();
-        self.servers.insert(server, Server { weight, checks });
+        let entry = Server {
+            weight,
+            checks,
+            is_awaited,
+        };
+        self.servers.insert(server, entry);
         self.drop_checks(had);
         // Its failing check may be gone; none that is new can fail yet.
         let mut actions = Vec::new();

@@ -220,8 +220,15 @@ fn with_alpha_a_server_is_down_until_its_first_check_has_passed() {
     assert!(!monitor.health()[&server(0)].up);
     assert_eq!(reason(&monitor).as_deref(), Some("no check has passed yet"));
     let (now, ids) = due(&mut monitor);
-    assert_eq!(finish(&mut monitor, now, ids[0], false), [""; 0]);
+    // keepalived runs `notify_down` with the first failure, though it was not up.
+    let said = finish(&mut monitor, now, ids[0], false);
     let timed_out = "connect timed out after 3 s";
+    assert_eq!(
+        said,
+        [format!("192.168.1.101:80 down: {timed_out} (1 of 1)")]
+    );
+    let (now, ids) = due(&mut monitor);
+    assert_eq!(finish(&mut monitor, now, ids[0], false), [""; 0]);
     assert_eq!(reason(&monitor).as_deref(), Some(timed_out));
     assert_eq!(monitor.health()[&server(0)].since, Now::ZERO);
     let (now, ids) = due(&mut monitor);
@@ -229,6 +236,22 @@ fn with_alpha_a_server_is_down_until_its_first_check_has_passed() {
     assert_eq!(said, ["192.168.1.101:80 up: its checks pass"]);
     assert_eq!(monitor.health()[&server(0)].since, now);
     assert_eq!(reason(&monitor), None);
+}
+
+#[test]
+fn with_alpha_and_several_checks_the_first_failure_is_told_once() {
+    let mut target = target(0, 0);
+    let other = SocketAddr::from(([10, 0, 0, 1], 8080));
+    target.checks.push(check_of(other, 0));
+    let mut monitor = monitor(vec![alpha(target)]);
+    let mut told = Vec::new();
+    for _ in 0..6 {
+        let (now, ids) = due(&mut monitor);
+        for id in ids {
+            told.extend(finish(&mut monitor, now, id, false));
+        }
+    }
+    assert_eq!(told.len(), 1, "{told:?}");
 }
 
 #[test]

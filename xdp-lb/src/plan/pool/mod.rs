@@ -6,6 +6,7 @@
 //! and who is leaving.
 
 pub mod asked;
+pub mod memory;
 pub mod order;
 
 mod quorum;
@@ -19,8 +20,8 @@ use super::installed::ServerKey;
 use super::table::{Health, ServerHealth, verdict};
 use crate::config::model::{Config, RealServer, ServiceKey, SorryServer, VirtualServer};
 use crate::machine::Now;
-use quorum::Quorum;
-use slow_start::{STEPS, growth};
+use quorum::{Quorum, Turn};
+use slow_start::{Return, STEPS, growth};
 
 /// What operators said at runtime of the weight of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +112,12 @@ pub enum Occurrence {
         /// As above.
         is_first: bool,
     },
+    /// Nothing was known of the pool before, and too little weight is up. Nobody takes the place of those
+    /// who are, so nothing changes.
+    QuorumAwaited {
+        /// The weight that is up.
+        live: u64,
+    },
     /// The sorry server took the place of all others.
     SorryServes(SocketAddr),
     /// The sorry server gave it back.
@@ -129,6 +136,8 @@ pub struct Pools {
     known: BTreeMap<ServiceKey, Pool>,
     memberships: Memberships,
     deadline: Option<Now>,
+    /// What [`Pools::memory`] says may have changed.
+    has_news: bool,
 }
 
 /// What is remembered of a pool.
@@ -136,7 +145,7 @@ pub struct Pools {
 struct Pool {
     quorum: Quorum,
     /// Servers that were down; when they came back.
-    returns: BTreeMap<SocketAddr, Option<Now>>,
+    returns: BTreeMap<SocketAddr, Option<Return>>,
     /// Until when those that left keep their connections.
     leaving: BTreeMap<SocketAddr, Now>,
     /// Those who may not leave without ado, as they have connections to keep.
@@ -144,6 +153,8 @@ struct Pool {
     was_sorry: bool,
     /// What each member was, and since when.
     standing: BTreeMap<SocketAddr, (Standing, Now)>,
+    /// A quorum turned, or somebody went or came back.
+    has_news: bool,
 }
 
 /// What a member is to those who watch it.
@@ -206,6 +217,7 @@ impl Pools {
                 };
                 let membership = pool.update(&situation, &mut events);
                 self.memberships.insert(key, membership);
+                self.has_news |= std::mem::take(&mut pool.has_news);
             }
             let due = pool.deadline(service, now);
             self.deadline = [self.deadline, due].into_iter().flatten().min();
@@ -256,11 +268,17 @@ impl Pool {
         let up = members.iter().filter(|member| member.up);
         let live: u64 = up.map(|member| u64::from(member.full_weight)).sum();
         if let Some(turn) = self.quorum.judge(live, &situation.service.quorum) {
-            let is_first = turn.is_first;
+            let Turn {
+                was_met, is_first, ..
+            } = turn;
+            self.has_news = true;
+            let changes = was_met || !is_first || situation.service.sorry_server.is_some();
             tell(if turn.is_met {
                 Occurrence::QuorumGained { live, is_first }
-            } else {
+            } else if changes {
                 Occurrence::QuorumLost { live, is_first }
+            } else {
+                Occurrence::QuorumAwaited { live }
             });
         }
         let has_quorum = self.quorum.is_met();
@@ -365,13 +383,15 @@ impl Pool {
     }
 
     /// Takes note of a verdict; when the server came back, if it did.
-    fn note(&mut self, address: SocketAddr, up: bool, now: Now) -> Option<Now> {
+    fn note(&mut self, address: SocketAddr, up: bool, now: Now) -> Option<Return> {
         if !up {
-            self.returns.insert(address, None);
+            let was = self.returns.insert(address, None);
+            self.has_news |= was.flatten().is_some();
             return None;
         }
         let came = self.returns.get_mut(&address)?;
-        Some(*came.get_or_insert(now))
+        self.has_news |= came.is_none();
+        Some(*came.get_or_insert(Return::at(now)))
     }
 
     /// Adds the sorry server, if it serves or stays in the pool for later. It is in the pool once,

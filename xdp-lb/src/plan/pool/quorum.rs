@@ -5,8 +5,8 @@ use crate::config::model;
 /// The quorum of a service, which remembers on which side of its margin it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Quorum {
-    /// `None`: never judged.
-    is_met: Option<bool>,
+    is_met: bool,
+    is_judged: bool,
 }
 
 /// How a quorum changed.
@@ -14,28 +14,43 @@ pub(super) struct Quorum {
 pub(super) struct Turn {
     /// It is met now.
     pub is_met: bool,
+    /// It was met before, also under a predecessor.
+    pub was_met: bool,
     /// It was never judged before.
     pub is_first: bool,
 }
 
 impl Quorum {
+    /// One that a predecessor judged last: within the margin it stays as it is. What it is now is told
+    /// all the same.
+    pub(super) const fn recalled(is_met: bool) -> Self {
+        let is_judged = false;
+        Self { is_met, is_judged }
+    }
+
     /// Judges the weight that is up. Lost at nothing and below `quorum - hysteresis`, gained at
     /// `quorum + hysteresis`; between them it stays as it is. A service that was never judged has to
     /// gain it.
     pub(super) fn judge(&mut self, live: u64, settings: &model::Quorum) -> Option<Turn> {
         let (weight, margin) = (u64::from(settings.weight), u64::from(settings.hysteresis));
-        let is_met = if self.is_met() {
+        let is_met = if self.is_met {
             live > 0 && live >= weight.saturating_sub(margin)
         } else {
             live > 0 && live >= weight + margin
         };
-        let is_first = self.is_met.is_none();
-        (self.is_met.replace(is_met) != Some(is_met)).then_some(Turn { is_met, is_first })
+        let (was_met, is_first) = (self.is_met, !self.is_judged);
+        (self.is_met, self.is_judged) = (is_met, true);
+        let turn = Turn {
+            is_met,
+            was_met,
+            is_first,
+        };
+        (is_first || was_met != is_met).then_some(turn)
     }
 
     /// Whether it was met when it was judged last.
-    pub(super) fn is_met(self) -> bool {
-        self.is_met.unwrap_or(false)
+    pub(super) const fn is_met(self) -> bool {
+        self.is_met
     }
 }
 
@@ -92,6 +107,19 @@ mod tests {
         assert_eq!(turn(1), Some((false, false)));
         assert_eq!(turn(0), None);
         assert_eq!(turn(2), Some((true, false)));
+    }
+
+    #[test]
+    fn after_a_restart_it_is_on_the_side_where_it_was_and_told() {
+        let first = |was, live| {
+            let mut quorum = Quorum::recalled(was);
+            let turn = quorum.judge(live, &settings(4, 1)).unwrap();
+            assert!(turn.is_first);
+            turn.is_met
+        };
+        let of = |was| [2, 3, 4, 5].map(|live| first(was, live));
+        assert_eq!(of(true), [false, true, true, true]);
+        assert_eq!(of(false), [false, false, false, true]);
     }
 
     proptest! {

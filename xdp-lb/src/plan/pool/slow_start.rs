@@ -19,14 +19,39 @@ pub(super) struct Growth {
     pub next: Option<Now>,
 }
 
+/// When a server came back. It may have been before the agent started, which [`Now`] cannot say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Return {
+    /// Since when this agent knows of it.
+    seen: Now,
+    /// For how long it had been back by then.
+    before: Duration,
+}
+
+impl Return {
+    /// It comes back now.
+    pub(super) const fn at(now: Now) -> Self {
+        Self::earlier(now, Duration::ZERO)
+    }
+
+    /// It came back so long ago.
+    pub(super) const fn earlier(now: Now, before: Duration) -> Self {
+        Self { seen: now, before }
+    }
+
+    /// How long it has been back.
+    pub(super) const fn age(self, now: Now) -> Duration {
+        self.before.saturating_add(self.seen.until(now))
+    }
+}
+
 /// Of a server that came back at `began` and grows for `time`.
-pub(super) fn growth(began: Now, time: Duration, now: Now) -> Growth {
-    let step = time / STEPS;
-    let ends = |tenths: u32| began.after(step * tenths);
-    let growing = (1..STEPS).find(|tenths| now < ends(*tenths));
+pub(super) fn growth(began: Return, time: Duration, now: Now) -> Growth {
+    let (step, age) = (time / STEPS, began.age(now));
+    let growing = (1..STEPS).find(|tenths| age < step * *tenths);
     Growth {
         tenths: growing.unwrap_or(STEPS),
-        next: growing.map(ends),
+        next: growing.map(|tenths| now.after((step * tenths).saturating_sub(age))),
     }
 }
 
@@ -59,14 +84,26 @@ mod tests {
         let began = Now::ZERO.after(Duration::from_secs(5));
         let at = |millis| {
             let now = began.after(Duration::from_millis(millis));
-            growth(began, Duration::from_secs(30), now).tenths
+            growth(Return::at(began), Duration::from_secs(30), now).tenths
         };
         assert_eq!([at(0), at(2_999), at(3_000), at(26_999)], [1, 1, 2, 9]);
         assert_eq!([at(27_000), at(100_000)], [10, 10]);
-        let next = growth(began, Duration::from_secs(30), began).next;
+        let next = growth(Return::at(began), Duration::from_secs(30), began).next;
         assert_eq!(next, Some(began.after(Duration::from_secs(3))));
-        let done = growth(began, Duration::ZERO, began);
+        let done = growth(Return::at(began), Duration::ZERO, began);
         assert_eq!((done.tenths, done.next), (10, None));
+    }
+
+    #[test]
+    fn what_grew_before_the_start_counts() {
+        let began = Return::earlier(Now::ZERO, Duration::from_secs(10));
+        let at = |seconds| {
+            let now = Now::ZERO.after(Duration::from_secs(seconds));
+            growth(began, Duration::from_secs(30), now)
+        };
+        assert_eq!([at(0).tenths, at(2).tenths, at(17).tenths], [4, 5, 10]);
+        let next = Now::ZERO.after(Duration::from_secs(2));
+        assert_eq!(at(0).next, Some(next));
     }
 
     #[test]
@@ -94,7 +131,7 @@ mod tests {
         fn steps_are_as_many_as_promised(seconds in 1_u64..1000) {
             let time = Duration::from_secs(seconds);
             let (mut now, mut steps) = (Now::ZERO, 1);
-            while let Some(next) = growth(Now::ZERO, time, now).next {
+            while let Some(next) = growth(Return::at(Now::ZERO), time, now).next {
                 prop_assert!(next > now);
                 now = next;
                 steps += 1;

@@ -213,6 +213,61 @@ fn a_sorry_server_that_is_inhibited_stays_with_weight_0() {
     assert_eq!(bench.seen(), ["110:0 R", "103:0 out R", "102:1"]);
 }
 
+/// What is told of the first look at a service, and who serves, as keepalived 2.2.7 does it over a real
+/// IPVS: `+` runs `quorum_up`, `-` runs `quorum_down`.
+#[test]
+fn a_service_begins_as_under_keepalived() {
+    // Quorum, hysteresis, servers that are up (with `alpha` none is), a sorry server; what follows.
+    let cases = [
+        ((1, 0), 2, false, "+", [1, 1].as_slice()),
+        ((1, 0), 0, false, "", &[0, 0]),
+        ((1, 0), 0, true, "-", &[9, 0, 0]),
+        ((2, 0), 2, false, "+", &[1, 1]),
+        ((2, 0), 1, false, "", &[1, 0]),
+        // The margin must be exceeded, though there was nothing to lose.
+        ((2, 1), 2, false, "", &[1, 1]),
+        ((2, 1), 2, true, "-", &[9, 0, 0]),
+        ((1, 0), 2, true, "+", &[1, 1]),
+    ];
+    for case in cases {
+        let ((weight, hysteresis), up, has_sorry, told, weights) = case;
+        let mut bench = Bench::new(|service| {
+            service.quorum.weight = weight;
+            service.quorum.hysteresis = hysteresis;
+            service.sorry_server = has_sorry.then(|| sorry(false));
+        });
+        bench.judge(SECOND, up > 0);
+        bench.judge(FIRST, up > 1);
+        bench.pools = Pools::default();
+        let events = bench.update();
+        let scripts: String = events
+            .iter()
+            .map(|event| match event {
+                Occurrence::QuorumGained { .. } => "+",
+                Occurrence::QuorumLost { .. } => "-",
+                _ => "",
+            })
+            .collect();
+        assert_eq!(scripts, told, "{case:?}");
+        let members = bench.pool().members.iter();
+        let seen: Vec<_> = members
+            .map(|m| if m.role == Role::Sorry { 9 } else { m.weight })
+            .collect();
+        assert_eq!(seen, weights, "{case:?}");
+        // Once it is known, each change is told: also by a reload that asks for more or less.
+        if told == "+" && !has_sorry {
+            bench.service().quorum.weight = 3;
+            let (live, is_first) = (2, false);
+            assert_eq!(bench.update(), [Occurrence::QuorumLost { live, is_first }]);
+            bench.service().quorum.weight = 1;
+            assert_eq!(
+                bench.update(),
+                [Occurrence::QuorumGained { live, is_first }]
+            );
+        }
+    }
+}
+
 #[test]
 fn without_a_sorry_server_those_who_live_go_on() {
     let mut bench = Bench::new(|service| service.quorum.weight = 2);
@@ -250,6 +305,80 @@ fn a_server_that_comes_back_grows_and_the_others_keep_their_share() {
     bench.after(24);
     assert_eq!(bench.seen(), ["103:1", "102:1"], "all of it");
     assert_eq!(bench.pools.deadline(), None);
+}
+
+impl Bench {
+    /// An agent that was away for so long goes on from what the one before it knew.
+    fn restart(&mut self, seconds: u64) -> Vec<Occurrence> {
+        let away = Duration::from_secs(seconds);
+        let mut memory = self.pools.memory(self.now, &self.config);
+        memory.growing.values_mut().for_each(|age| *age += away);
+        self.now = Now::ZERO;
+        self.pools = Pools::default().recalling(self.now, &memory);
+        self.update()
+    }
+}
+
+#[test]
+fn a_restart_goes_on_growing_a_server_that_came_back() {
+    let mut bench = Bench::new(|service| {
+        service.real_servers[0].slow_start = Some(Duration::from_secs(30));
+    });
+    assert!(bench.pools.has_news() && !bench.pools.has_news());
+    bench.judge(FIRST, false);
+    bench.update();
+    assert!(
+        bench
+            .pools
+            .memory(bench.now, &bench.config)
+            .growing
+            .is_empty()
+    );
+    bench.judge(FIRST, true);
+    bench.after(100);
+    assert!(bench.pools.has_news());
+    bench.after(3);
+    bench.restart(4);
+    assert_eq!(bench.seen(), ["103:10", "102:3"]);
+    let next = bench.now.after(Duration::from_secs(2));
+    assert_eq!(bench.pools.deadline(), Some(next));
+    bench.after(2);
+    assert_eq!(bench.seen(), ["103:10", "102:4"]);
+    bench.restart(600);
+    assert_eq!(bench.seen(), ["103:1", "102:1"]);
+    let memory = bench.pools.memory(bench.now, &bench.config);
+    assert_eq!(memory, memory::Memory::default(), "nothing is left to tell");
+}
+
+#[test]
+fn a_restart_leaves_a_quorum_on_its_side_of_the_margin() {
+    let mut bench = Bench::new(|service| {
+        service.real_servers.push(RealServer::new(
+            server_address(9),
+            Forwarding::DirectRouting,
+        ));
+        service.quorum.weight = 2;
+        service.quorum.hysteresis = 1;
+        service.sorry_server = Some(sorry(false));
+    });
+    let third = server_address(9).to_string();
+    for (up, is_met) in [(true, true), (false, true)] {
+        bench.judge(&third, up);
+        bench.update();
+        assert_eq!(bench.pool().has_quorum, is_met);
+    }
+    let (live, is_first) = (2, true);
+    // Scripts are run once more, as by any start.
+    let gained = Occurrence::QuorumGained { live, is_first };
+    assert_eq!(bench.restart(1), [gained]);
+    bench.judge(FIRST, false);
+    bench.judge(SECOND, false);
+    bench.update();
+    bench.judge(FIRST, true);
+    bench.judge(SECOND, true);
+    bench.update();
+    bench.restart(1);
+    assert!(!bench.pool().has_quorum && bench.pool().is_sorry);
 }
 
 #[test]
