@@ -57,7 +57,7 @@ fn empty() -> SocketAddr {
 fn refusals(client: &Netns) -> (ErrorKind, ErrorKind, Duration) {
     let asked = client.run(|| {
         let started = Instant::now();
-        let tcp = TcpStream::connect_timeout(&empty(), Duration::from_secs(60)).unwrap_err();
+        let tcp = TcpStream::connect_timeout(&empty(), Duration::from_mins(1)).unwrap_err();
         let waited = started.elapsed();
         let udp = UdpSocket::bind("0.0.0.0:0").unwrap();
         udp.connect(empty()).unwrap();
@@ -155,7 +155,7 @@ fn a_client_learns_the_mtu_of_a_tunnel() {
     let echoed = client.run(|| {
         let stream = TcpStream::connect_timeout(&SERVICE, AT_ONCE).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_secs(60)))
+            .set_read_timeout(Some(Duration::from_mins(1)))
             .unwrap();
         let mut talking = stream.try_clone().unwrap();
         let talker = std::thread::spawn(move || talking.write_all(&vec![b'x'; SIZE]));

@@ -145,6 +145,9 @@ fn fault(came: &[u8], outcome: &Outcome) -> Option<String> {
 /// less, and a checksum that is as right or wrong as it was; all else is as it came.
 fn fault_of_sent(came: &[u8], went: &[u8], source: [u8; 6]) -> Option<String> {
     let (ttl, checksum) = (ETHERNET + 8, ETHERNET + 10..ETHERNET + 12);
+    if came.len() >= ETHERNET + 20 && came[ttl] <= 1 {
+        return fault_of_answer(came, went);
+    }
     if came.len() != went.len() || came.len() < ETHERNET + 20 {
         return Some(format!("{} octets became {}", came.len(), went.len()));
     }
@@ -160,6 +163,25 @@ fn fault_of_sent(came: &[u8], went: &[u8], source: [u8; 6]) -> Option<String> {
         return Some(format!("TTL {} became {}", came[ttl], went[ttl]));
     }
     (error_of_checksum(came) != error_of_checksum(went)).then(|| "the checksum".to_owned())
+}
+
+/// Who sent a packet without a hop left is told so, by a message that quotes it.
+fn fault_of_answer(came: &[u8], went: &[u8]) -> Option<String> {
+    const ICMP: usize = ETHERNET + 20;
+    const QUOTE: usize = ICMP + 8;
+    let said = [
+        ("MACs", went[..6] == came[6..12] && went[6..12] == PORT_MAC),
+        (
+            "addresses",
+            went[26..30] == came[30..34] && went[30..34] == came[26..30],
+        ),
+        ("message", went[23] == 1 && went[ICMP..ICMP + 2] == [11, 0]),
+        ("quote", came[ETHERNET..].starts_with(&went[QUOTE..])),
+        ("length of the quote", went.len() >= QUOTE + 28),
+        ("checksum", error_of_checksum(went) == 0),
+    ];
+    let wrong = said.iter().find(|(_, is_right)| !is_right);
+    wrong.map(|(what, _)| format!("{what} of the answer"))
 }
 
 /// The ones' complement sum of a whole header: 0 if its checksum is right, else by how much it is off.
