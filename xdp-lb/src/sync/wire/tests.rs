@@ -275,7 +275,7 @@ fn another_version_is_told_apart_from_another_program() {
         Ok((header, Message::Missing(vec![])))
     );
     let mut newer = good.clone();
-    newer[4] = 2;
+    newer[4] = super::VERSION + 1;
     assert_eq!(open(&keys(1), 0, &newer), Err(Refusal::Version));
     // The head of a datagram of IPVS's sync daemon.
     let ipvs = [0, 51, 0, 60, 1, 1, 0, 0].repeat(9);
