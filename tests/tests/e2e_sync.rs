@@ -240,7 +240,8 @@ fn forge(from: &Host, count: usize) {
         let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
         for number in 0..count {
             let mut datagram = vec![0; 200];
-            datagram[..6].copy_from_slice(b"XLBS\x01\x02");
+            datagram[..4].copy_from_slice(b"XLBS");
+            datagram[4..6].copy_from_slice(&[xdp_lb::sync::wire::VERSION, 2]);
             datagram[8] = u8::try_from(number % 256).unwrap();
             socket.send_to(&datagram, (address(0), 8848)).unwrap();
         }

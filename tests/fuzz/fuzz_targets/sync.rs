@@ -5,13 +5,12 @@
 use std::net::SocketAddr;
 
 use libfuzzer_sys::fuzz_target;
-use xdp_lb::config::model::Endpoint;
 use xdp_lb::machine::Now;
 use xdp_lb::sync::Settings;
 use xdp_lb::sync::digest::BUCKETS;
 use xdp_lb::sync::key::{Keys, Secret};
 use xdp_lb::sync::mirror::{Applied, Input, Ledger, Mirror};
-use xdp_lb::sync::record::{Record, Scope, Summary};
+use xdp_lb::sync::record::{Record, Scope, ServiceName, Summary};
 use xdp_lb::sync::wire::body::{Heard, Hello, write};
 use xdp_lb::sync::wire::records::Told;
 use xdp_lb::sync::wire::{Header, Message, open, seal};
@@ -23,7 +22,7 @@ const PEER: u64 = 2;
 struct Nothing;
 
 impl Ledger for Nothing {
-    fn owns(&self, _: &Endpoint) -> bool {
+    fn owns(&self, _: &ServiceName) -> bool {
         false
     }
 
@@ -39,11 +38,11 @@ impl Ledger for Nothing {
         Vec::new()
     }
 
-    fn summary(&mut self, _: &Endpoint) -> Option<Summary> {
+    fn summary(&mut self, _: &ServiceName) -> Option<Summary> {
         None
     }
 
-    fn buckets(&mut self, _: &Endpoint) -> Option<[u64; BUCKETS]> {
+    fn buckets(&mut self, _: &ServiceName) -> Option<[u64; BUCKETS]> {
         None
     }
 }

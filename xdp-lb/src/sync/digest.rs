@@ -10,7 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 use siphasher::sip::SipHasher13;
 
 use super::key::Keys;
-use super::record::{Name, Scope, Subject};
+use super::record::{Name, Scope, ServiceName, Subject};
+use crate::config::model::{Endpoint, Family};
 
 /// Buckets of a service, a bit each of a [`Scope`].
 pub const BUCKETS: usize = 128;
@@ -26,18 +27,30 @@ pub fn word(keys: &Keys, name: &Name, server: SocketAddr) -> u64 {
         }
         hash.write_u16(port);
     };
-    let service = &name.service;
-    socket(&mut hash, service.vip, service.port);
-    hash.write_u8(service.protocol.number());
-    match name.subject {
-        Subject::Flow { client, vip, port } => {
+    let endpoint = |hash: &mut SipHasher13, of: &Endpoint| {
+        socket(hash, of.vip, of.port);
+        hash.write_u8(of.protocol.number());
+    };
+    match &name.service {
+        ServiceName::Endpoint(service) => {
+            hash.write_u8(1);
+            endpoint(&mut hash, service);
+        }
+        ServiceName::Mark(mark) => {
+            hash.write_u8(2);
+            hash.write_u8(u8::from(mark.family == Family::V6));
+            hash.write_u32(mark.mark);
+        }
+    }
+    match &name.subject {
+        Subject::Flow { client, called } => {
             hash.write_u8(1);
             socket(&mut hash, client.ip(), client.port());
-            socket(&mut hash, vip, port);
+            endpoint(&mut hash, called);
         }
         Subject::Template { client } => {
             hash.write_u8(2);
-            socket(&mut hash, client, 0);
+            socket(&mut hash, *client, 0);
         }
     }
     socket(&mut hash, server.ip(), server.port());
@@ -126,7 +139,7 @@ pub fn difference(mine: &[u64; BUCKETS], first: usize, theirs: &[u64]) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::{Endpoint, Protocol};
+    use crate::config::model::Protocol;
     use crate::sync::key::Secret;
 
     #[test]
@@ -138,11 +151,10 @@ mod tests {
             protocol: Protocol::Tcp,
         };
         let name = |client: &str| Name {
-            service,
+            service: service.into(),
             subject: Subject::Flow {
                 client: client.parse().unwrap(),
-                vip: service.vip,
-                port: service.port,
+                called: service,
             },
         };
         let server = "10.0.0.1:80".parse().unwrap();
@@ -157,7 +169,10 @@ mod tests {
         b.take(words[1]);
         let mask = difference(a.buckets(), 0, b.buckets());
         assert_eq!(mask, 1 << bucket(words[1]));
-        let scope = Scope::Buckets { service, mask };
+        let scope = Scope::Buckets {
+            service: service.into(),
+            mask,
+        };
         assert!(scope.covers(&name("198.51.100.1:1001"), words[1], false));
         assert_eq!(
             difference(a.buckets(), 64, &b.buckets()[64..]),

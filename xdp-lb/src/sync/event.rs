@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::record::ServiceName;
 use super::wire::Refusal;
-use crate::config::model::Endpoint;
 
 /// Something that an operator may want to know: one line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +68,7 @@ pub enum Event {
         /// From whom.
         peer: SocketAddr,
         /// In which service.
-        service: Endpoint,
+        service: ServiceName,
         /// In how many buckets.
         buckets: u32,
     },
@@ -83,7 +83,7 @@ pub enum Event {
         /// How many services.
         services: usize,
         /// The first of them.
-        first: Endpoint,
+        first: ServiceName,
     },
     /// The files agree again.
     #[error("state sync: all virtual services that {peer} has, too, stand the same in its file")]

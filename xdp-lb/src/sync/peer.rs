@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::incoming::Incoming;
-use super::record::{Overriding, Scope, Stamp, Summary};
+use super::record::{Overriding, Scope, ServiceName, Stamp, Summary};
 use super::window::Window;
 use super::wire::{Header, Range, Refusal};
 use super::{SILENCE, SUMMARY};
-use crate::config::model::Endpoint;
 use crate::machine::Now;
 
 /// Sessions of a peer that are over and remembered, so that none comes back.
@@ -149,7 +148,7 @@ pub struct Peer {
     /// Fingerprint of its hash key.
     pub hash_key: Option<u64>,
     /// Its services.
-    pub services: BTreeMap<Endpoint, Theirs>,
+    pub services: BTreeMap<ServiceName, Theirs>,
     /// Overrides of which parts have come.
     pub overrides: Option<(Stamp, Vec<Overriding>)>,
     /// How many services its file defines differently, as it was last said.

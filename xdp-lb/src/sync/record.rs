@@ -1,11 +1,12 @@
 //! What two directors tell each other of their tables: by address, never by index.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use xdp_lb_common::conn::Kind;
 
-use crate::config::model::Endpoint;
+use crate::config::model::{Endpoint, Family, Mark, ServiceKey};
 use crate::plan::installed::ServerKey;
 use crate::plan::pool::Override;
 
@@ -26,9 +27,60 @@ pub struct Record {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name {
     /// The virtual service it belongs to.
-    pub service: Endpoint,
+    pub service: ServiceName,
     /// Which of the service's.
     pub subject: Subject,
+}
+
+/// A service of the tables. A group is not among them: it stands in the tables by its members, so that
+/// a director whose file has a group and one whose file names the addresses one by one agree on flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ServiceName {
+    /// By address, on its own or as the member of a group.
+    Endpoint(Endpoint),
+    /// By firewall mark, likewise. What gets the mark is for each director's own firewall to say.
+    Mark(Mark),
+}
+
+impl ServiceName {
+    /// Of a service of the tables; `None`: a group.
+    pub const fn of(key: &ServiceKey) -> Option<Self> {
+        match key {
+            ServiceKey::Endpoint(endpoint) => Some(Self::Endpoint(*endpoint)),
+            ServiceKey::Mark(mark) => Some(Self::Mark(*mark)),
+            ServiceKey::Group { .. } => None,
+        }
+    }
+
+    /// Family of its clients.
+    pub const fn family(&self) -> Family {
+        match self {
+            Self::Endpoint(endpoint) => Family::of(endpoint.vip),
+            Self::Mark(mark) => mark.family,
+        }
+    }
+}
+
+impl From<Endpoint> for ServiceName {
+    fn from(endpoint: Endpoint) -> Self {
+        Self::Endpoint(endpoint)
+    }
+}
+
+impl From<Mark> for ServiceName {
+    fn from(mark: Mark) -> Self {
+        Self::Mark(mark)
+    }
+}
+
+impl fmt::Display for ServiceName {
+    /// As the service's key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.fmt(f),
+            Self::Mark(mark) => mark.fmt(f),
+        }
+    }
 }
 
 /// A connection or a template of a service.
@@ -38,10 +90,9 @@ pub enum Subject {
     Flow {
         /// Address and port of the client.
         client: SocketAddr,
-        /// The address that it called: the VIP of the service.
-        vip: IpAddr,
-        /// The port that it called; another than the service's only if that has port 0, any.
-        port: u16,
+        /// What it called. Of a service by address that is the service itself, but for its port if
+        /// that is 0, any; of one by mark it can be any address, port and protocol.
+        called: Endpoint,
     },
     /// A persistence template.
     Template {
@@ -117,7 +168,7 @@ impl Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Which.
-    pub service: Endpoint,
+    pub service: ServiceName,
     /// A hash of what the file says about it, see [`super::view`].
     pub view: u64,
     /// Its packets are handled here.
@@ -150,7 +201,7 @@ pub enum Scope {
     /// Those of a service whose digests fall into some buckets, a bit each.
     Buckets {
         /// The service.
-        service: Endpoint,
+        service: ServiceName,
         /// A bit per bucket, see [`super::digest::BUCKETS`].
         mask: u128,
     },

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use super::event::Stats;
 use super::mirror::PeerStatus;
-use super::record::Summary;
-use crate::config::model::Endpoint;
+use super::record::{ServiceName, Summary};
 
 /// State sync at one moment.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +17,7 @@ pub struct Report {
     /// What was counted.
     pub stats: Stats,
     /// The services here.
-    pub services: BTreeMap<Endpoint, Summary>,
+    pub services: BTreeMap<ServiceName, Summary>,
     /// How long the last scan of the tables took.
     pub scan: Duration,
     /// How often there is one.

@@ -126,11 +126,10 @@ mod tests {
         };
         Described {
             name: Name {
-                service: key,
+                service: key.into(),
                 subject: Subject::Flow {
                     client: "198.51.100.1:1".parse().unwrap(),
-                    vip,
-                    port: 80,
+                    called: key,
                 },
             },
             service,

@@ -6,16 +6,14 @@ use xdp_lb::sync::wire::body::{Heard, Hello, Message, write};
 use xdp_lb::sync::wire::{Header, Refusal, seal};
 
 use crate::random::Random;
-use crate::world::{World, keys, service};
+use crate::world::{World, called, keys, service};
 
 fn flow(port: u16) -> Name {
-    let service = service(0);
     Name {
-        service,
+        service: service(0),
         subject: Subject::Flow {
             client: format!("203.0.113.1:{port}").parse().unwrap(),
-            vip: service.vip,
-            port: service.port,
+            called: called(0),
         },
     }
 }

@@ -7,7 +7,7 @@ use xdp_lb::sync::incoming::HELD;
 use xdp_lb::sync::outgoing::KEPT;
 use xdp_lb::sync::record::{Name, Phase, Subject};
 
-use crate::world::{CALM, Weather, World, service};
+use crate::world::{CALM, Weather, World, called, service};
 
 /// Seeds that are tried with each number of directors, unless `XDP_LB_SYNC_SEEDS` says another number.
 const SEEDS: u64 = 40;
@@ -34,8 +34,8 @@ fn server(number: u64) -> SocketAddr {
 /// A client does something at the director that gets the packets of a service.
 fn packet(world: &mut World, of: u8) {
     let number = world.random.below(400);
-    let service = service(of);
-    let v6 = service.vip.is_ipv6();
+    let (service, called) = (service(of), called(of));
+    let v6 = called.vip.is_ipv6();
     let owners: Vec<usize> = (0..world.directors.len())
         .filter(|d| world.directors[*d].table.owned.contains(&service))
         .collect();
@@ -46,8 +46,7 @@ fn packet(world: &mut World, of: u8) {
         service,
         subject: Subject::Flow {
             client: client(number, v6),
-            vip: service.vip,
-            port: service.port,
+            called,
         },
     };
     let known = world.directors[owner].table.entries.get(&flow).copied();

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use xdp_lb::config::model::{Endpoint, Protocol};
+use xdp_lb::config::model::{Endpoint, Family, Mark, Protocol};
 use xdp_lb::machine::Now;
 use xdp_lb::sync::Settings;
 use xdp_lb::sync::digest::{BUCKETS, Sums, word};
 use xdp_lb::sync::event::Event;
 use xdp_lb::sync::key::{Keys, Secret};
 use xdp_lb::sync::mirror::{Action, Applied, Destination, Input, Ledger, Mirror};
-use xdp_lb::sync::record::{Name, Phase, Record, Scope, Summary, replaces};
+use xdp_lb::sync::record::{Name, Phase, Record, Scope, ServiceName, Summary, replaces};
 use xdp_lb::sync::wire::records::Told;
 
 use crate::random::Random;
@@ -23,8 +23,19 @@ pub(crate) fn keys(byte: u8) -> Keys {
     Keys::of(&Secret::new(vec![byte; 32]).unwrap()).unwrap()
 }
 
-/// Even ones are TCP over IPv4, odd ones UDP over IPv6.
-pub(crate) fn service(number: u8) -> Endpoint {
+/// Even ones are TCP over IPv4, odd ones UDP over IPv6; from 2 on they are by mark.
+pub(crate) fn service(number: u8) -> ServiceName {
+    let called = called(number);
+    if number < 2 {
+        return called.into();
+    }
+    let family = Family::of(called.vip);
+    let mark = u32::from(number);
+    Mark { mark, family }.into()
+}
+
+/// What its clients call.
+pub(crate) fn called(number: u8) -> Endpoint {
     let (vip, protocol): (IpAddr, _) = if number.is_multiple_of(2) {
         (Ipv4Addr::new(192, 0, 2, number).into(), Protocol::Tcp)
     } else {
@@ -52,7 +63,7 @@ pub(crate) struct Table {
     keys: Keys,
     now: Now,
     pub(crate) entries: BTreeMap<Name, Entry>,
-    pub(crate) owned: BTreeSet<Endpoint>,
+    pub(crate) owned: BTreeSet<ServiceName>,
 }
 
 impl Table {
@@ -70,7 +81,7 @@ impl Table {
         self.entries.retain(|_, entry| entry.ends > now);
     }
 
-    fn sums(&self, service: &Endpoint) -> Sums {
+    fn sums(&self, service: &ServiceName) -> Sums {
         let mut sums = Sums::default();
         for (name, entry) in &self.entries {
             if name.service == *service && entry.phase.is_lasting() {
@@ -82,7 +93,7 @@ impl Table {
 }
 
 impl Ledger for Table {
-    fn owns(&self, service: &Endpoint) -> bool {
+    fn owns(&self, service: &ServiceName) -> bool {
         self.owned.contains(service)
     }
 
@@ -124,7 +135,7 @@ impl Ledger for Table {
         (0..4).filter_map(|n| self.summary(&service(n))).collect()
     }
 
-    fn summary(&mut self, service: &Endpoint) -> Option<Summary> {
+    fn summary(&mut self, service: &ServiceName) -> Option<Summary> {
         let sums = self.sums(service);
         Some(Summary {
             service: *service,
@@ -135,7 +146,7 @@ impl Ledger for Table {
         })
     }
 
-    fn buckets(&mut self, service: &Endpoint) -> Option<[u64; BUCKETS]> {
+    fn buckets(&mut self, service: &ServiceName) -> Option<[u64; BUCKETS]> {
         Some(*self.sums(service).buckets())
     }
 }

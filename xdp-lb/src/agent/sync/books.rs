@@ -1,19 +1,19 @@
 //! The tables of connections as [`Ledger`]: what was told of them, and what peers tell put into them.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use xdp_lb_common::addr::Address;
 use xdp_lb_common::conn::State;
 use xdp_lb_common::flow::FlowInfo;
 use xdp_lb_common::tick::{LongTick, Tick};
 
-use crate::config::model::Endpoint;
+use crate::config::model::{Endpoint, Family, Protocol};
 use crate::dataplane::ebpf::shared::{Kept, Shared};
 use crate::sync::digest::{BUCKETS, Sums, word};
 use crate::sync::key::Keys;
 use crate::sync::mirror::{Applied, Ledger};
-use crate::sync::record::{Name, Phase, Record, Scope, Subject, Summary, replaces};
+use crate::sync::record::{Name, Phase, Record, Scope, ServiceName, Subject, Summary, replaces};
 use crate::sync::shadow::{Described, Shadow, Totals};
 use crate::sync::wire::records::Told;
 
@@ -32,7 +32,7 @@ pub(super) struct Books {
     connections: Shadow,
     templates: Shadow,
     totals: Totals,
-    views: BTreeMap<Endpoint, u64>,
+    views: BTreeMap<ServiceName, u64>,
     now: LongTick,
     /// Whether what stood in the tables at the start has been noted; peers ask for it.
     has_begun: bool,
@@ -53,7 +53,7 @@ impl Books {
         }
     }
 
-    pub(super) fn set_views(&mut self, views: BTreeMap<Endpoint, u64>) {
+    pub(super) fn set_views(&mut self, views: BTreeMap<ServiceName, u64>) {
         self.views = views;
     }
 
@@ -147,8 +147,11 @@ impl Books {
         let subject = match kept {
             Kept::Connections => Subject::Flow {
                 client: SocketAddr::new(client, u16::from_be(info.client_port_be)),
-                vip: info.vip.to_ip(info.family)?,
-                port: u16::from_be(info.vip_port_be),
+                called: Endpoint {
+                    vip: info.vip.to_ip(info.family)?,
+                    port: u16::from_be(info.vip_port_be),
+                    protocol: Protocol::from_number(info.protocol)?,
+                },
             },
             Kept::Templates => Subject::Template { client },
         };
@@ -175,26 +178,23 @@ impl Books {
     /// no templates.
     fn info(&self, name: &Name) -> Option<(Kept, FlowInfo)> {
         let service = self.shared.service_id(&name.service)?;
-        let (kept, client, port, vip, vip_port) = match name.subject {
-            Subject::Flow { client, vip, port } => {
-                (Kept::Connections, client.ip(), client.port(), vip, port)
+        let (kept, client, port, called) = match name.subject {
+            Subject::Flow { client, called } => {
+                (Kept::Connections, client.ip(), client.port(), called)
             }
-            Subject::Template { client } => {
-                let key = name.service;
-                (Kept::Templates, client, 0, key.vip, key.port)
-            }
+            Subject::Template { client } => (Kept::Templates, client, 0, called(&name.service)),
         };
         if kept == Kept::Templates && self.shared.persistence(service) == 0 {
             return None;
         }
         let (client, family) = Address::from_ip(client);
-        let (vip, vip_family) = Address::from_ip(vip);
+        let (vip, vip_family) = Address::from_ip(called.vip);
         let info = FlowInfo {
             client,
             vip,
             client_port_be: port.to_be(),
-            vip_port_be: vip_port.to_be(),
-            protocol: name.service.protocol.number(),
+            vip_port_be: called.port.to_be(),
+            protocol: called.protocol.number(),
             family,
             service,
             created: self.now.short().0,
@@ -218,7 +218,7 @@ impl Books {
 }
 
 impl Ledger for Books {
-    fn owns(&self, service: &Endpoint) -> bool {
+    fn owns(&self, service: &ServiceName) -> bool {
         self.shared.owns(service, self.now)
     }
 
@@ -282,12 +282,12 @@ impl Ledger for Books {
     }
 
     fn summaries(&mut self) -> Vec<Summary> {
-        let services: Vec<Endpoint> = self.shared.services().map(|(key, _)| *key).collect();
+        let services: Vec<ServiceName> = self.shared.services().map(|(key, _)| *key).collect();
         let all = services.iter().filter_map(|service| self.summary(service));
         all.collect()
     }
 
-    fn summary(&mut self, service: &Endpoint) -> Option<Summary> {
+    fn summary(&mut self, service: &ServiceName) -> Option<Summary> {
         let index = self.shared.service_id(service)?;
         let sums = self.totals.get(&index);
         Some(Summary {
@@ -299,9 +299,24 @@ impl Ledger for Books {
         })
     }
 
-    fn buckets(&mut self, service: &Endpoint) -> Option<[u64; BUCKETS]> {
+    fn buckets(&mut self, service: &ServiceName) -> Option<[u64; BUCKETS]> {
         let index = self.shared.service_id(service)?;
         let sums = self.totals.get(&index);
         Some(sums.map_or([0; BUCKETS], |sums| *sums.buckets()))
+    }
+}
+
+/// What stands beside a template. A client of a mark may have called anything.
+const fn called(service: &ServiceName) -> Endpoint {
+    match service {
+        ServiceName::Endpoint(endpoint) => *endpoint,
+        ServiceName::Mark(mark) => Endpoint {
+            vip: match mark.family {
+                Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            },
+            port: 0,
+            protocol: Protocol::Tcp,
+        },
     }
 }

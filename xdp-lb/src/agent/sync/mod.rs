@@ -25,12 +25,12 @@ use tracing::warn;
 
 use super::drive::Clock;
 use super::vrrp::Inputs;
-use crate::config::model::{Config, Endpoint, StateSync};
+use crate::config::model::{Config, StateSync};
 use crate::dataplane::ebpf::shared::Shared;
 use crate::plan::pool::Overrides;
 use crate::sync::key::{Keys, fingerprint};
 use crate::sync::mirror::Mirror;
-use crate::sync::record::Stamp;
+use crate::sync::record::{ServiceName, Stamp};
 use crate::sync::report::Report;
 use crate::sync::view::views;
 use crate::sync::{Settings, mirror};
@@ -43,7 +43,7 @@ const GROUP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(224, 0, 0, 81));
 
 /// What the thread is told.
 enum Command {
-    Views(BTreeMap<Endpoint, u64>),
+    Views(BTreeMap<ServiceName, u64>),
     Report(oneshot::Sender<Report>),
     Input(mirror::Input),
     End,

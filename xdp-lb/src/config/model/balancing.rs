@@ -38,6 +38,12 @@ impl Protocol {
             Self::Sctp => 132,
         }
     }
+
+    /// The protocol of an IP protocol number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        let all = [Self::Tcp, Self::Udp, Self::Sctp];
+        all.into_iter().find(|protocol| protocol.number() == number)
+    }
 }
 
 /// What a hashing scheduler hashes, and what it does when the hash leads to a server that is out.

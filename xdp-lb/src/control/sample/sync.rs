@@ -18,7 +18,8 @@ fn summary(port: u16, view: u64, is_owned: bool) -> Summary {
             vip: "192.168.1.200".parse().unwrap(),
             port,
             protocol: Protocol::Tcp,
-        },
+        }
+        .into(),
         view,
         is_owned,
         entries: 12,

@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::model::Endpoint;
 use crate::sync::event::Stats;
 use crate::sync::mirror::PeerStatus;
 use crate::sync::peer::Theirs;
-use crate::sync::record::Summary;
+use crate::sync::record::{ServiceName, Summary};
 use crate::sync::report::Report;
 
 /// State sync of a director.
@@ -127,8 +126,8 @@ const fn records(stats: &Stats) -> [(&'static str, u64); 7] {
     ]
 }
 
-fn of_peer(peer: &PeerStatus, here: &BTreeMap<Endpoint, Summary>) -> SyncPeer {
-    let mut keys: Vec<Endpoint> = here.keys().chain(peer.services.keys()).copied().collect();
+fn of_peer(peer: &PeerStatus, here: &BTreeMap<ServiceName, Summary>) -> SyncPeer {
+    let mut keys: Vec<ServiceName> = here.keys().chain(peer.services.keys()).copied().collect();
     keys.sort_unstable();
     keys.dedup();
     // Before anything was told, nothing can be said to be missing.
@@ -150,7 +149,7 @@ fn of_peer(peer: &PeerStatus, here: &BTreeMap<Endpoint, Summary>) -> SyncPeer {
     }
 }
 
-fn of_service(key: &Endpoint, mine: Option<&Summary>, theirs: Option<&Theirs>) -> SyncService {
+fn of_service(key: &ServiceName, mine: Option<&Summary>, theirs: Option<&Theirs>) -> SyncService {
     let owns = |summary: Option<&Summary>| summary.is_some_and(|summary| summary.is_owned);
     let told = theirs.map(|theirs| &theirs.summary);
     let owner = match (owns(mine), owns(told)) {

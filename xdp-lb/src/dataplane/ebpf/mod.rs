@@ -32,8 +32,9 @@ use xdp_lb_common::tick::Clock;
 
 use super::pins::Pins;
 use super::{Counters, Dataplane, Error, Inherited};
-use crate::config::model::{Endpoint, ServiceKey};
+use crate::config::model::ServiceKey;
 use crate::plan::diff::Change;
+use crate::sync::record::ServiceName;
 pub use again::Glass;
 pub use bare::Bare;
 use capture::Plain;
@@ -79,14 +80,6 @@ impl Options {
             empty_pool: answer::empty_pool::UNREACHABLE,
             answers_per_second: answer::PER_SECOND,
         }
-    }
-}
-
-/// The service as state sync names it, if it does.
-const fn shareable(key: &ServiceKey) -> Option<Endpoint> {
-    match key {
-        ServiceKey::Endpoint(endpoint) => Some(*endpoint),
-        ServiceKey::Mark(_) | ServiceKey::Group { .. } => None,
     }
 }
 
@@ -144,10 +137,10 @@ impl Ebpf {
         let (sender, names) = mpsc::channel();
         let known = self.tables.service_ids.iter();
         let services =
-            known.filter_map(|(key, index)| Some(Named::Service(shareable(key)?, index)));
+            known.filter_map(|(key, index)| Some(Named::Service(ServiceName::of(key)?, index)));
         let known = self.tables.backend_ids.iter();
         let servers = known.filter_map(|((key, address), index)| {
-            Some(Named::Server(shareable(key)?, *address, index))
+            Some(Named::Server(ServiceName::of(key)?, *address, index))
         });
         for named in services.chain(servers) {
             // The receiver stands below.
@@ -168,17 +161,17 @@ impl Ebpf {
     fn tell_names(&mut self, change: &Change) {
         let Some(names) = &self.names else { return };
         let service = |key: &ServiceKey| {
-            let endpoint = shareable(key)?;
+            let name = ServiceName::of(key)?;
             Some(match self.tables.service_ids.find(key) {
-                Some(index) => Named::Service(endpoint, index),
-                None => Named::NoService(endpoint),
+                Some(index) => Named::Service(name, index),
+                None => Named::NoService(name),
             })
         };
         let server = |key: &ServiceKey, address: SocketAddr| {
-            let endpoint = shareable(key)?;
+            let name = ServiceName::of(key)?;
             Some(match self.tables.backend_ids.find(&(*key, address)) {
-                Some(index) => Named::Server(endpoint, address, index),
-                None => Named::NoServer(endpoint, address),
+                Some(index) => Named::Server(name, address, index),
+                None => Named::NoServer(name, address),
             })
         };
         let told = match change {

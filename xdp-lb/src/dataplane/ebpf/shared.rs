@@ -26,22 +26,22 @@ use super::Options;
 use super::load::Sizes;
 use super::standing::count_change;
 use super::tables::{HEARTBEAT, word};
-use crate::config::model::Endpoint;
 use crate::dataplane::Error;
 use crate::dataplane::mmap::MappedArray;
 use crate::dataplane::pins::Pins;
+use crate::sync::record::ServiceName;
 
 /// A name that came or went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named {
     /// A service has this index now.
-    Service(Endpoint, u32),
+    Service(ServiceName, u32),
     /// A service is gone.
-    NoService(Endpoint),
+    NoService(ServiceName),
     /// A real server has this index now.
-    Server(Endpoint, SocketAddr, u32),
+    Server(ServiceName, SocketAddr, u32),
     /// A real server is gone.
-    NoServer(Endpoint, SocketAddr),
+    NoServer(ServiceName, SocketAddr),
 }
 
 /// One of the two tables of flows.
@@ -61,10 +61,9 @@ struct Flows {
 }
 
 /// A real server of a service.
-type ServerKey = (Endpoint, SocketAddr);
+type ServerKey = (ServiceName, SocketAddr);
 
-/// The tables, and what their indexes mean. Services by mark are not shared: their connections are
-/// looked up by what has the mark, which another director may see otherwise.
+/// The tables, and what their indexes mean.
 pub struct Shared {
     connections: Flows,
     templates: Flows,
@@ -79,9 +78,9 @@ pub struct Shared {
     /// The last sign of life of the agent that was seen, and when.
     anchor: (LongTick, Instant),
     names: mpsc::Receiver<Named>,
-    service_ids: BTreeMap<Endpoint, u32>,
+    service_ids: BTreeMap<ServiceName, u32>,
     server_ids: BTreeMap<ServerKey, u32>,
-    services_by_id: BTreeMap<u32, Endpoint>,
+    services_by_id: BTreeMap<u32, ServiceName>,
     servers_by_id: Vec<Option<ServerKey>>,
 }
 
@@ -210,7 +209,7 @@ impl Shared {
     }
 
     /// Whether packets of a service are handled here: its gate is open and its lease is not over.
-    pub fn owns(&self, service: &Endpoint, now: LongTick) -> bool {
+    pub fn owns(&self, service: &ServiceName, now: LongTick) -> bool {
         let Some(index) = self.service_ids.get(service) else {
             return false;
         };
@@ -222,22 +221,22 @@ impl Shared {
     }
 
     /// All services and their indexes.
-    pub fn services(&self) -> impl Iterator<Item = (&Endpoint, u32)> {
+    pub fn services(&self) -> impl Iterator<Item = (&ServiceName, u32)> {
         self.service_ids.iter().map(|(key, index)| (key, *index))
     }
 
     /// The index of a service.
-    pub fn service_id(&self, service: &Endpoint) -> Option<u32> {
+    pub fn service_id(&self, service: &ServiceName) -> Option<u32> {
         self.service_ids.get(service).copied()
     }
 
     /// The name of a service.
-    pub fn service(&self, index: u32) -> Option<Endpoint> {
+    pub fn service(&self, index: u32) -> Option<ServiceName> {
         self.services_by_id.get(&index).copied()
     }
 
     /// The index of a real server.
-    pub fn server_id(&self, service: &Endpoint, address: SocketAddr) -> Option<u32> {
+    pub fn server_id(&self, service: &ServiceName, address: SocketAddr) -> Option<u32> {
         self.server_ids.get(&(*service, address)).copied()
     }
 

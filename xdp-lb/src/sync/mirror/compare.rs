@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{Action, Ledger, Mirror, Teller};
-use crate::config::model::Endpoint;
 use crate::sync::SUMMARY;
 use crate::sync::digest::difference;
 use crate::sync::event::Event;
 use crate::sync::peer::Theirs;
-use crate::sync::record::{Scope, Summary};
+use crate::sync::record::{Scope, ServiceName, Summary};
 use crate::sync::wire::Message;
 
 /// Services of a peer that are kept in mind: more than a director can have.
@@ -69,7 +68,7 @@ impl Mirror {
 
     /// Notes who tells entries of a service as its owner. Two that do so, one after the other or at
     /// once, may contradict each other.
-    pub(super) fn note_teller(&mut self, service: Endpoint, teller: Option<IpAddr>) {
+    pub(super) fn note_teller(&mut self, service: ServiceName, teller: Option<IpAddr>) {
         if self.tellers.len() >= SERVICES && !self.tellers.contains_key(&service) {
             return;
         }
@@ -115,7 +114,7 @@ impl Mirror {
     pub(super) fn take_buckets(
         &mut self,
         ip: IpAddr,
-        service: &Endpoint,
+        service: &ServiceName,
         first: u8,
         digests: &[u64],
         ledger: &mut impl Ledger,
@@ -154,7 +153,11 @@ impl Mirror {
 
 /// A peer says that it owns a service; whether its word on all of it has to be heard, as somebody else
 /// told entries of it as well.
-fn settle(tellers: &mut BTreeMap<Endpoint, Teller>, service: Endpoint, owner: IpAddr) -> bool {
+fn settle(
+    tellers: &mut BTreeMap<ServiceName, Teller>,
+    service: ServiceName,
+    owner: IpAddr,
+) -> bool {
     let Some(teller) = tellers.get_mut(&service) else {
         return false;
     };

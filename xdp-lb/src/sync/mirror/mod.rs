@@ -22,17 +22,16 @@ use super::digest::BUCKETS;
 use super::event::{Event, Stats};
 use super::outgoing::Outgoing;
 use super::peer::{Peer, Theirs};
-use super::record::{Overriding, Record, Scope, Stamp, Summary};
+use super::record::{Overriding, Record, Scope, ServiceName, Stamp, Summary};
 use super::wire::Refusal;
 use super::wire::records::Told;
 use super::{SUMMARY, Settings};
-use crate::config::model::Endpoint;
 use crate::machine::Now;
 
 /// The tables of a director, as its mirror sees them.
 pub trait Ledger {
     /// Whether this director gets the packets of a service.
-    fn owns(&self, service: &Endpoint) -> bool;
+    fn owns(&self, service: &ServiceName) -> bool;
 
     /// Puts an entry of a peer into the tables; [`super::record::replaces`] says whether it replaces
     /// one that is there.
@@ -46,10 +45,10 @@ pub trait Ledger {
     fn summaries(&mut self) -> Vec<Summary>;
 
     /// One service.
-    fn summary(&mut self, service: &Endpoint) -> Option<Summary>;
+    fn summary(&mut self, service: &ServiceName) -> Option<Summary>;
 
     /// Digests of a service by bucket.
-    fn buckets(&mut self, service: &Endpoint) -> Option<[u64; BUCKETS]>;
+    fn buckets(&mut self, service: &ServiceName) -> Option<[u64; BUCKETS]>;
 }
 
 /// What became of an entry of a peer.
@@ -163,7 +162,7 @@ pub struct PeerStatus {
     /// Whether its table was made with the same hash key; `None`: not known.
     pub same_hash_key: Option<bool>,
     /// Its services.
-    pub services: BTreeMap<Endpoint, Theirs>,
+    pub services: BTreeMap<ServiceName, Theirs>,
 }
 
 /// State sync of one director.
@@ -174,7 +173,7 @@ pub struct Mirror {
     nonce: u64,
     peers: BTreeMap<IpAddr, Peer>,
     /// Who was last heard to own each service.
-    tellers: BTreeMap<Endpoint, Teller>,
+    tellers: BTreeMap<ServiceName, Teller>,
     outgoing: Outgoing,
     serving: VecDeque<Serving>,
     ordered: Ordered,

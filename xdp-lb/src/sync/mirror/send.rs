@@ -3,9 +3,8 @@
 use std::net::IpAddr;
 
 use super::{Action, Destination, Ledger, Mirror, Serving};
-use crate::config::model::Endpoint;
 use crate::sync::digest::BUCKETS;
-use crate::sync::record::{Record, Scope};
+use crate::sync::record::{Record, Scope, ServiceName};
 use crate::sync::wire::body::{MAX_HEARD, kind, write, write_part, write_records};
 use crate::sync::wire::records::{Packer, Told};
 use crate::sync::wire::{self, Header, Heard, Hello, Message, Part};
@@ -85,7 +84,7 @@ impl Mirror {
     /// Puts entries into the stream.
     pub(super) fn tell(&mut self, records: &[Record], ledger: &impl Ledger) {
         let mut packer = Packer::new(self.settings.room());
-        let mut known: Option<(Endpoint, bool)> = None;
+        let mut known: Option<(ServiceName, bool)> = None;
         for record in records {
             let service = record.name.service;
             let is_owned = match known {
@@ -127,7 +126,7 @@ impl Mirror {
         }
     }
 
-    pub(super) fn tell_buckets(&mut self, service: &Endpoint, ledger: &mut impl Ledger) {
+    pub(super) fn tell_buckets(&mut self, service: &ServiceName, ledger: &mut impl Ledger) {
         let Some(all) = ledger.buckets(service) else {
             return;
         };

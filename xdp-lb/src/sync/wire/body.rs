@@ -2,10 +2,10 @@
 
 use super::bytes::{Reader, Writer};
 use super::records::{self, Told};
-use crate::config::model::{Endpoint, ServiceKey};
+use crate::config::model::ServiceKey;
 use crate::plan::pool::Override;
 use crate::sync::digest::BUCKETS;
-use crate::sync::record::{Overriding, Scope, Stamp, Summary};
+use crate::sync::record::{Overriding, Scope, ServiceName, Stamp, Summary};
 
 /// Peers that a director tells of in a [`Hello`].
 pub const MAX_HEARD: usize = 16;
@@ -36,7 +36,7 @@ pub enum Message {
         scope: Scope,
     },
     /// Tell the digests of a service by bucket, in the stream.
-    Compare(Endpoint),
+    Compare(ServiceName),
 }
 
 /// A sign of life.
@@ -93,7 +93,7 @@ pub enum Part {
     /// Digests of a service at this point, from bucket `first` on.
     Buckets {
         /// Of which service.
-        service: Endpoint,
+        service: ServiceName,
         /// The first bucket.
         first: u8,
         /// Their digests.

@@ -2,7 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::model::{Endpoint, Family, Protocol};
+use crate::config::model::{Endpoint, Family, Mark, Protocol};
+use crate::sync::record::ServiceName;
+
+/// Added to the family of a service: it is one by mark.
+const BY_MARK: u8 = 16;
 
 /// Takes values off the front.
 #[derive(Clone, Copy, Debug)]
@@ -61,11 +65,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn family(&mut self) -> Option<Family> {
-        match self.u8()? {
-            4 => Some(Family::V4),
-            6 => Some(Family::V6),
-            _ => None,
-        }
+        family(self.u8()?)
     }
 
     /// A short text, behind its length.
@@ -75,21 +75,47 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(text).ok()
     }
 
-    pub(super) fn service(&mut self) -> Option<Endpoint> {
-        let family = self.family()?;
-        let protocol = protocol(self.u8()?)?;
+    pub(super) fn protocol(&mut self) -> Option<Protocol> {
+        Protocol::from_number(self.u8()?)
+    }
+
+    /// Protocol, address and port.
+    pub(super) fn endpoint(&mut self, family: Family) -> Option<Endpoint> {
         Some(Endpoint {
-            protocol,
+            protocol: self.protocol()?,
             vip: self.ip(family)?,
             port: self.u16()?,
         })
     }
+
+    pub(super) fn mark(&mut self, family: Family) -> Option<Mark> {
+        let mark = self.u32()?;
+        Some(Mark { mark, family })
+    }
+
+    pub(super) fn service(&mut self) -> Option<ServiceName> {
+        let kind = self.u8()?;
+        if let Some(family) = family(kind) {
+            return self.endpoint(family).map(ServiceName::Endpoint);
+        }
+        let family = kind.checked_sub(BY_MARK).and_then(family)?;
+        self.mark(family).map(ServiceName::Mark)
+    }
 }
 
-fn protocol(number: u8) -> Option<Protocol> {
-    [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
-        .into_iter()
-        .find(|protocol| protocol.number() == number)
+const fn family(number_of: u8) -> Option<Family> {
+    match number_of {
+        4 => Some(Family::V4),
+        6 => Some(Family::V6),
+        _ => None,
+    }
+}
+
+const fn number(family: Family) -> u8 {
+    match family {
+        Family::V4 => 4,
+        Family::V6 => 6,
+    }
 }
 
 /// Puts values one behind the other.
@@ -161,10 +187,7 @@ impl Writer {
     }
 
     pub(super) fn family(&mut self, ip: IpAddr) {
-        self.u8(match Family::of(ip) {
-            Family::V4 => 4,
-            Family::V6 => 6,
-        });
+        self.u8(number(Family::of(ip)));
     }
 
     /// A text of at most 255 bytes; what is longer is cut.
@@ -174,10 +197,23 @@ impl Writer {
         self.bytes(text.as_bytes().get(..length.into()).unwrap_or_default());
     }
 
-    pub(super) fn service(&mut self, service: &Endpoint) {
-        self.family(service.vip);
-        self.u8(service.protocol.number());
-        self.ip(service.vip);
-        self.u16(service.port);
+    /// Protocol, address and port.
+    pub(super) fn endpoint(&mut self, endpoint: &Endpoint) {
+        self.u8(endpoint.protocol.number());
+        self.ip(endpoint.vip);
+        self.u16(endpoint.port);
+    }
+
+    pub(super) fn service(&mut self, service: &ServiceName) {
+        match service {
+            ServiceName::Endpoint(endpoint) => {
+                self.family(endpoint.vip);
+                self.endpoint(endpoint);
+            }
+            ServiceName::Mark(mark) => {
+                self.u8(BY_MARK + number(mark.family));
+                self.u32(mark.mark);
+            }
+        }
     }
 }

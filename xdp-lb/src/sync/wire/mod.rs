@@ -23,7 +23,7 @@ pub use body::{Heard, Hello, Message, Part, Range};
 use bytes::{Reader, Writer};
 
 /// Version of all this; another one is refused.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Bytes before the body.
 pub const HEADER: usize = 40;
 /// Bytes that are no body.

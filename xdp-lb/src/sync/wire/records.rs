@@ -1,10 +1,12 @@
 //! Entries on the wire, grouped by service and server so that those are said once.
 //!
 //! ```text
-//! group:  flags 1 (1 the sender owns the service, 2 service is IPv6, 4 server is IPv6)
-//!         protocol 1, VIP 4/16, port 2, server 4/16, port 2, count 2, entries
-//! entry:  phase 1 (low four bits; 16: its port follows, 32: its VIP follows)
-//!         client 4/16, client's port 2 (not of a template), [VIP 4/16], [port 2], remaining ms 4
+//! group:  flags 1 (1 the sender owns the service, 2 service is IPv6, 4 server is IPv6, 8 by mark)
+//!         protocol 1, VIP 4/16, port 2; or mark 4
+//!         server 4/16, port 2, count 2, entries
+//! entry:  phase 1 (low four bits; 16: its port follows; 32, of a flow by mark: what it called follows)
+//!         client 4/16, client's port 2 (not of a template)
+//!         [port 2] or [protocol 1, VIP 4/16, port 2], remaining ms 4
 //! ```
 
 use std::net::SocketAddr;
@@ -12,16 +14,17 @@ use std::time::Duration;
 
 use super::bytes::{Reader, Writer};
 use crate::config::model::{Endpoint, Family, Protocol};
-use crate::sync::record::{Name, Phase, Record, Subject};
+use crate::sync::record::{Name, Phase, Record, ServiceName, Subject};
 
 const OWNED: u8 = 1;
 const SERVICE_V6: u8 = 2;
 const SERVER_V6: u8 = 4;
+const BY_MARK: u8 = 8;
 const OWN_PORT: u8 = 16;
-const OWN_VIP: u8 = 32;
+const CALLED: u8 = 32;
 
 /// Bytes that an entry takes at most, its group's head included.
-const LONGEST_ENTRY: usize = 1 + 1 + 18 + 18 + 2 + 1 + 18 + 18 + 4;
+const LONGEST_ENTRY: usize = 1 + 19 + 18 + 2 + 1 + 18 + 19 + 4;
 
 /// An entry, and whether its sender gets the packets of its service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +54,7 @@ fn phase(number_of: u8) -> Option<Phase> {
 /// What entries of a group have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Group {
-    service: Endpoint,
+    service: ServiceName,
     server: SocketAddr,
     is_owned: bool,
 }
@@ -114,11 +117,13 @@ impl Packer {
     fn begin(&mut self, group: &Group) -> usize {
         let flag = |on: bool, flag: u8| if on { flag } else { 0 };
         self.writer.u8(flag(group.is_owned, OWNED)
-            | flag(group.service.vip.is_ipv6(), SERVICE_V6)
-            | flag(group.server.is_ipv6(), SERVER_V6));
-        self.writer.u8(group.service.protocol.number());
-        self.writer.ip(group.service.vip);
-        self.writer.u16(group.service.port);
+            | flag(group.service.family() == Family::V6, SERVICE_V6)
+            | flag(group.server.is_ipv6(), SERVER_V6)
+            | flag(matches!(group.service, ServiceName::Mark(_)), BY_MARK));
+        match &group.service {
+            ServiceName::Endpoint(endpoint) => self.writer.endpoint(endpoint),
+            ServiceName::Mark(mark) => self.writer.u32(mark.mark),
+        }
         self.writer.socket(group.server);
         let at = self.writer.len();
         self.writer.u16(0);
@@ -127,19 +132,20 @@ impl Packer {
 }
 
 fn entry(writer: &mut Writer, record: &Record) {
-    let service = &record.name.service;
     let phase = number(record.phase);
     match record.name.subject {
-        Subject::Flow { client, vip, port } => {
-            let own_vip = if vip == service.vip { 0 } else { OWN_VIP };
-            let own_port = if port == service.port { 0 } else { OWN_PORT };
-            writer.u8(phase | own_vip | own_port);
+        Subject::Flow { client, called } => {
+            let own = match record.name.service {
+                ServiceName::Mark(_) => CALLED,
+                ServiceName::Endpoint(service) if service.port != called.port => OWN_PORT,
+                ServiceName::Endpoint(_) => 0,
+            };
+            writer.u8(phase | own);
             writer.socket(client);
-            if own_vip != 0 {
-                writer.ip(vip);
-            }
-            if own_port != 0 {
-                writer.u16(port);
+            match own {
+                CALLED => writer.endpoint(&called),
+                OWN_PORT => writer.u16(called.port),
+                _ => {}
             }
         }
         Subject::Template { client } => {
@@ -162,7 +168,7 @@ pub fn read(body: &[u8]) -> Option<Vec<Told>> {
 
 fn read_group(reader: &mut Reader<'_>, all: &mut Vec<Told>) -> Option<()> {
     let flags = reader.u8()?;
-    if flags & !(OWNED | SERVICE_V6 | SERVER_V6) != 0 {
+    if flags & !(OWNED | SERVICE_V6 | SERVER_V6 | BY_MARK) != 0 {
         return None;
     }
     let family = |flag| {
@@ -172,54 +178,38 @@ fn read_group(reader: &mut Reader<'_>, all: &mut Vec<Told>) -> Option<()> {
             Family::V6
         }
     };
-    let protocol_number = reader.u8()?;
-    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
-        .into_iter()
-        .find(|protocol| protocol.number() == protocol_number)?;
-    let service = Endpoint {
-        protocol,
-        vip: reader.ip(family(SERVICE_V6))?,
-        port: reader.u16()?,
+    let service = if flags & BY_MARK == 0 {
+        ServiceName::Endpoint(reader.endpoint(family(SERVICE_V6))?)
+    } else {
+        ServiceName::Mark(reader.mark(family(SERVICE_V6))?)
     };
     let server = reader.socket(family(SERVER_V6))?;
     let is_owned = flags & OWNED != 0;
     let count = reader.u16()?;
     for _ in 0..count {
-        let record = read_entry(reader, service, server, family(SERVICE_V6))?;
+        let record = read_entry(reader, service, server)?;
         all.push(Told { record, is_owned });
     }
     Some(())
 }
 
-fn read_entry(
-    reader: &mut Reader<'_>,
-    service: Endpoint,
-    server: SocketAddr,
-    family: Family,
-) -> Option<Record> {
+fn read_entry(reader: &mut Reader<'_>, service: ServiceName, server: SocketAddr) -> Option<Record> {
     let head = reader.u8()?;
     let phase = phase(head & 15)?;
+    let own = head & !15;
     let subject = if phase == Phase::Template {
-        if head > 15 {
+        if own != 0 {
             return None;
         }
-        let client = reader.ip(family)?;
+        let client = reader.ip(service.family())?;
         Subject::Template { client }
     } else {
-        let is_udp = service.protocol == Protocol::Udp;
-        if head > 63 || is_udp != (phase == Phase::Udp) {
+        let client = reader.socket(service.family())?;
+        let called = read_called(reader, service, own)?;
+        if (called.protocol == Protocol::Udp) != (phase == Phase::Udp) {
             return None;
         }
-        let client = reader.socket(family)?;
-        let vip = match head & OWN_VIP {
-            0 => service.vip,
-            _ => reader.ip(family)?,
-        };
-        let port = match head & OWN_PORT {
-            0 => service.port,
-            _ => reader.u16()?,
-        };
-        Subject::Flow { client, vip, port }
+        Subject::Flow { client, called }
     };
     let remaining = Duration::from_millis(reader.u32()?.into());
     Some(Record {
@@ -228,4 +218,16 @@ fn read_entry(
         phase,
         remaining,
     })
+}
+
+fn read_called(reader: &mut Reader<'_>, service: ServiceName, own: u8) -> Option<Endpoint> {
+    match (service, own) {
+        (ServiceName::Endpoint(service), 0) => Some(service),
+        (ServiceName::Endpoint(service), OWN_PORT) => {
+            let port = reader.u16()?;
+            Some(Endpoint { port, ..service })
+        }
+        (ServiceName::Mark(mark), CALLED) => reader.endpoint(mark.family),
+        _ => None,
+    }
 }

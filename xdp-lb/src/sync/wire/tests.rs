@@ -12,7 +12,7 @@ use crate::config::model::{Endpoint, Family, GroupName, Mark, Protocol, ServiceK
 use crate::plan::pool::Override;
 use crate::sync::digest::BUCKETS;
 use crate::sync::key::{Keys, Secret};
-use crate::sync::record::{Name, Phase, Record, Scope, Stamp, Subject, Summary};
+use crate::sync::record::{Name, Phase, Record, Scope, ServiceName, Stamp, Subject, Summary};
 
 fn keys(byte: u8) -> Keys {
     Keys::of(&Secret::new(vec![byte; 32]).unwrap()).unwrap()
@@ -30,7 +30,15 @@ fn socket(v6: bool) -> impl Strategy<Value = SocketAddr> {
     (ip(v6), any::<u16>()).prop_map(SocketAddr::from)
 }
 
-fn service(v6: bool) -> impl Strategy<Value = Endpoint> {
+fn service(v6: bool) -> impl Strategy<Value = ServiceName> {
+    let family = if v6 { Family::V6 } else { Family::V4 };
+    prop_oneof![
+        endpoint(v6).prop_map(ServiceName::Endpoint),
+        any::<u32>().prop_map(move |mark| ServiceName::Mark(Mark { mark, family })),
+    ]
+}
+
+fn endpoint(v6: bool) -> impl Strategy<Value = Endpoint> {
     let protocol = prop_oneof![
         Just(Protocol::Tcp),
         Just(Protocol::Udp),
@@ -43,22 +51,23 @@ fn service(v6: bool) -> impl Strategy<Value = Endpoint> {
     })
 }
 
-fn subject(service: Endpoint) -> impl Strategy<Value = (Subject, Phase)> {
-    let v6 = service.vip.is_ipv6();
-    let phase = if service.protocol == Protocol::Udp {
-        prop_oneof![Just(Phase::Udp)].boxed()
-    } else {
-        prop_oneof![
-            Just(Phase::Established),
-            Just(Phase::Fin),
-            Just(Phase::Closed)
-        ]
-        .boxed()
+fn subject(service: ServiceName) -> impl Strategy<Value = (Subject, Phase)> {
+    let v6 = service.family() == Family::V6;
+    let called = match service {
+        ServiceName::Endpoint(service) => {
+            let port = prop_oneof![Just(service.port), any::<u16>()];
+            port.prop_map(move |port| Endpoint { port, ..service })
+                .boxed()
+        }
+        ServiceName::Mark(_) => endpoint(v6).boxed(),
     };
-    let own = (Just(service.vip), Just(service.port));
-    let called = prop_oneof![own, (ip(v6), any::<u16>())];
-    let flow = (socket(v6), called, phase)
-        .prop_map(|(client, (vip, port), phase)| (Subject::Flow { client, vip, port }, phase));
+    let tcp = vec![Phase::Established, Phase::Fin, Phase::Closed];
+    let flow =
+        (socket(v6), called, prop::sample::select(tcp)).prop_map(|(client, called, phase)| {
+            let is_udp = called.protocol == Protocol::Udp;
+            let phase = if is_udp { Phase::Udp } else { phase };
+            (Subject::Flow { client, called }, phase)
+        });
     let template = ip(v6).prop_map(|client| (Subject::Template { client }, Phase::Template));
     prop_oneof![3 => flow, 1 => template]
 }
@@ -104,7 +113,9 @@ fn summary() -> impl Strategy<Value = Summary> {
 fn part() -> impl Strategy<Value = Part> {
     let any_service = || any::<bool>().prop_flat_map(service);
     let named = prop_oneof![
-        any_service().prop_map(ServiceKey::Endpoint),
+        any::<bool>()
+            .prop_flat_map(endpoint)
+            .prop_map(ServiceKey::Endpoint),
         any::<u32>().prop_map(|mark| {
             ServiceKey::Mark(Mark {
                 mark,
@@ -264,7 +275,7 @@ fn another_version_is_told_apart_from_another_program() {
         Ok((header, Message::Missing(vec![])))
     );
     let mut newer = good.clone();
-    newer[4] = 2;
+    newer[4] = super::VERSION + 1;
     assert_eq!(open(&keys(1), 0, &newer), Err(Refusal::Version));
     // The head of a datagram of IPVS's sync daemon.
     let ipvs = [0, 51, 0, 60, 1, 1, 0, 0].repeat(9);
