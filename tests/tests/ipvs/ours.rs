@@ -182,6 +182,7 @@ fn network(case: &Case) -> Network {
         ifindex,
         mac,
         up: true,
+        mtu: 1500,
         sort: Sort::Plain,
     };
     let reach = |number: u8| -> (IpAddr, Reach) {
