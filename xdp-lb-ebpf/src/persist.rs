@@ -194,6 +194,11 @@ pub extern "C" fn template_again(hash: u64, service: u32, now: u32) -> u64 {
 pub extern "C" fn template_keep(hash: u64, state: u64, now: u32) -> u64 {
     let Some(places) = places(hash) else { return 0 };
     let found = places.find(hash, Tick(now));
+    if let Some(other) = backend_by(found.state) {
+        // Another CPU made one since this one looked, and the first one counts.
+        count::event(Event::RaceLost);
+        return other.word();
+    }
     if found.exists() {
         if places.update(&found, State(state)) {
             return 0;
