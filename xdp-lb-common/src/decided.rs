@@ -16,10 +16,8 @@ pub struct Decided {
     pub source_port_be: u16,
     /// Octets that an IP packet of this flow may have; set for one that is too long.
     pub mtu: u16,
-    /// The protocol of the packet that it quotes, if this is an ICMP error about the connection; else 0.
-    pub error: u32,
     /// Fills the cache line.
-    pub reserved: [u32; 10],
+    pub reserved: [u32; 11],
 }
 pod!(Decided);
-no_padding!(Decided, u64, u32, u32, u16, u16, u32, [u32; 10]);
+no_padding!(Decided, u64, u32, u32, u16, u16, [u32; 11]);

@@ -56,18 +56,6 @@ pub const REPLY: Stage = Stage {
     index: 9,
 };
 
-/// ICMP errors to real servers whose addresses are translated.
-pub const NAT_ERROR: Stage = Stage {
-    name: "xdp_lb_nat_error",
-    index: 13,
-};
-
-/// ICMP errors from such servers' side.
-pub const REPLY_ERROR: Stage = Stage {
-    name: "xdp_lb_reply_error",
-    index: 14,
-};
-
 /// Tagged frames.
 pub const TAGGED: Stage = Stage {
     name: "xdp_lb_tagged",
@@ -111,9 +99,7 @@ pub const ALL: &[Stage] = &[
     FRAGMENT_V6_NEW,
     FORWARD,
     NAT,
-    NAT_ERROR,
     REPLY,
-    REPLY_ERROR,
 ];
 
 #[cfg(test)]

@@ -34,8 +34,7 @@ pub fn note<F: Family>(packet: &Packet<F>, route: Route, service: u32, flags: u8
         stage: stage.index,
         source_port_be: source_port_be(vip << 32 | client, ports),
         mtu: 0,
-        error: 0,
-        reserved: [0; 10],
+        reserved: [0; 11],
     };
     // SAFETY: this CPU's own copy, and nothing interrupts a program of this CPU with another one of
     // the same kind.
@@ -60,26 +59,6 @@ pub fn go_on(ctx: &XdpContext) {
     }
 }
 
-/// [`go_on`] with an ICMP error that quotes a packet of this protocol.
-#[inline(always)]
-pub fn go_on_with_error(ctx: &XdpContext, protocol: u8) {
-    let Some(decided) = DECIDED.get_ptr_mut(0) else {
-        return;
-    };
-    // SAFETY: this CPU's own copy.
-    let stage = unsafe {
-        (*decided).error = protocol as u32;
-        (*decided).stage
-    };
-    if stage == stage::NAT.index {
-        // SAFETY: the program that it leads to takes the context over.
-        unsafe { STAGES.tail_call(ctx, stage::NAT_ERROR.index) };
-    } else {
-        // SAFETY: as above.
-        unsafe { STAGES.tail_call(ctx, stage::FORWARD.index) };
-    }
-}
-
 /// What was noted, and the backend that it leads to.
 pub struct Noted {
     /// Where the packet goes.
@@ -88,8 +67,6 @@ pub struct Noted {
     pub service: u32,
     /// UDP source port for a tunnel.
     pub source_port_be: u16,
-    /// The protocol that an ICMP error quotes; 0 for what is none.
-    pub error: u8,
     /// The backend.
     pub backend: *const Backend,
     /// Its identity at this moment.
@@ -103,12 +80,11 @@ pub struct Noted {
 pub fn noted() -> Result<Noted, Reason> {
     let decided = DECIDED.get_ptr_mut(0).ok_or(Reason::Inconsistent)?;
     // SAFETY: this CPU's own copy.
-    let (word, service, source_port_be, error) = unsafe {
+    let (word, service, source_port_be) = unsafe {
         (
             (*decided).route,
             (*decided).service,
             (*decided).source_port_be,
-            (*decided).error as u8,
         )
     };
     let route = Route::of(word);
@@ -121,7 +97,6 @@ pub fn noted() -> Result<Noted, Reason> {
         route,
         service,
         source_port_be,
-        error,
         backend,
         identity: identity(backend),
         method,

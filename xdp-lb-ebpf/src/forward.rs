@@ -47,6 +47,15 @@ pub fn send<F: Family>(
     out(frame, ifindex, route.via())
 }
 
+/// Whether packets reach the backend of a route as they are, or are the director's own.
+#[inline(always)]
+pub fn is_direct(route: Route) -> bool {
+    match BACKENDS.get_ptr(route.backend()) {
+        Some(backend) => identity(backend).flags() & (BACKEND_TUNNEL | BACKEND_NAT) == 0,
+        None => true,
+    }
+}
+
 /// Sends a frame that is finished to its real server; `via` tells how that was found.
 #[inline(always)]
 pub fn out(frame: &Frame, ifindex: u32, via: u32) -> Result<(Reason, u32), Reason> {

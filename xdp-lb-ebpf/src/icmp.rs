@@ -22,26 +22,10 @@ const ICMP_LEN: usize = 8;
 /// What is needed of the quoted packet behind its IP header.
 const QUOTED: usize = 8;
 
-/// Sends an ICMP error after its connection, and says which protocol that is of. (What it is about is
-/// looked up, and nothing changed.) `NoProgram` if it is to be wrapped or translated,
-/// `NoService` if it may be about what a real server got.
+/// Sends an ICMP error after its connection. (What it is about is looked up, and nothing changed.)
 #[inline(always)]
-pub fn follow(frame: &Frame) -> (Result<(Reason, u32), Reason>, u8) {
-    match error(frame) {
-        Ok((packet, client_be)) => {
-            let protocol = packet.flow.protocol;
-            (follow_error(frame, packet, client_be), protocol)
-        }
-        Err(reason) => (Err(reason), 0),
-    }
-}
-
-#[inline(always)]
-fn follow_error(
-    frame: &Frame,
-    mut packet: Packet,
-    client_be: u32,
-) -> Result<(Reason, u32), Reason> {
+pub fn follow(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let (mut packet, client_be) = error(frame)?;
     let service = service::find(&packet).ok_or(Reason::NoService)?;
     let now = settings::now();
     service::ours(frame, &packet, &service, now)?;
@@ -51,22 +35,8 @@ fn follow_error(
 
 /// [`follow`] for ICMPv6.
 #[inline(always)]
-pub fn follow_v6(frame: &Frame) -> (Result<(Reason, u32), Reason>, u8) {
-    match error_v6(frame) {
-        Ok((packet, client)) => {
-            let protocol = packet.flow.protocol;
-            (follow_error_v6(frame, packet, client), protocol)
-        }
-        Err(reason) => (Err(reason), 0),
-    }
-}
-
-#[inline(always)]
-fn follow_error_v6(
-    frame: &Frame,
-    mut packet: Packet<FlowV6>,
-    client: Address,
-) -> Result<(Reason, u32), Reason> {
+pub fn follow_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let (mut packet, client) = error_v6(frame)?;
     let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
     let now = settings::now();
     service::ours(frame, &packet, &service, now)?;
@@ -82,6 +52,10 @@ fn to_server<F: Family>(
     now: LongTick,
 ) -> Result<(Reason, u32), Reason> {
     let route = conn::look_up(packet, service, now.short())?;
+    if !forward::is_direct(route) {
+        // Neither wrapped nor translated: its server would not know what it is about.
+        return Err(Reason::IcmpUnknown);
+    }
     let (reason, action) = forward::send(frame, packet, service, route)?;
     let reason = match action {
         xdp_action::XDP_TX => Reason::TxIcmp,
@@ -95,7 +69,7 @@ fn to_server<F: Family>(
 /// stands the sender of the error: whether another director balanced the frame already shows by who
 /// sent it.
 #[inline(always)]
-pub fn error(frame: &Frame) -> Result<(Packet, u32), Reason> {
+fn error(frame: &Frame) -> Result<(Packet, u32), Reason> {
     // The entry looked at the header, and at the length of the packet; the verifier does not know.
     if !frame.holds(0, ETHERNET + IPV4_MIN) {
         return Err(Reason::Truncated);
@@ -207,7 +181,7 @@ fn ports(
 
 /// [`error`] for ICMPv6.
 #[inline(always)]
-pub fn error_v6(frame: &Frame) -> Result<(Packet<FlowV6>, Address), Reason> {
+fn error_v6(frame: &Frame) -> Result<(Packet<FlowV6>, Address), Reason> {
     const AT: usize = ETHERNET + IPV6_LEN;
     if !frame.holds(0, AT) {
         return Err(Reason::Truncated);

@@ -4,7 +4,7 @@
 //! a new one goes, [`search`] among servers by their [`load`], [`forward`] sends it there and
 //! [`count`] counts, [`watch`] tells who watches. [`icmp`] does the same for errors about a connection,
 //! [`fragment`] for fragments, [`tagged`] for frames of VLANs. [`decided`] is what programs hand on: [`tunnel`] wraps packets, [`nat`]
-//! translates addresses and [`reply`] those of replies, both by [`translate`], and [`quote`] those of errors about either. [`maps`] holds the tables
+//! translates addresses and [`reply`] those of replies, both by [`translate`]. [`maps`] holds the tables
 //! and [`settings`] what the loader sets.
 //!
 //! Every exit has one [`Reason`]. Whatever the program does not balance passes to the kernel
@@ -31,7 +31,6 @@ mod nat;
 mod packet;
 mod parse;
 mod persist;
-mod quote;
 mod reply;
 mod schedule;
 mod search;
@@ -148,42 +147,13 @@ pub fn xdp_lb_v6_new(ctx: XdpContext) -> u32 {
 /// The entry for IPv4 packets that are neither TCP nor UDP.
 #[xdp(frags)]
 pub fn xdp_lb_icmp(ctx: XdpContext) -> u32 {
-    let (sent, protocol) = icmp::follow(&Frame::new(ctx.ctx));
-    go_on_with_error(&ctx, &sent, protocol);
-    count::and_act(sent)
+    count::and_act(icmp::follow(&Frame::new(ctx.ctx)))
 }
 
 /// The entry for IPv6 packets that are neither TCP nor UDP.
 #[xdp(frags)]
 pub fn xdp_lb_icmp_v6(ctx: XdpContext) -> u32 {
-    let (sent, protocol) = icmp::follow_v6(&Frame::new(ctx.ctx));
-    go_on_with_error(&ctx, &sent, protocol);
-    count::and_act(sent)
-}
-
-/// On to the program for errors that are to be translated or wrapped.
-#[inline(always)]
-fn go_on_with_error(ctx: &XdpContext, sent: &Result<(Reason, u32), Reason>, protocol: u8) {
-    match sent {
-        Err(Reason::NoService) if service::translates() => {
-            // SAFETY: the program that it leads to takes the context over.
-            unsafe { maps::STAGES.tail_call(ctx, stage::REPLY_ERROR.index) };
-        }
-        Err(Reason::NoProgram) => decided::go_on_with_error(ctx, protocol),
-        _ => {}
-    }
-}
-
-/// Translates errors to real servers, by a tail call.
-#[xdp(frags)]
-pub fn xdp_lb_nat_error(ctx: XdpContext) -> u32 {
-    count::and_act(quote::send(ctx.ctx))
-}
-
-/// Translates errors from real servers' side, by a tail call.
-#[xdp(frags)]
-pub fn xdp_lb_reply_error(ctx: XdpContext) -> u32 {
-    count::and_act(reply::send_error(ctx.ctx))
+    count::and_act(icmp::follow_v6(&Frame::new(ctx.ctx)))
 }
 
 /// Sends packets in tunnels, by a tail call.

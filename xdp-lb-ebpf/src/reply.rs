@@ -20,40 +20,22 @@ use crate::maps::CONN_INFO;
 use crate::packet::{Frame, Packet};
 use crate::settings::{self, expiry};
 use crate::translate::{Side, Translate, translate};
-use crate::{atomic, decided, forward, icmp, parse, quote, service};
+use crate::{atomic, decided, forward, parse, service};
 
 /// Sends the packet of a context to the client, if it answers a connection; else it is for no service.
 #[inline(always)]
 pub fn send(ctx: *mut xdp_md) -> Result<(Reason, u32), Reason> {
     let frame = Frame::new(ctx);
     if parse::is_v4(&frame) {
-        to_client(&frame, &FlowV4::parse(&frame)?, false)
+        to_client::<FlowV4>(&frame)
     } else {
-        to_client(&frame, &FlowV6::parse(&frame)?, false)
-    }
-}
-
-/// Sends an ICMP error about a packet that a real server got to the client, who sent it to the service.
-#[inline(always)]
-pub fn send_error(ctx: *mut xdp_md) -> Result<(Reason, u32), Reason> {
-    let frame = Frame::new(ctx);
-    if parse::is_v4(&frame) {
-        let (mut packet, server_be) = icmp::error(&frame)?;
-        packet.flow.client_be = server_be;
-        to_client(&frame, &packet, true)
-    } else {
-        let (mut packet, server) = icmp::error_v6(&frame)?;
-        packet.flow.client = server;
-        to_client(&frame, &packet, true)
+        to_client::<FlowV6>(&frame)
     }
 }
 
 #[inline(always)]
-fn to_client<F: Translate>(
-    frame: &Frame,
-    packet: &Packet<F>,
-    is_error: bool,
-) -> Result<(Reason, u32), Reason> {
+fn to_client<F: Translate>(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let packet = F::parse(frame)?;
     let asked = packet.flow.turned();
     let hash = asked.reply_hash();
     let now = settings::now();
@@ -74,21 +56,16 @@ fn to_client<F: Translate>(
     }
     let service = service::at(info.service).ok_or(Reason::Inconsistent)?;
     service::open(&service, now)?;
-    if !service::is_addressed_here(frame, packet) && !is_virtual(packet.destination) {
+    if !service::is_addressed_here(frame, &packet) && !is_virtual(packet.destination) {
         return Err(Reason::OtherHost);
     }
     let way = WayBack::unpack(info.way_back);
-    // Anybody can send an error, so it keeps nothing alive.
-    if !is_error && way.touched != now.short() {
+    if way.touched != now.short() {
         keep_alive(hash, index, now.short().0);
     }
     let (source, to) = ((info.vip, info.vip_port_be), info.client_port_be);
-    let (ifindex, mac) = next_hop(frame, packet, &way, (&source, to))?;
-    if is_error {
-        quote::translate::<F>(frame, Side::Source, packet.flow.protocol(), source)?;
-    } else {
-        translate(frame, packet, Side::Source, source)?;
-    }
+    let (ifindex, mac) = next_hop(frame, &packet, &way, (&source, to))?;
+    translate(frame, &packet, Side::Source, source)?;
     let own = service::mac_of(ifindex);
     if own == u64::MAX || !frame.holds(0, parse::ETHERNET) {
         return Err(Reason::NoReplyRoute);

@@ -64,9 +64,6 @@ pub fn send(ctx: *mut xdp_md) -> Result<(Reason, u32), Reason> {
         outer_v4(&frame, &noted, &inner)?;
         middle(&frame.from(IPV4_MIN), &noted, &inner, covered)?;
     }
-    if noted.error != 0 {
-        return forward::leave(&frame, ifindex, Reason::TxIcmp, Reason::RedirectIcmp);
-    }
     forward::out(&frame, ifindex, noted.route.via())
 }
 
