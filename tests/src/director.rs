@@ -61,22 +61,49 @@ pub struct Director {
     environment: Vec<(String, String)>,
     starts: u32,
     agent: Option<Process>,
+    kept: bool,
 }
 
 impl Director {
     /// A director that does not run yet. Configuration and logs are kept in `folder`, `arguments` are
     /// added to each `xdp-lb up`.
     pub fn new(netns: &Netns, instance: &str, folder: &Path, arguments: &[&str]) -> Result<Self> {
-        Ok(Self {
+        let mut director = Self::of(&program()?, netns, instance, folder);
+        director.arguments = arguments.iter().map(ToString::to_string).collect();
+        Ok(director)
+    }
+
+    /// The same of a program that the caller has built.
+    pub fn of(program: &Path, netns: &Netns, instance: &str, folder: &Path) -> Self {
+        Self {
             instance: instance.to_owned(),
-            program: program()?,
+            program: program.to_owned(),
             netns: netns.handle(),
             folder: folder.to_owned(),
-            arguments: arguments.iter().map(ToString::to_string).collect(),
+            arguments: Vec::new(),
             environment: Vec::new(),
             starts: 0,
             agent: None,
-        })
+            kept: false,
+        }
+    }
+
+    /// Starts this program from now on, as after an upgrade.
+    pub fn upgrade(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
+    /// The running agent, for those who write down what runs.
+    pub const fn process(&self) -> Option<&Process> {
+        self.agent.as_ref()
+    }
+
+    /// Makes it so that the agent outlives this value.
+    pub fn keep(&mut self) {
+        self.kept = true;
+        if let Some(agent) = &mut self.agent {
+            agent.keep();
+        }
     }
 
     /// Starts the agent with this in its environment.
@@ -213,6 +240,9 @@ impl Director {
 
 impl Drop for Director {
     fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
         // Nobody is left to tell, and the next step of cleaning up must run all the same.
         drop(self.agent.take().map(|mut agent| agent.stop(LIMIT)));
         for trace in traces(&self.instance) {

@@ -15,6 +15,9 @@
 //! real servers, and [`traffic`] is what clients and servers say to each other; [`needs`] skips them
 //! where they cannot run.
 //!
+//! [`ipvs`] asks the kernel's own director and ours the same; [`verifier`] asks the kernel what a program
+//! costs to verify.
+//!
 //! Everything is undone on drop, on failure and panic alike, in names that no other run has. What is
 //! right or wrong is for the suites to say.
 
@@ -48,3 +51,6 @@ pub mod adverts;
 pub mod machine;
 pub mod peer;
 pub mod stream;
+
+pub mod ipvs;
+pub mod verifier;

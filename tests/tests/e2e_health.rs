@@ -117,7 +117,7 @@ fn without_any_server_clients_are_refused_at_once() {
     let refused = Call::open(&cluster.client.netns, SERVICE).unwrap_err();
     assert!(format!("{refused:#}").contains("refused"), "{refused:#}");
     // A SYN that nobody answers is sent again: this one was not.
-    assert_eq!(cluster.director.packets("no_real_server").unwrap(), 1);
+    assert_eq!(cluster.director.packets("tx_unreachable").unwrap(), 1);
     let status = cluster.director.ask(&["status"]).unwrap();
     assert!(status.contains("0 up, 0 degraded, 1 down"), "{status}");
 }

@@ -44,7 +44,7 @@ fn beating(tag: &str) -> (Cluster, Vec<Heart>) {
 /// Nothing but known connections came through since the tables were made.
 #[expect(clippy::unwrap_used, reason = "part of a test")]
 fn nothing_went_astray(director: &Director) {
-    for reason in ["no_connection", "purged", "no_real_server", "not_active"] {
+    for reason in ["no_connection", "purged", "tx_unreachable", "not_active"] {
         assert_eq!(director.packets(reason).unwrap(), 0, "{reason}");
     }
 }

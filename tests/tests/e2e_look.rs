@@ -246,7 +246,7 @@ fn a_trace_says_why_nothing_balances_a_packet() {
         cluster.director.ask(&["drain", &web, &server]).unwrap();
     }
     let (reason, text) = why(&cluster, &web, &[]);
-    assert_eq!(reason, "no_real_server");
+    assert_eq!(reason, "tx_unreachable");
     assert_eq!(text, "no live real server: 2 of weight 0");
     let datagrams = format!("{VIP}:{DATAGRAMS}/udp");
     let (other, is_balanced) = trace(&cluster, &client, &datagrams, &[]);

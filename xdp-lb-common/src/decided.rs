@@ -1,5 +1,6 @@
 //! What one program of a packet's path hands on to the next, in a map of one entry per CPU.
 
+use crate::addr::Address;
 use crate::pod::{no_padding, pod};
 
 /// What was decided about a packet.
@@ -16,8 +17,18 @@ pub struct Decided {
     pub source_port_be: u16,
     /// Octets that an IP packet of this flow may have; set for one that is too long.
     pub mtu: u16,
+    /// The [`crate::reason::Reason`] that the packet's sender is to be told.
+    pub why: u32,
+    /// 1 once the sender was told: what leaves is the answer.
+    pub answered: u32,
+    /// 1 if `source` is where the answer comes from, else 0: then it is whom the packet was for.
+    pub has_source: u32,
+    /// See above.
+    pub source: Address,
     /// Fills the cache line.
-    pub reserved: [u32; 11],
+    pub reserved: [u32; 4],
 }
 pod!(Decided);
-no_padding!(Decided, u64, u32, u32, u16, u16, [u32; 11]);
+no_padding!(
+    Decided, u64, u32, u32, u16, u16, u32, u32, u32, Address, [u32; 4]
+);

@@ -217,10 +217,13 @@ pub const fn check_bits(hash: u64) -> u64 {
 
 /// A fixed mix for open-addressed tables that only userspace fills: no outsider can lengthen their
 /// probe sequences, so no key is needed.
+///
+/// A product's bit depends on no higher bit of its factors. So the upper quarter is in the result twice:
+/// bits 48 and up of the words must reach the lowest bits of it, which are those that tables take.
 #[inline(always)]
 pub const fn mix(a: u64, b: u64) -> u32 {
     let x = (a ^ b.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (x >> 32) as u32
+    (x >> 32 ^ x >> 48) as u32
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@
 )]
 
 pub mod addr;
+pub mod answer;
 pub mod backend;
 pub mod checksum;
 pub mod conn;

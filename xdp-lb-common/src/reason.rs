@@ -37,7 +37,7 @@ macro_rules! reasons {
 pub enum Verdict {
     /// To the kernel's stack.
     Pass,
-    /// To a real server, out of the port it came in by.
+    /// Out of the port it came in by: to a real server, or an answer to whoever sent it.
     Tx,
     /// To a real server, out of another port.
     Redirect,
@@ -72,11 +72,11 @@ reasons! {
     NoConnection = "no_connection" => Pass,
     /// Its real server failed or was removed; the kernel answers with a reset.
     Purged = "purged" => Pass,
-    /// No real server is eligible; the kernel refuses the connection.
-    NoRealServer = "no_real_server" => Pass,
+    /// No real server is eligible, and the client is not told.
+    NoRealServer = "no_real_server" => Drop,
     /// The real server is this director.
     Local = "local" => Pass,
-    /// TTL used up.
+    /// TTL used up, and the sender is not told.
     TtlExpired = "ttl_expired" => Drop,
     /// The tables contradict each other; never seen while userspace keeps them.
     Inconsistent = "inconsistent" => Drop,
@@ -112,7 +112,7 @@ reasons! {
     TxReply = "tx_reply" => Tx,
     /// A real server's reply, from the service's address to the client behind another port.
     RedirectReply = "redirect_reply" => Redirect,
-    /// With the headers of its tunnel it is longer than the MTU, or a reply is.
+    /// Longer than the MTU on its way, and the sender is not told.
     TooBig = "too_big" => Drop,
     /// The driver leaves no room for the headers of its tunnel, or the tags of its VLAN.
     NoHeadroom = "no_headroom" => Drop,
@@ -130,6 +130,26 @@ reasons! {
     FragmentTiny = "fragment_tiny" => Drop,
     /// Tagged for a VLAN that this director has no interface in, or with more than two tags.
     Vlan = "vlan" => Pass,
+    /// No real server is eligible: the client is told, by an ICMP error.
+    TxUnreachable = "tx_unreachable" => Tx,
+    /// No real server is eligible: the client is told, by a TCP reset.
+    TxReset = "tx_reset" => Tx,
+    /// TTL used up: the sender is told.
+    TxTimeExceeded = "tx_time_exceeded" => Tx,
+    /// Longer than the MTU on its way: the sender is told how long packets may be.
+    TxTooBig = "tx_too_big" => Tx,
+    /// More answers than the limit allows.
+    AnswerLimited = "answer_limited" => Drop,
+}
+
+impl Reason {
+    /// Whether the packet is answered, by one that the director makes.
+    pub const fn is_answer(self) -> bool {
+        matches!(
+            self,
+            Self::TxUnreachable | Self::TxReset | Self::TxTimeExceeded | Self::TxTooBig
+        )
+    }
 }
 
 /// Slots of the per-CPU counter array: room for new reasons without a new layout.

@@ -133,8 +133,10 @@ pub struct Control {
     pub heartbeat: u64,
     /// 1 while any real server has its addresses translated: packets for no service may be its replies.
     pub translates: u64,
+    /// No interface that packets leave by has a smaller MTU, octets; packets that fit it fit every one.
+    pub smallest_mtu: u64,
     /// Fills the cache line.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 4],
 }
 pod!(Control);
 

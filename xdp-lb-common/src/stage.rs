@@ -56,6 +56,12 @@ pub const REPLY: Stage = Stage {
     index: 9,
 };
 
+/// Packets that the director answers itself: it says why they go nowhere.
+pub const ANSWER: Stage = Stage {
+    name: "xdp_lb_answer",
+    index: 5,
+};
+
 /// Tagged frames.
 pub const TAGGED: Stage = Stage {
     name: "xdp_lb_tagged",
@@ -100,6 +106,7 @@ pub const ALL: &[Stage] = &[
     FORWARD,
     NAT,
     REPLY,
+    ANSWER,
 ];
 
 #[cfg(test)]

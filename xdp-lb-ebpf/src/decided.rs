@@ -1,6 +1,7 @@
 //! What the entry decided about a packet, for the program that it goes on to by a tail call.
 
 use aya_ebpf::programs::XdpContext;
+use xdp_lb_common::addr::Address;
 use xdp_lb_common::backend::{BACKEND_NAT, Backend, Identity};
 use xdp_lb_common::decided::Decided;
 use xdp_lb_common::hashed::folded;
@@ -33,8 +34,7 @@ pub fn note<F: Family>(packet: &Packet<F>, route: Route, service: u32, flags: u8
         service,
         stage: stage.index,
         source_port_be: source_port_be(vip << 32 | client, ports),
-        mtu: 0,
-        reserved: [0; 11],
+        ..Decided::default()
     };
     // SAFETY: this CPU's own copy, and nothing interrupts a program of this CPU with another one of
     // the same kind.
@@ -49,9 +49,12 @@ pub fn go_on(ctx: &XdpContext) {
     };
     // SAFETY: this CPU's own copy.
     let stage = unsafe { (*decided).stage };
-    // Two calls with constants: the kernel makes plain jumps of those.
-    if stage == stage::NAT.index {
+    // Calls with constants: the kernel makes plain jumps of those.
+    if stage == stage::ANSWER.index {
         // SAFETY: the program that it leads to takes the context over.
+        unsafe { STAGES.tail_call(ctx, stage::ANSWER.index) };
+    } else if stage == stage::NAT.index {
+        // SAFETY: as above.
         unsafe { STAGES.tail_call(ctx, stage::NAT.index) };
     } else {
         // SAFETY: as above.
@@ -101,6 +104,87 @@ pub fn noted() -> Result<Noted, Reason> {
         identity: identity(backend),
         method,
     })
+}
+
+/// What comes next is no answer yet.
+#[inline(always)]
+pub fn begin() {
+    if let Some(decided) = DECIDED.get_ptr_mut(0) {
+        // SAFETY: this CPU's own copy.
+        unsafe { (*decided).answered = 0 };
+    }
+}
+
+/// Whether what leaves is an answer, since [`begin`].
+#[inline(always)]
+pub fn is_answer() -> bool {
+    match DECIDED.get_ptr(0) {
+        // SAFETY: this CPU's own copy.
+        Some(decided) => unsafe { (*decided).answered != 0 },
+        None => false,
+    }
+}
+
+/// Whether a sender is told of this.
+#[inline(always)]
+pub fn is_told(why: Reason) -> bool {
+    matches!(
+        why,
+        Reason::TtlExpired | Reason::NoRealServer | Reason::TooBig
+    )
+}
+
+/// Notes what a packet's sender is to be told, for [`go_on`].
+#[inline(always)]
+pub fn note_why(why: Reason) {
+    if let Some(decided) = DECIDED.get_ptr_mut(0) {
+        // SAFETY: this CPU's own copy, as all here.
+        unsafe {
+            (*decided).stage = stage::ANSWER.index;
+            (*decided).why = why as u32;
+            (*decided).has_source = 0;
+        }
+    }
+}
+
+/// Has the sender of a packet told that it goes nowhere; returns if nobody is told of that.
+#[inline(always)]
+pub fn told<T: Copy>(ctx: &XdpContext, result: Result<T, Reason>) -> Result<T, Reason> {
+    if let Err(why) = result
+        && is_told(why)
+    {
+        note_why(why);
+        // SAFETY: the program that it leads to takes the context over.
+        unsafe { STAGES.tail_call(ctx, stage::ANSWER.index) };
+    }
+    result
+}
+
+/// [`told`] for the packet of a server that answers from a VIP: that is where the sender is told from.
+#[inline(always)]
+pub fn told_from(
+    ctx: &XdpContext,
+    result: Result<(Reason, u32), Reason>,
+) -> Result<(Reason, u32), Reason> {
+    if let Err(Reason::TooBig) = result
+        && let Some(decided) = DECIDED.get_ptr_mut(0)
+    {
+        note_why(Reason::TooBig);
+        // SAFETY: as in `note_why`.
+        unsafe { (*decided).has_source = 1 };
+        // SAFETY: as in `told`.
+        unsafe { STAGES.tail_call(ctx, stage::ANSWER.index) };
+    }
+    result
+}
+
+/// Notes from which address the sender of a packet is told of it.
+#[inline(always)]
+pub fn note_source(source: Address) {
+    if let Some(decided) = DECIDED.get_ptr_mut(0) {
+        // SAFETY: as in `note_why`.
+        unsafe { (*decided).source = source };
+    }
 }
 
 /// Notes the size that a packet may have, for whoever tells its sender.

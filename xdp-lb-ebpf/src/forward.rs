@@ -1,7 +1,8 @@
 //! Direct routing: the frame goes to the real server as it is, but for its MACs and TTL. For servers
 //! that need more, other programs go on: [`crate::tunnel`] and [`crate::nat`].
 
-use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::bindings::{xdp_action, xdp_md};
+use aya_ebpf::helpers::generated::bpf_check_mtu;
 use xdp_lb_common::addr::Mac;
 use xdp_lb_common::backend::{BACKEND_LOCAL, BACKEND_NAT, BACKEND_TUNNEL, Backend, Identity};
 use xdp_lb_common::reason::Reason;
@@ -31,6 +32,13 @@ pub fn send<F: Family>(
     if packet.ttl <= 1 && !is_local {
         return Err(Reason::TtlExpired);
     }
+    if packet.len > service::smallest_mtu() && special & (BACKEND_LOCAL | BACKEND_TUNNEL) == 0 {
+        // SAFETY: a map value, see below.
+        let ifindex = unsafe { (*backend).ifindex };
+        if is_too_long(frame.context(), ifindex, packet.len) != 0 {
+            return Err(Reason::TooBig);
+        }
+    }
     count::traffic(service.index, route, packet.len as u64);
     if special != 0 {
         if is_local {
@@ -45,6 +53,26 @@ pub fn send<F: Family>(
     // with the new MAC; the network drops it, as it would have a moment before.
     let ifindex = unsafe { (*backend).ifindex };
     out(frame, ifindex, route.via())
+}
+
+/// 1 if a packet of `len` octets is longer than the MTU of the interface that it is to leave by; the MTU is
+/// noted. Global, so that what is for few packets lies apart.
+///
+/// A packet that is longer than the MTU of the interface it came in by was never on a wire: offloading put
+/// segments together, and takes them apart again as they leave.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_too_long(ctx: *mut xdp_md, ifindex: u32, len: u32) -> u32 {
+    // The helper takes the length of the packet here, and leaves the MTU.
+    let (mut mtu, mut own) = (len, len);
+    // SAFETY: `mtu` outlives the call. Neither the frame nor pointers into it are changed.
+    let is_short = unsafe { bpf_check_mtu(ctx.cast(), ifindex, &raw mut mtu, 0, 0) } <= 0;
+    // SAFETY: as above; 0 is the interface that it came in by.
+    if is_short || unsafe { bpf_check_mtu(ctx.cast(), 0, &raw mut own, 0, 0) } > 0 {
+        return 0;
+    }
+    decided::note_mtu(mtu as u16);
+    1
 }
 
 /// Whether packets reach the backend of a route as they are, or are the director's own.

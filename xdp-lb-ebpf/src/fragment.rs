@@ -52,7 +52,7 @@ const GO_ON: u32 = u32::MAX;
 pub fn follow(ctx: &XdpContext) -> u32 {
     let word = match route(&Frame::new(ctx.ctx)) {
         Ok(word) => word,
-        Err(reason) => return count::and_act(Err(reason)),
+        Err(reason) => return count::and_act(decided::told(ctx, Err(reason))),
     };
     match fragment_send(ctx.ctx, word) {
         GO_ON => {
@@ -86,11 +86,20 @@ fn route(frame: &Frame) -> Result<u64, Reason> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn fragment_send(ctx: *mut xdp_md, word: u64) -> u32 {
-    let sent = send(&Frame::new(ctx), word);
-    if let Err(Reason::NoProgram) = sent {
-        return GO_ON;
+    act(send(&Frame::new(ctx), word))
+}
+
+/// Counts what was sent; the action, or [`GO_ON`] if another program does that.
+#[inline(always)]
+fn act(sent: Result<(Reason, u32), Reason>) -> u32 {
+    match sent {
+        Err(Reason::NoProgram) => GO_ON,
+        Err(why) if decided::is_told(why) => {
+            decided::note_why(why);
+            GO_ON
+        }
+        other => count::and_act(other),
     }
-    count::and_act(sent)
 }
 
 #[inline(always)]
@@ -133,7 +142,7 @@ pub fn follow_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
     service::ours(frame, &packet, &service, now)?;
     is_sound(&packet, &piece)?;
     let route = conn::route(frame, &packet, &service, now.short())?;
-    hand_on_v6(frame, route);
+    hand_on_v6(frame, route)?;
     Err(Reason::Fragment)
 }
 
@@ -268,17 +277,18 @@ pub extern "C" fn fragment_keep(hash: u64, state: u64, now: u32) -> u32 {
 }
 
 /// Goes on to the program of [`placed_v6`] with a packet that was placed, if it may be a fragment: by then
-/// placing has used up what stack there is.
+/// placing has used up what stack there is. An error if there is no such program: to some kernels, Linux
+/// 6.12 among them, a tail call that failed may have changed the frame, so nothing must touch that any more.
 #[inline(always)]
-pub fn hand_on_v6(frame: &Frame, route: Route) {
+pub fn hand_on_v6(frame: &Frame, route: Route) -> Result<(), Reason> {
     const NEXT: usize = ETHERNET + 6;
     if !frame.holds(NEXT, 1) {
-        return;
+        return Err(Reason::Truncated);
     }
     // SAFETY: checked just now.
     let next: u8 = unsafe { frame.read(NEXT) };
     if next == TCP || next == UDP {
-        return;
+        return Ok(());
     }
     if let Some(decided) = DECIDED.get_ptr_mut(0) {
         // SAFETY: this CPU's own copy.
@@ -287,6 +297,7 @@ pub fn hand_on_v6(frame: &Frame, route: Route) {
         // SAFETY: the program that it leads to takes the context over.
         unsafe { STAGES.tail_call(&ctx, stage::FRAGMENT_V6_NEW.index) };
     }
+    Err(Reason::Inconsistent)
 }
 
 /// Sends the packet of a context where [`hand_on_v6`] says, and keeps that if it is a first fragment; the
@@ -314,11 +325,7 @@ pub fn placed_v6(ctx: &XdpContext) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn fragment_send_v6(ctx: *mut xdp_md, word: u64) -> u32 {
-    let sent = send_v6(&Frame::new(ctx), Route::of(word));
-    if let Err(Reason::NoProgram) = sent {
-        return GO_ON;
-    }
-    count::and_act(sent)
+    act(send_v6(&Frame::new(ctx), Route::of(word)))
 }
 
 #[inline(always)]
@@ -336,12 +343,16 @@ pub extern "C" fn fragment_keep_v6(ctx: *mut xdp_md, word: u64) -> u32 {
     let (Ok(piece), Ok(packet)) = (piece_v6(&frame), parse::ipv6_first(&frame)) else {
         return 1;
     };
-    let (Ok(service), Ok(())) = (service_of(route), can_follow(route)) else {
+    // A number in any case, as seen from here: the compiler would ask for both outcomes in one, and the
+    // verifier of Linux 6.1 takes that for a way on from where there is no service.
+    let service = service_of(route).map_or(u32::MAX, |service| service.index);
+    let service = core::hint::black_box(service);
+    if service == u32::MAX || can_follow(route).is_err() {
         return 0;
-    };
+    }
     if piece.more {
         let (hash, now) = (hash_v6(&packet, &piece), settings::now().short());
-        keep(&packet, service.index, hash, route, now);
+        keep(&packet, service, hash, route, now);
     }
     1
 }

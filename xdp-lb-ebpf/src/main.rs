@@ -4,7 +4,7 @@
 //! a new one goes, [`search`] among servers by their [`load`], [`forward`] sends it there and
 //! [`count`] counts, [`watch`] tells who watches. [`icmp`] does the same for errors about a connection,
 //! [`fragment`] for fragments, [`tagged`] for frames of VLANs. [`decided`] is what programs hand on: [`tunnel`] wraps packets, [`nat`]
-//! translates addresses and [`reply`] those of replies, both by [`translate`]. [`maps`] holds the tables
+//! translates addresses and [`reply`] those of replies, both by [`translate`]; [`answer`] tells senders what goes nowhere. [`maps`] holds the tables
 //! and [`settings`] what the loader sets.
 //!
 //! Every exit has one [`Reason`]. Whatever the program does not balance passes to the kernel
@@ -17,6 +17,7 @@
     reason = "64-bit compare-and-exchange has no stable spelling on BPF"
 )]
 
+mod answer;
 mod atomic;
 mod conn;
 mod count;
@@ -100,7 +101,11 @@ fn finish(ctx: &XdpContext, result: Result<(Reason, u32), Reason>) -> (Reason, u
             decided::go_on(ctx);
             (Reason::NoProgram, xdp_action::XDP_DROP)
         }
-        Err(reason @ (Reason::TtlExpired | Reason::Inconsistent)) => (reason, xdp_action::XDP_DROP),
+        Err(why @ (Reason::TtlExpired | Reason::NoRealServer | Reason::TooBig)) => {
+            let _nobody = decided::told::<u32>(ctx, Err(why));
+            (why, xdp_action::XDP_DROP)
+        }
+        Err(reason @ Reason::Inconsistent) => (reason, xdp_action::XDP_DROP),
         Err(reason) => (reason, xdp_action::XDP_PASS),
     }
 }
@@ -160,7 +165,7 @@ pub fn xdp_lb_icmp_v6(ctx: XdpContext) -> u32 {
 #[xdp(frags)]
 #[inline(always)]
 pub fn xdp_lb_forward(ctx: XdpContext) -> u32 {
-    count::and_act(tunnel::send(ctx.ctx))
+    count::and_act(decided::told(&ctx, tunnel::send(ctx.ctx)))
 }
 
 /// Translates the addresses of packets to real servers, by a tail call.
@@ -174,7 +179,13 @@ pub fn xdp_lb_nat(ctx: XdpContext) -> u32 {
 #[xdp(frags)]
 #[inline(always)]
 pub fn xdp_lb_reply(ctx: XdpContext) -> u32 {
-    count::and_act(reply::send(ctx.ctx))
+    count::and_act(decided::told_from(&ctx, reply::send(ctx.ctx)))
+}
+
+/// Tells senders why their packets go nowhere, by a tail call.
+#[xdp(frags)]
+pub fn xdp_lb_answer(ctx: XdpContext) -> u32 {
+    answer::send(ctx.ctx)
 }
 
 /// The entry for tagged frames.
@@ -196,7 +207,7 @@ pub fn xdp_lb_fragment_v6(ctx: XdpContext) -> u32 {
     if let Err(Reason::NoProgram) = sent {
         decided::go_on(&ctx);
     }
-    count::and_act(sent)
+    count::and_act(decided::told(&ctx, sent))
 }
 
 /// The entry for first fragments of IPv6 packets, placed already.
@@ -212,7 +223,7 @@ fn place_frame_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
     let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
     let now = settings::now().short();
     let route = conn::place_here(&packet, &service, now)?;
-    fragment::hand_on_v6(frame, route);
+    fragment::hand_on_v6(frame, route)?;
     forward::send(frame, &packet, &service, route)
 }
 

@@ -5,6 +5,7 @@
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMapHash, PerCpuArray, ProgramArray, RingBuf};
+use xdp_lb_common::answer::Bucket;
 use xdp_lb_common::backend::{Backend, BackendName, Port};
 use xdp_lb_common::conn::table::PlaceMemory;
 use xdp_lb_common::decided::Decided;
@@ -28,6 +29,10 @@ pub static STAGES: ProgramArray = ProgramArray::with_max_entries(stage::STAGES, 
 /// What one program hands on to the next, a copy per CPU.
 #[map]
 pub static DECIDED: PerCpuArray<Decided> = PerCpuArray::with_max_entries(1, 0);
+
+/// How many packets each CPU may answer yet.
+#[map]
+pub static ANSWERS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(1, 0);
 
 /// Control words.
 #[map]

@@ -72,6 +72,22 @@ impl Frame {
         settings::has_buffers() && len as u64 <= unsafe { bpf_xdp_get_buff_len(self.ctx) }
     }
 
+    /// Octets of the frame, in all its buffers.
+    #[inline(always)]
+    pub fn whole_len(&self) -> usize {
+        if settings::has_buffers() {
+            // SAFETY: as in `has`.
+            return unsafe { bpf_xdp_get_buff_len(self.ctx) } as usize;
+        }
+        self.first_len()
+    }
+
+    /// Octets of the first buffer.
+    #[inline(always)]
+    pub fn first_len(&self) -> usize {
+        self.end as usize - self.start as usize
+    }
+
     /// The frame from a variable offset on. The pointer is made once, as the verifier knows a bound
     /// only for the pointer that was compared.
     #[inline(always)]

@@ -63,9 +63,16 @@ fn backend_by(state: State) -> Option<Route> {
 /// The backend that the client sticks to.
 #[inline(always)]
 pub fn find<F: Family>(packet: &Packet<F>, service: &service::Found, now: Tick) -> Option<Route> {
-    let hash = hash(packet, service);
-    let found = places(hash)?.find(hash, now);
-    backend_by(found.state)
+    Route::found(template_route(hash(packet, service), now.0))
+}
+
+/// The route that a template says, as one word; 0 if there is no template, or a void one. Global, so that
+/// the verifier checks it once and not once for every way to get here, as are those below.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn template_route(hash: u64, now: u32) -> u64 {
+    let found = places(hash).map(|places| places.find(hash, Tick(now)));
+    Route::word_of(found.and_then(|found| backend_by(found.state)))
 }
 
 /// Confirms the client's template and restarts its timer, as a connection of it lives. Global as
@@ -140,16 +147,10 @@ pub fn place<F: Family>(
     pick: impl Fn() -> Option<Route>,
 ) -> Option<Placed> {
     let hash = hash(packet, service);
-    let places = places(hash)?;
-    let found = places.find(hash, now);
-    if let Some(route) = backend_by(found.state) {
-        // As with IPVS, every new connection restarts the template's timer.
-        let state = found.state.with(found.state.kind(), expiry(service, now));
-        let _won = state == found.state || places.update(&found, state);
+    if let Some(route) = Route::found(template_again(hash, service.index, now.0)) {
         return Some(Placed { route, template: 0 });
     }
     let route = pick()?;
-    let without = Placed { route, template: 0 };
     let (backend, generation) = (route.backend(), route.generation());
     let state = State::new(
         hash,
@@ -158,36 +159,64 @@ pub fn place<F: Family>(
         generation,
         expiry(service, now),
     );
+    let kept = template_keep(hash, state.0, now.0);
+    Some(match Route::found(kept) {
+        Some(route) => Placed { route, template: 0 },
+        None => Placed {
+            route,
+            template: kept as u32,
+        },
+    })
+}
+
+/// [`template_route`] for a new connection, which restarts the template's timer, as with IPVS.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn template_again(hash: u64, service: u32, now: u32) -> u64 {
+    let Some(service) = service::at(service) else {
+        return 0;
+    };
+    let Some(places) = places(hash) else { return 0 };
+    let now = Tick(now);
+    let found = places.find(hash, now);
+    let Some(route) = backend_by(found.state) else {
+        return 0;
+    };
+    let state = found.state.with(found.state.kind(), expiry(&service, now));
+    let _won = state == found.state || places.update(&found, state);
+    route.word()
+}
+
+/// Puts a client's template into the table, over a void one if there is any: the index of its way, plus
+/// one, if it got a new one; the route of another template if another CPU was first; else 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn template_keep(hash: u64, state: u64, now: u32) -> u64 {
+    let Some(places) = places(hash) else { return 0 };
+    let found = places.find(hash, Tick(now));
     if found.exists() {
-        if places.update(&found, state) {
-            return Some(without);
+        if places.update(&found, State(state)) {
+            return 0;
         }
         // Another CPU replaced the template of the failed server, and its choice counts.
         count::event(Event::RaceLost);
-        let route = backend_by(places.find(hash, now).state).unwrap_or(route);
-        return Some(Placed { route, template: 0 });
+        return template_route(hash, now);
     }
     // Two attempts: the first may lose its way to another CPU.
-    let claim = match template_claim(hash, state.0, now.0) {
-        0 => template_claim(hash, state.0, now.0),
+    let claim = match template_claim(hash, state, now) {
+        0 => template_claim(hash, state, now),
         claim => claim,
     };
     if claim == 0 {
         count::event(Event::NoTemplateWay);
-        return Some(without);
+        return 0;
     }
-    match Inserted::unpack(template_publish(hash, state.0, claim, now.0)) {
-        Inserted::Mine { index, .. } => Some(Placed {
-            route,
-            template: index + 1,
-        }),
-        Inserted::Other(other) => {
-            let route = backend_by(other).unwrap_or(route);
-            Some(Placed { route, template: 0 })
-        }
+    match Inserted::unpack(template_publish(hash, state, claim, now)) {
+        Inserted::Mine { index, .. } => index as u64 + 1,
+        Inserted::Other(other) => Route::word_of(backend_by(other)),
         Inserted::Lost => {
             count::event(Event::RaceLost);
-            Some(without)
+            0
         }
     }
 }

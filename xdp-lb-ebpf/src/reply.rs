@@ -216,6 +216,7 @@ fn next_hop<F: Translate>(
         answer::BLACKHOLE | answer::UNREACHABLE | answer::PROHIBIT => Err(Reason::NoReplyRoute),
         answer::TOO_BIG => {
             decided::note_mtu(lookup.len);
+            decided::note_source(source.0);
             Err(Reason::TooBig)
         }
         answer::SUCCESS if service::mac_of(lookup.ifindex) != u64::MAX => {

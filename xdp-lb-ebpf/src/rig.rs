@@ -7,6 +7,7 @@ use core::hint::black_box;
 use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::XdpContext;
@@ -39,6 +40,11 @@ pub struct Generator {
     checksum: u32,
     /// Turns so far.
     turn: u64,
+    /// Octets 30 to 37 and 50 to 51: what follows the client's address, or begins with it in IPv6.
+    middle: u64,
+    tcp_checksum: u32,
+    /// Octets of the frame.
+    len: u32,
     /// The clock at every 2^16th turn, ns.
     marks: [u64; 256],
 }
@@ -56,9 +62,78 @@ static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// charge it some 5 ns that no real packet costs.
 #[xdp(frags)]
 pub fn generate(ctx: XdpContext) -> u32 {
-    let Some(generator) = GENERATOR.get_ptr_mut(0) else {
+    let Some(flow) = next_flow() else {
         return xdp_action::XDP_ABORTED;
     };
+    if write_v4(&ctx, &flow).is_none() {
+        return xdp_action::XDP_ABORTED;
+    }
+    // SAFETY: the tail call takes over the context.
+    unsafe { TARGET.tail_call(&ctx, 0) };
+    xdp_action::XDP_ABORTED
+}
+
+/// [`generate`] for programs that translate addresses or put headers in front, which are taken off.
+#[xdp(frags)]
+pub fn generate_whole(ctx: XdpContext) -> u32 {
+    let Some(flow) = next_flow() else {
+        return xdp_action::XDP_ABORTED;
+    };
+    // Else the compiler would take the difference of halves of pointers, which the verifier forbids.
+    let len = black_box(ctx.data_end() - ctx.data());
+    let more = len as i32 - flow.g.len as i32;
+    // SAFETY: the kernel checks the room; pointers into the frame are made below.
+    if more != 0 && unsafe { bpf_xdp_adjust_head(ctx.ctx, more) } != 0 {
+        return xdp_action::XDP_ABORTED;
+    }
+    let Some(start) = write_v4(&ctx, &flow) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    // SAFETY: within the 54 octets that were checked; packets have no alignment.
+    unsafe {
+        ((start + 12) as *mut u16).write_unaligned(0x0800_u16.to_be());
+        ((start + 30) as *mut u32).write_unaligned(flow.g.middle as u32);
+        ((start + 34) as *mut u32).write_unaligned((flow.g.middle >> 32) as u32);
+        ((start + 50) as *mut u16).write_unaligned(flow.g.tcp_checksum as u16);
+    }
+    // SAFETY: the tail call takes over the context.
+    unsafe { TARGET.tail_call(&ctx, 0) };
+    xdp_action::XDP_ABORTED
+}
+
+/// [`generate`] for IPv6.
+#[xdp(frags)]
+pub fn generate_v6(ctx: XdpContext) -> u32 {
+    let Some(flow) = next_flow() else {
+        return xdp_action::XDP_ABORTED;
+    };
+    let start = ctx.data();
+    if start + 74 > ctx.data_end() {
+        return xdp_action::XDP_ABORTED;
+    }
+    // SAFETY: all within the 74 octets checked above; packets have no alignment.
+    unsafe {
+        ((start) as *mut u64).write_unaligned(flow.g.low);
+        ((start + 8) as *mut u32).write_unaligned(flow.g.high);
+        ((start + 21) as *mut u8).write_volatile(64);
+        ((start + 30) as *mut u64)
+            .write_unaligned(flow.g.middle | (flow.client.to_be() as u64) << 32);
+    }
+    // SAFETY: the tail call takes over the context.
+    unsafe { TARGET.tail_call(&ctx, 0) };
+    xdp_action::XDP_ABORTED
+}
+
+/// A turn.
+struct Flow {
+    g: &'static Generator,
+    client: u32,
+}
+
+/// Takes the time, and picks the next flow.
+#[inline(always)]
+fn next_flow() -> Option<Flow> {
+    let generator = GENERATOR.get_ptr_mut(0)?;
     // SAFETY: a map value; a bench runs on one CPU.
     let g = unsafe { &mut *generator };
     if g.turn & 0xffff == 0 {
@@ -69,24 +144,29 @@ pub fn generate(ctx: XdpContext) -> u32 {
     let flow = (g.turn as u32).wrapping_mul(2_654_435_761) & g.flow_mask;
     g.turn += 1;
     let client = g.client.wrapping_add(flow);
-    let sum = g.checksum + (client >> 16) + (client & 0xffff);
+    Some(Flow { g, client })
+}
+
+/// Puts an IPv4 frame back as far as direct routing changes it, with the flow's client; where it starts.
+#[inline(always)]
+fn write_v4(ctx: &XdpContext, flow: &Flow) -> Option<usize> {
+    let client = flow.client;
+    let sum = flow.g.checksum + (client >> 16) + (client & 0xffff);
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     let start = ctx.data();
     if start + 54 > ctx.data_end() {
-        return xdp_action::XDP_ABORTED;
+        return None;
     }
     // SAFETY: all within the 54 octets checked above; packets have no alignment.
     unsafe {
-        (start as *mut u64).write_unaligned(g.low);
-        ((start + 8) as *mut u32).write_unaligned(g.high);
+        (start as *mut u64).write_unaligned(flow.g.low);
+        ((start + 8) as *mut u32).write_unaligned(flow.g.high);
         ((start + 22) as *mut u8).write_volatile(64);
         ((start + 24) as *mut u16).write_unaligned((!(sum as u16)).to_be());
         ((start + 26) as *mut u32).write_unaligned(client.to_be());
     }
-    // SAFETY: the tail call takes over the context.
-    unsafe { TARGET.tail_call(&ctx, 0) };
-    xdp_action::XDP_ABORTED
+    Some(start)
 }
 
 /// A key that the compiler cannot see through.

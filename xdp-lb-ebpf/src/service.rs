@@ -232,6 +232,16 @@ pub fn translates() -> bool {
     }
 }
 
+/// The smallest MTU of all interfaces that packets leave by.
+#[inline(always)]
+pub fn smallest_mtu() -> u32 {
+    match CONTROL.get_ptr(0) {
+        // SAFETY: a map value; userspace changes the word while packets read.
+        Some(control) => unsafe { (&raw const (*control).smallest_mtu).read_volatile() as u32 },
+        None => 0,
+    }
+}
+
 /// The agent's last sign of life.
 #[inline(always)]
 fn heartbeat() -> Result<LongTick, Reason> {

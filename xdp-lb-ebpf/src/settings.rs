@@ -2,6 +2,7 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
+use xdp_lb_common::answer;
 use xdp_lb_common::conn::Kind;
 use xdp_lb_common::hash::{Coefficients, CoefficientsV6, WORDS_V6};
 use xdp_lb_common::tick::{LongTick, Tick};
@@ -36,6 +37,14 @@ pub static TICK_SHIFT: Global<u32> = Global::new(7);
 /// Timeouts by kind, ticks.
 #[unsafe(no_mangle)]
 pub static TIMEOUTS: Global<[u32; 16]> = Global::new([1; 16]);
+
+/// What clients of a service without an eligible server are told: one of [`answer::empty_pool`].
+#[unsafe(no_mangle)]
+pub static EMPTY_POOL: Global<u32> = Global::new(answer::empty_pool::UNREACHABLE);
+
+/// Packets that each CPU answers a tick at most.
+#[unsafe(no_mangle)]
+pub static ANSWERS_A_TICK: Global<u32> = Global::new(0);
 
 /// 1 if frames may come in several buffers.
 #[unsafe(no_mangle)]

@@ -17,7 +17,7 @@ use xdp_lb_common::vlan::{self, TAG_LEN, Tags, VlanSlot};
 use crate::maps::{PORTS, STAGES, VLANS};
 use crate::packet::Frame;
 use crate::parse::ETHERNET;
-use crate::{count, service};
+use crate::{count, decided, service};
 
 /// Where the type of a frame stands.
 const ETHERTYPE: usize = 12;
@@ -53,12 +53,14 @@ pub fn balance(ctx: &XdpContext) -> u32 {
         Ok(taken) => taken,
         Err(reason) => return count::and_act(Err(reason)),
     };
+    decided::begin();
     match untagged(ctx.ctx) {
         NO_ACTION => {
             put_back(ctx.ctx, &taken);
             count::and_act(Err(Reason::Vlan))
         }
         xdp_action::XDP_PASS => put_back(ctx.ctx, &taken),
+        xdp_action::XDP_TX if decided::is_answer() => turn_back(ctx.ctx, &taken),
         sent @ (xdp_action::XDP_TX | xdp_action::XDP_REDIRECT) => {
             keep_priority(&Frame::new(ctx.ctx), &taken);
             sent
@@ -180,6 +182,25 @@ fn put_back(ctx: *mut xdp_md, taken: &Taken) -> u32 {
         xdp_action::XDP_PASS
     } else {
         xdp_action::XDP_DROP
+    }
+}
+
+/// Gives an answer the tags that the frame had which it answers, and the MACs of that the other way round:
+/// the one that it was for may be the network's own; the action.
+#[inline(always)]
+fn turn_back(ctx: *mut xdp_md, taken: &Taken) -> u32 {
+    let (to, from) = (
+        taken.low & Mac::MASK,
+        taken.low >> 48 | (taken.high as u64) << 16,
+    );
+    let turned = Taken {
+        low: from | to << 48,
+        high: (to >> 16) as u32,
+        ..*taken
+    };
+    match put_back(ctx, &turned) {
+        xdp_action::XDP_PASS => xdp_action::XDP_TX,
+        other => other,
     }
 }
 

@@ -24,7 +24,7 @@ const CHUNK: usize = 64;
 /// The longest packet that is summed, in chunks: a jumbo frame.
 const MAX_CHUNKS: u32 = 144;
 /// No sum.
-const NONE: u64 = u64::MAX;
+pub const NONE: u64 = u64::MAX;
 
 /// What the outer header takes of the inner one.
 #[derive(Clone, Copy)]
@@ -45,12 +45,13 @@ struct Inner {
 #[inline(always)]
 pub fn send(ctx: *mut xdp_md) -> Result<(Reason, u32), Reason> {
     let noted = noted()?;
-    let inner = hop(&Frame::new(ctx))?;
+    let inner = look(&Frame::new(ctx))?;
     let grows = noted.method.outer_len() + noted.method.middle_len();
     // SAFETY: a map value; userspace may move the server to another interface meanwhile, see
     // `forward::send`.
     let ifindex = unsafe { (*noted.backend).ifindex };
-    fits(ctx, ifindex, grows)?;
+    fits(ctx, ifindex, (inner.len, grows))?;
+    spend(&Frame::new(ctx), &inner)?;
     let covered = covered(ctx, &noted, &inner)?;
     // SAFETY: the kernel checks the room; all pointers into the frame are made anew below.
     if unsafe { bpf_xdp_adjust_head(ctx, -(grows as i32)) } != 0 {
@@ -67,9 +68,9 @@ pub fn send(ctx: *mut xdp_md) -> Result<(Reason, u32), Reason> {
     forward::out(&frame, ifindex, noted.route.via())
 }
 
-/// Spends a hop of the inner packet, and says what it is.
+/// Says what the inner packet is.
 #[inline(always)]
-fn hop(frame: &Frame) -> Result<Inner, Reason> {
+fn look(frame: &Frame) -> Result<Inner, Reason> {
     if !frame.holds(0, ETHERNET + IPV4_MIN) {
         return Err(Reason::Inconsistent);
     }
@@ -86,8 +87,6 @@ fn hop(frame: &Frame) -> Result<Inner, Reason> {
             )
         };
         let ttl = left(ttl)?;
-        // SAFETY: as above.
-        unsafe { FlowV4::lower_hops(frame, ttl) };
         return Ok(Inner {
             protocol: protocol::IPV4,
             len: len.into(),
@@ -108,8 +107,6 @@ fn hop(frame: &Frame) -> Result<Inner, Reason> {
         )
     };
     let ttl = left(ttl)?;
-    // SAFETY: as above.
-    unsafe { FlowV6::lower_hops(frame, ttl) };
     Ok(Inner {
         protocol: protocol::IPV6,
         len: payload as u32 + IPV6_LEN as u32,
@@ -117,6 +114,25 @@ fn hop(frame: &Frame) -> Result<Inner, Reason> {
         tos: (class >> 4) as u8,
         dont_fragment_be: 0,
     })
+}
+
+/// Spends a hop of the inner packet.
+#[inline(always)]
+fn spend(frame: &Frame, inner: &Inner) -> Result<(), Reason> {
+    if inner.protocol == protocol::IPV4 {
+        if !frame.holds(0, ETHERNET + IPV4_MIN) {
+            return Err(Reason::Inconsistent);
+        }
+        // SAFETY: checked just now.
+        unsafe { FlowV4::lower_hops(frame, inner.ttl) };
+        return Ok(());
+    }
+    if !frame.holds(0, ETHERNET + IPV6_LEN) {
+        return Err(Reason::Inconsistent);
+    }
+    // SAFETY: checked just now.
+    unsafe { FlowV6::lower_hops(frame, inner.ttl) };
+    Ok(())
 }
 
 #[inline(always)]
@@ -127,10 +143,12 @@ fn left(ttl: u8) -> Result<u8, Reason> {
     }
 }
 
-/// Whether the packet fits the interface that it leaves by.
+/// Whether a packet of `len` octets fits the interface that it leaves by when it has grown.
 #[inline(always)]
-fn fits(ctx: *mut xdp_md, ifindex: u32, grows: u32) -> Result<(), Reason> {
-    let mut mtu = 0;
+fn fits(ctx: *mut xdp_md, ifindex: u32, (len, grows): (u32, u32)) -> Result<(), Reason> {
+    // The helper takes the length of the packet here, and leaves the MTU: a frame in several buffers has
+    // its whole length nowhere else.
+    let mut mtu = len;
     // SAFETY: `mtu` outlives the call. Neither the frame nor pointers into it are changed.
     match unsafe { bpf_check_mtu(ctx.cast(), ifindex, &raw mut mtu, grows as i32, 0) } {
         0 => Ok(()),

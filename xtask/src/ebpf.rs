@@ -29,12 +29,26 @@ pub(crate) fn build() -> Result<Objects> {
 }
 
 /// The verb `ebpf`: each object's path and size, and the instructions of its functions. What the
-/// kernel verifies and runs is a program with those it calls.
-pub(crate) fn report() -> Result<()> {
+/// kernel verifies and runs is a program with those it calls. With `stats` also what this kernel's
+/// verifier says of each program, by the example `guest` of tests/, which knows how the agent loads them.
+pub(crate) fn report(stats: bool) -> Result<()> {
     let objects = build()?;
     let mut out = io::stdout().lock();
     for path in [objects.program, objects.rig] {
         describe(&path, &mut out)?;
+    }
+    drop(out);
+    if stats {
+        let words = [
+            "run",
+            "--package",
+            "xdp-lb-tests",
+            "--example",
+            "guest",
+            "--",
+            "verify",
+        ];
+        tree::run_cargo(words)?;
     }
     Ok(())
 }

@@ -45,7 +45,11 @@ enum Verb {
     /// this first.
     Toolchain,
     /// Build the BPF objects and print their sizes
-    Ebpf,
+    Ebpf {
+        /// Also load every program, as root, and print what that took this kernel's verifier
+        #[arg(long)]
+        stats: bool,
+    },
     /// Check formatting, clippy, lock files, purity, licences and sources
     Lint,
     /// Run every test; the suites in tests/ need root
@@ -79,7 +83,7 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Toolchain => toolchain::report(),
-        Verb::Ebpf => ebpf::report(),
+        Verb::Ebpf { stats } => ebpf::report(stats),
         Verb::Lint => lint::run(),
         Verb::Test { args } => test::run(&args),
         Verb::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),

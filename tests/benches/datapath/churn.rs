@@ -175,7 +175,7 @@ fn flow(number: u64) -> FlowV4 {
     let (client, port) = (number / 28_000, number % 28_000);
     FlowV4 {
         client_be: (0x0a00_0000 + u32::try_from(client).unwrap_or(0)).to_be(),
-        vip_be: u32::from_ne_bytes(super::case::VIP),
+        vip_be: u32::from_ne_bytes(super::director::VIP.octets()),
         client_port_be: (32_768 + u16::try_from(port).unwrap_or(0)).to_be(),
         vip_port_be: 80_u16.to_be(),
         protocol: 6,

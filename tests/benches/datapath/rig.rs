@@ -1,15 +1,24 @@
 //! The generator program and what it is aimed at.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, Pod};
+
+use super::director::{VIP, VIP_V6};
 
 /// Turns between two marks of the clock.
 const MARK: u32 = 1 << 16;
 
 /// The first client, 10.0.0.0; a flow's number is added to it.
 const CLIENT: u32 = 0x0a00_0000;
+/// The network of the clients, whose last four octets are as those of IPv4.
+const CLIENTS_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 0);
+/// Addresses that are no VIP.
+const OTHER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
+const OTHER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
 
 /// As the generator program declares it.
 #[derive(Clone, Copy)]
@@ -21,6 +30,9 @@ struct Generator {
     flow_mask: u32,
     checksum: u32,
     turn: u64,
+    middle: u64,
+    tcp_checksum: u32,
+    len: u32,
     marks: [u64; 256],
 }
 
@@ -28,51 +40,83 @@ struct Generator {
 #[expect(unsafe_code, reason = "aya's marker for map values is an unsafe trait")]
 unsafe impl Pod for Generator {}
 
+/// Which program varies the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// What direct routing changes.
+    Generate,
+    /// What tunnels and address translation change.
+    Whole,
+    /// IPv6.
+    V6,
+}
+
+impl By {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Generate => "generate",
+            Self::Whole => "generate_whole",
+            Self::V6 => "generate_v6",
+        }
+    }
+}
+
 /// A frame to vary.
 #[derive(Clone, Copy)]
 pub(crate) struct Frame {
-    destination: [u8; 4],
+    pub(crate) by: By,
+    to_vip: bool,
     flags: u8,
 }
 
 impl Frame {
     /// In the middle of a connection to the VIP.
-    pub(crate) const fn ack() -> Self {
+    pub(crate) const fn ack(by: By) -> Self {
         Self {
-            destination: super::case::VIP,
+            by,
+            to_vip: true,
             flags: 0x10,
         }
     }
 
     /// Opens a connection to the VIP.
-    pub(crate) const fn syn() -> Self {
+    pub(crate) const fn syn(by: By) -> Self {
         Self {
-            destination: super::case::VIP,
+            by,
+            to_vip: true,
             flags: 0x02,
         }
     }
 
     /// To an address that is no VIP.
-    pub(crate) const fn elsewhere() -> Self {
+    pub(crate) const fn elsewhere(by: By) -> Self {
         Self {
-            destination: [192, 168, 1, 1],
+            by,
+            to_vip: false,
             flags: 0x10,
         }
     }
 
-    /// 64 octets: Ethernet, IPv4, TCP, zeroes. The client's address and the checksum are the
-    /// generator's to write.
-    fn octets(self) -> [u8; 64] {
-        let mut frame = [0; 64];
-        frame[..6].copy_from_slice(&super::case::DIRECTOR_MAC);
-        frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0xcc]);
-        frame[12..14].copy_from_slice(&[8, 0]);
-        frame[14..24].copy_from_slice(&[0x45, 0, 0, 50, 0, 0, 0x40, 0, 64, 6]);
-        frame[30..34].copy_from_slice(&self.destination);
-        frame[34..36].copy_from_slice(&40000_u16.to_be_bytes());
-        frame[36..38].copy_from_slice(&80_u16.to_be_bytes());
-        frame[46] = 0x50;
-        frame[47] = self.flags;
+    /// Ethernet, IP, TCP, zeroes. The client's address and the checksum are the generator's to write.
+    fn octets(self) -> Vec<u8> {
+        let mut frame = Vec::with_capacity(80);
+        frame.extend(super::director::MAC);
+        frame.extend([2, 0, 0, 0, 0, 0xcc]);
+        if self.by == By::V6 {
+            let destination = if self.to_vip { VIP_V6 } else { OTHER_V6 };
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, 6, 64]);
+            frame.extend(CLIENTS_V6.octets());
+            frame.extend(destination.octets());
+        } else {
+            let destination = if self.to_vip { VIP } else { OTHER };
+            frame.extend([8, 0, 0x45, 0, 0, 50, 0, 0, 0x40, 0, 64, 6, 0, 0]);
+            frame.extend(CLIENT.to_be_bytes());
+            frame.extend(destination.octets());
+        }
+        frame.extend(40000_u16.to_be_bytes());
+        frame.extend(80_u16.to_be_bytes());
+        frame.extend([0, 0, 0, 0, 0, 0, 0, 0, 0x50, self.flags]);
+        frame.resize(if self.by == By::V6 { 80 } else { 64 }, 0);
         frame
     }
 }
@@ -126,7 +170,7 @@ impl Rig {
         self.generator.set(0, settings(&octets, flows), 0)?;
         let generate: &Xdp = self
             .object
-            .program("generate")
+            .program(frame.by.program())
             .context("no generator in the rig")?
             .try_into()?;
         let options = TestRunOptions {
@@ -150,7 +194,7 @@ impl Rig {
 }
 
 /// The generator's settings for a frame.
-fn settings(octets: &[u8; 64], flows: u32) -> Generator {
+fn settings(octets: &[u8], flows: u32) -> Generator {
     let word = |at: usize| u32::from(u16::from_be_bytes([octets[at], octets[at + 1]]));
     // All words of the IP header but the checksum and the client's address.
     let checksum = [14, 16, 18, 20, 22, 30, 32].map(word).iter().sum();
@@ -161,6 +205,9 @@ fn settings(octets: &[u8; 64], flows: u32) -> Generator {
         flow_mask: flows - 1,
         checksum,
         turn: 0,
+        middle: u64::from_ne_bytes(std::array::from_fn(|at| octets[30 + at])),
+        tcp_checksum: 0,
+        len: u32::try_from(octets.len()).unwrap_or_default(),
         marks: [0; 256],
     }
 }

@@ -35,6 +35,11 @@ pub(crate) fn port_mac(port: u32) -> [u8; 6] {
     [2, 0, 0, high, 2, low]
 }
 
+/// The MTU of an interface.
+pub(crate) const fn mtu(port: u32) -> u32 {
+    if port == FAR { 1300 } else { 1500 }
+}
+
 /// The MAC of server or director `n`.
 pub(crate) const fn host_mac(n: u8) -> [u8; 6] {
     [2, 0, 0, 0, 1, n]

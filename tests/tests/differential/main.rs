@@ -29,6 +29,7 @@ mod world;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use xdp_lb_common::answer::empty_pool;
 use xdp_lb_tests::netns::{Netns, unique_prefix};
 
 use case::{Case, Style};
@@ -52,8 +53,10 @@ fn in_a_network(test: impl FnOnce() + Send) {
     xdp_lb::sys::bpffs::ensure().unwrap();
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let netns = Netns::create(&format!("{}{number}", unique_prefix("df"))).unwrap();
-    let ports = frames::PORTS
-        .map(|index| format!("link add p{index} index {index} type veth peer q{index}"));
+    let ports = frames::PORTS.map(|index| {
+        let mtu = frames::mtu(index);
+        format!("link add p{index} index {index} mtu {mtu} type veth peer q{index}")
+    });
     netns.ip(&ports.join("\n")).unwrap();
     netns.run(test).unwrap();
 }
@@ -77,9 +80,9 @@ fn hold(rig: &mut Rig, case: &Case, origin: &str) -> u64 {
     }
 }
 
-fn play_at_random(styles: &[Style], frames: u64) {
+fn play_at_random(styles: &[Style], frames: u64, policy: u32) {
     in_a_network(|| {
-        let mut rig = Rig::new();
+        let mut rig = Rig::new(policy);
         let first = setting("XDP_LB_DIFFERENTIAL_SEED", SEED);
         let wanted = setting("XDP_LB_DIFFERENTIAL_FRAMES", frames);
         let (mut seed, mut sent) = (first, 0);
@@ -104,12 +107,22 @@ fn program_and_model_agree_about_whatever_comes() {
     play_at_random(
         &[Style::Mixed, Style::Scheduling, Style::Mixed, Style::Tidy],
         FRAMES,
+        empty_pool::UNREACHABLE,
+    );
+}
+
+#[test]
+fn program_and_model_agree_when_tcp_is_reset() {
+    play_at_random(
+        &[Style::Mixed, Style::Mixed, Style::Tidy],
+        FRAMES / 4,
+        empty_pool::RESET,
     );
 }
 
 #[test]
 fn program_and_model_agree_when_tables_are_full() {
-    play_at_random(&[Style::Flood], FRAMES / 2);
+    play_at_random(&[Style::Flood], FRAMES / 2, empty_pool::UNREACHABLE);
 }
 
 /// What was found once.
@@ -122,7 +135,7 @@ fn program_and_model_agree_about_the_fixtures() {
             .map(|entry| entry.unwrap().path())
             .collect();
         files.sort();
-        let mut rig = Rig::new();
+        let mut rig = Rig::new(empty_pool::UNREACHABLE);
         for file in &files {
             let case: Case = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
             hold(&mut rig, &case, &file.display().to_string());

@@ -76,12 +76,14 @@ pub(crate) struct Rig {
 
 impl Rig {
     /// The program, freshly loaded, and the model.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(empty_pool: u32) -> Self {
         let instance = format!("d-{}-{:?}", std::process::id(), std::thread::current().id());
         let instance = instance.replace(['(', ')'], "");
         let mut options = Options::new(&instance, clock::kernel().unwrap());
         // A tick is some minutes long; timeouts stay what they are, in ticks.
         options.clock.shift = LONG_TICK;
+        // Everything is answered: the model knows no limit.
+        (options.empty_pool, options.answers_per_second) = (empty_pool, u32::MAX);
         let key = HashKey { k0: 11, k1: 12 };
         (options.connections, options.templates, options.key) = (ENTRIES, ENTRIES, Some(key));
         let mut ebpf = Ebpf::open(&options).unwrap();
@@ -91,6 +93,7 @@ impl Rig {
             clock: options.clock,
             timeouts: options.timeouts,
             key,
+            empty_pool,
         };
         let pins = Pins::new(&instance);
         Self {

@@ -16,7 +16,7 @@ use xdp_lb_common::vlan::Tags;
 
 use crate::case::Style;
 use crate::dice::Dice;
-use crate::frames::{FAR, NEAR, NETWORKS, ROUTER, host_mac, port_mac, virtual_mac};
+use crate::frames::{FAR, NEAR, NETWORKS, ROUTER, host_mac, mtu, port_mac, virtual_mac};
 
 /// All services.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -151,7 +151,9 @@ impl World {
     pub(crate) fn desired(&self, clock: Clock) -> Desired {
         let ports = [NEAR, FAR].map(|port| {
             let mac = Mac::from_octets(port_mac(port));
-            (port, Port { mac, vlan: None })
+            let mtu = mtu(port);
+            let vlan = None;
+            (port, Port { mac, mtu, vlan })
         });
         let mut ports = BTreeMap::from(ports);
         for (ifindex, parent, tags) in NETWORKS {
@@ -160,6 +162,7 @@ impl World {
             });
             let port = Port {
                 mac: Mac::from_octets(port_mac(ifindex)),
+                mtu: 1500,
                 vlan: Some(Vlan { parent, tags }),
             };
             ports.insert(ifindex, port);

@@ -161,7 +161,7 @@ impl Case {
 /// What must come of a frame.
 struct Wanted {
     action: Action,
-    /// `None` for a frame that is dropped: nobody sees it.
+    /// `None` for a frame that is dropped: nobody sees it; and for an answer, whose octets are held elsewhere.
     frame: Option<Vec<u8>>,
     tally: Tally,
 }
@@ -171,7 +171,7 @@ impl Wanted {
         let verdict = reason.verdict();
         Self {
             action: action(verdict),
-            frame: (verdict != Verdict::Drop).then(|| frame.to_vec()),
+            frame: (verdict == Verdict::Pass).then(|| frame.to_vec()),
             tally: Tally {
                 reasons: BTreeMap::from([(reason, 1)]),
                 ..Tally::default()

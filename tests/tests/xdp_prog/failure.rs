@@ -72,8 +72,8 @@ fn the_flows_of_a_failed_server_end_and_move() {
             [
                 both(|service| service.fail(1).fail(2)),
                 send(ack(1), stays(Reason::Purged)),
-                send(syn(1), stays(Reason::NoRealServer)),
-                send(datagram(1), stays(Reason::NoRealServer)),
+                send(syn(1), stays(Reason::TxUnreachable)),
+                send(datagram(1), stays(Reason::TxUnreachable)),
                 both(|service| service.fail(2).fail(1).recover(1)),
                 send(syn(1), scheduled(1)),
                 send(datagram(1), scheduled(1)),

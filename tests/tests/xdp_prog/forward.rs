@@ -17,7 +17,7 @@ const fn known(server: u8) -> Fate {
 
 #[test]
 fn every_hop_costs_one_ttl_and_the_last_is_not_spent() {
-    let expired = || stays(Reason::TtlExpired);
+    let expired = || stays(Reason::TxTimeExceeded);
     check(vec![
         Case {
             name: "TTLs of a known connection",

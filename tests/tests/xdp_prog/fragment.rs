@@ -235,7 +235,7 @@ fn of_a_datagram_that_is_not_balanced_no_fragment_is() {
             datagram,
             Reason::NotActive,
         ),
-        refused("no server", udp(80), datagram, Reason::NoRealServer),
+        refused("no server", udp(80), datagram, Reason::TxUnreachable),
         refused("no connection", tcp(80).rr(1), ack, Reason::NoConnection),
         refused("for another host", one(), elsewhere, Reason::OtherHost),
         refused("balanced before", one(), balanced, Reason::AlreadyBalanced),

@@ -359,7 +359,7 @@ fn hops_are_spent_and_the_last_is_not() {
         hold(&director, "2", &with(syn(client(1, 1), 1), 2), (NEW, 1));
         for hops in 0..=1 {
             let frame = with(ack(client(1, 1), 1), hops);
-            hold(&director, "none left", &frame, (Reason::TtlExpired, 0));
+            hold(&director, "none left", &frame, (Reason::TxTimeExceeded, 0));
         }
         hold(
             &director,

@@ -277,7 +277,7 @@ fn random_frames_are_dealt_with() {
             Reason::OtherHost,
             Reason::NoConnection,
             Reason::Local,
-            Reason::TtlExpired,
+            Reason::TxTimeExceeded,
             Reason::AlreadyBalanced,
             Reason::TxConnection,
             Reason::TxScheduled,

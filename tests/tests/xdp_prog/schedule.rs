@@ -61,8 +61,8 @@ fn rr_knows_weights_only_as_zero_or_not() {
 }
 
 #[test]
-fn without_an_eligible_server_new_connections_pass() {
-    let refused = || stays(Reason::NoRealServer);
+fn without_an_eligible_server_new_connections_are_refused() {
+    let refused = || stays(Reason::TxUnreachable);
     let empty = |name, service: fn(Virtual) -> Virtual| Case {
         name,
         tables: tables([service(tcp(80)), service(udp(80))]),

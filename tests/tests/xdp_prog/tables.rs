@@ -258,7 +258,14 @@ pub(crate) fn direct(n: u8, port: u32) -> Reach {
 pub(crate) fn tables<const N: usize>(services: [Virtual; N]) -> Desired {
     let ports = [(PORT, PORT_MAC), (OTHER_PORT, OTHER_PORT_MAC)].map(|(index, mac)| {
         let mac = Mac::from_octets(mac);
-        (index, Port { mac, vlan: None })
+        (
+            index,
+            Port {
+                mac,
+                mtu: 1500,
+                vlan: None,
+            },
+        )
     });
     Desired {
         belongings: Vec::new(),

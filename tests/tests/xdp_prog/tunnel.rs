@@ -255,8 +255,8 @@ fn packets_that_do_not_fit_with_the_headers_are_dropped() {
             wire.bytes()
         };
         sent(director, name, &of(room), KNOWN);
-        sent(director, name, &of(room + 1), Reason::TooBig);
-        sent(director, name, &of(1500), Reason::TooBig);
+        sent(director, name, &of(room + 1), Reason::TxTooBig);
+        sent(director, name, &of(1500), Reason::TxTooBig);
     });
 }
 
@@ -266,7 +266,7 @@ fn the_last_hop_is_not_spent() {
         for hops in [0, 1] {
             let mut wire = syn(inner_v6, 1);
             wire.hops = hops;
-            sent(director, name, &wire.bytes(), Reason::TtlExpired);
+            sent(director, name, &wire.bytes(), Reason::TxTimeExceeded);
         }
     });
 }

@@ -11,6 +11,10 @@ use crate::dataplane::ebpf::shared::Shared;
 use crate::dataplane::{AttachedMode, Error};
 
 impl PacketPath for Ebpf {
+    fn prepare(&mut self) -> Result<bool, Error> {
+        Self::prepare(self)
+    }
+
     fn attach(
         &mut self,
         interface: &str,

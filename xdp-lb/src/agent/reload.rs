@@ -55,6 +55,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         xdp_mode,
         metrics,
         connections,
+        empty_pool,
         // In force at once.
         fail_static: _,
         drain_timeout: _,
@@ -67,6 +68,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("xdp_mode", old.xdp_mode != *xdp_mode),
         ("metrics", old.metrics != *metrics),
         ("connections", old.connections != *connections),
+        ("empty_pool", old.empty_pool != *empty_pool),
         ("sync", old.sync != *sync),
         ("lvs_sync_daemon", daemon && sync.is_some()),
     ];

@@ -63,6 +63,10 @@ pub trait Links: Send + 'static {
 /// A packet path that can be put on interfaces and taken off again. Dropping it leaves everything
 /// in place, for a successor to take over.
 pub trait PacketPath: Dataplane + Sized + 'static {
+    /// Takes the next step of what comes before the program is put on interfaces, if there is one; whether
+    /// there are more. Each takes some tenths of a second.
+    fn prepare(&mut self) -> Result<bool, Error>;
+
     /// Puts the program on an interface, or takes over where a predecessor has put it.
     fn attach(
         &mut self,

@@ -40,6 +40,9 @@ pub(crate) struct State {
     pub(crate) counters_fail: bool,
     /// When the agent gave a sign of life.
     pub(crate) heartbeats: Vec<Instant>,
+    pub(crate) to_prepare: usize,
+    /// Heartbeats before the program was put on an interface.
+    pub(crate) beats_at_attach: usize,
     /// The packet path was taken away.
     pub(crate) removed: bool,
 }
@@ -103,11 +106,18 @@ impl Dataplane for FakeDataplane {
 }
 
 impl PacketPath for FakeDataplane {
+    fn prepare(&mut self) -> Result<bool, Error> {
+        let mut state = self.kernel.state();
+        state.to_prepare = state.to_prepare.saturating_sub(1);
+        Ok(state.to_prepare > 0)
+    }
+
     fn attach(&mut self, interface: &str, ifindex: u32, _: XdpMode) -> Result<AttachedMode, Error> {
         let mut state = self.kernel.state();
         if state.without_xdp.contains(interface) {
             return Err(Error::Attach(format!("{interface} has no XDP")));
         }
+        state.beats_at_attach = state.heartbeats.len();
         state.attached.push((interface.to_owned(), ifindex));
         Ok(AttachedMode::Native)
     }

@@ -402,7 +402,7 @@ Packets: 18 balanced, 30 passed, 1 dropped
   no_service                       30  Not for a virtual service.
   tx_connection                    12  To the real server of its connection.
   tx_scheduled                      6  A new connection, placed by the scheduler.
-  ttl_expired                       1  TTL used up.
+  ttl_expired                       1  TTL used up, and the sender is not told.
 ";
         assert_eq!(screen(&sample::snapshot()).unwrap(), wanted);
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use tracing::{error, info, warn};
+use xdp_lb_common::answer::empty_pool;
 use xdp_lb_common::conn::state::Timeouts;
 use xdp_lb_common::tick::Clock;
 
@@ -17,7 +18,7 @@ use super::reading::Reading;
 use crate::agent;
 use crate::config::diagnostic::Code;
 use crate::config::host;
-use crate::config::model::{self, Config, XdpMode};
+use crate::config::model::{self, Config, EmptyPool, XdpMode};
 use crate::config::{Diagnostic, Diagnostics, LoadError, Loaded, Severity};
 use crate::dataplane;
 use crate::dataplane::ebpf::{Ebpf, Options};
@@ -188,6 +189,11 @@ impl Director {
             let options = Options {
                 key: keys.map(|keys| keys.hash_key()),
                 connections: config.xdp_lb.connections,
+                empty_pool: match config.xdp_lb.empty_pool {
+                    EmptyPool::Unreachable => empty_pool::UNREACHABLE,
+                    EmptyPool::Reset => empty_pool::RESET,
+                    EmptyPool::Silent => empty_pool::SILENT,
+                },
                 timeouts: timeouts(config.global.timeouts, clock),
                 ..Options::new(name.as_str(), clock)
             };

@@ -130,6 +130,7 @@ pub(crate) fn parts() -> Parts {
     let link = Link {
         ifindex: 2,
         mac: mac(1),
+        mtu: 1500,
         up: true,
         sort: crate::plan::vlans::Sort::Plain,
     };

@@ -204,7 +204,7 @@ impl Trace {
 /// Whether a packet reaches a real server.
 fn is_balanced(verdict: &Verdict) -> bool {
     match verdict.reason.verdict() {
-        Fate::Tx | Fate::Redirect => true,
+        Fate::Tx | Fate::Redirect => !verdict.reason.is_answer(),
         Fate::Pass => verdict.reason == Reason::Local,
         Fate::Drop => false,
     }
@@ -271,7 +271,7 @@ const COUNTING: [&str; 9] = [
 fn candidates(verdict: &Verdict, service: &Service) -> Vec<Candidate> {
     let counts = COUNTING.contains(&&*service.scheduler);
     let is_new = is_balanced(verdict) && verdict.via == Via::Scheduled;
-    if verdict.reason != Reason::NoRealServer && !(counts && is_new) {
+    if !(explain::lacks_server(verdict.reason) || counts && is_new) {
         return Vec::new();
     }
     service.real_servers.iter().map(Candidate::from).collect()

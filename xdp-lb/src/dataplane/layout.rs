@@ -207,6 +207,8 @@ impl Regions {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use xdp_lb_common::addr::{Address, Mac};
+    use xdp_lb_common::host::host_key;
 
     #[test]
     fn an_index_stays_and_a_freed_one_is_used_last() {
@@ -218,6 +220,33 @@ mod tests {
         assert_eq!(indexes.index_of("b"), Some(0));
         assert_eq!(indexes.index_of("c"), Some(1));
         assert_eq!(indexes.index_of("d"), None);
+    }
+
+    /// One host is behind every port of a VIP: its MAC is in the table once for each service.
+    #[test]
+    fn a_thousand_services_share_their_real_servers() {
+        let slots: Vec<_> = (0..1024)
+            .flat_map(|service| (1..=8).map(move |mac| (service, mac)))
+            .map(|(service, mac)| HostSlot {
+                key: host_key(Mac::from_octets([2, 0, 0, 0, 1, mac]), service),
+                ..HostSlot::default()
+            })
+            .collect();
+        assert_eq!(host_table(&slots).unwrap().len(), 8192);
+    }
+
+    #[test]
+    fn one_vip_has_services_on_thousands_of_ports() {
+        let services: Vec<_> = (1..=4096_u16)
+            .map(|port| ServiceSlot {
+                vip: Address::from_ip([192, 168, 1, 200].into()).0,
+                port_be: port.to_be(),
+                protocol: 6,
+                family: 4,
+                ..ServiceSlot::default()
+            })
+            .collect();
+        assert_eq!(service_index(&services).unwrap().len(), 4096);
     }
 
     #[test]

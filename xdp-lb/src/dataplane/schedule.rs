@@ -63,8 +63,10 @@ pub struct Tables {
     pub fallback: Vec<u32>,
     /// How the packets choose, see [`xdp_lb_common::schedule`].
     pub rule: Word,
-    /// What the packets remember of servers that the scheduler used is void.
-    pub forgets: bool,
+    /// What the packets remember of servers that the scheduler used is void: another one was at work.
+    pub begins: bool,
+    /// So is what they remember of these backends, which left the list.
+    pub left: Vec<u32>,
 }
 
 /// The rule of a scheduler, with its flags.
@@ -107,18 +109,19 @@ impl Schedule {
         let candidates: Vec<_> = list.iter().map(Entry::candidate).collect();
         self.remember_weights(list);
         let slots = self.slots(scheduler, list, &candidates, cursor);
-        self.scheduler = Some(scheduler);
-        self.list = list.to_vec();
-        self.origin = cursor;
         let limited = list.iter().any(|entry| entry.limits.upper > 0);
         let rule = rule(scheduler) | if limited { RULE_LIMITED } else { 0 };
+        let begins = self.scheduler.replace(scheduler) != Some(scheduler);
+        let before = std::mem::replace(&mut self.list, list.to_vec());
+        self.origin = cursor;
+        let is_listed = |backend| list.iter().any(|entry| entry.backend == backend);
+        let left = before.iter().map(|entry| entry.backend);
+        let left = left.filter(|backend| remembers(rule) && !is_listed(*backend));
         Some(Tables {
             slots,
             fallback: maglev(&candidates, FALLBACK_SLOTS),
-            forgets: matches!(
-                Rule::of(rule),
-                Rule::LocalityBased | Rule::LocalityBasedReplicated
-            ),
+            begins: begins && remembers(rule),
+            left: left.collect(),
             rule,
         })
     }
@@ -217,6 +220,14 @@ impl Schedule {
             wrr_resume(weight, candidates.get(skipped..).unwrap_or_default())
         })
     }
+}
+
+/// Whether the packets remember servers that the scheduler used.
+fn remembers(rule: Word) -> bool {
+    matches!(
+        Rule::of(rule),
+        Rule::LocalityBased | Rule::LocalityBasedReplicated
+    )
 }
 
 /// The list as hashing schedulers see it.
@@ -367,6 +378,24 @@ mod tests {
         let gone = schedule.update(mh, &[entry(1, 1)], 0).unwrap();
         let added = schedule.update(mh, &[entry(2, 0), entry(1, 1)], 0).unwrap();
         assert_eq!((share(&gone), share(&added)), (0, 0));
+    }
+
+    #[test]
+    fn what_packets_remember_of_servers_outlives_edits() {
+        let mut schedule = Schedule::default();
+        let mut update = |scheduler, list: &[Entry]| {
+            let tables = schedule.update(scheduler, list, 0).unwrap();
+            (tables.begins, tables.left)
+        };
+        let lblc = Scheduler::LocalityBased;
+        assert_eq!(update(lblc, &[entry(2, 1), entry(1, 1)]), (true, vec![]));
+        assert_eq!(update(lblc, &[entry(2, 0), entry(1, 1)]), (false, vec![]));
+        assert_eq!(update(lblc, &[entry(1, 1)]), (false, vec![2]));
+        assert_eq!(
+            update(Scheduler::RoundRobin, &[entry(1, 1)]),
+            (false, vec![])
+        );
+        assert_eq!(update(lblc, &[entry(1, 1)]), (true, vec![]));
     }
 
     #[test]

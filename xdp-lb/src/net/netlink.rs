@@ -327,11 +327,12 @@ fn interface(message: &LinkMessage) -> Option<Interface> {
         return None;
     }
     let mut name = None;
-    let mut mac = Mac::default();
+    let (mut mac, mut mtu) = (Mac::default(), 0);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text.clone()),
             LinkAttribute::Address(octets) => mac = ethernet(octets).unwrap_or_default(),
+            LinkAttribute::Mtu(octets) => mtu = *octets,
             _ => {}
         }
     }
@@ -341,6 +342,7 @@ fn interface(message: &LinkMessage) -> Option<Interface> {
         ifindex: message.header.index,
         name: name?,
         mac,
+        mtu,
         up: message.header.flags.contains(up),
         sort,
     })

@@ -239,6 +239,11 @@ impl Shell {
 /// Has a neighbour resolved, and looks how far that is: not every state is notified of (INCOMPLETE
 /// and DELAY are not).
 async fn resolve(kernel: &Netlink, hop: Hop) -> Result<Neighbour, Error> {
+    // The notification that somebody fixed its MAC may not have been read yet, and to ask would undo that.
+    let before = kernel.neighbour(hop).await?;
+    if let Some(fixed) = before.filter(|entry| entry.resolution == Resolution::Fixed) {
+        return Ok(fixed);
+    }
     match kernel.resolve(hop).await {
         // The interface went, or the neighbour table is full: asked again when due.
         Err(error @ Error::Refused { .. }) => tracing::debug!("{error}"),

@@ -29,6 +29,8 @@ pub struct Desired {
 pub struct Port {
     /// Its MAC.
     pub mac: Mac,
+    /// The longest IP packet that it carries, octets; 0 if that is not known.
+    pub mtu: u32,
     /// The VLAN that it is, if frames of that come in by an interface which the program is on.
     pub vlan: Option<Vlan>,
 }
@@ -89,6 +91,13 @@ impl Server {
     /// Whether new connections may be placed on it.
     pub fn is_eligible(&self) -> bool {
         self.serving && self.weight > 0 && self.reach.is_some()
+    }
+
+    /// Whether IPVS would have it in its list. One that takes no new connections and is to lose its sticky
+    /// clients left the file, or made room for the sorry server: there it is removed, and what it was for
+    /// schedulers that hash, or where they stood, goes to the others.
+    pub const fn is_listed(&self) -> bool {
+        self.weight > 0 || !self.releases_clients
     }
 
     /// The index of the interface that its frames leave by, if they do and that is known.

@@ -104,6 +104,7 @@ pub(crate) fn link(ifindex: u32) -> Link {
     Link {
         ifindex,
         mac: Mac(u64::from(ifindex)),
+        mtu: 1500,
         up: true,
         sort: super::vlans::Sort::Plain,
     }
@@ -178,6 +179,7 @@ fn any_belongings() -> impl Strategy<Value = Vec<Belonging>> {
 fn any_port() -> impl Strategy<Value = Port> {
     (1_u64..3).prop_map(|mac| Port {
         mac: Mac(mac),
+        mtu: 1500,
         vlan: None,
     })
 }
@@ -272,6 +274,7 @@ fn with_leading(
         if let Some(Reach::Direct { ifindex, .. }) = server.reach {
             ports.entry(ifindex).or_insert(Port {
                 mac: Mac(9),
+                mtu: 1500,
                 vlan: None,
             });
         }

@@ -128,6 +128,7 @@ pub fn networks(network: &Network, attached: &BTreeSet<String>) -> Vec<(u32, Por
             link.ifindex,
             Port {
                 mac: link.mac,
+                mtu: link.mtu,
                 vlan,
             },
         ))
@@ -174,6 +175,7 @@ mod tests {
         Link {
             ifindex,
             mac: Mac(ifindex.into()),
+            mtu: 1500,
             up: true,
             sort,
         }

@@ -29,6 +29,11 @@ pub(crate) fn ifindex(name: &str) -> u32 {
 /// Two hosts as in the captures: 10.9.0.11 with MAC 02:00:00:00:00:01, and 10.9.0.12.
 pub(crate) fn captured_pair() -> (Namespace, Namespace) {
     let (one, other) = pair();
+    // The addresses that the kernel makes up come when they like.
+    for namespace in [&one, &other] {
+        namespace.ip("link set eth0 addrgenmode none");
+        namespace.ip("-6 addr flush dev eth0 scope link");
+    }
     one.ip("link set eth0 address 02:00:00:00:00:01");
     other.ip("link set eth0 address 02:00:00:00:00:02");
     assert_eq!(one.mac("eth0"), "02:00:00:00:00:01");

@@ -23,6 +23,8 @@ use xdp_lb_tests::interrupt;
 
 pub(crate) use books::Rules;
 pub(crate) use client::{Checker, Plan};
+#[cfg(test)]
+pub(crate) use tally::Cause;
 pub(crate) use tally::Window;
 use wire::Name;
 

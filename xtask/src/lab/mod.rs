@@ -6,6 +6,9 @@
 //! [`report`] prints them. [`ledger`] remembers what stands on the machine, so that `lab down` can
 //! remove what `--keep` left or a killed run lost.
 //!
+//! [`ipvs_diff`] and [`kernels`] are about other kernels, each in an emulated [`guest`]: whom IPVS chooses, and
+//! what its verifier says of the programs.
+//!
 //! Nothing is made in the machine's own network namespace.
 
 mod agent;
@@ -14,10 +17,14 @@ mod churn;
 mod clients;
 mod cluster;
 mod down;
+mod failover;
 mod findings;
 mod frames;
+mod guest;
 mod handover;
+mod ipvs_diff;
 mod judge;
+mod kernels;
 mod ledger;
 mod lnmp;
 mod localnode;
@@ -56,12 +63,41 @@ pub(crate) struct LabArgs {
     /// What the directors of nginx-ha and localnode run.
     #[arg(long, value_enum, default_value = "xdp-lb")]
     director: Director,
+    /// How many connections `failover` holds, WebSockets aside.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    connections: usize,
+    /// How often `failover` goes through all of its events.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    repeats: u32,
+    /// Milliseconds between heartbeats of a connection in `failover`; by default 100, or more where that
+    /// would be more than 10,000 heartbeats a second.
+    #[arg(long, value_name = "MS")]
+    every: Option<u64>,
+    /// Leave state sync out of the files of `failover`, to see what it is good for.
+    #[arg(long)]
+    without_sync: bool,
     /// Leave the cluster up at the end and say how to enter it.
     #[arg(long)]
     keep: bool,
     /// Write the report as JSON, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Of ipvs-diff and kernels: only this kernel; can be given more than once.
+    #[arg(long = "kernel", value_enum, value_name = "SERIES")]
+    kernels: Vec<guest::Kernel>,
+    /// Of ipvs-diff: keep what IPVS chose, for the test suite to compare with.
+    #[arg(long)]
+    record: bool,
+}
+
+impl LabArgs {
+    fn kernels<'a>(&'a self, usual: &'a [guest::Kernel]) -> &'a [guest::Kernel] {
+        if self.kernels.is_empty() {
+            usual
+        } else {
+            &self.kernels
+        }
+    }
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +112,12 @@ enum What {
     Lnmp,
     /// Four real servers that fail, drain, change weight and leave in random order for a minute.
     Churn,
+    /// IPVS in an emulated guest and the XDP program: the same services, clients and edits.
+    IpvsDiff,
+    /// What the verifiers of other kernels, in emulated guests, say of every program.
+    Kernels,
+    /// Thousands of long connections through two directors: reload, restart, upgrade, failover, return.
+    Failover,
     /// Remove every cluster that no running lab owns.
     Down,
 }
@@ -120,6 +162,9 @@ pub(crate) fn run(args: &LabArgs) -> Result<()> {
         What::Localnode => scenario(args, localnode::run),
         What::Lnmp => scenario(args, lnmp::run),
         What::Churn => scenario(args, churn::run),
+        What::IpvsDiff => ipvs_diff::run(args.kernels(&guest::Kernel::WITH_IPVS), args.record),
+        What::Kernels => kernels::run(args.kernels(&guest::Kernel::ALL)),
+        What::Failover => scenario(args, failover::run),
     }
 }
 

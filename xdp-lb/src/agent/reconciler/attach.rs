@@ -106,6 +106,10 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
 
     fn attach_to(&mut self, name: &str, ifindex: u32) -> Result<(), Error> {
         let wish = self.placement.mode;
+        // The gates must not close meanwhile: a predecessor's program forwards.
+        while self.writer.dataplane().prepare()? {
+            self.writer.beat();
+        }
         let mode = self.writer.dataplane().attach(name, ifindex, wish)?;
         self.writer.beat();
         if let (XdpMode::Auto, AttachedMode::Generic) = (wish, mode) {

@@ -518,6 +518,15 @@ async fn the_program_hears_of_the_agent_before_a_gate_opens_and_four_times_a_lea
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_program_hears_of_the_agent_while_its_successor_is_made() {
+    let (bench, mut under) = bench();
+    bench.kernel.state().to_prepare = 5;
+    under.attach().unwrap();
+    assert_eq!(bench.kernel.state().to_prepare, 0);
+    assert_eq!(bench.kernel.state().beats_at_attach, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn quick_instances_are_renewed_more_often_and_none_once_a_second() {
     let (bench, mut under) = bench();
     under.reconcile().await;

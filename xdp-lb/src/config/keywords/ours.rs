@@ -14,6 +14,7 @@ pub(super) const XDP_LB: &[Keyword] = &[
     one("metrics", Words("ADDRESS:PORT"), Supported, "Where Prometheus scrapes; default 127.0.0.1:9165").only(OURS),
     one("connections", number(1_024, 16_777_216), Supported, "Entries the connection table is made for; default 1048576").only(OURS),
     one("fail_static", OneOf(&["on", "off"]), Supported, "Balance on when the agent is silent for longer than the master down interval, though another director may have taken over; default off").only(OURS),
+    one("empty_pool", OneOf(&["unreachable", "reset", "silent"]), Supported, "What clients of a service without an eligible real server are told: ICMP's port unreachable, a TCP reset (UDP: port unreachable), or nothing; default unreachable, as IPVS").only(OURS),
     named("fwmark", 1, 1, number(0, 4_294_967_295), Lines, Supported, "Which packets have a firewall mark that is balanced; without it the rules of the firewall are read").only(OURS).of(lines::MARKED),
     one("drain_timeout", number(0, 86_400), Supported, "Seconds for which a server that left the file keeps its connections at most; default 900").only(OURS),
     block("sync", Scope::StateSync, Supported, "State sync: the directors of a cluster tell each other of their connections").only(OURS),

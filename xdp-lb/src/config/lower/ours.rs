@@ -13,7 +13,7 @@ use super::marks;
 use crate::config::ast::Statement;
 use crate::config::diagnostic::{Code, Diagnostic, quote};
 use crate::config::keywords::{Keyword, Scope};
-use crate::config::model::{XdpLb, XdpMode};
+use crate::config::model::{EmptyPool, XdpLb, XdpMode};
 use crate::config::source::Span;
 
 /// Seconds that a server may drain: a day.
@@ -52,6 +52,15 @@ pub(super) fn lower(
                     on_off,
                 );
             }
+            "empty_pool" => {
+                set(
+                    context,
+                    keyword,
+                    statement,
+                    &mut settings.empty_pool,
+                    empty_pool,
+                );
+            }
             "drain_timeout" => {
                 set(
                     context,
@@ -82,6 +91,15 @@ fn mode(text: &str) -> Option<XdpMode> {
         "auto" => Some(XdpMode::Auto),
         "native" => Some(XdpMode::Native),
         "generic" => Some(XdpMode::Generic),
+        _ => None,
+    }
+}
+
+fn empty_pool(text: &str) -> Option<EmptyPool> {
+    match text {
+        "unreachable" => Some(EmptyPool::Unreachable),
+        "reset" => Some(EmptyPool::Reset),
+        "silent" => Some(EmptyPool::Silent),
         _ => None,
     }
 }

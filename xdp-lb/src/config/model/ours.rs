@@ -20,6 +20,18 @@ pub enum XdpMode {
     Generic,
 }
 
+/// What clients of a service without an eligible real server are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EmptyPool {
+    /// "Port unreachable", by ICMP, as with IPVS.
+    #[default]
+    Unreachable,
+    /// A reset, of TCP; else as above.
+    Reset,
+    /// Nothing.
+    Silent,
+}
+
 /// The `xdp_lb` block: our own settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XdpLb {
@@ -35,6 +47,8 @@ pub struct XdpLb {
     /// `fail_static`: packets of a VIP are balanced on when the agent is dead for so long that another
     /// director may have taken over.
     pub fail_static: bool,
+    /// `empty_pool`: what clients of a service without an eligible real server are told.
+    pub empty_pool: EmptyPool,
     /// `drain_timeout`: longest time for which a server that left the file keeps its connections, whole
     /// seconds. By default as long as an idle one is remembered.
     pub drain_timeout: Duration,
@@ -88,6 +102,7 @@ impl Default for XdpLb {
             metrics: SocketAddr::from(([127, 0, 0, 1], 9165)),
             connections: xdp_lb_common::limits::DEFAULT_CONNECTIONS,
             fail_static: false,
+            empty_pool: EmptyPool::default(),
             drain_timeout: Duration::from_mins(15),
             marks: BTreeMap::new(),
             sync: None,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{Writer, word};
-use crate::config::model::{Endpoint, StateSync, SyncKey, XdpLb, XdpMode};
+use crate::config::model::{EmptyPool, Endpoint, StateSync, SyncKey, XdpLb, XdpMode};
 
 pub(super) fn print(writer: &mut Writer, ours: &XdpLb) {
     let XdpLb {
@@ -13,6 +13,7 @@ pub(super) fn print(writer: &mut Writer, ours: &XdpLb) {
         metrics,
         connections,
         fail_static,
+        empty_pool,
         drain_timeout,
         marks,
         sync,
@@ -32,6 +33,12 @@ pub(super) fn print(writer: &mut Writer, ours: &XdpLb) {
         writer.line(format_args!("connections {connections}"));
         let fail_static = if *fail_static { "on" } else { "off" };
         writer.line(format_args!("fail_static {fail_static}"));
+        let empty_pool = match empty_pool {
+            EmptyPool::Unreachable => "unreachable",
+            EmptyPool::Reset => "reset",
+            EmptyPool::Silent => "silent",
+        };
+        writer.line(format_args!("empty_pool {empty_pool}"));
         writer.line(format_args!("drain_timeout {}", drain_timeout.as_secs()));
         for (mark, endpoints) in marks {
             writer.block(&format!("fwmark {mark}"), |writer| {

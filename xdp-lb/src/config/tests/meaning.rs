@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use super::{found, said, usable};
 use crate::config::diagnostic::Code;
 use crate::config::model::{
-    AddressFlags, Endpoint, InitialState, Protocol, SyncKey, VirtualAddress, VrrpInstance, XdpLb,
-    XdpMode,
+    AddressFlags, EmptyPool, Endpoint, InitialState, Protocol, SyncKey, VirtualAddress,
+    VrrpInstance, XdpLb, XdpMode,
 };
 use crate::config::{Diagnostics, Severity};
 
@@ -260,7 +260,7 @@ fn authentication_that_keepalived_would_drop_is_said_aloud() {
 #[test]
 fn our_own_block_is_read_and_its_mistakes_are_errors() {
     let loaded = usable(
-        "xdp_lb {\ninterface eth0 eth1\ninterface eth1 eth2\nxdp_mode generic\nmetrics [::1]:9000\nconnections 1024\nfail_static on\ndrain_timeout 60\nfwmark 7 {\ntcp 10.0.0.1:80 [2001:db8::1]:80\nudp 10.0.0.1\n}\n}\n",
+        "xdp_lb {\ninterface eth0 eth1\ninterface eth1 eth2\nxdp_mode generic\nmetrics [::1]:9000\nconnections 1024\nfail_static on\nempty_pool reset\ndrain_timeout 60\nfwmark 7 {\ntcp 10.0.0.1:80 [2001:db8::1]:80\nudp 10.0.0.1\n}\n}\n",
     );
     let endpoint = |vip: &str, port, protocol| Endpoint {
         vip: vip.parse().unwrap(),
@@ -278,6 +278,7 @@ fn our_own_block_is_read_and_its_mistakes_are_errors() {
         metrics: "[::1]:9000".parse().unwrap(),
         connections: 1024,
         fail_static: true,
+        empty_pool: EmptyPool::Reset,
         drain_timeout: std::time::Duration::from_mins(1),
         marks: [(7, marked.into())].into(),
         sync: None,
@@ -290,6 +291,7 @@ fn our_own_block_is_read_and_its_mistakes_are_errors() {
         "metrics 9165",
         "xdp_mode offload",
         "fail_static maybe",
+        "empty_pool full",
         "drain_timeout 86401",
         "interface eth0/1",
     ] {

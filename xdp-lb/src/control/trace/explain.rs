@@ -38,7 +38,7 @@ pub(super) fn explain(facts: &Facts<'_>) -> String {
                  with a reset"
             )
         }
-        Reason::NoRealServer => no_real_server(facts),
+        reason if lacks_server(reason) => no_real_server(facts),
         Reason::Local => format!("{}; it is this director itself", rule(facts)),
         reason if super::is_balanced(facts.verdict) => {
             debug_assert_ne!(reason, Reason::Local, "told above");
@@ -46,6 +46,14 @@ pub(super) fn explain(facts: &Facts<'_>) -> String {
         }
         reason => sentence(reason.help()),
     }
+}
+
+/// Whether a packet leaves because no real server is eligible, whatever its client is told.
+pub(super) const fn lacks_server(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::NoRealServer | Reason::TxUnreachable | Reason::TxReset
+    )
 }
 
 /// The help of a reason, to stand behind a colon.

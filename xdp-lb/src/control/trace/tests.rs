@@ -153,7 +153,7 @@ fn what_is_wrong_with_a_pool_is_told() {
         let shown = trace(
             &snapshot,
             WEB,
-            &verdict(Reason::NoRealServer, Some(WEB), None),
+            &verdict(Reason::TxUnreachable, Some(WEB), None),
         );
         assert_eq!(shown.explanation, wanted);
         assert_eq!(shown.candidates.len(), servers.len());
@@ -215,9 +215,10 @@ fn other_reasons_say_what_their_metric_says() {
     let shown = trace(
         &snapshot,
         WEB,
-        &verdict(Reason::TtlExpired, Some(WEB), None),
+        &verdict(Reason::TxTimeExceeded, Some(WEB), None),
     );
-    assert_eq!(shown.explanation, "TTL used up");
+    assert_eq!(shown.explanation, "TTL used up: the sender is told");
+    assert!(!shown.balanced, "an answer goes to no real server");
 }
 
 #[test]

@@ -22,7 +22,9 @@ use xdp_lb_common::vlan::{self, VlanSlot};
 
 use super::ServerKey;
 use super::standing::limits;
-use super::tables::{Published, TRANSLATES, Tables, backend_name, service_name, word};
+use super::tables::{
+    Published, SMALLEST_MTU, TRANSLATES, Tables, backend_name, service_name, word,
+};
 use crate::config::model::{Checksum, Endpoint, Family, ServiceKey, Tunnel};
 use crate::dataplane::schedule::Entry;
 use crate::dataplane::{Error, layout};
@@ -70,6 +72,8 @@ fn slot_of(
 
 impl Tables {
     fn set_port(&mut self, ifindex: u32, port: Port) -> Result<(), Error> {
+        self.mtus.insert(ifindex, port.mtu);
+        self.note_smallest_mtu();
         let known = |slot: PortSlot| slot.ifindex == u64::from(ifindex);
         let at = slot_of(
             ifindex,
@@ -108,7 +112,16 @@ impl Tables {
         Ok(())
     }
 
+    /// Packets that fit the smallest MTU need not be asked about. (Those of an interface whose MTU is not
+    /// known all are.)
+    fn note_smallest_mtu(&mut self) {
+        let smallest = self.mtus.values().min().copied().unwrap_or_default();
+        self.control.store(0, SMALLEST_MTU, smallest.into());
+    }
+
     fn remove_port(&mut self, ifindex: u32) {
+        self.mtus.remove(&ifindex);
+        self.note_smallest_mtu();
         for at in 0..MAX_PORTS {
             if self.ports.read(at).ifindex == u64::from(ifindex) {
                 self.ports.write(at, &PortSlot::default());
@@ -315,12 +328,14 @@ impl Tables {
         {
             let backend = self.backend_ids.find(&(key, server.address));
             let backend = backend.ok_or_else(|| Error::Unknown(server.address.to_string()))?;
-            list.push(Entry {
-                backend,
-                address: server.address,
-                weight: server.weight,
-                limits: limits(server),
-            });
+            if server.is_listed() {
+                list.push(Entry {
+                    backend,
+                    address: server.address,
+                    weight: server.weight,
+                    limits: limits(server),
+                });
+            }
             self.set_standing(backend, server);
         }
         let cursor = self.cursors.load(index, 0);
@@ -328,10 +343,16 @@ impl Tables {
         let Some(new) = schedule.update(service.scheduler, &list, cursor) else {
             return Ok(());
         };
-        if new.forgets {
+        if new.begins {
             self.cursors.store(index, 0, 0);
             for entry in &list {
                 self.loads.store(entry.backend, load::MEMBER, 0);
+            }
+        }
+        for backend in new.left {
+            self.loads.store(backend, load::MEMBER, 0);
+            if self.cursors.load(index, 0) == u64::from(backend) + 1 {
+                self.cursors.store(index, 0, 0);
             }
         }
         for (word, picks) in [(word::FALLBACK, new.fallback), (word::SLOTS, new.slots)] {

@@ -5,7 +5,8 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode as AyaMode};
 use aya::programs::{ProgramError, Xdp};
 
-use super::Ebpf;
+use super::load::Loading;
+use super::{Ebpf, Waiting};
 use crate::config::model::XdpMode;
 use crate::dataplane::pins::LinkPin;
 use crate::dataplane::{AttachedMode, Error};
@@ -30,7 +31,7 @@ impl Ebpf {
         ifindex: u32,
         mode: XdpMode,
     ) -> Result<AttachedMode, Error> {
-        self.load_what_waits()?;
+        while self.prepare()? {}
         let links = self.pins.links()?;
         if let Some(link) = links.iter().find(|link| link.ifindex == ifindex) {
             if fits(link.mode, mode) && self.replace(link).is_ok() {
@@ -50,15 +51,33 @@ impl Ebpf {
         }
     }
 
-    /// Loads the programs that a start over a predecessor's put off.
-    fn load_what_waits(&mut self) -> Result<(), Error> {
-        if !self.is_loaded {
-            // Another object: the programs of the first name maps by descriptors that are closed.
-            self.object = super::load::whole(&self.options, self.key)?;
-            self.is_loaded = true;
-            self.hand_out();
+    /// Loads the next of the programs that a start over a predecessor's put off, while those of the
+    /// predecessor forward; whether more is to be done. The verifier takes tenths of a second for each,
+    /// and on a busy machine seconds for all.
+    pub fn prepare(&mut self) -> Result<bool, Error> {
+        // Whatever fails is begun anew.
+        match std::mem::replace(&mut self.waiting, Waiting::ForStart) {
+            Waiting::No => {
+                self.waiting = Waiting::No;
+                Ok(false)
+            }
+            Waiting::ForStart => {
+                // Another object: the programs of the first name maps by descriptors that are closed.
+                let loading = Loading::begin(&self.options, self.key)?;
+                self.waiting = Waiting::At(loading);
+                Ok(true)
+            }
+            Waiting::At(mut loading) => {
+                if loading.go_on()? {
+                    self.waiting = Waiting::At(loading);
+                    return Ok(true);
+                }
+                self.object = loading.finish()?;
+                self.waiting = Waiting::No;
+                self.hand_out();
+                Ok(false)
+            }
         }
-        Ok(())
     }
 
     /// Detaches the program from an interface; fine if it is not attached.

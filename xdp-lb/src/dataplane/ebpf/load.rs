@@ -5,15 +5,16 @@ use std::path::Path;
 
 use aya::maps::MapData;
 use aya::{EbpfLoader, VerifierLogLevel};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use xdp_lb_common::conn::Kind;
 use xdp_lb_common::hash::{Coefficients, CoefficientsV6, HashKey};
 use xdp_lb_common::limits::{WAYS, WAYS_PER_CONNECTION};
-use xdp_lb_common::stage;
+use xdp_lb_common::stage::{self, Stage};
 use xdp_lb_common::watch;
 
 use super::capture::Plain;
 use super::tables::Tables;
-use super::{Ebpf, Options};
+use super::{Ebpf, Options, Waiting};
 use crate::dataplane::Error;
 use crate::dataplane::pins::Pins;
 
@@ -132,7 +133,11 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
         tables,
         inherited,
         took_over,
-        is_loaded: !took_over,
+        waiting: if took_over {
+            Waiting::ForStart
+        } else {
+            Waiting::No
+        },
         plain: Plain::default(),
         notes: notes.into_iter().collect(),
         names: None,
@@ -172,14 +177,24 @@ pub(super) fn object(
     key: HashKey,
     purpose: &Purpose,
 ) -> Result<aya::Ebpf, Error> {
+    told(options, key, purpose, VerifierLogLevel::STATS)
+}
+
+/// The same, where the verifier is asked to say so much.
+pub(super) fn told(
+    options: &Options,
+    key: HashKey,
+    purpose: &Purpose,
+    log: VerifierLogLevel,
+) -> Result<aya::Ebpf, Error> {
     if !options.whole_frames {
-        let mut object = object_for(options, key, purpose, Frames::Buffers)?;
+        let mut object = object_for(options, key, purpose, (Frames::Buffers, log))?;
         // The smallest program tells.
         if verified(&mut object, super::read::TICK).is_ok() {
             return Ok(object);
         }
     }
-    let mut object = object_for(options, key, purpose, Frames::Whole)?;
+    let mut object = object_for(options, key, purpose, (Frames::Whole, log))?;
     verified(&mut object, super::read::TICK)?;
     Ok(object)
 }
@@ -222,11 +237,12 @@ fn object_for(
     options: &Options,
     key: HashKey,
     purpose: &Purpose,
-    frames: Frames,
+    (frames, log): (Frames, VerifierLogLevel),
 ) -> Result<aya::Ebpf, Error> {
     let (pins, sizes) = (Pins::new(&options.instance), Sizes::new(options));
     let settings = Settings::new(options, &sizes, key, (purpose.mode, frames));
     let mut loader = settings.loader(&sizes, purpose.ring);
+    loader.verifier_log_level(log);
     for map in PINNED.iter().filter(|map| !purpose.own.contains(map)) {
         loader.map_pin_path(map, pins.map(map));
     }
@@ -237,12 +253,40 @@ fn object_for(
 
 /// The object with its maps and all programs in the kernel, where the entry leads on to them.
 pub(super) fn whole(options: &Options, key: HashKey) -> Result<aya::Ebpf, Error> {
-    let mut object = object(options, key, &PLAIN)?;
-    load_programs(&mut object)?;
-    lead_on(&mut object)?;
-    #[cfg(feature = "bpf-log")]
-    super::log::follow(&mut object)?;
-    Ok(object)
+    let mut loading = Loading::begin(options, key)?;
+    while loading.go_on()? {}
+    loading.finish()
+}
+
+/// An object whose programs come into the kernel one by one: the verifier takes its time with each.
+pub(super) struct Loading {
+    object: aya::Ebpf,
+    left: std::slice::Iter<'static, Stage>,
+}
+
+impl Loading {
+    pub(super) fn begin(options: &Options, key: HashKey) -> Result<Self, Error> {
+        Ok(Self {
+            object: object(options, key, &PLAIN)?,
+            left: stage::ALL.iter(),
+        })
+    }
+
+    /// Loads the next program; whether there was one.
+    pub(super) fn go_on(&mut self) -> Result<bool, Error> {
+        let Some(stage) = self.left.next() else {
+            return Ok(false);
+        };
+        verified(&mut self.object, stage.name).map(|()| true)
+    }
+
+    /// The whole object.
+    pub(super) fn finish(mut self) -> Result<aya::Ebpf, Error> {
+        lead_on(&mut self.object)?;
+        #[cfg(feature = "bpf-log")]
+        super::log::follow(&mut self.object)?;
+        Ok(self.object)
+    }
 }
 
 /// Brings all programs of an object into the kernel but the one that tells the tick, which is there.
@@ -253,10 +297,17 @@ pub(super) fn load_programs(object: &mut aya::Ebpf) -> Result<(), Error> {
     Ok(())
 }
 
+/// Brings a program into the kernel. The verifier gives up when a signal comes for its thread (`EAGAIN`),
+/// so none does meanwhile: others of the process take them.
 fn verified(object: &mut aya::Ebpf, name: &str) -> Result<(), Error> {
-    super::attach::program(object, name)?
-        .load()
-        .map_err(|error| refused(&format!("the program {name}"), &error))
+    let program = super::attach::program(object, name)?;
+    let blocked = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let loaded = program.load();
+    if let Ok(before) = blocked {
+        // It was in force a moment ago, so that it cannot be refused.
+        let _in_force = before.thread_set_mask();
+    }
+    loaded.map_err(|error| refused(&format!("the program {name}"), &error))
 }
 
 /// What the programs of an object have as constants.
@@ -269,6 +320,8 @@ struct Settings {
     timeouts: [u32; 16],
     mode: u32,
     buffers: u32,
+    empty_pool: u32,
+    answers_a_tick: u32,
 }
 
 impl Settings {
@@ -282,6 +335,8 @@ impl Settings {
             timeouts: timeouts(options),
             mode,
             buffers: u32::from(frames == Frames::Buffers),
+            empty_pool: options.empty_pool,
+            answers_a_tick: a_tick(options),
         }
     }
 
@@ -290,7 +345,6 @@ impl Settings {
     fn loader(&self, sizes: &Sizes, ring: u32) -> EbpfLoader<'_> {
         let mut loader = EbpfLoader::new();
         loader
-            .verifier_log_level(VerifierLogLevel::STATS)
             .override_global("COEFFICIENTS", &self.coefficients, true)
             .override_global("COEFFICIENTS_V6", &self.coefficients_v6, true)
             .override_global("CONN_MASK", &self.conn_mask, true)
@@ -299,12 +353,23 @@ impl Settings {
             .override_global("TIMEOUTS", &self.timeouts, true)
             .override_global("MODE", &self.mode, true)
             .override_global("BUFFERS", &self.buffers, true)
+            .override_global("EMPTY_POOL", &self.empty_pool, true)
+            .override_global("ANSWERS_A_TICK", &self.answers_a_tick, true)
             .map_max_entries("DECISIONS", ring);
         for (map, entries) in sizes.entries() {
             loader.map_max_entries(map, entries);
         }
         loader
     }
+}
+
+/// Answers that a CPU may send in a tick, at least one.
+fn a_tick(options: &Options) -> u32 {
+    let (clock, answers) = (options.clock, u64::from(options.answers_per_second));
+    let answers = (answers << clock.shift).checked_div(clock.hz.into());
+    answers.map_or(1, |answers| {
+        u32::try_from(answers).unwrap_or(u32::MAX).max(1)
+    })
 }
 
 /// Lets the entry go on to the other programs. The table is pinned: the kernel empties one that nobody

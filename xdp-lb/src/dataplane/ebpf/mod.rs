@@ -3,13 +3,14 @@
 //! [`load`] brings the program and its maps into the kernel or takes over those of a predecessor;
 //! [`attach`] puts it on interfaces; [`apply`] carries out changes; [`read`] reads counters, [`standing`]
 //! keeps what schedulers need to know of each server. [`trace`] and [`capture`] load the program [`again`]
-//! to look at what it decides. All
+//! to look at what it decides, [`bare`] has none of it loaded. All
 //! table memory is written word by word in an order that leaves no reader with half a truth: new
 //! things are complete before anything points at them, old ones are unlinked before they are reused.
 
 mod again;
 mod apply;
 mod attach;
+mod bare;
 mod capture;
 mod load;
 #[cfg(feature = "bpf-log")]
@@ -24,6 +25,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 
 use aya::Ebpf as Object;
+use xdp_lb_common::answer;
 use xdp_lb_common::conn::state::Timeouts;
 use xdp_lb_common::hash::HashKey;
 use xdp_lb_common::tick::Clock;
@@ -33,6 +35,7 @@ use super::{Counters, Dataplane, Error, Inherited};
 use crate::config::model::{Endpoint, ServiceKey};
 use crate::plan::diff::Change;
 pub use again::Glass;
+pub use bare::Bare;
 use capture::Plain;
 use shared::{Named, Shared};
 use tables::Tables;
@@ -55,6 +58,11 @@ pub struct Options {
     pub key: Option<HashKey>,
     /// Frames come in one buffer, as before Linux 5.18, and none is longer than a page.
     pub whole_frames: bool,
+    /// What clients of a service without an eligible server are told: one of
+    /// [`xdp_lb_common::answer::empty_pool`].
+    pub empty_pool: u32,
+    /// Packets that each CPU answers a second at most.
+    pub answers_per_second: u32,
 }
 
 impl Options {
@@ -68,6 +76,8 @@ impl Options {
             timeouts: Timeouts::defaults(clock),
             key: None,
             whole_frames: false,
+            empty_pool: answer::empty_pool::UNREACHABLE,
+            answers_per_second: answer::PER_SECOND,
         }
     }
 }
@@ -93,13 +103,19 @@ pub struct Ebpf {
     tables: Tables,
     inherited: Inherited,
     took_over: bool,
-    /// The programs are in the kernel; till then those of a predecessor forward.
-    is_loaded: bool,
+    waiting: Waiting,
     plain: Plain,
     /// Messages for the operator about what could not be taken over.
     notes: Vec<String>,
     /// Who is told of names that come and go.
     names: Option<mpsc::Sender<Named>>,
+}
+
+/// Which programs are still to come into the kernel; those of a predecessor forward till then.
+enum Waiting {
+    No,
+    ForStart,
+    At(load::Loading),
 }
 
 impl Ebpf {

@@ -36,6 +36,9 @@ pub(super) const HEARTBEAT: usize = 1;
 /// The word of [`Control`] that says whether addresses of any server are translated.
 pub(super) const TRANSLATES: usize = 2;
 
+/// The word of [`Control`] that holds the smallest MTU of all interfaces.
+pub(super) const SMALLEST_MTU: usize = 3;
+
 /// Words of a [`Service`] that are published one by one.
 pub(super) mod word {
     /// `active` (low half) and `flags`.
@@ -84,6 +87,8 @@ pub(super) struct Tables {
     pub backend_ids: Indexes<ServerKey>,
     /// Real servers whose addresses are translated.
     pub translated: BTreeSet<u32>,
+    /// MTUs of the interfaces, by index; 0 if it is not known.
+    pub mtus: BTreeMap<u32, u32>,
     pub regions: Regions,
     pub schedules: BTreeMap<ServiceKey, Schedule>,
     /// Services that stand in the index.
@@ -139,6 +144,7 @@ impl Tables {
             service_ids: Indexes::new(MAX_SERVICES),
             backend_ids: Indexes::new(MAX_BACKENDS),
             translated: BTreeSet::new(),
+            mtus: BTreeMap::new(),
             regions: Regions::new(SCHEDULE_SLOTS),
             schedules: BTreeMap::new(),
             published: BTreeMap::new(),

@@ -18,7 +18,7 @@ use super::schedule::Chance;
 use super::server::Life;
 use super::table::{At, Before, Entry};
 use super::tables::Service;
-use super::{Connection, Flow, Memory, Traffic, Verdict, network, send};
+use super::{Connection, Flow, Memory, Traffic, Verdict, answer, network, send};
 
 /// How a packet's server was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,18 +66,33 @@ fn decide_untagged(memory: &mut Memory, frame: &[u8], ifindex: u32, chance: Chan
         events: Vec::new(),
     };
     let way_in = (frame, ifindex);
+    // Who may be told what became of the packet, and whether it is a whole one.
+    let mut sender = None;
     let balanced = match Packet::of(frame) {
-        Ok(packet) => balance(memory, way_in, (packet, None), chance, &mut verdict),
+        Ok(packet) => {
+            sender = Some((packet, true));
+            balance(memory, way_in, (packet, None), chance, &mut verdict)
+        }
         Err(Reason::Fragment) => Piece::of(frame).and_then(|piece| {
             if piece.offset > 0 {
                 return follow(memory, way_in, &piece, &mut verdict);
             }
+            sender = Some((piece.packet, false));
             let first = (piece.packet, Some(&piece));
             balance(memory, way_in, first, chance, &mut verdict)
         }),
         Err(reason) => Err(reason),
     };
-    let reason = balanced.unwrap_or_else(|reason| reason);
+    let mut reason = balanced.unwrap_or_else(|reason| reason);
+    if let (Some((packet, is_whole)), Reason::TtlExpired | Reason::NoRealServer | Reason::TooBig) =
+        (sender, reason)
+    {
+        // What is too long names the interface that it does not fit.
+        let mtu = verdict.port.take().and_then(|port| memory.mtus.get(&port));
+        let why = (reason, mtu.copied().unwrap_or_default());
+        (reason, verdict.frame) = answer::to(memory, frame, (&packet, is_whole), why);
+        verdict.port = verdict.frame.is_some().then_some(ifindex);
+    }
     verdict.reason = reason;
     verdict.action = reason.verdict();
     if verdict.action == reason::Verdict::Pass {
@@ -205,6 +220,12 @@ pub(super) fn sent(
     if direct.is_some() && packet.ttl <= 1 {
         return Reason::TtlExpired;
     }
+    if let Some((port, ..)) = direct
+        && is_too_long(memory, packet.len, (ifindex, port))
+    {
+        verdict.port = Some(port);
+        return Reason::TooBig;
+    }
     verdict.traffic = Some(Traffic {
         service,
         server: route.server,
@@ -226,6 +247,14 @@ pub(super) fn sent(
         (true, false) => Reason::RedirectIcmp,
         (false, same_port) => reason(route.via, same_port),
     }
+}
+
+/// Whether a packet is longer than the MTU of the interface that it is to leave by. One that is longer than
+/// that of the interface it came in by was put together by offloading, and will be taken apart again.
+fn is_too_long(memory: &Memory, len: u32, (came_in, leaves): (u32, u32)) -> bool {
+    const ETHERNET: u32 = 1500;
+    let mtu = |port| memory.mtus.get(&port).copied();
+    mtu(leaves).is_some_and(|mtu| len > mtu) && len <= mtu(came_in).unwrap_or(ETHERNET)
 }
 
 const fn reason(via: Via, same_port: bool) -> Reason {

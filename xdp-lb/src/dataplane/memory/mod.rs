@@ -9,8 +9,9 @@
 //!
 //! In reading order: [`frame`] says what a frame is, [`quote`] what an ICMP error is about, [`tables`] what the changes make of the tables,
 //! [`decide`] what becomes of a packet, with [`connection`], [`sticky`] and [`schedule`]; [`table`] holds
-//! connections and templates, [`server`] counts, [`send`] writes the frame that goes out.
+//! connections and templates, [`server`] counts, [`send`] writes the frame that goes out, [`answer`] one of the director's own.
 
+mod answer;
 mod connection;
 mod decide;
 mod fragment;
@@ -64,6 +65,9 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// The cluster's key.
     pub key: HashKey,
+    /// What clients of a service without an eligible server are told: one of
+    /// [`xdp_lb_common::answer::empty_pool`].
+    pub empty_pool: u32,
 }
 
 /// A connection: client, VIP, IP protocol number.
@@ -160,6 +164,8 @@ pub struct Memory {
     coefficients_v6: CoefficientsV6,
     /// MACs of the interfaces, by index.
     ports: BTreeMap<u32, u64>,
+    /// Their MTUs.
+    mtus: BTreeMap<u32, u32>,
     /// Of those the ones that are VLANs.
     networks: BTreeMap<u32, Vlan>,
     service_ids: Indexes<ServiceKey>,
@@ -187,6 +193,7 @@ impl Memory {
             coefficients: Coefficients::of(options.key),
             coefficients_v6: CoefficientsV6::of(options.key),
             ports: BTreeMap::new(),
+            mtus: BTreeMap::new(),
             networks: BTreeMap::new(),
             service_ids: Indexes::new(xdp_lb_common::limits::MAX_SERVICES),
             services: BTreeMap::new(),

@@ -34,6 +34,12 @@ pub(super) fn decide(
         return untagged(memory, frame);
     }
     let mut verdict = untagged(memory, &inner);
+    if verdict.reason.is_answer() {
+        if let Some(sent) = &mut verdict.frame {
+            turn_back(sent, frame, &tags);
+        }
+        return verdict;
+    }
     match (verdict.action, &mut verdict.frame) {
         (Action::Pass, sent) => *sent = Some(frame.to_vec()),
         (Action::Tx | Action::Redirect, Some(sent)) => keep_priority(sent, &tags),
@@ -93,6 +99,16 @@ fn take_off(memory: &Memory, frame: &[u8], ifindex: u32, tags: &[Tag]) -> Result
         place.copy_from_slice(&Mac(mac).octets());
     }
     Ok(inner)
+}
+
+/// An answer goes back as the frame came: by its tags, from the MAC that it was for.
+fn turn_back(sent: &mut Vec<u8>, came: &[u8], tags: &[Tag]) {
+    if let (Some(place), Some([to, from])) =
+        (sent.get_mut(..MACS), came.as_chunks::<6>().0.first_chunk())
+    {
+        place.copy_from_slice(&[*from, *to].concat());
+    }
+    sent.splice(MACS..MACS, tags.concat());
 }
 
 /// A frame that stays in its network keeps its priority.

@@ -48,6 +48,7 @@ pub(super) fn apply(memory: &mut Memory, change: &Change) -> Result<(), Error> {
                 return Err(full("interfaces", MAX_PORTS));
             }
             memory.ports.insert(*ifindex, port.mac.0);
+            memory.mtus.insert(*ifindex, port.mtu);
             match port.vlan {
                 Some(network) => memory.networks.insert(*ifindex, network),
                 None => memory.networks.remove(ifindex),
@@ -55,6 +56,7 @@ pub(super) fn apply(memory: &mut Memory, change: &Change) -> Result<(), Error> {
         }
         Change::RemovePort(ifindex) => {
             memory.ports.remove(ifindex);
+            memory.mtus.remove(ifindex);
             memory.networks.remove(ifindex);
         }
         Change::SetServer(key, server) => set_server(memory, *key, server)?,
@@ -193,6 +195,10 @@ fn set_service(
             lower: limit.lower,
         });
         known.set(server.weight, limits);
+        // Nor is one that takes nobody and keeps nobody.
+        if server.weight == 0 && server.releases_clients {
+            continue;
+        }
         list.push(Listed {
             address: server.address,
             weight: server.weight,

@@ -26,6 +26,8 @@ pub struct Interface {
     pub name: String,
     /// MAC; zero if it has none.
     pub mac: Mac,
+    /// The longest IP packet that it carries, octets.
+    pub mtu: u32,
     /// Administratively up with carrier.
     pub up: bool,
     /// What it is made of.

@@ -186,6 +186,7 @@ impl View {
             let Interface {
                 ifindex,
                 mac,
+                mtu,
                 up,
                 sort,
                 ..
@@ -193,6 +194,7 @@ impl View {
             let link_now = Link {
                 ifindex,
                 mac,
+                mtu,
                 up,
                 sort,
             };

@@ -25,6 +25,7 @@ fn link(ifindex: u32, up: bool) -> Input {
         ifindex,
         name: format!("eth{}", ifindex - ETH0),
         mac: mac(u8::try_from(ifindex).unwrap()),
+        mtu: 1500,
         up,
         sort: crate::plan::vlans::Sort::Plain,
     })

@@ -342,7 +342,13 @@ impl Pool {
             up: health.up,
             releases_clients: !health.up || (weight == 0 && situation.service.expire_quiescent),
         };
-        (health.joined, member)
+        // One that is inhibited while it is down never left the list.
+        let joined = if server.inhibit_on_failure {
+            0
+        } else {
+            health.joined
+        };
+        (joined, member)
     }
 
     /// Checks and configuration change one after the other: a server in the pool that nobody judges is

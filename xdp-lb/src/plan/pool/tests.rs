@@ -122,6 +122,25 @@ fn a_server_that_fails_is_out_and_one_that_is_inhibited_keeps_its_connections() 
     assert_eq!(bench.seen(), ["103:0 out R", "102:0 R"]);
 }
 
+/// keepalived removes a server and adds it again, at the head; one that is inhibited it only edits.
+#[test]
+fn a_server_that_comes_back_is_at_the_head_unless_it_was_inhibited() {
+    for (inhibit, seen) in [(false, ["102:1", "103:1"]), (true, ["103:1", "102:1"])] {
+        let mut bench = Bench::new(|service| service.real_servers[0].inhibit_on_failure = inhibit);
+        bench.judge(FIRST, false);
+        bench.update();
+        let health = ServerHealth {
+            up: true,
+            joined: 1,
+            ..ServerHealth::default()
+        };
+        let server = (service_key(0), FIRST.parse().unwrap());
+        bench.health.insert(server, health);
+        bench.update();
+        assert_eq!(bench.seen(), seen);
+    }
+}
+
 #[test]
 fn what_an_operator_says_goes_before_the_file_and_before_checks() {
     let mut bench = Bench::new(|_| {});

@@ -292,10 +292,13 @@ pub(super) fn verdict(key: ServiceKey, server: &RealServer, health: &Health) -> 
 
 /// Interfaces that packets come in by, and those they leave by.
 fn ports(services: &BTreeMap<ServiceKey, Service>, inputs: &Inputs<'_>) -> BTreeMap<u32, Port> {
+    let links = inputs.network.links.values();
+    let mtus: BTreeMap<_, _> = links.map(|link| (link.ifindex, link.mtu)).collect();
     let attached = inputs.attached.iter().filter_map(|name| {
         let link = inputs.network.links.get(name)?;
         let port = Port {
             mac: link.mac,
+            mtu: link.mtu,
             vlan: None,
         };
         Some((link.ifindex, port))
@@ -311,6 +314,7 @@ fn ports(services: &BTreeMap<ServiceKey, Service>, inputs: &Inputs<'_>) -> BTree
             } => {
                 let port = Port {
                     mac: source_mac,
+                    mtu: mtus.get(&ifindex).copied().unwrap_or_default(),
                     vlan: None,
                 };
                 Some((ifindex, port))
@@ -399,6 +403,8 @@ pub struct Link {
     pub ifindex: u32,
     /// MAC, zero for an interface that has none.
     pub mac: Mac,
+    /// The longest IP packet that it carries, octets.
+    pub mtu: u32,
     /// Administratively up with carrier.
     pub up: bool,
     /// What it is made of.

@@ -83,12 +83,15 @@ impl Schedule {
         }
         if self.scheduler != Some(scheduler) {
             (self.round_robin, self.weighted) = Default::default();
+            (self.last, self.used) = Default::default();
         }
         let known: Vec<_> = self.list().collect();
         self.round_robin.follow(&known, list);
         self.weighted.follow(&known, list);
         self.buckets = Buckets::of(scheduler, seen);
-        (self.last, self.used) = Default::default();
+        let is_listed = |address: &SocketAddr| list.iter().any(|listed| listed.address == *address);
+        self.last = self.last.filter(is_listed);
+        self.used.retain(is_listed);
         self.consistent = consistent(list);
         (self.scheduler, self.list) = (Some(scheduler), list.to_vec());
     }

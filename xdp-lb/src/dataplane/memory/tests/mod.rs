@@ -110,10 +110,18 @@ impl Director {
             clock: Clock::new(250),
             timeouts: TIMEOUTS,
             key: HashKey { k0: 1, k1: 2 },
+            empty_pool: xdp_lb_common::answer::empty_pool::UNREACHABLE,
         };
         let ports = [(PORT, PORT_MAC), (OTHER_PORT, PORT_MAC)].map(|(index, mac)| {
             let mac = Mac::from_octets(mac);
-            (index, Port { mac, vlan: None })
+            (
+                index,
+                Port {
+                    mac,
+                    mtu: 1500,
+                    vlan: None,
+                },
+            )
         });
         let now = u32::MAX - 100;
         let mut director = Self {

@@ -188,8 +188,8 @@ fn a_packet_without_a_hop_left_goes_to_this_director_alone() {
     let mut director = Director::new(&service);
     for (ttl, reason) in [
         (2, Reason::TxScheduled),
-        (1, Reason::TtlExpired),
-        (0, Reason::TtlExpired),
+        (1, Reason::TxTimeExceeded),
+        (0, Reason::TxTimeExceeded),
     ] {
         let client = u16::from(ttl);
         let verdict = director.frame(&tcp(client, SYN).ttl(ttl).bytes());

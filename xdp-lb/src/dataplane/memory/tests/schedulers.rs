@@ -196,9 +196,12 @@ impl Player {
         });
         let entries: Vec<_> = entries.collect();
         if let Some(tables) = self.schedule.update(scheduler, &entries, self.cursor) {
-            if tables.forgets {
+            if tables.begins {
                 (self.last, self.used) = Default::default();
             }
+            let has_left = |backend: u32| tables.left.contains(&backend);
+            self.last = self.last.filter(|n| !has_left(*n));
+            self.used.retain(|n| !has_left(*n));
             self.tables = Some(tables);
         }
     }

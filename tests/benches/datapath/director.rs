@@ -1,12 +1,13 @@
 //! A director to measure: the production program with production tables, driven without packets.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::programs::{ProgramFd, Xdp};
-use xdp_lb::config::model::{Endpoint, Persistence, Protocol, Scheduler, ServiceKey};
+use xdp_lb::config::model::{Endpoint, Family, Persistence, Protocol, Scheduler, ServiceKey};
 use xdp_lb::dataplane::Dataplane as _;
 use xdp_lb::dataplane::ebpf::{Ebpf, Options};
 use xdp_lb::plan::desired::{Desired, Method, Port, Reach, Server, Service};
@@ -14,13 +15,14 @@ use xdp_lb::plan::diff::diff;
 use xdp_lb_common::addr::Mac;
 use xdp_lb_common::reason::Reason;
 
-use super::rig::{Frame, Rig};
+use super::rig::{By, Frame, Rig};
 
-/// The virtual IP.
-pub(crate) const VIP: [u8; 4] = [192, 168, 1, 200];
+/// The virtual IP, and its sister.
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 200);
+pub(crate) const VIP_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 200);
 
 /// MAC of the interface that frames come in by.
-pub(crate) const DIRECTOR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
 /// Frames of a test run come in by the loopback interface.
 const IFINDEX: u32 = 1;
@@ -31,36 +33,54 @@ const LEASE: Duration = Duration::from_hours(24);
 /// Real servers.
 const SERVERS: u8 = 16;
 
+/// What the service is like.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
+    pub(crate) family: Family,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) sticky: bool,
+    pub(crate) method: Method,
+    /// Connections that the table is made for.
+    pub(crate) connections: u32,
+}
+
+impl Kind {
+    /// Direct routing of IPv4 by weighted round robin, as most clusters have it.
+    pub(crate) const USUAL: Self = Self {
+        family: Family::V4,
+        scheduler: Scheduler::WeightedRoundRobin,
+        sticky: false,
+        method: Method::Direct,
+        connections: 1 << 20,
+    };
+}
+
 /// A program with tables.
 pub(crate) struct Director {
     ebpf: Option<Ebpf>,
     name: String,
-    sticky: bool,
+    kind: Kind,
 }
 
 impl Director {
     /// One service with sixteen real servers.
-    pub(crate) fn open(name: &str, sticky: bool) -> Result<Self> {
-        let name = format!("bench-{}-{name}", std::process::id());
+    pub(crate) fn open(kind: Kind) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("bench-{}-{number}", std::process::id());
+        let mut options = Options::new(&name, xdp_lb::sys::clock::kernel()?);
+        options.connections = kind.connections;
+        options.templates = kind.connections;
         let mut director = Self {
             ebpf: None,
             name,
-            sticky,
+            kind,
         };
-        director.forget()?;
-        Ok(director)
-    }
-
-    /// Starts over with empty tables.
-    pub(crate) fn forget(&mut self) -> Result<()> {
-        self.close()?;
-        let mut options = Options::new(&self.name, xdp_lb::sys::clock::kernel()?);
-        options.templates = options.connections;
-        let ebpf = self.ebpf.insert(Ebpf::open(&options)?);
-        for change in diff(&Desired::default(), &desired(self.sticky)) {
+        let ebpf = director.ebpf.insert(Ebpf::open(&options)?);
+        for change in diff(&Desired::default(), &desired(kind)) {
             ebpf.apply(&change)?;
         }
-        Ok(())
+        Ok(director)
     }
 
     fn close(&mut self) -> Result<()> {
@@ -86,8 +106,12 @@ impl Director {
     /// Opens connections and confirms them.
     pub(crate) fn establish(&mut self, rig: &mut Rig, flows: u32) -> Result<()> {
         rig.aim(self.program()?)?;
-        rig.run(Frame::syn(), flows, flows)?;
-        rig.run(Frame::ack(), flows, flows)?;
+        let by = match self.kind.family {
+            Family::V4 => By::Whole,
+            Family::V6 => By::V6,
+        };
+        rig.run(Frame::syn(by), flows, flows)?;
+        rig.run(Frame::ack(by), flows, flows)?;
         let known = self.left_by(Some(Reason::TxConnection))?;
         if known < u64::from(flows) {
             bail!("only {known} of {flows} connections were established");
@@ -111,50 +135,68 @@ impl Drop for Director {
     }
 }
 
-fn desired(sticky: bool) -> Desired {
+fn desired(kind: Kind) -> Desired {
+    let (vip, prefix_len) = match kind.family {
+        Family::V4 => (VIP.into(), 32),
+        Family::V6 => (VIP_V6.into(), 128),
+    };
     let key = ServiceKey::Endpoint(Endpoint {
-        vip: IpAddr::from(VIP),
+        vip,
         port: 80,
         protocol: Protocol::Tcp,
     });
-    let persistence = sticky.then_some(Persistence {
+    let persistence = kind.sticky.then_some(Persistence {
         timeout: Duration::from_hours(1),
-        prefix_len: 32,
+        prefix_len,
     });
     let service = Service {
         active: true,
         lease: Some(LEASE),
-        scheduler: Scheduler::WeightedRoundRobin,
+        scheduler: kind.scheduler,
         persistence,
         one_packet: false,
-        servers: (1..=SERVERS).rev().map(server).collect(),
+        servers: (1..=SERVERS)
+            .rev()
+            .map(|number| server(kind, number))
+            .collect(),
         peers: BTreeMap::new(),
         virtual_mac: None,
         entrances: BTreeSet::new(),
     };
-    let mac = Mac::from_octets(DIRECTOR_MAC);
+    let mac = Mac::from_octets(MAC);
     Desired {
-        ports: [(IFINDEX, Port { mac, vlan: None })].into(),
+        ports: [(
+            IFINDEX,
+            Port {
+                mac,
+                mtu: 1500,
+                vlan: None,
+            },
+        )]
+        .into(),
         services: [(key, service)].into(),
         ..Desired::default()
     }
 }
 
-fn server(number: u8) -> Server {
-    let address = SocketAddr::from((Ipv4Addr::new(192, 168, 1, 100 + number), 80));
+fn server(kind: Kind, number: u8) -> Server {
+    let address: IpAddr = match kind.family {
+        Family::V4 => Ipv4Addr::new(192, 168, 1, 100 + number).into(),
+        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 1, number.into()).into(),
+    };
     let reach = Reach::Direct {
         ifindex: IFINDEX,
-        source_mac: Mac::from_octets(DIRECTOR_MAC),
+        source_mac: Mac::from_octets(MAC),
         mac: Mac::from_octets([2, 0, 0, 0, 1, number]),
         on_link: true,
     };
     Server {
-        address,
+        address: SocketAddr::new(address, 80),
         weight: 1,
         limit: None,
         serving: true,
         releases_clients: false,
-        method: Method::Direct,
+        method: kind.method,
         reach: Some(reach),
     }
 }

@@ -1,0 +1,143 @@
+//! The connection table in map memory. What searches and changes it is
+//! [`xdp_lb_common::conn::table`]; here are its words, and its rarely walked parts as functions of
+//! their own.
+
+use xdp_lb_common::conn::State;
+use xdp_lb_common::conn::table::{Claim, Inserted, Place, PlaceMemory, Places};
+use xdp_lb_common::flow::FlowInfo;
+use xdp_lb_common::hash::{first_place, second_place};
+use xdp_lb_common::tick::Tick;
+
+use crate::family::Family;
+use crate::maps::{CONN_INFO, CONNS, OVERFLOWS};
+use crate::packet::Packet;
+use crate::settings::CONN_MASK;
+use crate::{atomic, load};
+
+/// A place in map memory. What stands in it counts as connections of its backend if `COUNTED`.
+#[derive(Clone, Copy)]
+pub struct MapPlace<const COUNTED: bool>(pub *mut PlaceMemory);
+
+impl<const COUNTED: bool> MapPlace<COUNTED> {
+    #[inline(always)]
+    fn word(&self, way: usize, word: usize) -> *mut u64 {
+        // SAFETY: the pointer is a map value and the way is below 8; only an address is taken.
+        unsafe {
+            (&raw mut (*self.0).ways)
+                .cast::<u64>()
+                .add((way & 7) * 2 + word)
+        }
+    }
+}
+
+impl<const COUNTED: bool> Place for MapPlace<COUNTED> {
+    #[inline(always)]
+    fn key(&self, way: usize) -> u64 {
+        // SAFETY: eight aligned bytes of a map value that other CPUs change whole.
+        unsafe { self.word(way, 0).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn state(&self, way: usize) -> State {
+        // SAFETY: as in `key`.
+        State(unsafe { self.word(way, 1).read_volatile() })
+    }
+
+    #[inline(always)]
+    fn swap_key(&self, way: usize, old: u64, new: u64) -> bool {
+        // SAFETY: as in `key`.
+        unsafe { atomic::swap(self.word(way, 0), old, new) }
+    }
+
+    #[inline(always)]
+    fn swap_state(&self, way: usize, old: State, new: State) -> bool {
+        // SAFETY: as in `key`.
+        unsafe { atomic::swap(self.word(way, 1), old.0, new.0) }
+    }
+
+    #[inline(always)]
+    fn moved(&self, old: State, new: State) {
+        if COUNTED && !old.counts_as(new) {
+            load::conn_moved(old.0, new.0);
+        }
+    }
+}
+
+/// A place of the connection table.
+pub type Counted = MapPlace<true>;
+
+/// The two places of a hash.
+#[inline(always)]
+pub fn places(hash: u64) -> Option<Places<Counted>> {
+    let mask = CONN_MASK.load();
+    let (first_at, second_at) = (first_place(hash, mask), second_place(hash, mask));
+    Some(Places {
+        first: MapPlace(CONNS.get_ptr_mut(first_at)?),
+        second: MapPlace(CONNS.get_ptr_mut(second_at)?),
+        first_at,
+        second_at,
+    })
+}
+
+/// Takes a way of the connection table. Global and of scalar arguments only, so that the verifier
+/// checks it once and not once for every way a packet can get here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_claim(hash: u64, state: u64, now: u32) -> u64 {
+    let claim = places(hash).and_then(|places| places.claim(hash, State(state), Tick(now)));
+    Claim::pack(claim)
+}
+
+/// Publishes a way of the connection table; global as [`conn_claim`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_publish(hash: u64, state: u64, claim: u64, now: u32) -> u64 {
+    match (places(hash), Claim::unpack(claim)) {
+        (Some(places), Some(claim)) => places.publish(&claim, hash, State(state), Tick(now)).pack(),
+        _ => Inserted::Lost.pack(),
+    }
+}
+
+/// See [`describe`].
+#[inline(always)]
+pub fn write_info<F: Family>(packet: &Packet<F>, service: u32, index: u32, now: Tick) {
+    let Some(info) = CONN_INFO.get_ptr_mut(index) else {
+        return;
+    };
+    let flow = &packet.flow;
+    let value = FlowInfo {
+        client: flow.client(),
+        vip: flow.vip(),
+        client_port_be: flow.ports_be().0,
+        vip_port_be: flow.ports_be().1,
+        protocol: flow.protocol(),
+        family: F::NUMBER,
+        flags: 0,
+        service,
+        created: now.0,
+        way_back: [0; 2],
+    };
+    // SAFETY: a map value that belongs to the way this CPU holds.
+    unsafe { atomic::store(info, value) };
+}
+
+/// The bit of a flow's first place.
+#[inline(always)]
+fn overflow_bit(hash: u64) -> Option<(*mut u64, u64)> {
+    let place = first_place(hash, CONN_MASK.load());
+    Some((OVERFLOWS.get_ptr_mut(place >> 6)?, 1 << (place & 63)))
+}
+
+#[inline(always)]
+pub fn mark_overflow(hash: u64) {
+    if let Some((word, bit)) = overflow_bit(hash) {
+        // SAFETY: eight aligned bytes of a map value.
+        unsafe { atomic::set_bits(word, bit) };
+    }
+}
+
+#[inline(always)]
+pub fn has_overflowed(hash: u64) -> bool {
+    // SAFETY: eight aligned bytes of a map value that other CPUs change whole.
+    overflow_bit(hash).is_some_and(|(word, bit)| unsafe { word.read_volatile() } & bit != 0)
+}

@@ -1,0 +1,28 @@
+//! Every program before the verifier of other kernels, each in a [`guest`](super::guest).
+
+use std::io::Write as _;
+
+use anyhow::{Result, bail};
+
+use super::guest::{Guest, Kernel, Task};
+use crate::ebpf;
+use crate::progress::say;
+
+/// Has these kernels load everything, and prints what it took.
+pub(super) fn run(kernels: &[Kernel]) -> Result<()> {
+    ebpf::build()?;
+    let guest = Guest::prepare()?;
+    let mut refused = Vec::new();
+    for kernel in kernels {
+        say(format_args!("Linux {kernel} verifies, in an emulator …"));
+        let report = guest.run(*kernel, Task::Verify)?;
+        writeln!(std::io::stdout(), "{report}")?;
+        if report.contains("REFUSED") {
+            refused.push(kernel.series());
+        }
+    }
+    if !refused.is_empty() {
+        bail!("programs are refused by Linux {}", refused.join(" and "));
+    }
+    Ok(())
+}
