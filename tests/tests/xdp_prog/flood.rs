@@ -91,20 +91,23 @@ impl Setting {
     }
 }
 
-/// Families and protocols, for one scheduler with and without persistence.
-fn settings(scheduler: Scheduler, method: impl Fn(bool) -> Method) -> Vec<Setting> {
-    let mut all = Vec::new();
-    for number in 0..8 {
+/// Settings by number: 1 is IPv6, 2 is TCP, 4 is persistence.
+fn settings(
+    scheduler: Scheduler,
+    method: impl Fn(bool) -> Method,
+    numbers: impl IntoIterator<Item = u8>,
+) -> Vec<Setting> {
+    let setting = |number: u8| {
         let is = |bit| number & bit != 0;
-        all.push(Setting {
+        Setting {
             is_v6: is(1),
             is_tcp: is(2),
             scheduler,
             is_persistent: is(4),
             method: method(is(1)),
-        });
-    }
-    all
+        }
+    };
+    numbers.into_iter().map(setting).collect()
 }
 
 fn direct(_is_v6: bool) -> Method {
@@ -214,7 +217,7 @@ fn flood(setting: Setting) {
 #[test]
 fn a_flood_of_ten_times_the_table_breaks_no_connection_weighted_round_robin() {
     in_a_network(|| {
-        for setting in settings(Scheduler::WeightedRoundRobin, direct) {
+        for setting in settings(Scheduler::WeightedRoundRobin, direct, [1, 2, 4, 7]) {
             flood(setting);
         }
     });
@@ -223,7 +226,7 @@ fn a_flood_of_ten_times_the_table_breaks_no_connection_weighted_round_robin() {
 #[test]
 fn a_flood_of_ten_times_the_table_breaks_no_connection_source_hash() {
     in_a_network(|| {
-        for setting in settings(Scheduler::SourceHash(HASHING), direct) {
+        for setting in settings(Scheduler::SourceHash(HASHING), direct, [0, 7]) {
             flood(setting);
         }
     });
@@ -232,7 +235,7 @@ fn a_flood_of_ten_times_the_table_breaks_no_connection_source_hash() {
 #[test]
 fn a_flood_of_ten_times_the_table_breaks_no_connection_maglev() {
     in_a_network(|| {
-        for setting in settings(Scheduler::Maglev(HASHING), direct) {
+        for setting in settings(Scheduler::Maglev(HASHING), direct, [3, 4]) {
             flood(setting);
         }
     });
@@ -241,7 +244,7 @@ fn a_flood_of_ten_times_the_table_breaks_no_connection_maglev() {
 #[test]
 fn a_flood_of_ten_times_the_table_breaks_no_connection_through_a_tunnel() {
     in_a_network(|| {
-        for setting in settings(Scheduler::WeightedLeastConnections, tunnel) {
+        for setting in settings(Scheduler::WeightedLeastConnections, tunnel, [2, 5]) {
             flood(setting);
         }
     });
@@ -250,7 +253,7 @@ fn a_flood_of_ten_times_the_table_breaks_no_connection_through_a_tunnel() {
 #[test]
 fn a_flood_of_ten_times_the_table_breaks_no_translated_connection() {
     in_a_network(|| {
-        for setting in settings(Scheduler::WeightedRoundRobin, |_| Method::Nat) {
+        for setting in settings(Scheduler::WeightedRoundRobin, |_| Method::Nat, [1, 2]) {
             flood(setting);
         }
     });
@@ -281,29 +284,18 @@ fn twice(setting: Setting) {
     );
 }
 
-/// [`settings`] without UDP of a persistent service. Its datagrams that find no way make templates that are
-/// never confirmed, so with the table of templates full, too, these push each other out, and the flows move:
-/// 704 of 4,096 did with `wrr`. That is a fault of the program.
-fn settled(scheduler: Scheduler, method: impl Fn(bool) -> Method) -> Vec<Setting> {
-    let mut all = settings(scheduler, method);
-    all.retain(|setting| setting.is_tcp || !setting.is_persistent);
-    all
-}
-
 #[test]
 fn twice_as_many_live_flows_as_ways_keep_their_servers() {
     in_a_network(|| {
-        for scheduler in [
-            Scheduler::WeightedRoundRobin,
-            Scheduler::LeastConnections,
-            Scheduler::SourceHash(HASHING),
-            Scheduler::Maglev(HASHING),
-        ] {
-            for setting in settled(scheduler, direct) {
-                twice(setting);
-            }
-        }
-        for setting in settled(Scheduler::RoundRobin, tunnel) {
+        for setting in [
+            settings(Scheduler::WeightedRoundRobin, direct, [1, 2, 4, 5, 7]),
+            settings(Scheduler::LeastConnections, direct, [0, 4]),
+            settings(Scheduler::SourceHash(HASHING), direct, [5]),
+            settings(Scheduler::Maglev(HASHING), direct, [0]),
+            settings(Scheduler::RoundRobin, tunnel, [3, 4]),
+        ]
+        .concat()
+        {
             twice(setting);
         }
     });
@@ -323,9 +315,9 @@ fn a_template_that_comes_late_takes_no_connection_without_a_way_along() {
                 method: Method::Direct,
             };
             let director = Director::new(&setting.tables(SERVERS));
-            let servers = establish(&director, setting, 0..8192);
+            let servers = establish(&director, setting, 0..4096);
             let mut other = Vec::new();
-            for n in 0..8192 {
+            for n in 0..4096 {
                 let mut wire = setting.packet(n, true);
                 wire.from.set_port(50_000);
                 other.push(send(&director, &wire));
