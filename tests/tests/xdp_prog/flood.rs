@@ -3,8 +3,8 @@
 //!
 //! **What is guaranteed.** A connection that has a way and is confirmed (its ACK, its second datagram)
 //! keeps its real server, whoever floods and whatever servers come meanwhile. One without a way keeps it
-//! as long as the servers stay the same. With address translation a connection has two entries, and one
-//! that finds no room for the second is dropped from the start.
+//! as long as the servers stay the same and nothing comes free. With address translation a connection has
+//! two entries, and a live one keeps both.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -207,7 +207,8 @@ fn flood(setting: Setting) {
         "{setting:?}: the table was full: {flooded:?}"
     );
     // New ones go to the added server, too; in the flood's midst.
-    // (A translated one takes a second way, which may be its own first one.)
+    // (A translated one takes a second way, for its answers. In a table full of unconfirmed ways that expire in
+    // the same tick that may be the way of its own first packet, and its second packet is placed anew.)
     if !setting.is_persistent && setting.method != Method::Nat {
         let newcomers = establish(&director, setting, 5000..5200);
         assert!(newcomers.contains(&ADDED), "{setting:?}");
