@@ -6,7 +6,9 @@
 //! as long as the servers stay the same and nothing comes free. With address translation a connection has
 //! two entries, and a live one keeps both.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use xdp_lb::config::model::{Hashing, Scheduler, Tunnel};
 use xdp_lb::plan::desired::{Desired, Method};
@@ -15,6 +17,7 @@ use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_tests::packet::flags::{ACK, SYN};
 use xdp_lb_tests::program::Action;
 
+use crate::cpus::{on_two_cpus, wait_for};
 use crate::dice::Dice;
 use crate::director::{Director, in_a_network};
 use crate::eyes::Tally;
@@ -325,6 +328,68 @@ fn a_template_that_comes_late_takes_no_connection_without_a_way_along() {
             }
             let (count, tally) = broken(&director, setting, &servers);
             assert_eq!(count, 0, "{setting:?}: {tally:?}");
+        }
+    });
+}
+
+/// Every packet of a flow comes by another CPU than the one before.
+fn alternate(setting: Setting) {
+    const FLOWS: usize = 60;
+    const PACKETS: usize = 8;
+    let director = Director::with(&setting.tables(SERVERS), |options| {
+        options.connections = 1 << 13;
+    });
+    let turn = AtomicUsize::new(0);
+    let by_cpu = on_two_cpus(|which| {
+        let mut servers = vec![BTreeSet::new(); FLOWS];
+        for number in 0..FLOWS * PACKETS {
+            let (flow, packet) = (number / PACKETS, number % PACKETS);
+            if (flow + packet) % 2 != which {
+                continue;
+            }
+            wait_for(|| turn.load(Ordering::SeqCst) == number);
+            let wire = setting.packet(u32::try_from(flow).unwrap(), packet == 0);
+            servers[flow].insert(send(&director, &wire).expect("it is balanced"));
+            turn.store(number + 1, Ordering::SeqCst);
+        }
+        servers
+    });
+    let [one, other] = by_cpu;
+    for (flow, servers) in one.iter().enumerate() {
+        assert_eq!(servers.len(), 1, "{setting:?}: flow {flow}: {servers:?}");
+        assert_eq!(servers, &other[flow], "{setting:?}: flow {flow}");
+    }
+    let eyes = director.eyes();
+    let backends: BTreeSet<u32> = eyes.all_ways().iter().map(|way| way.backend()).collect();
+    let counts = backends.iter().map(|backend| eyes.counts(*backend));
+    let (active, inactive) = counts.fold((0, 0), |sum, (active, inactive)| {
+        (sum.0 + active, sum.1 + inactive)
+    });
+    // As in IPVS, a flow of datagrams counts as inactive.
+    let expected = if setting.is_tcp {
+        (FLOWS, 0)
+    } else {
+        (0, FLOWS)
+    };
+    assert_eq!(
+        (active as usize, inactive as usize),
+        expected,
+        "{setting:?}: each flow is counted once"
+    );
+    assert_eq!(backends.len(), usize::from(SERVERS), "{setting:?}");
+}
+
+#[test]
+fn a_flow_that_alternates_between_cpus_stays_put_and_counts_once() {
+    in_a_network(|| {
+        for setting in [
+            settings(Scheduler::WeightedLeastConnections, direct, [1, 3]),
+            settings(Scheduler::RoundRobin, |_| Method::Nat, [0, 3]),
+            settings(Scheduler::LeastConnections, tunnel, [1, 2]),
+        ]
+        .concat()
+        {
+            alternate(setting);
         }
     });
 }
