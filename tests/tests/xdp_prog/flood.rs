@@ -181,7 +181,7 @@ fn flood(setting: Setting) {
             send(&director, &setting.spoofed(&mut dice));
             // Every so often one of those that live has a packet.
             if number % 64 == 0 {
-                let n = dice.roll(LIVE as u64) as u32;
+                let n = u32::try_from(dice.roll(LIVE as u64)).unwrap();
                 let to = send(&director, &setting.packet(n, false));
                 assert_eq!(to, Some(servers[n as usize]), "{setting:?}: client {n}");
             }
@@ -362,7 +362,7 @@ fn alternate(setting: Setting) {
     let eyes = director.eyes();
     let backends: BTreeSet<u32> = eyes.all_ways().iter().map(|way| way.backend()).collect();
     let counts = backends.iter().map(|backend| eyes.counts(*backend));
-    let (active, inactive) = counts.fold((0, 0), |sum, (active, inactive)| {
+    let (active, inactive) = counts.fold((0_u64, 0_u64), |sum, (active, inactive)| {
         (sum.0 + active, sum.1 + inactive)
     });
     // As in IPVS, a flow of datagrams counts as inactive.
@@ -372,7 +372,7 @@ fn alternate(setting: Setting) {
         (0, FLOWS)
     };
     assert_eq!(
-        (active as usize, inactive as usize),
+        (active, inactive),
         expected,
         "{setting:?}: each flow is counted once"
     );
