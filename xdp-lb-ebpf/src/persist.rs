@@ -1,6 +1,7 @@
 //! Persistence templates: which real server a client sticks to.
 
 use aya_ebpf::bindings::xdp_md;
+use xdp_lb_common::addr::TCP;
 use xdp_lb_common::backend::BACKEND_RELEASES;
 use xdp_lb_common::conn::table::{Claim, Inserted, Places};
 use xdp_lb_common::conn::{Kind, State};
@@ -125,6 +126,24 @@ fn touch(hash: u64, service: &service::Found, backend: u32, now: Tick) -> u32 {
     }
     let state = found.state.with(Kind::Template, expiry(service, now));
     u32::from(state == found.state || places.update(&found, state))
+}
+
+/// Confirms the template that a datagram without a way found: it is not the client's first one. Nothing
+/// else would, so the templates of such flows would push each other out. (A TCP connection without a way
+/// confirms its template by its ACK.)
+#[inline(always)]
+pub fn confirm_again<F: Family>(
+    packet: &Packet<F>,
+    service: &service::Found,
+    route: Route,
+    now: Tick,
+) {
+    if route.via() == Via::Persistent as u32 && packet.flow.protocol() != TCP {
+        let mask = service.get().client_mask;
+        packet
+            .flow
+            .template_touch(service.index, mask, route.backend(), now.0);
+    }
 }
 
 /// Where a new connection of a client goes.

@@ -14,7 +14,7 @@ use super::route::{Route, Via, backend_of};
 use super::table::{conn_claim, conn_publish, mark_overflow, places, write_info};
 use crate::family::Family;
 use crate::packet::{Frame, Packet};
-use crate::{count, parse, schedule, service};
+use crate::{count, parse, persist, schedule, service};
 
 /// Puts a connection into the table. One that finds no way goes by its template or consistent hash.
 #[inline(always)]
@@ -29,6 +29,7 @@ pub fn insert<F: Family>(
     let inserted = conn_insert(hash, state.0, now.0);
     if inserted == 0 {
         mark_overflow(hash);
+        persist::confirm_again(packet, service, route, now);
         // Not what the scheduler picked: the next packet, which asks again, must come to the same.
         return by_template(packet, service, now)
             .or_else(|| schedule::stateless(packet, service, hash))

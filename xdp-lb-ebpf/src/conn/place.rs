@@ -80,6 +80,7 @@ fn place_in<F: Family>(
     if service.is_one_packet() && packet.flow.protocol() != TCP {
         // Counted as opened, as IPVS counts it, and remembered by nothing but the client's template.
         describe_template(packet, service, &placed, now);
+        persist::confirm_again(packet, service, route, now);
         return Ok(route.opening().changing(kind));
     }
     let state = State::new(

@@ -438,7 +438,9 @@ impl Journey<'_> {
         // A mark may be on TCP, too, which has connections all the same.
         let is_udp = self.packet.protocol == Protocol::Udp;
         let service = memory.services.get(&self.key);
-        if !(is_udp && service.is_some_and(|service| service.one_packet)) {
+        if is_udp && service.is_some_and(|service| service.one_packet) {
+            self.confirm_again(memory, (server, via));
+        } else {
             (route.server, route.via) = self.enter(memory, (server, via), state, instead_of)?;
         }
         Ok(route)
@@ -495,6 +497,7 @@ impl Journey<'_> {
         self.events.push(Event::NoWay);
         let [first_place, _] = memory.connections.places_of(hash);
         memory.full_places.insert(first_place);
+        self.confirm_again(memory, (server, via));
         let sticky = self
             .template(memory)
             .map(|server| (server, Via::Persistent));

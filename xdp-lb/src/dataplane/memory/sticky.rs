@@ -6,10 +6,10 @@ use xdp_lb_common::addr::Address;
 use xdp_lb_common::persist::{mask_v4, template_hash_v4, template_hash_v6};
 use xdp_lb_common::reason::Event;
 
-use crate::config::model::Persistence;
+use crate::config::model::{Persistence, Protocol};
 use crate::plan::installed::ServerKey;
 
-use super::decide::Journey;
+use super::decide::{Journey, Via};
 use super::table::{At, Entry};
 use super::{Client, Memory, Template};
 
@@ -107,6 +107,14 @@ impl Journey<'_> {
         let until = memory.after(self.persistence_ticks(memory));
         if let Some(entry) = memory.templates.at(at) {
             (entry.value.confirmed, entry.until) = (true, until);
+        }
+    }
+
+    /// A datagram without a way that found its template is not the client's first one. (A TCP connection
+    /// without a way confirms its template by its ACK.)
+    pub(super) fn confirm_again(&self, memory: &mut Memory, (server, via): (ServerKey, Via)) {
+        if via == Via::Persistent && self.packet.protocol == Protocol::Udp {
+            self.confirm_template(memory, server);
         }
     }
 }
