@@ -85,7 +85,7 @@ impl Cluster {
         let pass = |of: &Host| Pass::attach(&built.rig, lan.switch(), &of.name);
         let passes = [pass(&hosts[0])?, pass(&hosts[1])?];
         let (mut servers, mut answerers) = (Vec::new(), Vec::new());
-        steps.run("five real servers", || {
+        steps.run("real servers", || {
             for number in 1..=HOSTS + 1 {
                 let address = host_address(number);
                 let mut addresses = vec![address];
