@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 use xdp_lb_tests::adverts::Adverts;
-use xdp_lb_tests::director::{Director, traces};
+use xdp_lb_tests::director::{Director, RealServer as RealServerListed, traces};
 use xdp_lb_tests::lan::{Host, INTERFACE, Lan};
 use xdp_lb_tests::netns::unique_prefix;
 use xdp_lb_tests::process::Process;
@@ -224,8 +224,8 @@ impl Cluster {
     /// Waits until both directors have every real server of their file up.
     pub(super) fn wait_whole(&self) -> Result<()> {
         for director in &self.directors {
-            director.wait_list("every real server is up", |list| {
-                list.real_servers().all(|server| server.state == "up")
+            director.wait_list("every real server is up, or leaves", |list| {
+                list.real_servers().all(RealServerListed::serves)
             })?;
         }
         Ok(())
