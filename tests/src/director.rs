@@ -143,10 +143,10 @@ impl Director {
         Ok(())
     }
 
-    /// Starts the agent and waits until every real server takes connections.
+    /// Starts the agent and waits until every real server takes connections, or only keeps those it has.
     pub fn start_whole(&mut self) -> Result<()> {
         self.start()?;
-        let all_up = |list: &List| list.real_servers().all(|server| server.state == "up");
+        let all_up = |list: &List| list.real_servers().all(RealServer::serves);
         self.wait_list("every real server is up", all_up)?;
         Ok(())
     }
@@ -300,6 +300,13 @@ pub struct RealServer {
     pub in_packets: u64,
     /// MAC in use.
     pub mac: Option<String>,
+}
+
+impl RealServer {
+    /// Whether it is up, or was told to take no new connections and serves those that it has.
+    pub fn serves(&self) -> bool {
+        matches!(self.state.as_str(), "up" | "draining")
+    }
 }
 
 impl List {

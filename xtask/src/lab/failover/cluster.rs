@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 use xdp_lb_tests::adverts::Adverts;
-use xdp_lb_tests::director::{Director, traces};
+use xdp_lb_tests::director::{Director, RealServer as RealServerListed, traces};
 use xdp_lb_tests::lan::{Host, INTERFACE, Lan};
 use xdp_lb_tests::netns::unique_prefix;
 use xdp_lb_tests::process::Process;
@@ -85,7 +85,7 @@ impl Cluster {
         let pass = |of: &Host| Pass::attach(&built.rig, lan.switch(), &of.name);
         let passes = [pass(&hosts[0])?, pass(&hosts[1])?];
         let (mut servers, mut answerers) = (Vec::new(), Vec::new());
-        steps.run("five real servers", || {
+        steps.run("real servers", || {
             for number in 1..=HOSTS + 1 {
                 let address = host_address(number);
                 let mut addresses = vec![address];
@@ -224,8 +224,8 @@ impl Cluster {
     /// Waits until both directors have every real server of their file up.
     pub(super) fn wait_whole(&self) -> Result<()> {
         for director in &self.directors {
-            director.wait_list("every real server is up", |list| {
-                list.real_servers().all(|server| server.state == "up")
+            director.wait_list("every real server is up, or leaves", |list| {
+                list.real_servers().all(RealServerListed::serves)
             })?;
         }
         Ok(())

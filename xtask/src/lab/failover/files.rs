@@ -20,8 +20,9 @@ pub(super) const MANY: u16 = 7002;
 /// Addresses that serve [`MANY`]; they lie on [`HOSTS`] hosts, so that a connection that another host
 /// answers shows.
 const HUNDRED: u8 = 100;
-/// Hosts that serve from the begin; one more is added later.
-pub(super) const HOSTS: u8 = 4;
+/// Hosts that serve from the begin; one more is added later. So many that each has five of the hundred
+/// addresses: the tables hold eight addresses of one MAC in a service, and more leave it unserved.
+pub(super) const HOSTS: u8 = 20;
 
 /// What changes in the files while connections stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
