@@ -57,8 +57,29 @@ pub(super) struct Cluster {
     ledger: Ledger,
 }
 
+/// Both directors, not started yet.
+fn directors(
+    built: &Built,
+    hosts: &[Host; 2],
+    scratch: &Path,
+    ledger: &mut Ledger,
+) -> Result<[Director; 2]> {
+    let directors = [0, 1].map(|number: usize| {
+        let instance = format!("lab-{}-{}", std::process::id(), number + 1);
+        Director::of(&built.xdp_lb, &hosts[number].netns, &instance, scratch)
+    });
+    for trace in directors.iter().flat_map(|of| traces(&of.instance)) {
+        ledger.path(&trace)?;
+    }
+    Ok(directors)
+}
+
 impl Cluster {
     /// Puts everything up and waits until it serves.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one thing after the other, each with its name"
+    )]
     pub(super) fn start(built: &Built, files: Files, steps: &mut Steps) -> Result<Self> {
         let prefix = unique_prefix("xl");
         let mut ledger = Ledger::open(prefix.trim_end_matches('-'))?;
@@ -92,28 +113,17 @@ impl Cluster {
                 addresses.extend(shares(number));
                 let host = host(&server_name(number), &addresses, &mut ledger)?;
                 answerers.push(answerer(&host, scratch.path(), &mut ledger)?);
-                let place = (&*built, VIP);
+                let (place, path) = ((built, VIP), scratch.path());
                 servers.push(RealServer::start(
                     (host, address),
                     place,
-                    scratch.path(),
+                    path,
                     &mut ledger,
                 )?);
             }
             Ok(())
         })?;
-        let directors = [0, 1].map(|number: usize| {
-            let instance = format!("lab-{}-{}", std::process::id(), number + 1);
-            Director::of(
-                &built.xdp_lb,
-                &hosts[number].netns,
-                &instance,
-                scratch.path(),
-            )
-        });
-        for trace in directors.iter().flat_map(|of| traces(&of.instance)) {
-            ledger.path(&trace)?;
-        }
+        let directors = directors(built, &hosts, scratch.path(), &mut ledger)?;
         let mut cluster = Self {
             adverts: Adverts::start(&client.netns, first_client())?,
             directors,

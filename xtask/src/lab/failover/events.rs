@@ -55,9 +55,25 @@ pub(super) fn servers(run: &mut Run<'_>) -> Result<()> {
             })
         },
     )?;
+    one_of_a_hundred(run)?;
+    let host = server_name(VICTIM);
+    run.event(
+        "a server is killed",
+        Allowed::Its {
+            host,
+            most: u64::MAX,
+        },
+        |run| run.cluster.kill_server(VICTIM),
+    )?;
+    run.cluster.start_server(VICTIM)?;
+    run.cluster.wait_whole()
+}
+
+/// Of a large service one server gives way to another.
+fn one_of_a_hundred(run: &mut Run<'_>) -> Result<()> {
     let before = run.cluster.files.one_of_many(ONE);
     let host = server_name((ONE - 1) % HOSTS + 1);
-    let most = self::its(run, |address| address == before.to_string())?;
+    let most = its(run, |address| address == before.to_string())?;
     run.event(
         "1 of 100 servers is replaced",
         Allowed::Its { host, most },
@@ -71,18 +87,7 @@ pub(super) fn servers(run: &mut Run<'_>) -> Result<()> {
             })?;
             run.cluster.wait_whole()
         },
-    )?;
-    let host = server_name(VICTIM);
-    run.event(
-        "a server is killed",
-        Allowed::Its {
-            host,
-            most: u64::MAX,
-        },
-        |run| run.cluster.kill_server(VICTIM),
-    )?;
-    run.cluster.start_server(VICTIM)?;
-    run.cluster.wait_whole()
+    )
 }
 
 /// The master's agent goes and comes back on the same host.

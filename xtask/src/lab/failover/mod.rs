@@ -58,7 +58,7 @@ pub(crate) fn run(args: &LabArgs) -> Result<Outcome> {
     let least = u64::try_from(connections)?.saturating_mul(1000) / HEARTBEATS;
     let mut findings = Findings {
         connections,
-        every_ms: args.every.unwrap_or(least.max(100)).max(1),
+        every_ms: args.every.unwrap_or_else(|| least.max(100)).max(1),
         websockets: clients().len(),
         sync: !args.without_sync,
         ..Findings::default()
