@@ -7,7 +7,7 @@
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
-use xdp_lb_common::addr::{Address, ICMP, ICMP_V6, Mac, TCP};
+use xdp_lb_common::addr::{Address, ICMP, ICMP_V6, TCP};
 use xdp_lb_common::answer::{
     HOPS, LONGEST_V4, LONGEST_V6, TOS, empty_pool, is_host_v4, is_host_v6, reset,
 };
