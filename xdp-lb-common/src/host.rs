@@ -30,6 +30,11 @@ pub const fn host_key(mac: Mac, service: u32) -> u64 {
     (mac.0 & Mac::MASK) | (service as u64) << 48
 }
 
+/// The service of a key.
+pub const fn host_service(key: u64) -> u32 {
+    (key >> 48) as u32
+}
+
 /// Where the probe sequence of a key starts within a bank.
 #[inline(always)]
 pub const fn host_start(key: u64) -> u32 {

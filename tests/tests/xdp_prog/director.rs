@@ -114,6 +114,11 @@ impl Director {
         assert_eq!(steps(&self.installed, wanted), [], "what was wanted stands");
     }
 
+    /// The steps that are to be taken.
+    pub(crate) fn steps_to(&self, wanted: &Desired) -> Vec<Change> {
+        steps(&self.installed, wanted)
+    }
+
     /// Carries out one step.
     pub(crate) fn apply(&mut self, change: &Change) {
         self.ebpf().apply(change).unwrap();

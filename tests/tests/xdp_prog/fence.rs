@@ -131,3 +131,29 @@ fn a_successor_after_the_lease_keeps_the_gate_closed_until_it_owns_the_vip() {
         assert_eq!(reason(&director, &ack(1)), Reason::TxConnection);
     });
 }
+
+/// A successor sets one service after the other, and all of them are served meanwhile.
+#[test]
+fn a_successor_serves_all_services_after_each_of_its_steps() {
+    in_a_network(|| {
+        let ports = [80, 81, 82];
+        let wanted = tables(ports.map(|port| tcp(port).rr(3)));
+        let mut director = Director::new(&wanted);
+        for port in ports {
+            let opened = reason(&director, &syn(1).to_port(port));
+            assert_eq!(opened, Reason::TxScheduled);
+            let known = reason(&director, &ack(1).to_port(port));
+            assert_eq!(known, Reason::TxConnection);
+        }
+        director.reopen();
+        let all = director.steps_to(&wanted);
+        assert!(all.len() > ports.len(), "{all:?}");
+        for change in all {
+            director.apply(&change);
+            for port in ports {
+                let known = reason(&director, &ack(1).to_port(port));
+                assert_eq!(known, Reason::TxConnection, "{port} after {change:?}");
+            }
+        }
+    });
+}

@@ -10,7 +10,7 @@ use xdp_lb_common::backend::{Backend, BackendName, Port};
 use xdp_lb_common::conn::table::PlaceMemory;
 use xdp_lb_common::flow::FlowInfo;
 use xdp_lb_common::hash::HashKey;
-use xdp_lb_common::host::HostSlot;
+use xdp_lb_common::host::{HostSlot, host_service};
 use xdp_lb_common::lease;
 use xdp_lb_common::limits::{
     HOST_SLOTS, MAX_BACKENDS, MAX_PORTS, MAX_SERVICES, SCHEDULE_SLOTS, SERVICE_INDEX_SLOTS, WAYS,
@@ -54,7 +54,7 @@ pub(super) mod word {
 }
 
 /// What the banks hold of a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Published {
     pub hosts: Vec<HostSlot>,
     pub entrances: BTreeSet<Endpoint>,
@@ -207,11 +207,58 @@ impl Tables {
             self.backend_ids.adopt(key, index);
             inherited.servers.insert(key, name.serving != 0);
         }
+        self.adopt_bank();
         let all = |table: u32| (0..table).collect::<Vec<_>>();
         if !inherited.services.is_empty() {
             self.filled = [0, 1].map(|_bank| (all(SERVICE_INDEX_SLOTS), all(HOST_SLOTS)));
         }
         Ok(inherited)
+    }
+}
+
+impl Tables {
+    /// What the bank in force holds of each service: the first service that is published anew lays all of
+    /// them out, and the others must not be missing until their turn comes.
+    fn adopt_bank(&mut self) {
+        let bank = u32::try_from(self.control.load(0, 0) & 1).unwrap_or(0);
+        let mut by_index: BTreeMap<u32, (ServiceKey, Published)> = self
+            .service_ids
+            .iter()
+            .map(|(key, index)| (index, (*key, Published::default())))
+            .collect();
+        for at in 0..SERVICE_INDEX_SLOTS {
+            let slot = self.service_index.read(bank * SERVICE_INDEX_SLOTS + at);
+            // A service of an endpoint has no other way in.
+            if let Some(endpoint) = endpoint(&slot)
+                && let Some((ServiceKey::Mark(_), of)) = by_index.get_mut(&slot.service)
+            {
+                of.entrances.insert(endpoint);
+            }
+        }
+        for at in 0..HOST_SLOTS {
+            let slot = self.hosts.read(bank * HOST_SLOTS + at);
+            if slot.key != 0
+                && let Some((_, of)) = by_index.get_mut(&host_service(slot.key))
+            {
+                of.hosts.push(slot);
+            }
+        }
+        self.published = by_index.into_values().collect();
+    }
+}
+
+/// Where packets go to that a slot of the service index is for; `None` if it is free.
+fn endpoint(slot: &ServiceSlot) -> Option<Endpoint> {
+    let name = ServiceName {
+        vip: slot.vip,
+        port_be: slot.port_be,
+        protocol: slot.protocol,
+        family: slot.family,
+        mark: 0,
+    };
+    match service_key(&name)? {
+        ServiceKey::Endpoint(endpoint) => Some(endpoint),
+        ServiceKey::Mark(_) | ServiceKey::Group { .. } => None,
     }
 }
 
