@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use xdp_lb::config::model::{Family, Hashing, Scheduler, Tunnel};
+use xdp_lb::config::model::{Family, Scheduler, Tunnel};
 use xdp_lb::plan::desired::Method;
 use xdp_lb_common::reason::Reason;
 
@@ -163,31 +163,11 @@ fn opening() -> Vec<Case> {
         "new flow and client, persistence",
         "new flow and client, IPv6, persistence",
     );
-    let mut cases: Vec<_> = schedulers().map(of).collect();
+    let mut cases: Vec<_> = Scheduler::ALL.into_iter().map(of).collect();
     cases.extend([
         Case::opening(v4, sticky(USUAL), By::Generate),
         Case::opening("new flow, IPv6", V6, By::V6),
         Case::opening(v6, sticky(V6), By::V6),
     ]);
     cases
-}
-
-fn schedulers() -> impl Iterator<Item = Scheduler> {
-    [
-        Scheduler::WeightedRoundRobin,
-        Scheduler::RoundRobin,
-        Scheduler::LeastConnections,
-        Scheduler::WeightedLeastConnections,
-        Scheduler::LocalityBased,
-        Scheduler::LocalityBasedReplicated,
-        Scheduler::SourceHash(Hashing::default()),
-        Scheduler::Maglev(Hashing::default()),
-        Scheduler::DestinationHash,
-        Scheduler::ShortestDelay,
-        Scheduler::NeverQueue,
-        Scheduler::FailOver,
-        Scheduler::Overflow,
-        Scheduler::TwoChoices,
-    ]
-    .into_iter()
 }

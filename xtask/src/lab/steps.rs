@@ -56,6 +56,22 @@ impl Steps {
         result
     }
 
+    /// Does what ends a scenario: leaves its cluster up, and returns how to enter it, or removes it.
+    pub(crate) fn put_away<C>(
+        &mut self,
+        (cluster, is_kept): (C, bool),
+        keep: impl FnOnce(C) -> Result<String>,
+    ) -> Result<Option<String>> {
+        if is_kept {
+            return keep(cluster).map(Some);
+        }
+        self.run("clean up", || {
+            drop(cluster);
+            Ok(())
+        })?;
+        Ok(None)
+    }
+
     /// All of them, in order.
     pub(crate) fn into_done(self) -> Vec<Step> {
         self.done

@@ -89,6 +89,30 @@ pub enum Scheduler {
 }
 
 impl Scheduler {
+    /// All of them, their flags off.
+    pub const ALL: [Self; 14] = [
+        Self::RoundRobin,
+        Self::WeightedRoundRobin,
+        Self::LeastConnections,
+        Self::WeightedLeastConnections,
+        Self::LocalityBased,
+        Self::LocalityBasedReplicated,
+        Self::SourceHash(Hashing {
+            port: false,
+            fallback: false,
+        }),
+        Self::Maglev(Hashing {
+            port: false,
+            fallback: false,
+        }),
+        Self::DestinationHash,
+        Self::ShortestDelay,
+        Self::NeverQueue,
+        Self::FailOver,
+        Self::Overflow,
+        Self::TwoChoices,
+    ];
+
     /// The name IPVS has for it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -134,29 +158,9 @@ impl Scheduler {
 
     /// The scheduler of a name, its flags off.
     pub fn from_name(name: &str) -> Option<Self> {
-        const ALL: [Scheduler; 14] = [
-            Scheduler::RoundRobin,
-            Scheduler::WeightedRoundRobin,
-            Scheduler::LeastConnections,
-            Scheduler::WeightedLeastConnections,
-            Scheduler::LocalityBased,
-            Scheduler::LocalityBasedReplicated,
-            Scheduler::SourceHash(Hashing {
-                port: false,
-                fallback: false,
-            }),
-            Scheduler::Maglev(Hashing {
-                port: false,
-                fallback: false,
-            }),
-            Scheduler::DestinationHash,
-            Scheduler::ShortestDelay,
-            Scheduler::NeverQueue,
-            Scheduler::FailOver,
-            Scheduler::Overflow,
-            Scheduler::TwoChoices,
-        ];
-        ALL.into_iter().find(|scheduler| scheduler.name() == name)
+        Self::ALL
+            .into_iter()
+            .find(|scheduler| scheduler.name() == name)
     }
 }
 

@@ -214,9 +214,7 @@ impl Tables {
         }
         Ok(inherited)
     }
-}
 
-impl Tables {
     /// What the bank in force holds of each service: the first service that is published anew lays all of
     /// them out, and the others must not be missing until their turn comes.
     fn adopt_bank(&mut self) {

@@ -20,6 +20,13 @@ pub struct Memory {
     pub growing: BTreeMap<ServerKey, Duration>,
 }
 
+/// Whether anything is ever handed on of a service. Of most there is not, and verdicts on their servers must
+/// not wait until all pools have been looked through.
+pub(super) fn is_told_of(service: &VirtualServer) -> bool {
+    let mut servers = service.real_servers.iter();
+    service.quorum.hysteresis > 0 || servers.any(|server| server.slow_start.is_some())
+}
+
 impl Pools {
     /// Begins with what a predecessor knew.
     #[must_use]

@@ -217,7 +217,7 @@ impl Pools {
                 };
                 let membership = pool.update(&situation, &mut events);
                 self.memberships.insert(key, membership);
-                self.has_news |= std::mem::take(&mut pool.has_news);
+                self.has_news |= std::mem::take(&mut pool.has_news) && memory::is_told_of(service);
             }
             let due = pool.deadline(service, now);
             self.deadline = [self.deadline, due].into_iter().flatten().min();

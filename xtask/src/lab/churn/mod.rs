@@ -51,16 +51,10 @@ pub(crate) fn run(args: &LabArgs) -> Result<Outcome> {
     });
     findings.log = cluster.agent.log_tail();
     super::or_tell(driven, &findings.log)?;
-    let doors = if args.keep {
-        Some(cluster.keep()?)
-    } else {
+    if !args.keep {
         findings.stop = Some(steps.run("SIGTERM", || cluster.agent.stop(VIP))?);
-        steps.run("clean up", || {
-            drop(cluster);
-            Ok(())
-        })?;
-        None
-    };
+    }
+    let doors = steps.put_away((cluster, args.keep), Cluster::keep)?;
     findings.steps = steps.into_done();
     let checks = judge::judge(&findings);
     Ok(Outcome {

@@ -56,11 +56,12 @@ fn of_event(event: &Event, connections: usize) -> Vec<Check> {
         Allowed::Its { host, most } => {
             let its = broken.saturating_sub(foreign(host));
             let pass = foreign(host) == 0 && its <= *most;
-            check(
-                name(&format!("only {most} of {host} may break")),
-                pass,
-                seen,
-            )
+            let most = match most {
+                &u64::MAX => "those".to_owned(),
+                most => most.to_string(),
+            };
+            let what = format!("only {most} of {host} may break");
+            check(name(&what), pass, seen)
         }
         Allowed::Young => {
             let few = broken.saturating_mul(1000) <= u64::try_from(connections).unwrap_or(0);

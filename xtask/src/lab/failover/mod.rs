@@ -66,15 +66,7 @@ pub(crate) fn run(args: &LabArgs) -> Result<Outcome> {
     let driven = drive(args, &built, &mut cluster, &mut findings, &mut steps);
     findings.log = cluster.logs();
     super::or_tell(driven, &findings.log)?;
-    let doors = if args.keep {
-        Some(cluster.keep()?)
-    } else {
-        steps.run("clean up", || {
-            drop(cluster);
-            Ok(())
-        })?;
-        None
-    };
+    let doors = steps.put_away((cluster, args.keep), Cluster::keep)?;
     findings.steps = steps.into_done();
     let checks = judge::judge(&findings);
     Ok(Outcome {

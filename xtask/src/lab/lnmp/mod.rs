@@ -54,16 +54,10 @@ pub(crate) fn run(args: &LabArgs) -> Result<Outcome> {
     } = run;
     findings.log = cluster.agent.log_tail();
     super::or_tell(driven, &findings.log)?;
-    let doors = if args.keep {
-        Some(cluster.keep()?)
-    } else {
+    if !args.keep {
         findings.stop = Some(steps.run("SIGTERM", || cluster.agent.stop(cluster::VIP))?);
-        steps.run("clean up", || {
-            drop(cluster);
-            Ok(())
-        })?;
-        None
-    };
+    }
+    let doors = steps.put_away((cluster, args.keep), Cluster::keep)?;
     findings.steps = steps.into_done();
     let checks = judge::judge(&findings);
     Ok(Outcome {

@@ -94,16 +94,10 @@ pub(crate) fn run(args: &LabArgs) -> Result<Outcome> {
     } = run;
     findings.log = pair.logs();
     super::or_tell(driven, &findings.log)?;
-    let doors = if args.keep {
-        Some(pair.keep()?)
-    } else {
+    if !args.keep {
         findings.left = steps.run("SIGTERM to both", || pair.stop_directors())?;
-        steps.run("clean up", || {
-            drop(pair);
-            Ok(())
-        })?;
-        None
-    };
+    }
+    let doors = steps.put_away((pair, args.keep), Pair::keep)?;
     findings.steps = steps.into_done();
     let checks = judge::judge(&findings);
     Ok(Outcome {

@@ -5,12 +5,13 @@
 //! The frame becomes the answer: its end is cut off, and headers are put in front. Nobody is told about
 //! packets that may not be answered (RFC 1122 3.2.2, RFC 4443 2.4(e)), and few a second at most.
 
+mod v4;
+mod v6;
+
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
-use xdp_lb_common::addr::{Address, ICMP, ICMP_V6, TCP};
-use xdp_lb_common::answer::{
-    HOPS, LONGEST_V4, LONGEST_V6, TOS, empty_pool, is_host_v4, is_host_v6, reset,
-};
+use xdp_lb_common::addr::{Address, TCP};
+use xdp_lb_common::answer::{empty_pool, reset};
 use xdp_lb_common::checksum::Sum;
 use xdp_lb_common::conn::state::tcp;
 use xdp_lb_common::flow::{FlowV4, FlowV6};
@@ -19,19 +20,12 @@ use xdp_lb_common::reason::Reason;
 use crate::family::Family;
 use crate::maps::{ANSWERS, DECIDED};
 use crate::packet::{Frame, Packet};
-use crate::parse::{self, ETHERNET, IPV4_MIN, IPV6_LEN, TCP_MIN};
+use crate::parse::{self, ETHERNET, TCP_MIN};
 use crate::settings::{ANSWERS_A_TICK, EMPTY_POOL, now};
-use crate::{atomic, count, forward, service, tunnel};
+use crate::{atomic, count, forward};
 
 /// Length of the header of ICMP errors.
 const ICMP_LEN: usize = 8;
-/// Octets in front of what an error quotes, behind Ethernet's header.
-const ERROR_V4: usize = IPV4_MIN + ICMP_LEN;
-const ERROR_V6: usize = IPV6_LEN + ICMP_LEN;
-/// The least MTU of IPv6: nobody need send shorter packets.
-const LEAST_V6: u32 = 1_280;
-/// "Don't fragment", in its place of a header's second word.
-const WHOLE: u32 = (0x4000_u16.to_be() as u32) << 16;
 
 /// What is said.
 #[derive(Clone, Copy)]
@@ -294,105 +288,6 @@ fn close(frame: &Frame, at: usize, sum: Sum) -> Result<(), Reason> {
     Ok(())
 }
 
-/// An IPv4 header of an answer to a packet, in words.
-#[inline(always)]
-fn header_v4(len: u32, tos: u8, protocol: u8, source: u32, client: u32) -> [u32; 5] {
-    let mut words = [
-        0x45 | (tos as u32) << 8 | ((len as u16).to_be() as u32) << 16,
-        WHOLE,
-        HOPS as u32 | (protocol as u32) << 8,
-        source,
-        client,
-    ];
-    let sum = words
-        .iter()
-        .fold(Sum::default(), |sum, word| sum.plus(*word));
-    words[2] |= (sum.checksum() as u32) << 16;
-    words
-}
-
-impl Answer for FlowV4 {
-    const KINDS: [u16; 3] = [3 | 3 << 8, 11, 3 | 4 << 8];
-
-    #[inline(always)]
-    fn mtu(mtu: u32, len: u32) -> Option<u32> {
-        (mtu < len).then(|| ((mtu as u16).to_be() as u32) << 16)
-    }
-
-    #[inline(always)]
-    fn are_hosts(client: Address, source: Address) -> bool {
-        let (client, source) = (client.words_be[0], source.words_be[0]);
-        is_host_v4(client) && is_host_v4(source) && client != source
-    }
-
-    #[inline(always)]
-    fn is_whole(frame: &Frame) -> bool {
-        // SAFETY: checked just before.
-        frame.holds(0, ETHERNET + IPV4_MIN)
-            && unsafe { frame.read::<u16>(ETHERNET + 6) } & 0x2000_u16.to_be() == 0
-    }
-
-    #[inline(always)]
-    fn before_tcp(frame: &Frame) -> Option<usize> {
-        if !frame.holds(0, ETHERNET + IPV4_MIN) {
-            return None;
-        }
-        // SAFETY: checked just now.
-        Some((unsafe { frame.read::<u8>(ETHERNET) } as usize & 0xf) * 4)
-    }
-
-    #[inline(always)]
-    fn error(
-        frame: &Frame,
-        packet: &Packet<Self>,
-        source: Address,
-        error: Error,
-    ) -> Result<(), Reason> {
-        const AT: usize = ETHERNET + IPV4_MIN;
-        let quoted = quoted(frame, packet, LONGEST_V4 as usize - ERROR_V4);
-        let len = (ERROR_V4 + quoted) as u32;
-        let words = header_v4(len, TOS, ICMP, source.words_be[0], packet.flow.client_be);
-        let frame = quote(frame, quoted, ERROR_V4)?;
-        if !frame.holds(0, AT + ICMP_LEN) {
-            return Err(Reason::Inconsistent);
-        }
-        // SAFETY: checked just now.
-        unsafe {
-            turn(&frame, packet, 0x0800);
-            write_words(&frame, ETHERNET, &words);
-            frame.write(AT, error.kind as u32);
-            frame.write(AT + 4, error.rest_be);
-        }
-        match tunnel::sum_all(frame.context(), len) {
-            tunnel::NONE => Err(Reason::Inconsistent),
-            // An IP header comes to nothing, by its own checksum.
-            sum => close(&frame, AT, Sum(sum)),
-        }
-    }
-
-    #[inline(always)]
-    fn segment(frame: &Frame, packet: &Packet<Self>, words: &[u32; 5]) -> Result<(), Reason> {
-        const AT: usize = ETHERNET + IPV4_MIN;
-        let len = (IPV4_MIN + TCP_MIN) as u32;
-        let FlowV4 {
-            client_be, vip_be, ..
-        } = packet.flow;
-        let header = header_v4(len, 0, TCP, vip_be, client_be);
-        cut(frame, AT + TCP_MIN)?;
-        let frame = Frame::new(frame.context());
-        if !frame.holds(0, AT + TCP_MIN) {
-            return Err(Reason::Inconsistent);
-        }
-        // SAFETY: checked just now.
-        unsafe {
-            turn(&frame, packet, 0x0800);
-            write_words(&frame, ETHERNET, &header);
-            write_words(&frame, AT, words);
-        }
-        Ok(())
-    }
-}
-
 /// Writes five words.
 ///
 /// # Safety
@@ -406,101 +301,5 @@ unsafe fn write_words(frame: &Frame, at: usize, words: &[u32; 5]) {
         frame.write(at + 8, words[2]);
         frame.write(at + 12, words[3]);
         frame.write(at + 16, words[4]);
-    }
-}
-
-/// Writes an IPv6 header.
-///
-/// # Safety
-/// As [`Frame::write`], for all of it.
-#[inline(always)]
-unsafe fn write_header_v6(frame: &Frame, protocol: u8, len: u16, (from, to): (Address, Address)) {
-    let rest = len.to_be() as u32 | (protocol as u32) << 16 | (HOPS as u32) << 24;
-    let [a, b, c, d] = from.words_be;
-    // SAFETY: as the caller checked.
-    unsafe {
-        frame.write(ETHERNET, 0x60_u32);
-        write_words(frame, ETHERNET + 4, &[rest, a, b, c, d]);
-        let [a, b, c, d] = to.words_be;
-        frame.write(ETHERNET + 24, a);
-        frame.write(ETHERNET + 28, b);
-        frame.write(ETHERNET + 32, c);
-        frame.write(ETHERNET + 36, d);
-    }
-}
-
-impl Answer for FlowV6 {
-    const KINDS: [u16; 3] = [1 | 4 << 8, 3, 2];
-
-    #[inline(always)]
-    fn mtu(mtu: u32, len: u32) -> Option<u32> {
-        let mtu = if mtu < LEAST_V6 { LEAST_V6 } else { mtu };
-        (mtu < len).then_some(mtu.to_be())
-    }
-
-    #[inline(always)]
-    fn are_hosts(client: Address, source: Address) -> bool {
-        is_host_v6(client) && is_host_v6(source) && !service::is_same(client, source)
-    }
-
-    #[inline(always)]
-    fn is_whole(frame: &Frame) -> bool {
-        parse::extensions_len(frame).is_some()
-    }
-
-    #[inline(always)]
-    fn before_tcp(frame: &Frame) -> Option<usize> {
-        Some(IPV6_LEN + parse::extensions_len(frame)?)
-    }
-
-    #[inline(always)]
-    fn error(
-        frame: &Frame,
-        packet: &Packet<Self>,
-        source: Address,
-        error: Error,
-    ) -> Result<(), Reason> {
-        const AT: usize = ETHERNET + IPV6_LEN;
-        let quoted = quoted(frame, packet, LONGEST_V6 as usize - ERROR_V6);
-        let len = (ICMP_LEN + quoted) as u16;
-        let frame = quote(frame, quoted, ERROR_V6)?;
-        if !frame.holds(0, AT + ICMP_LEN) {
-            return Err(Reason::Inconsistent);
-        }
-        // SAFETY: checked just now.
-        unsafe {
-            turn(&frame, packet, 0x86dd);
-            write_header_v6(&frame, ICMP_V6, len, (source, packet.flow.client));
-            frame.write(AT, error.kind as u32);
-            frame.write(AT + 4, error.rest_be);
-        }
-        match tunnel::sum_all(frame.context(), IPV6_LEN as u32 + len as u32) {
-            tunnel::NONE => Err(Reason::Inconsistent),
-            sum => {
-                // Addresses and length are the pseudo header's, too; it has no version, no hops, and the
-                // protocol's number elsewhere.
-                let others = (HOPS as u32) << 24 | (ICMP_V6 as u32) << 16;
-                let sum = Sum(sum).minus(0x60).minus(others);
-                close(&frame, AT, sum.plus((ICMP_V6 as u16).to_be() as u32))
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn segment(frame: &Frame, packet: &Packet<Self>, words: &[u32; 5]) -> Result<(), Reason> {
-        const AT: usize = ETHERNET + IPV6_LEN;
-        cut(frame, AT + TCP_MIN)?;
-        let frame = Frame::new(frame.context());
-        if !frame.holds(0, AT + TCP_MIN) {
-            return Err(Reason::Inconsistent);
-        }
-        // SAFETY: checked just now.
-        unsafe {
-            turn(&frame, packet, 0x86dd);
-            let ends = (packet.flow.vip, packet.flow.client);
-            write_header_v6(&frame, TCP, TCP_MIN as u16, ends);
-            write_words(&frame, AT, words);
-        }
-        Ok(())
     }
 }
