@@ -192,7 +192,11 @@ fn server(kind: Kind, number: u8) -> Server {
     };
     Server {
         address: SocketAddr::new(address, 80),
-        weight: 1,
+        // A server that overflows takes as many connections as it weighs.
+        weight: match kind.scheduler {
+            Scheduler::Overflow => 1 << 20,
+            _ => 1,
+        },
         limit: None,
         serving: true,
         releases_clients: false,

@@ -71,10 +71,14 @@ impl Incoming {
 
     /// Takes a part, to be fetched by [`Self::pop`] when its turn comes.
     pub fn offer(&mut self, now: Now, seq: u64, part: Part) -> Offered {
+        // No stream comes to its last number: who says it has the key and is mistaken.
+        let Some(after) = seq.checked_add(1) else {
+            return Offered::Known;
+        };
         if seq < self.next || self.next == 0 || self.held.contains_key(&seq) {
             return Offered::Known;
         }
-        self.end = self.end.max(seq + 1);
+        self.end = self.end.max(after);
         let taken = if seq == self.next || self.held.len() < HELD {
             self.held.insert(seq, part);
             Offered::Taken
@@ -131,7 +135,7 @@ impl Incoming {
                 let last = seq - 1;
                 gaps.push(Range { first: from, last });
             }
-            from = seq + 1;
+            from = seq.saturating_add(1);
             if gaps.len() == MAX_RANGES {
                 break;
             }
