@@ -1,7 +1,7 @@
 //! What a packet costs: the program runs in the kernel's program test-run, driven by a generator
 //! program whose own cost is subtracted.
 //!
-//! `cargo xtask bench datapath [--json FILE]`. All cases take turns in every round, so that what the
+//! `cargo xtask bench datapath [--json FILE] [--only PART_OF_A_NAME]`. All cases take turns in every round, so that what the
 //! machine does besides hits all of them alike; compare rows of one run only.
 
 #![expect(
@@ -33,14 +33,16 @@ use rig::Rig;
 const ROUNDS: usize = 9;
 
 fn main() -> Result<()> {
-    let json = arguments()?;
+    let Arguments { json, only } = arguments()?;
     // Programs run where this thread runs.
     let mut cpus = CpuSet::new();
     cpus.set(0)?;
     sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on one CPU")?;
     let mut table = Table::new("datapath");
-    packets(&mut table)?;
-    table.rows.extend(churn::rows());
+    packets(&mut table, only.as_deref())?;
+    if only.is_none() {
+        table.rows.extend(churn::rows());
+    }
     print!("{}", table.text());
     if let Some(file) = json {
         let text = serde_json::to_string_pretty(&table)?;
@@ -49,21 +51,31 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// `--json FILE`; cargo adds `--bench`.
-fn arguments() -> Result<Option<String>> {
-    let mut json = None;
+/// What the command line says.
+#[derive(Default)]
+struct Arguments {
+    /// File for the table as JSON.
+    json: Option<String>,
+    /// Cases whose names contain this alone, and what their generators cost.
+    only: Option<String>,
+}
+
+/// `--json FILE`, `--only PART_OF_A_NAME`; cargo adds `--bench`.
+fn arguments() -> Result<Arguments> {
+    let mut told = Arguments::default();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--bench" => {}
-            "--json" => json = Some(arguments.next().context("--json wants a file")?),
+            "--json" => told.json = Some(arguments.next().context("--json wants a file")?),
+            "--only" => told.only = Some(arguments.next().context("--only wants a name")?),
             other => bail!("unknown argument `{other}`"),
         }
     }
-    Ok(json)
+    Ok(told)
 }
 
-fn packets(table: &mut Table) -> Result<()> {
+fn packets(table: &mut Table, only: Option<&str>) -> Result<()> {
     let mut rig = Rig::load()?;
     let mut directors = Vec::new();
     for (kind, flows) in cases::directors() {
@@ -73,6 +85,7 @@ fn packets(table: &mut Table) -> Result<()> {
         directors.push(director);
     }
     let mut cases = cases::cases();
+    cases.retain(|case| case.is_generator() || only.is_none_or(|only| case.name.contains(only)));
     for round in 1..=ROUNDS {
         eprintln!("round {round} of {ROUNDS}");
         for case in &mut cases {

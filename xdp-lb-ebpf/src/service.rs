@@ -73,39 +73,57 @@ pub fn find(packet: &Packet) -> Option<Found> {
 /// Looks the service of an IPv6 packet up.
 #[inline(always)]
 pub fn find_v6(packet: &Packet<FlowV6>) -> Option<Found> {
+    let bank = bank()?;
     let flow = &packet.flow;
-    let (high, low) = halves(flow.vip);
-    let protocol = u64::from(flow.protocol);
-    let own = u64::from(flow.vip_port_be) << 8 | protocol;
-    match probe_v6(high, low, own) {
-        u64::MAX => match probe_v6(high, low, protocol) {
-            u64::MAX => None,
-            index => at(index as u32),
-        },
-        index => at(index as u32),
+    let index = match probe_v6(bank, flow.vip, flow.vip_port_be, flow.protocol) {
+        Some(index) => index,
+        None => probe_v6(bank, flow.vip, 0, flow.protocol)?,
+    };
+    at(index)
+}
+
+/// The service of an IPv6 address, if there is one.
+#[inline(always)]
+fn probe_v6(bank: u32, vip: Address, port_be: u16, protocol: u8) -> Option<u32> {
+    let start = index_start_v6(vip, port_be, protocol);
+    let slot = slot(bank, start)?;
+    if slot.family == 0 {
+        return None;
+    }
+    if is_slot_of_v6(slot, vip, port_be, protocol) {
+        return Some(slot.service);
+    }
+    let (high, low) = halves(vip);
+    let ports = u64::from(port_be) << 8 | u64::from(protocol);
+    match probe_on_v6(bank << 31 | start, high, low, ports) {
+        u64::MAX => None,
+        index => Some(index as u32),
     }
 }
 
-/// The service of an IPv6 address; all ones for none. Global as [`probe_on`] is.
+/// As [`probe_on`]; the highest bit of `place` is the bank.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn probe_v6(high: u64, low: u64, ports: u64) -> u64 {
-    let Some(bank) = bank() else { return u64::MAX };
-    let (vip, port_be, protocol) = (joined(high, low), (ports >> 8) as u16, ports as u8);
-    let start = index_start_v6(vip, port_be, protocol);
-    for step in 0..MAX_PROBES {
-        let Some(slot) = slot(bank, start + step) else {
+pub extern "C" fn probe_on_v6(place: u32, high: u64, low: u64, ports: u64) -> u64 {
+    let vip = joined(high, low);
+    for step in 1..MAX_PROBES {
+        let Some(slot) = slot(place >> 31, place + step) else {
             return u64::MAX;
         };
         if slot.family == 0 {
             return u64::MAX;
         }
-        let is_of_address = slot.family == FAMILY_V6 && is_same(slot.vip, vip);
-        if is_of_address && slot.port_be == port_be && slot.protocol == protocol {
+        if is_slot_of_v6(slot, vip, (ports >> 8) as u16, ports as u8) {
             return slot.service.into();
         }
     }
     u64::MAX
+}
+
+#[inline(always)]
+fn is_slot_of_v6(slot: &ServiceSlot, vip: Address, port_be: u16, protocol: u8) -> bool {
+    let is_of_address = slot.family == FAMILY_V6 && is_same(slot.vip, vip);
+    is_of_address && slot.port_be == port_be && slot.protocol == protocol
 }
 
 /// Whether two addresses are the same; without a call to `memcmp`.

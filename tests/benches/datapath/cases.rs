@@ -75,9 +75,14 @@ impl Case {
         }
     }
 
+    /// Whether it tells what a generator costs.
+    pub(crate) fn is_generator(&self) -> bool {
+        matches!(self.target, Target::Rig("empty"))
+    }
+
     /// Whether it tells what its generator costs.
     pub(crate) fn is_base_of(&self, case: &Self) -> bool {
-        matches!(self.target, Target::Rig("empty")) && self.frame.by == case.frame.by
+        self.is_generator() && self.frame.by == case.frame.by
     }
 }
 
