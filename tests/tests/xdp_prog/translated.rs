@@ -169,8 +169,9 @@ fn no_quoted_datagram_loses_its_checksum() {
             let director = Director::new(&web(is_v6));
             let both = asking(&director, is_v6);
             for _ in 0..2000 {
-                let word = dice.roll(1 << 16) as u16;
-                let payload = [word.to_be_bytes(), [3, dice.roll(256) as u8]].concat();
+                let word = u16::try_from(dice.roll(1 << 16)).unwrap();
+                let last = u8::try_from(dice.roll(256)).unwrap();
+                let payload = [word.to_be_bytes(), [3, last]].concat();
                 let asked = &both[usize::from(dice.roll(2) == 0)];
                 let carried = 18 + usize::try_from(dice.roll(10)).unwrap();
                 let client = edited(got_by_client(asked), &|w| w.payload = payload.clone());
@@ -230,7 +231,7 @@ fn errors_about_nothing_known_are_the_kernels() {
             outside("its port", unknown, &|t| t.about.to.set_port(1));
             outside("who is told", unknown, &|t| t.to = router(is_v6));
             outside("a service", Reason::NoService, &|t| {
-                t.about.from.set_port(81)
+                t.about.from.set_port(81);
             });
             outside("hops", Reason::TtlExpired, &|t| t.hops = 1);
             outside("too little", Reason::Truncated, &|t| t.carried = 7);
@@ -246,11 +247,11 @@ fn errors_about_nothing_known_are_the_kernels() {
             });
             inside("its port", unknown, &|t| t.about.from.set_port(1));
             inside("a server", unknown, &|t| {
-                t.about.to.set_ip(server(is_v6, 2))
+                t.about.to.set_ip(server(is_v6, 2));
             });
             inside("its port", unknown, &|t| t.about.to.set_port(80));
             inside("who is told", Reason::IcmpUnknown, &|t| {
-                t.to = router(is_v6)
+                t.to = router(is_v6);
             });
             inside("hops", Reason::TtlExpired, &|t| t.hops = 1);
             inside("too little", Reason::Truncated, &|t| t.carried = 7);

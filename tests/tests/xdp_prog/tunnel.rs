@@ -197,8 +197,8 @@ fn errors_arrive_behind_the_same_headers() {
             };
             for (carried, hops) in [(8, 60), (9, 2), (28, 255), (61, 60)] {
                 let told = Told {
-                    carried,
                     hops,
+                    carried,
                     ..told(&reply)
                 };
                 let outcome = sent(director, name, &told.bytes(), Reason::TxIcmp);
