@@ -66,7 +66,11 @@ impl Told {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let whole = self.about.bytes();
         let end = ETHERNET + self.about.headers() + self.carried;
-        let quote = &whole[ETHERNET..end.min(whole.len())];
+        self.quoting(&whole[ETHERNET..end.min(whole.len())])
+    }
+
+    /// The frame, with something else in it.
+    pub(crate) fn quoting(&self, quote: &[u8]) -> Vec<u8> {
         let packet = PacketBuilder::ethernet2(self.source, self.destination).ip(self.ip());
         let mut frame = Vec::new();
         let mtu = 1280_u32.to_be_bytes();

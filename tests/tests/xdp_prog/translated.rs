@@ -3,16 +3,17 @@
 //! so must it translate quotes and pieces of them.
 
 use etherparse::Ipv4Header;
-use xdp_lb::plan::desired::Desired;
+use xdp_lb::config::model::Tunnel;
+use xdp_lb::plan::desired::{Desired, Method};
 use xdp_lb_common::reason::Reason;
 use xdp_lb_tests::packet::{ETHERNET, flags};
 
 use crate::dice::Dice;
 use crate::director::{Director, in_a_network};
 use crate::nat::{answer, at_client, at_server, edited, to_one, web};
-use crate::tables::{PORT_MAC, ROUTER_MAC, server_mac, tables, tcp};
+use crate::tables::{PORT_MAC, ROUTER_MAC, server_mac, tables, tcp, udp};
 use crate::told::{Told, router, told};
-use crate::wire::{Wire, ack, client, datagram, same, sent, server, syn, vip};
+use crate::wire::{Wire, ack, client, datagram, on, same, sent, server, syn, vip, with};
 
 /// What a real server sent, from port 8080, as its client got it.
 fn got_by_client(asked: &Wire) -> Wire {
@@ -449,6 +450,59 @@ fn a_reply_whose_tcp_header_is_split_is_dropped() {
             for size in [8, 16] {
                 let tiny = &pieces(&answer, size, 7)[0];
                 sent(&director, "split", tiny, Reason::FragmentTiny);
+            }
+        }
+    });
+}
+
+/// It has the ports; a later one has nothing to know its connection by.
+#[test]
+fn errors_about_first_fragments_are_translated() {
+    in_a_network(|| {
+        for is_v6 in [false, true] {
+            let director = Director::looking(&web(is_v6));
+            for asked in asking(&director, is_v6) {
+                let hold = |what: &str, (came, wanted): (Told, Told), reason| {
+                    let quote = |told: &Told, at: usize| {
+                        pieces(&long(told.about.clone()), 400, 7)[at][ETHERNET..].to_vec()
+                    };
+                    let frame = came.quoting(&quote(&came, 0));
+                    let outcome = sent(&director, what, &frame, reason);
+                    let expected = wanted.quoting(&quote(&wanted, 0));
+                    same(what, &expected, &outcome.frame);
+                    let later = came.quoting(&quote(&came, 1));
+                    sent(&director, what, &later, Reason::IcmpUnknown);
+                };
+                let outside = told(&got_by_client(&asked));
+                let wanted = at_the_server(&outside);
+                hold("outside", (outside, wanted), Reason::TxIcmp);
+                let inside = told_inside(&got_by_server(&asked));
+                let wanted = at_the_client(&inside);
+                hold("inside", (inside, wanted), Reason::TxReply);
+            }
+        }
+    });
+}
+
+#[test]
+fn fragments_in_a_tunnel_are_counted_as_such() {
+    in_a_network(|| {
+        for is_v6 in [false, true] {
+            let method = Method::Tunnel(Tunnel::Ipip, server(is_v6, 250));
+            let address = (server(is_v6, 1), 80).into();
+            let made = with(on(is_v6, udp(80)), 1, address, method);
+            let director = Director::looking(&tables([made]));
+            let header = if is_v6 { 40 } else { 20 };
+            for (number, piece) in pieces(&long(datagram(is_v6, 1)), 400, 7).iter().enumerate() {
+                let reason = match number {
+                    0 => Reason::TxScheduled,
+                    _ => Reason::TxFragment,
+                };
+                let came = sent(&director, "a piece", piece, reason).frame;
+                assert_eq!(came.len(), piece.len() + header);
+                // All but the hops, and the checksum over them, is as it was.
+                let carried = &came[ETHERNET + header..];
+                assert_eq!(carried[header..], piece[ETHERNET + header..], "{number}");
             }
         }
     });
