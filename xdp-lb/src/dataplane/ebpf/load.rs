@@ -14,7 +14,7 @@ use xdp_lb_common::watch;
 
 use super::capture::Plain;
 use super::tables::Tables;
-use super::{Ebpf, Options, Waiting};
+use super::{Ebpf, Options, Waiting, moving};
 use crate::dataplane::Error;
 use crate::dataplane::pins::Pins;
 
@@ -89,28 +89,53 @@ pub(super) fn open(options: &Options) -> Result<Ebpf, Error> {
     let pins = Pins::new(&options.instance);
     let sizes = Sizes::new(options);
     let mut notes = Vec::new();
-    if let Some(why) = misfit(&pins, &sizes) {
-        notes.push(format!(
-            "connections of the previous run are given up: {why}"
-        ));
-        pins.remove()?;
-    }
+    pins.forget_next()?;
+    let moving = match found(&pins, &sizes) {
+        Found::Nothing | Found::Fitting => None,
+        Found::OfOtherSizes(names) => match moving::begin(options, &sizes, &names) {
+            Ok(moving) => Some(moving),
+            Err(why) => {
+                let why = format!("tables of another size cannot be made beside them: {why}");
+                give_up(&pins, &why, &mut notes)?;
+                None
+            }
+        },
+        Found::Unusable(why) => {
+            give_up(&pins, &why, &mut notes)?;
+            None
+        }
+    };
     if pins.prepare()? {
         let why = "they were pinned by a version with another table layout";
-        notes.push(format!(
-            "connections of the previous run are given up: {why}"
-        ));
+        notes.push(given_up(why));
     }
     let took_over = pins.exist();
     let loaded = load(options, &pins, &sizes, took_over);
-    if loaded.is_err() && !took_over {
+    if loaded.is_err() {
         // The error of the load is the one to tell.
-        let _also_failed = pins.remove();
+        let _also_failed = if took_over {
+            pins.forget_next()
+        } else {
+            pins.remove()
+        };
     }
-    loaded.map(|mut ebpf| {
+    loaded.and_then(|mut ebpf| {
         ebpf.notes.splice(0..0, notes);
-        ebpf
+        ebpf.move_in(moving)?;
+        Ok(ebpf)
     })
+}
+
+fn give_up(pins: &Pins, why: &str, notes: &mut Vec<String>) -> Result<(), Error> {
+    notes.push(given_up(why));
+    pins.remove()
+}
+
+fn given_up(why: &str) -> String {
+    format!(
+        "connections of the previous run are given up: {why}; before such a change stop xdp-lb by SIGTERM, \
+         so that the peer takes them over"
+    )
 }
 
 fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Result<Ebpf, Error> {
@@ -141,6 +166,7 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
         plain: Plain::default(),
         notes: notes.into_iter().collect(),
         names: None,
+        moving: None,
     };
     if !took_over {
         ebpf.hand_out();
@@ -405,23 +431,65 @@ fn closed(services: usize) -> String {
     )
 }
 
-/// Why pinned maps cannot be taken over, if so.
-fn misfit(pins: &Pins, sizes: &Sizes) -> Option<String> {
-    if !pins.exist() {
-        return None;
-    }
-    for (name, entries) in sizes.entries() {
-        match max_entries(&pins.map(name)) {
-            Some(found) if found == entries => {}
-            Some(found) => return Some(format!("{name} has {found} entries, now {entries}")),
-            None => return Some(format!("{name} is missing among the pinned maps")),
-        }
-    }
-    let missing = PINNED.iter().find(|name| !pins.map(name).exists())?;
-    Some(format!("{missing} is missing among the pinned maps"))
+/// What a predecessor left.
+enum Found {
+    Nothing,
+    /// All that there has to be.
+    Fitting,
+    /// The same, but for the sizes of these.
+    OfOtherSizes(Vec<&'static str>),
+    /// Something else.
+    Unusable(String),
 }
 
-fn max_entries(path: &Path) -> Option<u32> {
+fn found(pins: &Pins, sizes: &Sizes) -> Found {
+    if !pins.exist() {
+        return Found::Nothing;
+    }
+    if let Some(missing) = PINNED.iter().find(|name| !pins.map(name).exists()) {
+        return Found::Unusable(format!("{missing} is missing among the pinned maps"));
+    }
+    let old = Sizes {
+        conn_places: max_entries(&pins.map("CONNS")).unwrap_or(0),
+        template_places: max_entries(&pins.map("TEMPLATES")).unwrap_or(0),
+    };
+    for (name, entries) in old.entries() {
+        let is = max_entries(&pins.map(name)).unwrap_or(0);
+        // Less than a word of marks there never is.
+        if is != entries || is == 0 {
+            return Found::Unusable(format!("{name} has {is} entries and not {entries}"));
+        }
+    }
+    let now = sizes.entries();
+    let other = old.entries().into_iter().zip(now);
+    let other = other.filter(|(old, new)| old.1 != new.1);
+    let names: Vec<_> = other.map(|((name, _), _)| name).collect();
+    if names.is_empty() {
+        Found::Fitting
+    } else {
+        Found::OfOtherSizes(names)
+    }
+}
+
+/// Makes maps that come in the place of pinned ones.
+pub(super) fn make_next(
+    options: &Options,
+    sizes: &Sizes,
+    names: &[&'static str],
+) -> Result<(), Error> {
+    let pins = Pins::new(&options.instance);
+    let key = pinned_key(&pins.map("KEY")).unwrap_or_default();
+    let settings = Settings::new(options, sizes, key, (PLAIN.mode, Frames::Whole));
+    let mut loader = settings.loader(sizes, NO_RING);
+    for name in names {
+        loader.map_pin_path(*name, pins.next(name));
+    }
+    // The other maps of this object are nobody's, and go with it.
+    let made = loader.load(&Frames::Whole.object());
+    made.map(drop).map_err(|error| refused("the maps", &error))
+}
+
+pub(super) fn max_entries(path: &Path) -> Option<u32> {
     MapData::from_pin(path)
         .ok()?
         .info()
