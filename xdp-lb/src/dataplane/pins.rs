@@ -88,6 +88,11 @@ impl Pins {
         remove(&self.last(last))
     }
 
+    /// Whether [`Self::change_over`] left something.
+    pub fn has_last(&self, last: &str) -> bool {
+        self.last(last).exists()
+    }
+
     fn last(&self, name: &str) -> PathBuf {
         self.layout.join(format!("last-{name}"))
     }

@@ -91,7 +91,8 @@ pub(super) fn open(options: &Options) -> Result<Ebpf, Error> {
     let mut notes = Vec::new();
     pins.forget_next()?;
     let moving = match found(&pins, &sizes) {
-        Found::Nothing | Found::Fitting => None,
+        Found::Nothing => None,
+        Found::Fitting => moving::unfinished(&pins),
         Found::OfOtherSizes(names) => match moving::begin(options, &sizes, &names) {
             Ok(moving) => Some(moving),
             Err(why) => {

@@ -111,6 +111,17 @@ pub(super) fn begin(
     })
 }
 
+/// What is left to do after a predecessor that ended between two interfaces: the programs.
+pub(super) fn unfinished(pins: &Pins) -> Option<Moving> {
+    pins.has_last(STAGES).then(|| Moving {
+        tables: Vec::new(),
+        overflows: None,
+        names: Vec::new(),
+        changed_over: true,
+        done: BTreeSet::new(),
+    })
+}
+
 impl Moving {
     /// Brings what is new in the old tables into the new ones.
     fn pass(&mut self, now: Tick) {
@@ -269,8 +280,7 @@ impl Ebpf {
     /// No old program is on this interface any more; the end of all this if it was the last.
     pub(super) fn moved_to(&mut self, ifindex: u32) -> Result<(), Error> {
         let Some(moving) = &mut self.moving else {
-            // Of one that ended before it was through.
-            return self.pins.forget_last(STAGES);
+            return Ok(());
         };
         moving.pass(read::tick(&mut self.object)?.short());
         moving.done.insert(ifindex);

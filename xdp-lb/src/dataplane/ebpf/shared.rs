@@ -68,7 +68,11 @@ pub(super) struct Flows {
 
 impl Flows {
     /// The pinned one of so many places.
-    pub(super) fn open(pins: &Pins, (table, info): (&str, &str), places: u32) -> Result<Self, Error> {
+    pub(super) fn open(
+        pins: &Pins,
+        (table, info): (&str, &str),
+        places: u32,
+    ) -> Result<Self, Error> {
         let ways = places * u32::try_from(WAYS).unwrap_or(1);
         Ok(Self {
             places: mapped(pins, table, places)?,
@@ -137,11 +141,13 @@ pub(super) struct Origin<'a> {
     pub names: mpsc::Receiver<Named>,
 }
 
-pub(super) fn mapped<T: aya::Pod>(pins: &Pins, name: &str, len: u32) -> Result<MappedArray<T>, Error> {
+pub(super) fn mapped<T: aya::Pod>(
+    pins: &Pins,
+    name: &str,
+    len: u32,
+) -> Result<MappedArray<T>, Error> {
     let cannot = |why: &dyn std::fmt::Display| {
-        Error::Load(format!(
-            "cannot open the pinned table '{name}': {why}"
-        ))
+        Error::Load(format!("cannot open the pinned table '{name}': {why}"))
     };
     let data = MapData::from_pin(pins.map(name)).map_err(|error| cannot(&error))?;
     match Map::from_map_data(data).map_err(|error| cannot(&error))? {

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::Run;
 use super::cluster::server_name;
-use super::files::{DIRECTORS, FEW, HOSTS, MANY, VIP, host_address};
+use super::files::{DIRECTORS, FAST, FEW, HOSTS, MANY, SLOW, VIP, host_address};
 use super::findings::{Allowed, Return};
 
 /// The server that is added and removed.
@@ -16,8 +16,9 @@ const NEW: u8 = HOSTS + 1;
 const VICTIM: u8 = 4;
 /// The one of the hundred that another stands for.
 const ONE: u8 = 17;
-/// New connections per second while the master is killed, so that there are young ones.
-const RENEWED: u32 = 20;
+/// While the master is killed one of so many connections is renewed per second, so that there are young
+/// ones: fewer in the 100 ms that are not told than may break.
+const RENEWED: usize = 500;
 
 /// Servers come, go, are drained, weighed and killed; the file changes.
 pub(super) fn servers(run: &mut Run<'_>) -> Result<()> {
@@ -132,7 +133,9 @@ pub(super) fn moves(run: &mut Run<'_>) -> Result<()> {
         run.cluster.wait_master(0)?;
         run.wait_synced(1)
     })?;
-    run.checker.renew(RENEWED)?;
+    run.cluster.reload(|files| files.adverts = FAST)?;
+    let renewed = (run.findings.connections / RENEWED).max(1);
+    run.checker.renew(u32::try_from(renewed)?)?;
     run.event("the master is killed and cut off", Allowed::Young, |run| {
         run.cluster.cut_off(0)?;
         run.cluster.directors[0].end_by(Signal::SIGKILL)?;
@@ -147,7 +150,7 @@ pub(super) fn moves(run: &mut Run<'_>) -> Result<()> {
     if let Some(event) = run.findings.events.last_mut() {
         event.back = run.findings.sync.then_some(back);
     }
-    Ok(())
+    run.cluster.reload(|files| files.adverts = SLOW)
 }
 
 fn restart(run: &mut Run<'_>, number: usize, signal: Signal) -> Result<()> {
