@@ -168,6 +168,42 @@ fn an_agent_that_stays_dead_is_fenced_when_another_may_have_taken_over() {
     assert_nothing_is_left(&cluster);
 }
 
+/// Resets that the director's own stack has sent.
+fn resets(cluster: &Cluster) -> u64 {
+    let read = || std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+    let text = cluster.host.netns.run(read).unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let mut fields = names.split_whitespace().zip(values.split_whitespace());
+    let (_, resets) = fields.find(|(name, _)| *name == "OutRsts").unwrap();
+    resets.parse().unwrap()
+}
+
+/// Its tables and program go, but not while the VIP stands without them.
+#[test]
+fn tables_of_another_layout_go_without_resets() {
+    if !needs::root().unwrap() {
+        return;
+    }
+    let (mut cluster, hearts) = beating("lk");
+    let before = resets(&cluster);
+    cluster.director.end_by(Signal::SIGQUIT).unwrap();
+    let [pins, _folder] = traces(&cluster.director.instance);
+    let layout = std::fs::read_dir(&pins).unwrap().next().unwrap().unwrap();
+    std::fs::rename(layout.path(), pins.join("layout-0")).unwrap();
+    cluster.director.start_whole().unwrap();
+    cluster
+        .director
+        .wait_log("pinned by a version with another table layout")
+        .unwrap();
+    assert_eq!(resets(&cluster), before);
+    assert!(has_vip(&cluster));
+    Call::open(&cluster.client.netns, SERVICE).unwrap();
+    drop(hearts);
+    cluster.director.end_by(Signal::SIGTERM).unwrap();
+    assert_nothing_is_left(&cluster);
+}
+
 #[test]
 fn a_start_that_fails_leaves_a_predecessors_work_alone() {
     if !needs::root().unwrap() {

@@ -107,6 +107,12 @@ impl Pins {
         self.map("CONNS").exists()
     }
 
+    /// Whether a predecessor left what cannot be taken over.
+    pub fn have_another_layout(&self) -> Result<bool, Error> {
+        let entries = entries(&self.folder)?;
+        Ok(entries.iter().any(|entry| *entry != self.layout))
+    }
+
     /// Makes the folder, after removing what cannot be taken over; whether there was such.
     pub fn prepare(&self) -> Result<bool, Error> {
         let mut foreign = false;

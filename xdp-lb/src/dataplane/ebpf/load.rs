@@ -483,7 +483,7 @@ pub(super) fn make_next(
     let settings = Settings::new(options, sizes, key, (PLAIN.mode, Frames::Whole));
     let mut loader = settings.loader(sizes, NO_RING);
     for name in names {
-        loader.map_pin_path(*name, pins.next(name));
+        loader.map_pin_path(name, pins.next(name));
     }
     // The other maps of this object are nobody's, and go with it.
     let made = loader.load(&Frames::Whole.object());

@@ -99,8 +99,13 @@ impl Files {
     /// The address of one of the hundred.
     pub(super) fn one_of_many(&self, number: u8) -> Ipv4Addr {
         let third = if self.replaced == Some(number) { 3 } else { 2 };
-        Ipv4Addr::new(10, 70, third, number)
+        one_address(third, number)
     }
+}
+
+/// One of the hundred (2), or what replaces it (3).
+pub(super) const fn one_address(third: u8, number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 70, third, number)
 }
 
 /// The address of a host with servers.
