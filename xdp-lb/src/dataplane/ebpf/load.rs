@@ -13,6 +13,7 @@ use xdp_lb_common::stage::{self, Stage};
 use xdp_lb_common::watch;
 
 use super::capture::Plain;
+use super::found::{Found, found, give_up, given_up};
 use super::tables::Tables;
 use super::{Ebpf, Options, Waiting, moving};
 use crate::dataplane::Error;
@@ -73,7 +74,7 @@ impl Sizes {
     }
 
     /// Entries per map.
-    fn entries(&self) -> [(&'static str, u32); 5] {
+    pub(super) fn entries(&self) -> [(&'static str, u32); 5] {
         let ways = |places| places * u32::try_from(WAYS).unwrap_or(1);
         [
             ("CONNS", self.conn_places),
@@ -125,18 +126,6 @@ pub(super) fn open(options: &Options) -> Result<Ebpf, Error> {
         ebpf.move_in(moving)?;
         Ok(ebpf)
     })
-}
-
-fn give_up(pins: &Pins, why: &str, notes: &mut Vec<String>) -> Result<(), Error> {
-    notes.push(given_up(why));
-    pins.remove()
-}
-
-fn given_up(why: &str) -> String {
-    format!(
-        "connections of the previous run are given up: {why}; before such a change stop xdp-lb by SIGTERM, \
-         so that the peer takes them over"
-    )
 }
 
 fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Result<Ebpf, Error> {
@@ -432,46 +421,6 @@ fn closed(services: usize) -> String {
     )
 }
 
-/// What a predecessor left.
-enum Found {
-    Nothing,
-    /// All that there has to be.
-    Fitting,
-    /// The same, but for the sizes of these.
-    OfOtherSizes(Vec<&'static str>),
-    /// Something else.
-    Unusable(String),
-}
-
-fn found(pins: &Pins, sizes: &Sizes) -> Found {
-    if !pins.exist() {
-        return Found::Nothing;
-    }
-    if let Some(missing) = PINNED.iter().find(|name| !pins.map(name).exists()) {
-        return Found::Unusable(format!("{missing} is missing among the pinned maps"));
-    }
-    let old = Sizes {
-        conn_places: max_entries(&pins.map("CONNS")).unwrap_or(0),
-        template_places: max_entries(&pins.map("TEMPLATES")).unwrap_or(0),
-    };
-    for (name, entries) in old.entries() {
-        let is = max_entries(&pins.map(name)).unwrap_or(0);
-        // Less than a word of marks there never is.
-        if is != entries || is == 0 {
-            return Found::Unusable(format!("{name} has {is} entries and not {entries}"));
-        }
-    }
-    let now = sizes.entries();
-    let other = old.entries().into_iter().zip(now);
-    let other = other.filter(|(old, new)| old.1 != new.1);
-    let names: Vec<_> = other.map(|((name, _), _)| name).collect();
-    if names.is_empty() {
-        Found::Fitting
-    } else {
-        Found::OfOtherSizes(names)
-    }
-}
-
 /// Makes maps that come in the place of pinned ones.
 pub(super) fn make_next(
     options: &Options,
@@ -488,14 +437,6 @@ pub(super) fn make_next(
     // The other maps of this object are nobody's, and go with it.
     let made = loader.load(&Frames::Whole.object());
     made.map(drop).map_err(|error| refused("the maps", &error))
-}
-
-pub(super) fn max_entries(path: &Path) -> Option<u32> {
-    MapData::from_pin(path)
-        .ok()?
-        .info()
-        .ok()
-        .map(|info| info.max_entries())
 }
 
 /// The cluster's key: the pinned one, else the one that is wanted, else a new one from the kernel.

@@ -12,6 +12,7 @@ mod apply;
 mod attach;
 mod bare;
 mod capture;
+mod found;
 mod load;
 #[cfg(feature = "bpf-log")]
 mod log;

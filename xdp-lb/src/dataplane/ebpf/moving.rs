@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::tick::Tick;
 
+use super::found::max_entries;
 use super::load::{self, STAGES, Sizes};
 use super::shared::{CONNECTIONS, Flows, TEMPLATES, mapped};
 use super::{Ebpf, Options, read};
@@ -63,7 +64,7 @@ pub(super) fn begin(
     resized: &[&'static str],
 ) -> Result<Moving, Error> {
     let pins = Pins::new(&options.instance);
-    let entries = |name: &str| load::max_entries(&pins.map(name)).unwrap_or(0);
+    let entries = |name: &str| max_entries(&pins.map(name)).unwrap_or(0);
     let is_resized = |name: &str| resized.contains(&name);
     let tables = [
         ("connections", CONNECTIONS, sizes.conn_places),
