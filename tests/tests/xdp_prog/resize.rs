@@ -1,9 +1,7 @@
 //! A start with tables of another size than the predecessor's: what stands in them stays.
 
-use std::path::Path;
-
 use xdp_lb::dataplane::Dataplane as _;
-use xdp_lb::dataplane::pins::{Pins, ROOT};
+use xdp_lb::dataplane::pins::Pins;
 use xdp_lb_common::reason::Reason;
 use xdp_lb_tests::packet::Packet;
 use xdp_lb_tests::packet::Transport;
@@ -60,7 +58,7 @@ fn active(director: &mut Director) -> u64 {
 /// Whatever of the predecessor's tables is pinned beside the ones in force.
 fn leftovers(director: &Director) -> Vec<String> {
     let layout = Pins::new(director.instance()).map("CONNS");
-    let entries = std::fs::read_dir(layout.parent().unwrap_or(Path::new(ROOT))).unwrap();
+    let entries = std::fs::read_dir(layout.parent().unwrap()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names
         .filter(|name| name.starts_with("next-") || name.starts_with("last-"))
