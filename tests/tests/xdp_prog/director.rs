@@ -93,17 +93,42 @@ impl Director {
 
     /// As [`Self::restart`], up to the first change of the tables.
     pub(crate) fn reopen(&mut self) {
+        self.reopen_with(|_options| (), |_program| ());
+    }
+
+    /// As [`Self::reopen`], with other options; its predecessor's program gets packets while it starts.
+    pub(crate) fn reopen_with(
+        &mut self,
+        adjust: impl FnOnce(&mut Options),
+        meanwhile: impl FnOnce(&Program),
+    ) {
         drop(self.ebpf.take());
         self.dry = OnceLock::new();
+        adjust(&mut self.options);
         let mut ebpf = Ebpf::open(&self.options).unwrap();
         assert!(ebpf.took_over(), "{:?}", ebpf.notes());
+        meanwhile(&self.program);
         // It loads its program when it is put on the first interface.
         ebpf.attach("in", PORT, XdpMode::Generic).unwrap();
         let pins = Pins::new(&self.options.instance);
         self.program = second_handle(&mut ebpf, &pins.map("program"));
+        self.eyes = Eyes::open(&pins);
         let servers = ebpf.inherited().servers.keys().copied();
         self.installed = Installed::inherited(&ebpf.inherited().services, servers);
         self.ebpf = Some(ebpf);
+    }
+
+    /// Ends, starts with other options and ends again before it is on an interface. The next start has
+    /// these options too.
+    pub(crate) fn end_early(&mut self, adjust: impl FnOnce(&mut Options)) {
+        drop(self.ebpf.take());
+        adjust(&mut self.options);
+        drop(Ebpf::open(&self.options).unwrap());
+    }
+
+    /// The name of the instance.
+    pub(crate) fn instance(&self) -> &str {
+        &self.options.instance
     }
 
     /// Changes the tables step by step, as the agent does.

@@ -31,7 +31,7 @@ use super::overrides::Store;
 use super::placement::{NoInterface, check_interfaces};
 use super::reconciler::{Inspection, View};
 use super::run::{self, Ending, Leftovers, Parts, Phase, Surroundings};
-use super::seams::PacketPath;
+use super::seams::{Links, PacketPath};
 use super::signals::{self, Signal};
 use super::sync::{self, Listeners, Synced, Syncing};
 use super::vrrp::alive::{Alive, last_seen};
@@ -42,7 +42,7 @@ use crate::control::looks::Looks;
 use crate::control::orders::Orders;
 use crate::control::snapshot::SnapshotInputs;
 use crate::control::{self, Snapshot, Snapshots};
-use crate::dataplane;
+use crate::dataplane::{self, pins::Pins};
 use crate::health::{Failure, Outcome};
 use crate::machine::Now;
 use crate::net::{self, names, watch::Watcher};
@@ -145,7 +145,10 @@ async fn direct_as<P: PacketPath>(
     let metrics = http::bind(config.xdp_lb.metrics)?;
     let journal = Journal::open(vips(instance));
     let leftovers = Leftovers::of(&journal);
-    let links = KernelLinks::open(journal, name.as_str())?;
+    let mut links = KernelLinks::open(journal, name.as_str())?;
+    if Pins::new(name.as_str()).have_another_layout()? {
+        step_aside(&mut links, &leftovers).await;
+    }
     let config = Arc::new(config);
     let mut packet_path = open(name, &config, clock::kernel()?)?;
     if packet_path.took_over() {
@@ -190,6 +193,17 @@ async fn direct_as<P: PacketPath>(
     }
     servers.stop().await;
     Ok(ending?)
+}
+
+/// The tables of a predecessor cannot be read, and its program goes with them. While VIPs stand without it
+/// the host's own stack would answer their clients by resets, so they go first; a peer that has the
+/// connections takes over, and serves them.
+async fn step_aside(links: &mut impl Links, leftovers: &Leftovers) {
+    for address in &leftovers.addresses {
+        if let Err(error) = links.remove(address).await {
+            warn!("a VIP of the previous run stands while its program is replaced: {error}");
+        }
+    }
 }
 
 fn ensure_bpffs() -> Result<(), Error> {

@@ -1,7 +1,8 @@
 //! The folder on bpffs in which maps and links outlive the agent.
 //!
 //! `/sys/fs/bpf/xdp-lb/NAME/layout-V/` holds the maps by name and `link-IFINDEX-MODE` per interface.
-//! Another version of the layout cannot be taken over: it is removed, with a message.
+//! Another version of the layout cannot be taken over: it is removed, with a message. Of another size, a map
+//! stands beside the old one as `next-NAME` until it is filled ([`Pins::change_over`]).
 
 use std::fs;
 use std::io::ErrorKind;
@@ -13,6 +14,9 @@ use super::{AttachedMode, Error};
 
 /// Where instances keep their pins.
 pub const ROOT: &str = "/sys/fs/bpf/xdp-lb";
+
+/// What the names of maps begin with that come in the place of others. (The kernel allows no dots.)
+const NEXT: &str = "next-";
 
 /// The pins of one instance.
 #[derive(Clone, Debug)]
@@ -40,9 +44,57 @@ impl Pins {
         Self { folder, layout }
     }
 
-    /// The file of a map.
+    /// The file of a map: of the one that comes, while one comes in the place of another.
     pub fn map(&self, name: &str) -> PathBuf {
-        self.layout.join(name)
+        let next = self.next(name);
+        if next.exists() {
+            next
+        } else {
+            self.layout.join(name)
+        }
+    }
+
+    /// The file of a map that comes in the place of another.
+    pub fn next(&self, name: &str) -> PathBuf {
+        self.layout.join(format!("{NEXT}{name}"))
+    }
+
+    /// Removes maps that never came in the place of others: whoever filled them ended before.
+    pub fn forget_next(&self) -> Result<(), Error> {
+        for entry in entries(&self.layout)? {
+            let name = entry.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(|name| name.starts_with(NEXT)) {
+                remove(&entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts maps that came in the place of others there. The last one of that name stays for those who
+    /// need it, see [`Self::forget_last`]; of the others only programs hold what they use.
+    pub fn change_over(&self, names: &[&str], last: &str) -> Result<(), Error> {
+        let rename = |from: &Path, to: &Path| {
+            fs::rename(from, to).map_err(|error| failed("rename", from, &error))
+        };
+        rename(&self.layout.join(last), &self.last(last))?;
+        for name in names {
+            rename(&self.next(name), &self.layout.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what [`Self::change_over`] left.
+    pub fn forget_last(&self, last: &str) -> Result<(), Error> {
+        remove(&self.last(last))
+    }
+
+    /// Whether [`Self::change_over`] left something.
+    pub fn has_last(&self, last: &str) -> bool {
+        self.last(last).exists()
+    }
+
+    fn last(&self, name: &str) -> PathBuf {
+        self.layout.join(format!("last-{name}"))
     }
 
     /// The file of a link.
@@ -53,6 +105,12 @@ impl Pins {
     /// Whether a predecessor left maps of this layout.
     pub fn exist(&self) -> bool {
         self.map("CONNS").exists()
+    }
+
+    /// Whether a predecessor left what cannot be taken over.
+    pub fn have_another_layout(&self) -> Result<bool, Error> {
+        let entries = entries(&self.folder)?;
+        Ok(entries.iter().any(|entry| *entry != self.layout))
     }
 
     /// Makes the folder, after removing what cannot be taken over; whether there was such.

@@ -32,12 +32,24 @@ impl Ebpf {
         mode: XdpMode,
     ) -> Result<AttachedMode, Error> {
         while self.prepare()? {}
+        self.change_over()?;
+        let attached = self.attach_anew(interface, ifindex, mode)?;
+        self.moved_to(ifindex)?;
+        Ok(attached)
+    }
+
+    fn attach_anew(
+        &mut self,
+        interface: &str,
+        ifindex: u32,
+        mode: XdpMode,
+    ) -> Result<AttachedMode, Error> {
         let links = self.pins.links()?;
         if let Some(link) = links.iter().find(|link| link.ifindex == ifindex) {
             if fits(link.mode, mode) && self.replace(link).is_ok() {
                 return Ok(link.mode);
             }
-            self.detach(ifindex)?;
+            self.unlink(ifindex)?;
         }
         match mode {
             XdpMode::Native => self.attach_as(interface, ifindex, AttachedMode::Native),
@@ -82,6 +94,11 @@ impl Ebpf {
 
     /// Detaches the program from an interface; fine if it is not attached.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), Error> {
+        self.unlink(ifindex)?;
+        self.moved_to(ifindex)
+    }
+
+    fn unlink(&self, ifindex: u32) -> Result<(), Error> {
         for link in self
             .pins
             .links()?

@@ -13,8 +13,9 @@ use xdp_lb_common::stage::{self, Stage};
 use xdp_lb_common::watch;
 
 use super::capture::Plain;
+use super::found::{Found, found, give_up, given_up};
 use super::tables::Tables;
-use super::{Ebpf, Options, Waiting};
+use super::{Ebpf, Options, Waiting, moving};
 use crate::dataplane::Error;
 use crate::dataplane::pins::Pins;
 
@@ -73,7 +74,7 @@ impl Sizes {
     }
 
     /// Entries per map.
-    fn entries(&self) -> [(&'static str, u32); 5] {
+    pub(super) fn entries(&self) -> [(&'static str, u32); 5] {
         let ways = |places| places * u32::try_from(WAYS).unwrap_or(1);
         [
             ("CONNS", self.conn_places),
@@ -89,27 +90,41 @@ pub(super) fn open(options: &Options) -> Result<Ebpf, Error> {
     let pins = Pins::new(&options.instance);
     let sizes = Sizes::new(options);
     let mut notes = Vec::new();
-    if let Some(why) = misfit(&pins, &sizes) {
-        notes.push(format!(
-            "connections of the previous run are given up: {why}"
-        ));
-        pins.remove()?;
-    }
+    pins.forget_next()?;
+    let moving = match found(&pins, &sizes) {
+        Found::Nothing => None,
+        Found::Fitting => moving::unfinished(&pins),
+        Found::OfOtherSizes(names) => match moving::begin(options, &sizes, &names) {
+            Ok(moving) => Some(moving),
+            Err(why) => {
+                let why = format!("tables of another size cannot be made beside them: {why}");
+                give_up(&pins, &why, &mut notes)?;
+                None
+            }
+        },
+        Found::Unusable(why) => {
+            give_up(&pins, &why, &mut notes)?;
+            None
+        }
+    };
     if pins.prepare()? {
         let why = "they were pinned by a version with another table layout";
-        notes.push(format!(
-            "connections of the previous run are given up: {why}"
-        ));
+        notes.push(given_up(why));
     }
     let took_over = pins.exist();
     let loaded = load(options, &pins, &sizes, took_over);
-    if loaded.is_err() && !took_over {
+    if loaded.is_err() {
         // The error of the load is the one to tell.
-        let _also_failed = pins.remove();
+        let _also_failed = if took_over {
+            pins.forget_next()
+        } else {
+            pins.remove()
+        };
     }
-    loaded.map(|mut ebpf| {
+    loaded.and_then(|mut ebpf| {
         ebpf.notes.splice(0..0, notes);
-        ebpf
+        ebpf.move_in(moving)?;
+        Ok(ebpf)
     })
 }
 
@@ -141,6 +156,7 @@ fn load(options: &Options, pins: &Pins, sizes: &Sizes, took_over: bool) -> Resul
         plain: Plain::default(),
         notes: notes.into_iter().collect(),
         names: None,
+        moving: None,
     };
     if !took_over {
         ebpf.hand_out();
@@ -405,28 +421,22 @@ fn closed(services: usize) -> String {
     )
 }
 
-/// Why pinned maps cannot be taken over, if so.
-fn misfit(pins: &Pins, sizes: &Sizes) -> Option<String> {
-    if !pins.exist() {
-        return None;
+/// Makes maps that come in the place of pinned ones.
+pub(super) fn make_next(
+    options: &Options,
+    sizes: &Sizes,
+    names: &[&'static str],
+) -> Result<(), Error> {
+    let pins = Pins::new(&options.instance);
+    let key = pinned_key(&pins.map("KEY")).unwrap_or_default();
+    let settings = Settings::new(options, sizes, key, (PLAIN.mode, Frames::Whole));
+    let mut loader = settings.loader(sizes, NO_RING);
+    for name in names {
+        loader.map_pin_path(name, pins.next(name));
     }
-    for (name, entries) in sizes.entries() {
-        match max_entries(&pins.map(name)) {
-            Some(found) if found == entries => {}
-            Some(found) => return Some(format!("{name} has {found} entries, now {entries}")),
-            None => return Some(format!("{name} is missing among the pinned maps")),
-        }
-    }
-    let missing = PINNED.iter().find(|name| !pins.map(name).exists())?;
-    Some(format!("{missing} is missing among the pinned maps"))
-}
-
-fn max_entries(path: &Path) -> Option<u32> {
-    MapData::from_pin(path)
-        .ok()?
-        .info()
-        .ok()
-        .map(|info| info.max_entries())
+    // The other maps of this object are nobody's, and go with it.
+    let made = loader.load(&Frames::Whole.object());
+    made.map(drop).map_err(|error| refused("the maps", &error))
 }
 
 /// The cluster's key: the pinned one, else the one that is wanted, else a new one from the kernel.

@@ -2,7 +2,7 @@
 //!
 //! [`load`] brings the program and its maps into the kernel or takes over those of a predecessor;
 //! [`attach`] puts it on interfaces; [`apply`] carries out changes; [`read`] reads counters, [`standing`]
-//! keeps what schedulers need to know of each server. [`trace`] and [`capture`] load the program [`again`]
+//! keeps what schedulers need to know of each server, [`moving`] fills tables of another size. [`trace`] and [`capture`] load the program [`again`]
 //! to look at what it decides, [`bare`] has none of it loaded. All
 //! table memory is written word by word in an order that leaves no reader with half a truth: new
 //! things are complete before anything points at them, old ones are unlinked before they are reused.
@@ -12,9 +12,11 @@ mod apply;
 mod attach;
 mod bare;
 mod capture;
+mod found;
 mod load;
 #[cfg(feature = "bpf-log")]
 mod log;
+mod moving;
 mod read;
 pub mod shared;
 mod standing;
@@ -102,6 +104,8 @@ pub struct Ebpf {
     notes: Vec<String>,
     /// Who is told of names that come and go.
     names: Option<mpsc::Sender<Named>>,
+    /// What comes into tables of another size from those of a predecessor.
+    moving: Option<moving::Moving>,
 }
 
 /// Which programs are still to come into the kernel; those of a predecessor forward till then.
@@ -112,8 +116,8 @@ enum Waiting {
 }
 
 impl Ebpf {
-    /// Loads the program; takes over pinned maps of a predecessor whose layout and sizes fit, else
-    /// starts with empty ones. The predecessor's program goes on until the first interface is attached.
+    /// Loads the program; takes over pinned maps of a predecessor whose layout fits, else starts with
+    /// empty ones. Of tables whose size changes the entries are taken over. The predecessor's program goes on until the first interface is attached.
     pub fn open(options: &Options) -> Result<Self, Error> {
         load::open(options)
     }
@@ -230,6 +234,7 @@ impl Dataplane for Ebpf {
     fn heartbeat(&mut self) -> Result<(), Error> {
         let now = read::tick(&mut self.object)?;
         self.tables.heartbeat(now);
+        self.catch_up(now.short());
         Ok(())
     }
 

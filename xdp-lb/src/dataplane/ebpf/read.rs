@@ -215,7 +215,10 @@ impl Tables {
             census.conns += 1;
             *found.entry(state.backend()).or_default() += state.counts();
         });
-        self.correct(&before, &found);
+        // What is still to come is counted already.
+        if !self.filling {
+            self.correct(&before, &found);
+        }
         let nobody = |_template| ();
         sweep(&self.templates, now, (&stale, nobody), |state| {
             census.templates += 1;

@@ -44,6 +44,12 @@ pub enum Named {
     NoServer(ServiceName, SocketAddr),
 }
 
+/// The maps of the connections: ways, and what they are.
+pub(super) const CONNECTIONS: (&str, &str) = ("CONNS", "CONN_INFO");
+
+/// The same of the templates.
+pub(super) const TEMPLATES: (&str, &str) = ("TEMPLATES", "TEMPLATE_INFO");
+
 /// One of the two tables of flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
@@ -54,10 +60,45 @@ pub enum Kept {
 }
 
 /// A table and what its ways are.
-struct Flows {
-    places: MappedArray<PlaceMemory>,
-    info: MappedArray<FlowInfo>,
+pub(super) struct Flows {
+    pub(super) places: MappedArray<PlaceMemory>,
+    pub(super) info: MappedArray<FlowInfo>,
     mask: u32,
+}
+
+impl Flows {
+    /// The pinned one of so many places.
+    pub(super) fn open(
+        pins: &Pins,
+        (table, info): (&str, &str),
+        places: u32,
+    ) -> Result<Self, Error> {
+        let ways = places * u32::try_from(WAYS).unwrap_or(1);
+        Ok(Self {
+            places: mapped(pins, table, places)?,
+            info: mapped(pins, info, ways)?,
+            mask: places - 1,
+        })
+    }
+
+    /// The places of a flow. Its connections are counted in `loads`, if they are new.
+    pub(super) fn places<'a>(
+        &'a self,
+        hash: u64,
+        loads: Option<&'a MappedArray<Load>>,
+    ) -> Places<MappedPlace<'a>> {
+        let (first_at, second_at) = (first_place(hash, self.mask), second_place(hash, self.mask));
+        let place = |at| MappedPlace {
+            words: self.places.words(at),
+            loads,
+        };
+        Places {
+            first: place(first_at),
+            second: place(second_at),
+            first_at,
+            second_at,
+        }
+    }
 }
 
 /// A real server of a service.
@@ -100,11 +141,13 @@ pub(super) struct Origin<'a> {
     pub names: mpsc::Receiver<Named>,
 }
 
-fn mapped<T: aya::Pod>(pins: &Pins, name: &str, len: u32) -> Result<MappedArray<T>, Error> {
+pub(super) fn mapped<T: aya::Pod>(
+    pins: &Pins,
+    name: &str,
+    len: u32,
+) -> Result<MappedArray<T>, Error> {
     let cannot = |why: &dyn std::fmt::Display| {
-        Error::Load(format!(
-            "cannot open the pinned table '{name}' for state sync: {why}"
-        ))
+        Error::Load(format!("cannot open the pinned table '{name}': {why}"))
     };
     let data = MapData::from_pin(pins.map(name)).map_err(|error| cannot(&error))?;
     match Map::from_map_data(data).map_err(|error| cannot(&error))? {
@@ -123,17 +166,9 @@ impl Shared {
             now,
             names,
         } = origin;
-        let ways = |places: u32| places * u32::try_from(WAYS).unwrap_or(1);
-        let flows = |table: &str, info: &str, places: u32| {
-            Ok::<_, Error>(Flows {
-                places: mapped(pins, table, places)?,
-                info: mapped(pins, info, ways(places))?,
-                mask: places - 1,
-            })
-        };
         Ok(Self {
-            connections: flows("CONNS", "CONN_INFO", sizes.conn_places)?,
-            templates: flows("TEMPLATES", "TEMPLATE_INFO", sizes.template_places)?,
+            connections: Flows::open(pins, CONNECTIONS, sizes.conn_places)?,
+            templates: Flows::open(pins, TEMPLATES, sizes.template_places)?,
             services: mapped(pins, "SERVICES", MAX_SERVICES)?,
             backends: mapped(pins, "BACKENDS", MAX_BACKENDS)?,
             loads: mapped(pins, "LOADS", MAX_BACKENDS)?,
@@ -339,21 +374,8 @@ impl Shared {
     }
 
     fn places(&self, kept: Kept, hash: u64) -> Places<MappedPlace<'_>> {
-        let flows = self.flows(kept);
-        let (first_at, second_at) = (
-            first_place(hash, flows.mask),
-            second_place(hash, flows.mask),
-        );
-        let place = |at| MappedPlace {
-            words: flows.places.words(at),
-            loads: (kept == Kept::Connections).then_some(&self.loads),
-        };
-        Places {
-            first: place(first_at),
-            second: place(second_at),
-            first_at,
-            second_at,
-        }
+        let loads = (kept == Kept::Connections).then_some(&self.loads);
+        self.flows(kept).places(hash, loads)
     }
 
     /// How long that many ticks are.
@@ -372,7 +394,7 @@ impl Shared {
 }
 
 /// A place of a mapped table.
-struct MappedPlace<'a> {
+pub(super) struct MappedPlace<'a> {
     words: &'a [AtomicU64],
     /// Where connections are counted.
     loads: Option<&'a MappedArray<Load>>,

@@ -103,6 +103,8 @@ pub(super) struct Tables {
     pub tended: Option<std::time::Instant>,
     /// When a connection last found no way, as far as this process saw.
     pub overflowed: super::read::Overflowed,
+    /// Whether connections are still in tables that these come in the place of.
+    pub filling: bool,
 }
 
 impl Tables {
@@ -153,6 +155,7 @@ impl Tables {
             drift: super::standing::Drift::default(),
             tended: None,
             overflowed: super::read::Overflowed::default(),
+            filling: false,
         };
         let fenced = tables.close_fenced(now);
         tables.heartbeat(now);

@@ -209,6 +209,16 @@ impl Cluster {
         self.lan.set_forwarding(&host.name, true)
     }
 
+    /// Makes of the tables that an agent left some that its successor cannot read: those of a version with
+    /// another layout.
+    pub(super) fn other_layout(&self, number: usize) -> Result<()> {
+        let [pins, _folder] = traces(&self.directors[number].instance);
+        for layout in fs::read_dir(&pins)? {
+            fs::rename(layout?.path(), pins.join("layout-0"))?;
+        }
+        Ok(())
+    }
+
     /// Another file with the same program, as a package's upgrade leaves it.
     pub(super) fn other_build(&self, round: u32) -> Result<PathBuf> {
         let other = self.scratch.path().join(format!("xdp-lb-{round}"));

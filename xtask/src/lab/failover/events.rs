@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::Run;
 use super::cluster::server_name;
-use super::files::{DIRECTORS, FEW, HOSTS, MANY, VIP, host_address};
+use super::files::{DIRECTORS, FAST, FEW, HOSTS, MANY, SLOW, VIP, host_address, one_address};
 use super::findings::{Allowed, Return};
 
 /// The server that is added and removed.
@@ -16,8 +16,9 @@ const NEW: u8 = HOSTS + 1;
 const VICTIM: u8 = 4;
 /// The one of the hundred that another stands for.
 const ONE: u8 = 17;
-/// New connections per second while the master is killed, so that there are young ones.
-const RENEWED: u32 = 20;
+/// While the master is killed one of so many connections is renewed per second, so that there are young
+/// ones: fewer in the 100 ms that are not told than may break.
+const RENEWED: usize = 500;
 
 /// Servers come, go, are drained, weighed and killed; the file changes.
 pub(super) fn servers(run: &mut Run<'_>) -> Result<()> {
@@ -69,10 +70,15 @@ pub(super) fn servers(run: &mut Run<'_>) -> Result<()> {
     run.cluster.wait_whole()
 }
 
+/// The host of one of the hundred.
+fn host_of(number: u8) -> String {
+    server_name((number - 1) % HOSTS + 1)
+}
+
 /// Of a large service one server gives way to another.
 fn one_of_a_hundred(run: &mut Run<'_>) -> Result<()> {
     let before = run.cluster.files.one_of_many(ONE);
-    let host = server_name((ONE - 1) % HOSTS + 1);
+    let host = host_of(ONE);
     let most = its(run, |address| address == before.to_string())?;
     run.event(
         "1 of 100 servers is replaced",
@@ -118,21 +124,37 @@ pub(super) fn restarts(run: &mut Run<'_>) -> Result<()> {
         run.wait_synced(1)?;
         restart(run, 0, Signal::SIGQUIT)?;
         run.wait_synced(0)
-    })
+    })?;
+    run.cluster.reload(|files| files.adverts = FAST)?;
+    let allowed = of_removed(run)?;
+    run.event("upgrade with another table layout", allowed, |run| {
+        for number in [1, 0] {
+            run.cluster.directors[number].end_by(Signal::SIGQUIT)?;
+            run.cluster.other_layout(number)?;
+            run.cluster.start_director(number)?;
+            run.cluster.wait_master(0)?;
+            run.wait_synced(number)?;
+        }
+        run.wait_synced(1)
+    })?;
+    run.cluster.reload(|files| files.adverts = SLOW)
 }
 
 /// The VIP moves.
 pub(super) fn moves(run: &mut Run<'_>) -> Result<()> {
-    run.event("the master stops (SIGTERM)", Allowed::Nothing, |run| {
+    let removed = of_removed(run)?;
+    run.event("the master stops (SIGTERM)", removed.clone(), |run| {
         run.cluster.directors[0].end_by(Signal::SIGTERM)?;
         run.cluster.wait_master(1)
     })?;
-    run.event("it starts, and preempts", Allowed::Nothing, |run| {
+    run.event("it starts, and preempts", removed, |run| {
         run.cluster.start_director(0)?;
         run.cluster.wait_master(0)?;
         run.wait_synced(1)
     })?;
-    run.checker.renew(RENEWED)?;
+    run.cluster.reload(|files| files.adverts = FAST)?;
+    let renewed = (run.findings.connections / RENEWED).max(1);
+    run.checker.renew(u32::try_from(renewed)?)?;
     run.event("the master is killed and cut off", Allowed::Young, |run| {
         run.cluster.cut_off(0)?;
         run.cluster.directors[0].end_by(Signal::SIGKILL)?;
@@ -147,7 +169,23 @@ pub(super) fn moves(run: &mut Run<'_>) -> Result<()> {
     if let Some(event) = run.findings.events.last_mut() {
         event.back = run.findings.sync.then_some(back);
     }
-    Ok(())
+    run.cluster.reload(|files| files.adverts = SLOW)
+}
+
+/// What is left of the server that gave way to another: a director that starts after that does not know it,
+/// so that these connections end when they come to it.
+fn of_removed(run: &Run<'_>) -> Result<Allowed> {
+    let listed = run.cluster.directors[0].list()?;
+    let addresses = [2, 3].map(|third| one_address(third, ONE).to_string());
+    let in_file = run.cluster.files.one_of_many(ONE).to_string();
+    let left = listed.real_servers().filter(|server| {
+        let address = server.address.to_string();
+        address != in_file && addresses.contains(&address)
+    });
+    Ok(Allowed::Its {
+        host: host_of(ONE),
+        most: left.map(|server| server.active_conns).sum(),
+    })
 }
 
 fn restart(run: &mut Run<'_>, number: usize, signal: Signal) -> Result<()> {

@@ -24,6 +24,12 @@ const HUNDRED: u8 = 100;
 /// addresses: the tables hold eight addresses of one MAC in a service, and more leave it unserved.
 pub(super) const HOSTS: u8 = 20;
 
+/// keepalived's interval of adverts, s: a backup takes over from a dead master after 3.6 s.
+pub(super) const SLOW: &str = "1";
+/// The interval while a master is killed, s, so that the backup takes over after 0.72 s: a longer silence
+/// would break connections whatever the backup knows of them.
+pub(super) const FAST: &str = "0.2";
+
 /// What changes in the files while connections stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Files {
@@ -31,6 +37,8 @@ pub(super) struct Files {
     pub(super) few: Vec<(u8, u32)>,
     /// The one of the hundred that stands for the one of this number; it is the second on its host.
     pub(super) replaced: Option<u8>,
+    /// Seconds from one advert of the master to the next.
+    pub(super) adverts: &'static str,
     /// Entries that the connection table is made for.
     pub(super) entries: u32,
     /// Whether the directors tell each other of connections.
@@ -43,6 +51,7 @@ impl Files {
         Self {
             few: (1..=HOSTS).map(|number| (number, 1)).collect(),
             replaced: None,
+            adverts: SLOW,
             entries: 65_536,
             sync,
         }
@@ -73,11 +82,12 @@ impl Files {
             .collect();
         [
             format!(
-                "xdp_lb {{\n    connections {}\n{sync}}}\n\
+                "global_defs {{\n    vrrp_version 3\n}}\n\
+                 xdp_lb {{\n    connections {}\n{sync}}}\n\
                  vrrp_instance VI_1 {{\n    state BACKUP\n    interface {INTERFACE}\n    \
-                 virtual_router_id 51\n    priority {priority}\n    advert_int 1\n    \
+                 virtual_router_id 51\n    priority {priority}\n    advert_int {}\n    \
                  virtual_ipaddress {{\n        {VIP}/16\n    }}\n}}\n",
-                self.entries
+                self.entries, self.adverts
             ),
             service(WEB, "persistence_timeout 600", &few),
             service(FEW, "persistence_timeout 600", &few),
@@ -89,8 +99,13 @@ impl Files {
     /// The address of one of the hundred.
     pub(super) fn one_of_many(&self, number: u8) -> Ipv4Addr {
         let third = if self.replaced == Some(number) { 3 } else { 2 };
-        Ipv4Addr::new(10, 70, third, number)
+        one_address(third, number)
     }
+}
+
+/// One of the hundred (2), or what replaces it (3).
+pub(super) const fn one_address(third: u8, number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 70, third, number)
 }
 
 /// The address of a host with servers.

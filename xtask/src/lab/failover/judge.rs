@@ -5,8 +5,8 @@ use crate::lab::check::{Check, check, seconds};
 
 /// The longest that a bulk transfer may take, s.
 const BULK: f64 = 10.0;
-/// An interval of adverts is a second; a backup would take over after 3.6.
-const ADVERTS: f64 = 3.0;
+/// Three intervals of adverts, s; a backup would take over after 0.72.
+const ADVERTS: f64 = 0.6;
 
 /// All verdicts on a run.
 pub(crate) fn judge(found: &Findings) -> Vec<Check> {
@@ -178,7 +178,7 @@ mod tests {
             bulk: Some(0.2),
             master: Some(4.0),
             in_order: true,
-            advert_gap: 1.0,
+            advert_gap: 0.2,
         };
         let with = |back| Event {
             back: Some(back),
