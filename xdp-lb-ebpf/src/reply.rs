@@ -20,7 +20,7 @@ use crate::maps::CONN_INFO;
 use crate::packet::{Frame, Packet};
 use crate::settings::{self, expiry};
 use crate::translate::{Side, Translate, translate};
-use crate::{atomic, decided, forward, parse, service};
+use crate::{atomic, count, decided, forward, parse, service};
 
 /// Sends the packet of a context to the client, if it answers a connection; else it is for no service.
 #[inline(always)]
@@ -72,6 +72,7 @@ fn to_client<F: Translate>(frame: &Frame) -> Result<(Reason, u32), Reason> {
     }
     // SAFETY: checked just now.
     unsafe { forward::write_macs(frame, mac, Mac(own)) };
+    count::reply(service.index, found.state.backend(), packet.len as u64);
     forward::leave(frame, ifindex, Reason::TxReply, Reason::RedirectReply)
 }
 

@@ -29,7 +29,7 @@ fn to_one(is_v6: bool, made: Virtual, port: u16) -> Virtual {
 }
 
 /// TCP and UDP on port 80 of the VIP, to port 8080 of real server 1.
-fn web(is_v6: bool) -> Desired {
+pub(crate) fn web(is_v6: bool) -> Desired {
     tables([to_one(is_v6, tcp(80), 8080), to_one(is_v6, udp(80), 8080)])
 }
 
@@ -45,7 +45,7 @@ fn at_server(wire: &Wire, port: u16) -> Wire {
 }
 
 /// The answer of real server 1, from a port, to a packet.
-fn answer(wire: &Wire, port: u16) -> Wire {
+pub(crate) fn answer(wire: &Wire, port: u16) -> Wire {
     Wire {
         from: SocketAddr::new(server(wire.to.is_ipv6(), 1), port),
         to: wire.from,

@@ -181,7 +181,8 @@ fn count(parts: &mut Parts) {
         connections,
         packets,
         bytes,
-        reserved: 0,
+        reply_packets: 0,
+        reply_bytes: 0,
     };
     parts.counters.services.insert(web, stats(4, 18, 968));
     let mut server = |address: &str, stats, active, inactive| {

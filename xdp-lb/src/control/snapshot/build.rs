@@ -294,6 +294,8 @@ impl From<Stats> for Traffic {
             conns: stats.connections,
             in_packets: stats.packets,
             in_bytes: stats.bytes,
+            out_packets: stats.reply_packets,
+            out_bytes: stats.reply_bytes,
         }
     }
 }
