@@ -211,6 +211,7 @@ fn count(parts: &mut Parts) {
         (Reason::TxScheduled, 6),
         (Reason::NoService, 30),
         (Reason::TtlExpired, 1),
+        (Reason::TxUnreachable, 2),
     ] {
         parts.counters.packets.insert(reason, packets);
     }

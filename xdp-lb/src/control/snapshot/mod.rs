@@ -206,6 +206,9 @@ pub struct Exit {
     pub reason: String,
     /// What became of them: `pass`, `tx`, `redirect` or `drop`.
     pub verdict: String,
+    /// They were not sent on: the director answered them with packets of its own.
+    #[serde(default)]
+    pub answer: bool,
     /// How many.
     pub packets: u64,
 }
