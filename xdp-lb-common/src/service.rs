@@ -169,8 +169,10 @@ pub struct Stats {
     pub packets: u64,
     /// Their IP length.
     pub bytes: u64,
-    /// Fills the struct.
-    pub reserved: u64,
+    /// Replies of real servers sent on to a client: only those whose addresses are translated come by.
+    pub reply_packets: u64,
+    /// Their IP length.
+    pub reply_bytes: u64,
 }
 pod!(Stats);
-no_padding!(Stats, u64, u64, u64, u64);
+no_padding!(Stats, u64, u64, u64, u64, u64);

@@ -49,6 +49,24 @@ pub fn event(event: Event) {
     }
 }
 
+/// Counts a backend's reply that is sent on to a client.
+#[inline(always)]
+pub fn reply(service: u32, backend: u32, bytes: u64) {
+    if is_dry() {
+        return;
+    }
+    for stats in [
+        SERVICE_STATS.get_ptr_mut(service),
+        BACKEND_STATS.get_ptr_mut(backend),
+    ] {
+        let Some(stats) = stats else { continue };
+        // SAFETY: this CPU's own copy.
+        let stats = unsafe { &mut *stats };
+        stats.reply_packets += 1;
+        stats.reply_bytes += bytes;
+    }
+}
+
 /// Counts a packet sent to a backend, before anything of it is changed.
 #[inline(always)]
 pub fn traffic(service: u32, route: Route, bytes: u64) {

@@ -156,6 +156,7 @@ pub fn leave(frame: &Frame, (ifindex, mac): (u32, Mac)) -> Result<(Reason, u32),
     }
     // SAFETY: checked just now.
     unsafe { forward::write_macs(frame, mac, Mac(own)) };
+    count::reply(service.index, found.state.backend(), packet.len as u64);
     forward::leave(frame, ifindex, Reason::TxReply, Reason::RedirectReply)
 }
 

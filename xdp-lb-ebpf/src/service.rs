@@ -2,7 +2,7 @@
 
 use xdp_lb_common::addr::{Address, FAMILY_V4, FAMILY_V6, Mac};
 use xdp_lb_common::flow::FlowV6;
-use xdp_lb_common::host::{HostSlot, host_key, host_start, mac_bit};
+use xdp_lb_common::host::{self, host_key, mac_bit};
 use xdp_lb_common::lease;
 use xdp_lb_common::limits::{HOST_SLOTS, MAX_PORTS, MAX_PROBES, SERVICE_INDEX_SLOTS};
 use xdp_lb_common::reason::Reason;
@@ -312,41 +312,22 @@ pub extern "C" fn port_mac(ifindex: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn is_balanced_already(source: u64, service: u32, client_be: u32) -> u32 {
-    by_host(source, service, |slot| {
-        slot.family == FAMILY_V4 as u64 && slot.address.words_be[0] == client_be
-    })
+    let mut client = Address::default();
+    client.words_be[0] = client_be;
+    by_host(source, service, (FAMILY_V4 as u32, &client))
 }
 
 /// [`is_balanced_already`] for an IPv6 client.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn is_balanced_already_v6(source: u64, service: u32, high: u64, low: u64) -> u32 {
-    by_host(source, service, |slot| {
-        slot.family == FAMILY_V6 as u64 && is_same(slot.address, joined(high, low))
-    })
+    by_host(source, service, (FAMILY_V6 as u32, &joined(high, low)))
 }
 
 /// 1 if the frame comes from a host of the service and none of that host's addresses is the client's.
 #[inline(always)]
-fn by_host(source: u64, service: u32, is_client: impl Fn(&HostSlot) -> bool) -> u32 {
+fn by_host(source: u64, service: u32, client: (u32, &Address)) -> u32 {
     let Some(bank) = bank() else { return 0 };
     let key = host_key(Mac(source), service);
-    let start = host_start(key);
-    let mut from_host = 0;
-    for step in 0..MAX_PROBES {
-        let at = (start + step) & (HOST_SLOTS - 1);
-        let Some(slot) = HOSTS.get(bank * HOST_SLOTS + at) else {
-            return 0;
-        };
-        if slot.key == 0 {
-            return from_host;
-        }
-        if slot.key == key {
-            if is_client(slot) {
-                return 0;
-            }
-            from_host = 1;
-        }
-    }
-    from_host
+    host::is_foreign(key, client, |at| HOSTS.get(bank * HOST_SLOTS + at)) as u32
 }

@@ -10,9 +10,11 @@ use xdp_lb_tests::packet::{Packet, Transport};
 
 use crate::case::{Case, check, goes, send};
 use crate::director::{Director, in_a_network};
+use crate::nat;
 use crate::tables::{
     Virtual, Words as _, ack, datagram, from_client, server_ip, server_mac, syn, tables, tcp, udp,
 };
+use crate::wire::{self, Wire, sent};
 
 fn run(director: &Director, packet: &Packet) -> Option<u8> {
     let frame = director.send(&packet.bytes().unwrap()).frame;
@@ -29,8 +31,49 @@ const fn stats(connections: u64, packets: u64, bytes: u64) -> Stats {
         connections,
         packets,
         bytes,
-        reserved: 0,
+        reply_packets: 0,
+        reply_bytes: 0,
     }
+}
+
+/// Replies are counted where their addresses are translated, apart from what came from clients; what is
+/// only looked at is not.
+#[test]
+fn replies_that_are_translated_count_for_their_service_and_their_server() {
+    in_a_network(|| {
+        for is_v6 in [false, true] {
+            let tables = nat::web(is_v6);
+            let mut director = Director::looking(&tables);
+            let syn = wire::syn(is_v6, 1);
+            let ip_len = |wire: &Wire| wire.bytes().len() as u64 - 14;
+            let reply = nat::answer(&syn, 8080);
+            let early = reply.bytes();
+            sent(&director, "too early", &early, Reason::NoService);
+            sent(&director, "asked", &syn.bytes(), Reason::TxScheduled);
+            for _ in 0..3 {
+                sent(&director, "answered", &reply.bytes(), Reason::TxReply);
+            }
+            // It has no way to go further: nothing is sent, nothing counted.
+            let last_hop = Wire {
+                hops: 1,
+                ..reply.clone()
+            };
+            sent(&director, "no hop", &last_hop.bytes(), Reason::TtlExpired);
+            let counters = director.ebpf().counters().unwrap();
+            let wanted = Stats {
+                reply_packets: 3,
+                reply_bytes: 3 * ip_len(&reply),
+                ..stats(1, 1, ip_len(&syn))
+            };
+            for key in tables.services.keys() {
+                let is_tcp = key.to_string().starts_with("tcp");
+                let wanted = if is_tcp { wanted } else { Stats::default() };
+                assert_eq!(counters.services[key], wanted, "{key}");
+                let server = SocketAddr::new(wire::server(is_v6, 1), 8080);
+                assert_eq!(counters.servers[&(*key, server)].stats, wanted, "{key}");
+            }
+        }
+    });
 }
 
 #[test]

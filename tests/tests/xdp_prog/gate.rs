@@ -1,14 +1,18 @@
 //! Whose packets are balanced: addressed to this director, its VIP owned, not balanced before.
 
+use std::net::SocketAddr;
+
+use xdp_lb::plan::desired::Method;
 use xdp_lb_common::reason::Reason;
 use xdp_lb_tests::program::Action;
 
 use crate::case::{Case, Step, check, goes, send, stays};
 use crate::director::{Director, in_a_network};
 use crate::tables::{
-    OTHER_PORT, OTHER_PORT_MAC, Words as _, ack, datagram, server_ip, server_mac, syn, tables, tcp,
-    udp,
+    OTHER_PORT, OTHER_PORT_MAC, PORT, Words as _, ack, datagram, direct, server_ip, server_mac,
+    syn, tables, tcp, udp,
 };
+use crate::wire;
 
 #[test]
 fn frames_for_other_hosts_pass() {
@@ -217,4 +221,44 @@ fn a_host_counts_for_its_services_as_long_as_it_is_in_the_file() {
             ],
         },
     ]);
+}
+
+/// Containers behind a bridge, or addresses behind a proxy for ARP: many servers, one MAC.
+#[test]
+fn fifty_servers_behind_one_mac_are_one_host_of_fifty_addresses() {
+    let made = |is_v6, port, numbers: std::ops::RangeInclusive<u8>| {
+        numbers.fold(wire::on(is_v6, tcp(port)), |made, n| {
+            let address = SocketAddr::new(wire::server(is_v6, n), port);
+            // What the server is reached by is number 99's, its MAC with it.
+            let mut made = wire::with(made, n, address, Method::Direct);
+            made.service.servers[0].reach = Some(direct(99, PORT));
+            made
+        })
+    };
+    in_a_network(|| {
+        for is_v6 in [false, true] {
+            let services = |last| tables([made(is_v6, 80, 1..=last), made(is_v6, 81, 51..=51)]);
+            let mut director = Director::looking(&services(50));
+            let from = |n, port| {
+                let mut wire = wire::syn(is_v6, 1);
+                wire.source = server_mac(99);
+                wire.from.set_ip(wire::server(is_v6, n));
+                wire.to.set_port(port);
+                wire.bytes()
+            };
+            let (new, balanced) = (Reason::TxScheduled, Reason::AlreadyBalanced);
+            for n in 1..=50 {
+                wire::sent(&director, "its own", &from(n, 80), new);
+                wire::sent(&director, "its own, elsewhere", &from(n, 81), balanced);
+            }
+            for n in 51..=150 {
+                wire::sent(&director, "another's", &from(n, 80), balanced);
+            }
+            wire::sent(&director, "its only one", &from(51, 81), new);
+            director.set(&services(10));
+            // Its connection was to a server that is gone.
+            wire::sent(&director, "one that stays", &from(10, 80), new);
+            wire::sent(&director, "one that went", &from(11, 80), balanced);
+        }
+    });
 }

@@ -35,7 +35,8 @@ const JSON_HELP: &str = r#"Print JSON: the whole state, with all reasons and eve
  "services": {"up", "degraded", "down", "list": [{"service",
    "condition": "up|degraded|down", "active", "servers_up", "servers", "active_conns"}]},
  "tables": [{"name", "entries", "capacity"}],
- "packets": [{"reason", "verdict": "pass|tx|redirect|drop", "packets"}],
+ "packets": [{"reason", "verdict": "pass|tx|redirect|drop",
+   "answer": the director answered them itself, "packets"}],
  "events": [{"event", "count"}]}"#;
 
 /// Show the state of a director on one screen
@@ -246,16 +247,19 @@ fn tables(out: &mut String, tables: &[Table]) -> Result<(), Error> {
 }
 
 fn packets(out: &mut String, exits: &[Exit]) -> Result<(), Error> {
-    let sum = |verdicts: &[&str]| -> u64 {
-        let counted = exits
-            .iter()
-            .filter(|exit| verdicts.contains(&exit.verdict.as_str()));
+    let sum = |is_counted: &dyn Fn(&Exit) -> bool| -> u64 {
+        let counted = exits.iter().filter(|exit| is_counted(exit));
         counted.map(|exit| exit.packets).sum()
     };
-    let (balanced, passed, dropped) = (sum(&["tx", "redirect"]), sum(&["pass"]), sum(&["drop"]));
+    let balanced = sum(&|exit| !exit.answer && ["tx", "redirect"].contains(&exit.verdict.as_str()));
+    let answered = sum(&|exit| exit.answer);
+    let (passed, dropped) = (
+        sum(&|exit| exit.verdict == "pass"),
+        sum(&|exit| exit.verdict == "drop"),
+    );
     writeln!(
         out,
-        "\nPackets: {balanced} balanced, {passed} passed, {dropped} dropped"
+        "\nPackets: {balanced} balanced, {answered} answered, {passed} passed, {dropped} dropped"
     )?;
     let mut top: Vec<&Exit> = exits.iter().filter(|exit| exit.packets > 0).collect();
     top.sort_by_key(|exit| std::cmp::Reverse(exit.packets));
@@ -398,10 +402,11 @@ Tables
   connections     4 of 4096 (0.0 %)
   templates       1 of 1024 (0.0 %)
 
-Packets: 18 balanced, 30 passed, 1 dropped
+Packets: 18 balanced, 2 answered, 30 passed, 1 dropped
   no_service                       30  Not for a virtual service.
   tx_connection                    12  To the real server of its connection.
   tx_scheduled                      6  A new connection, placed by the scheduler.
+  tx_unreachable                    2  No real server is eligible: the client is told, by an ICMP error.
   ttl_expired                       1  TTL used up, and the sender is not told.
 ";
         assert_eq!(screen(&sample::snapshot()).unwrap(), wanted);
@@ -421,6 +426,16 @@ Packets: 18 balanced, 30 passed, 1 dropped
         let view = serde_json::to_value(StatusView::of(&snapshot, Moment::at(0))).unwrap();
         assert_eq!(view["uptime_s"], 11_520);
         assert_eq!(view["interfaces"][1]["mode"], "generic");
+        let exits = view["packets"].as_array().unwrap();
+        let answers = exits.iter().filter(|exit| exit["answer"] == true);
+        let answers: Vec<&str> = answers.filter_map(|exit| exit["reason"].as_str()).collect();
+        let all = [
+            "tx_unreachable",
+            "tx_reset",
+            "tx_time_exceeded",
+            "tx_too_big",
+        ];
+        assert_eq!(answers, all);
         assert_eq!(view["vrrp_instances"][0]["state"], "MASTER");
         let services = &view["services"];
         assert_eq!((&services["up"], &services["down"]), (&3.into(), &1.into()));

@@ -181,7 +181,8 @@ fn count(parts: &mut Parts) {
         connections,
         packets,
         bytes,
-        reserved: 0,
+        reply_packets: 0,
+        reply_bytes: 0,
     };
     parts.counters.services.insert(web, stats(4, 18, 968));
     let mut server = |address: &str, stats, active, inactive| {
@@ -210,6 +211,7 @@ fn count(parts: &mut Parts) {
         (Reason::TxScheduled, 6),
         (Reason::NoService, 30),
         (Reason::TtlExpired, 1),
+        (Reason::TxUnreachable, 2),
     ] {
         parts.counters.packets.insert(reason, packets);
     }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xdp_lb_common::host::{HostSlot, host_start};
+use xdp_lb_common::host::{HostSlot, address_start, host_start};
 use xdp_lb_common::limits::{HOST_SLOTS, MAX_PROBES, SERVICE_INDEX_SLOTS};
 use xdp_lb_common::service::{ServiceSlot, Slots};
 
@@ -110,13 +110,28 @@ pub fn service_index(slots: &[ServiceSlot]) -> Result<BTreeMap<u32, ServiceSlot>
     })
 }
 
-/// Lays the host table out: positions within a bank.
+/// Lays the host table out: positions within a bank. Each slot says how many others its host has.
 pub fn host_table(slots: &[HostSlot]) -> Result<BTreeMap<u32, HostSlot>, Error> {
-    probe_table(slots, |s| host_start(s.key), HOST_SLOTS).ok_or_else(|| Error::Full {
+    let mut hosts: BTreeMap<u64, Vec<HostSlot>> = BTreeMap::new();
+    for slot in slots {
+        hosts.entry(slot.key).or_default().push(*slot);
+    }
+    let (mut first, mut further) = (Vec::new(), Vec::new());
+    for (key, of_host) in hosts {
+        let more = u32::try_from(of_host.len() - 1).unwrap_or(u32::MAX);
+        let mut of_host = of_host.into_iter().map(|slot| HostSlot { more, ..slot });
+        first.extend(of_host.next().map(|slot| (host_start(key), slot)));
+        further.extend(of_host.map(|slot| (address_start(key, &slot.address), slot)));
+    }
+    // First addresses first: no further one of any host stands before them in their sequences.
+    first.append(&mut further);
+    let laid = probe_table(&first, |(start, _)| *start, HOST_SLOTS);
+    let laid = laid.ok_or_else(|| Error::Full {
         table: "on-link hosts",
         capacity: u64::from(HOST_SLOTS),
         hint: "this version holds no more",
-    })
+    })?;
+    Ok(laid.into_iter().map(|(at, (_, slot))| (at, slot)).collect())
 }
 
 /// Open addressing with short probe sequences; `None` when one gets too long.
@@ -205,10 +220,12 @@ impl Regions {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv6Addr};
+
     use super::*;
     use proptest::prelude::*;
     use xdp_lb_common::addr::{Address, Mac};
-    use xdp_lb_common::host::host_key;
+    use xdp_lb_common::host::{host_key, is_foreign};
 
     #[test]
     fn an_index_stays_and_a_freed_one_is_used_last() {
@@ -233,6 +250,78 @@ mod tests {
             })
             .collect();
         assert_eq!(host_table(&slots).unwrap().len(), 8192);
+    }
+
+    fn slot(service: u32, mac: u8, address: IpAddr) -> HostSlot {
+        let (address, family) = Address::from_ip(address);
+        HostSlot {
+            key: host_key(Mac::from_octets([2, 0, 0, 0, 1, mac]), service),
+            family: family.into(),
+            more: 0,
+            address,
+        }
+    }
+
+    fn foreign(table: &BTreeMap<u32, HostSlot>, asked: &HostSlot) -> bool {
+        let free = HostSlot::default();
+        let of = (asked.family, &asked.address);
+        is_foreign(asked.key, of, |at| Some(table.get(&at).unwrap_or(&free)))
+    }
+
+    fn v4(n: u16) -> IpAddr {
+        let [high, low] = n.to_be_bytes();
+        [10, 1, high, low].into()
+    }
+
+    fn v6(n: u16) -> IpAddr {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, n).into()
+    }
+
+    /// Fifty addresses behind one MAC, in a hundred services, of both families.
+    #[test]
+    fn a_host_has_any_number_of_addresses() {
+        for address in [v4, v6] {
+            let services = (0..100).flat_map(|service| (1..=50).map(move |n| (service, n)));
+            let slots: Vec<_> = services.map(|(s, n)| slot(s, 1, address(n))).collect();
+            let table = host_table(&slots).unwrap();
+            assert_eq!(table.len(), slots.len());
+            for slot in &slots {
+                assert!(!foreign(&table, slot), "{slot:?}");
+            }
+            for service in 0..100 {
+                for n in 51..=300 {
+                    let client = slot(service, 1, address(n));
+                    assert!(foreign(&table, &client), "{client:?}");
+                    assert!(!foreign(&table, &slot(service, 2, address(n))), "{n}");
+                }
+            }
+            assert!(!foreign(&table, &slot(100, 1, address(51))));
+        }
+    }
+
+    proptest! {
+        /// Whatever hosts there are: a frame is foreign if and only if its MAC is a host's of the service
+        /// and its source none of that host's addresses.
+        #[test]
+        fn the_host_table_says_what_its_list_says(
+            hosts in prop::collection::btree_set((0_u32..3, 1_u8..4, 0_u16..40, any::<bool>()), 0..80),
+        ) {
+            let made = |&(service, mac, n, is_v6): &(u32, u8, u16, bool)| {
+                slot(service, mac, if is_v6 { v6(n) } else { v4(n) })
+            };
+            let slots: Vec<_> = hosts.iter().map(made).collect();
+            let table = host_table(&slots).unwrap();
+            for service in 0..3 {
+                for mac in 1..4 {
+                    for (n, is_v6) in (0..40).flat_map(|n| [(n, false), (n, true)]) {
+                        let asked = (service, mac, n, is_v6);
+                        let is_host = hosts.iter().any(|host| (host.0, host.1) == (service, mac));
+                        let is_own = hosts.contains(&asked);
+                        prop_assert_eq!(foreign(&table, &made(&asked)), is_host && !is_own);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

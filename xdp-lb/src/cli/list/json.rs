@@ -22,10 +22,12 @@ pub(super) const HELP: &str = r#"Print JSON: every real server, with its state a
     "since": "2026-11-25T05:04:54Z" or null, "since_s": how long that is,
     "override": what `xdp-lb weight` and `drain` said, {"weight": or null, "drained"}, or null,
     "active_conns", "inactive_conns", "conns", "in_packets", "in_bytes",
+    "out_packets", "out_bytes": replies, if their addresses are translated (0 otherwise),
     "mac": or null while it is not known}]}]}
 
 With --rate, services and real servers have
-"rate": {"conns_per_s", "in_packets_per_s", "in_bytes_per_s"} too."#;
+"rate": {"conns_per_s", "in_packets_per_s", "in_bytes_per_s", "out_packets_per_s",
+"out_bytes_per_s"} too."#;
 
 /// The stable form for programs.
 pub(super) fn render(
@@ -88,6 +90,8 @@ struct RealServerView<'a> {
     conns: u64,
     in_packets: u64,
     in_bytes: u64,
+    out_packets: u64,
+    out_bytes: u64,
     mac: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<Rate>,
@@ -111,6 +115,8 @@ impl<'a> ServiceView<'a> {
             conns: server.traffic.conns,
             in_packets: server.traffic.in_packets,
             in_bytes: server.traffic.in_bytes,
+            out_packets: server.traffic.out_packets,
+            out_bytes: server.traffic.out_bytes,
             mac: server.mac.as_deref(),
             rate: rates.map(|rates| rates.of(&name, &server.label())),
         });

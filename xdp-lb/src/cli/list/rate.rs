@@ -16,11 +16,21 @@ pub(super) struct Rate {
     pub(super) packets: u64,
     #[serde(rename = "in_bytes_per_s")]
     pub(super) bytes: u64,
+    #[serde(rename = "out_packets_per_s")]
+    pub(super) out_packets: u64,
+    #[serde(rename = "out_bytes_per_s")]
+    pub(super) out_bytes: u64,
 }
 
 impl Rate {
     pub(super) const fn numbers(self) -> [u64; 5] {
-        [self.conns, self.packets, 0, self.bytes, 0]
+        [
+            self.conns,
+            self.packets,
+            self.out_packets,
+            self.bytes,
+            self.out_bytes,
+        ]
     }
 }
 
@@ -45,6 +55,8 @@ impl Rates {
                 conns: per_second(now.conns, then.conns),
                 packets: per_second(now.packets, then.packets),
                 bytes: per_second(now.bytes, then.bytes),
+                out_packets: per_second(now.out_packets, then.out_packets),
+                out_bytes: per_second(now.out_bytes, then.out_bytes),
             };
             (name, rate)
         });
@@ -63,6 +75,8 @@ fn totals(snapshot: &Snapshot) -> BTreeMap<(String, String), Rate> {
         conns: traffic.conns,
         packets: traffic.in_packets,
         bytes: traffic.in_bytes,
+        out_packets: traffic.out_packets,
+        out_bytes: traffic.out_bytes,
     };
     let mut totals = BTreeMap::new();
     for service in &snapshot.services {

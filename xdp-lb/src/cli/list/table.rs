@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::rate::Rates;
 use crate::cli::time::age;
-use crate::control::snapshot::{RealServer, ServerState, Service, Snapshot};
+use crate::control::snapshot::{RealServer, ServerState, Service, Snapshot, Traffic};
 
 /// A table: title, one line per service, one per real server under it.
 pub(super) struct Table<'a> {
@@ -74,8 +74,7 @@ impl Table<'_> {
         let name = service.listed();
         match self.columns {
             Columns::Stats => {
-                let traffic = service.traffic;
-                let numbers = [traffic.conns, traffic.in_packets, 0, traffic.in_bytes, 0];
+                let numbers = numbers(service.traffic);
                 writeln!(out, "{name:<33}{}", self.numbers(numbers))
             }
             Columns::Rate(rates) => {
@@ -110,8 +109,7 @@ impl Table<'_> {
                 )
             }
             Columns::Stats => {
-                let traffic = server.traffic;
-                let numbers = [traffic.conns, traffic.in_packets, 0, traffic.in_bytes, 0];
+                let numbers = numbers(server.traffic);
                 writeln!(out, "{}{state}", self.numbers(numbers))
             }
             Columns::Rate(rates) => {
@@ -138,6 +136,17 @@ impl Table<'_> {
     fn numbers(&self, numbers: [u64; 5]) -> String {
         numbers.map(|number| counter(number, self.exact)).concat()
     }
+}
+
+/// Counters in the order of `--stats`.
+const fn numbers(traffic: Traffic) -> [u64; 5] {
+    [
+        traffic.conns,
+        traffic.in_packets,
+        traffic.out_packets,
+        traffic.in_bytes,
+        traffic.out_bytes,
+    ]
 }
 
 /// ` up 3 min 2 s`, with the reason if there is one, and what an operator said.

@@ -88,6 +88,7 @@ fn ipvs() -> Snapshot {
         conns: 2,
         in_packets: 2,
         in_bytes: 58,
+        ..Traffic::default()
     };
     udp.real_servers[0].traffic = udp.traffic;
     udp.real_servers.push(idle);
@@ -148,6 +149,42 @@ UDP  10.1.0.100:80                       0        0        0        5        0
   -> 10.1.0.13:80                        0        0        0        0        0
 "
     );
+}
+
+#[test]
+fn replies_stand_in_the_columns_of_what_goes_out() {
+    let before = ipvs();
+    let mut after = before.clone();
+    after.uptime_ms += 2000;
+    let service = &mut after.services[0];
+    service.traffic.out_packets = 6;
+    service.traffic.out_bytes = 700;
+    service.real_servers[1].traffic = service.traffic;
+    let line = |text: &str, of: &str| {
+        let line = text.lines().find(|line| line.contains(of)).unwrap();
+        let numbers = line.split_whitespace().rev().take(5);
+        let mut numbers: Vec<u64> = numbers.map(|number| number.parse().unwrap()).collect();
+        numbers.reverse();
+        numbers
+    };
+    let stats = rendered(&after, Columns::Stats);
+    let traffic = after.services[0].traffic;
+    let (conns, packets, bytes) = (traffic.conns, traffic.in_packets, traffic.in_bytes);
+    for of in ["TCP", "10.1.0.12:80"] {
+        assert_eq!(line(&stats, of), [conns, packets, 6, bytes, 700], "{of}");
+    }
+    let rates = Rates::between(&before, &after).unwrap();
+    let rate = rendered(&after, Columns::Rate(&rates));
+    assert_eq!(line(&rate, "TCP")[2..], [3, 0, 350]);
+    assert_eq!(line(&rate, "10.1.0.11:80"), [0; 5]);
+    let list: serde_json::Value =
+        serde_json::from_str(&json::render(&after, Some(&rates), Moment::at(0)).unwrap()).unwrap();
+    let server = &list["services"][0]["real_servers"][1];
+    assert_eq!(
+        (&server["out_packets"], &server["out_bytes"]),
+        (&6.into(), &700.into())
+    );
+    assert_eq!(server["rate"]["out_bytes_per_s"], 350);
 }
 
 #[test]
@@ -239,23 +276,23 @@ fn json_holds_every_server_with_its_state() {
                  "reason": "slow start: 30 % of its weight", "since": "1970-01-01T00:00:00Z",
                  "since_s": 61, "override": {"weight": 2, "drained": false},
                  "active_conns": 0, "inactive_conns": 2, "conns": 2,
-                 "in_packets": 10, "in_bytes": 536, "mac": "02:00:00:00:00:11"},
+                 "in_packets": 10, "in_bytes": 536, "out_packets": 0, "out_bytes": 0, "mac": "02:00:00:00:00:11"},
                 {"address": "10.1.0.12", "port": 80, "forward": "dr", "weight": 0,
                  "state": "draining", "reason": null, "since": null, "since_s": null, "override": null, "active_conns": 1, "inactive_conns": 1,
-                 "conns": 2, "in_packets": 8, "in_bytes": 432, "mac": "02:00:00:00:00:12"},
+                 "conns": 2, "in_packets": 8, "in_bytes": 432, "out_packets": 0, "out_bytes": 0, "mac": "02:00:00:00:00:12"},
                 {"address": "10.1.0.13", "port": 80, "forward": "dr", "weight": 3,
                  "state": "down", "reason": "its health checks fail",
                  "since": null, "since_s": null, "override": null, "active_conns": 0,
-                 "inactive_conns": 0, "conns": 0, "in_packets": 0, "in_bytes": 0,
+                 "inactive_conns": 0, "conns": 0, "in_packets": 0, "in_bytes": 0, "out_packets": 0, "out_bytes": 0,
                  "mac": "02:00:00:00:00:13"},
                 {"address": "10.1.0.14", "port": 80, "forward": "dr", "weight": 1,
                  "state": "down", "reason": "no MAC address: neighbour not resolved",
                  "since": null, "since_s": null, "override": null,
                  "active_conns": 0, "inactive_conns": 0, "conns": 0, "in_packets": 0,
-                 "in_bytes": 0, "mac": null},
+                 "in_bytes": 0, "out_packets": 0, "out_bytes": 0, "mac": null},
                 {"address": "10.1.0.110", "port": 80, "forward": "local", "weight": 1,
                  "state": "up", "reason": null, "since": null, "since_s": null, "override": null, "active_conns": 0, "inactive_conns": 0,
-                 "conns": 0, "in_packets": 0, "in_bytes": 0, "mac": null}
+                 "conns": 0, "in_packets": 0, "in_bytes": 0, "out_packets": 0, "out_bytes": 0, "mac": null}
             ]
         }"#,
     )

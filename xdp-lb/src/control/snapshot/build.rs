@@ -256,6 +256,7 @@ fn exits(counters: &Counters) -> Vec<Exit> {
     let exit = |reason: &Reason| Exit {
         reason: reason.name().to_owned(),
         verdict: verdict_name(reason.verdict()).to_owned(),
+        answer: reason.is_answer(),
         packets: counters.packets.get(reason).copied().unwrap_or(0),
     };
     Reason::ALL.iter().map(exit).collect()
@@ -294,6 +295,8 @@ impl From<Stats> for Traffic {
             conns: stats.connections,
             in_packets: stats.packets,
             in_bytes: stats.bytes,
+            out_packets: stats.reply_packets,
+            out_bytes: stats.reply_bytes,
         }
     }
 }

@@ -128,10 +128,16 @@ pub struct Persistence {
 pub struct Traffic {
     /// New connections.
     pub conns: u64,
-    /// Packets from clients. Replies do not come through a director.
+    /// Packets from clients.
     pub in_packets: u64,
     /// Their IP length.
     pub in_bytes: u64,
+    /// Replies to clients. Only those of servers reached by address translation come through a director.
+    #[serde(default)]
+    pub out_packets: u64,
+    /// Their IP length.
+    #[serde(default)]
+    pub out_bytes: u64,
 }
 
 /// A real server of a service.
@@ -200,6 +206,9 @@ pub struct Exit {
     pub reason: String,
     /// What became of them: `pass`, `tx`, `redirect` or `drop`.
     pub verdict: String,
+    /// They were not sent on: the director answered them with packets of its own.
+    #[serde(default)]
+    pub answer: bool,
     /// How many.
     pub packets: u64,
 }

@@ -520,6 +520,7 @@ fn hosts(service: u32, family: Option<Family>, settings: &Service) -> Vec<HostSl
             HostSlot {
                 key: host_key(mac, service),
                 family: family.into(),
+                more: 0,
                 address,
             }
         })

@@ -147,7 +147,8 @@ fn stats(map: &PerCpuArray<MapData, Stats>, index: u32) -> Result<Stats, Error> 
         connections: sum.connections + cpu.connections,
         packets: sum.packets + cpu.packets,
         bytes: sum.bytes + cpu.bytes,
-        reserved: 0,
+        reply_packets: sum.reply_packets + cpu.reply_packets,
+        reply_bytes: sum.reply_bytes + cpu.reply_bytes,
     }))
 }
 

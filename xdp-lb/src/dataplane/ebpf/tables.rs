@@ -241,7 +241,8 @@ impl Tables {
             if slot.key != 0
                 && let Some((_, of)) = by_index.get_mut(&host_service(slot.key))
             {
-                of.hosts.push(slot);
+                // How many others there are says the layout.
+                of.hosts.push(HostSlot { more: 0, ..slot });
             }
         }
         self.published = by_index.into_values().collect();

@@ -53,7 +53,7 @@ fn encode_agent(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> Res
 type ValueOf<T> = (&'static Metric, fn(&T) -> u64);
 
 fn encode_services(encoder: &mut DescriptorEncoder<'_>, services: &[Service]) -> Result<(), Error> {
-    let values: [ValueOf<Service>; 7] = [
+    let values: [ValueOf<Service>; 9] = [
         (&table::SERVICE_ACTIVE, |s| u64::from(s.active)),
         (&table::SERVICE_QUORUM, |s| u64::from(s.has_quorum)),
         (&table::SERVICE_LIVE_WEIGHT, |s| s.live_weight),
@@ -61,6 +61,8 @@ fn encode_services(encoder: &mut DescriptorEncoder<'_>, services: &[Service]) ->
         (&table::SERVICE_CONNECTIONS, |s| s.traffic.conns),
         (&table::SERVICE_PACKETS, |s| s.traffic.in_packets),
         (&table::SERVICE_BYTES, |s| s.traffic.in_bytes),
+        (&table::SERVICE_REPLY_PACKETS, |s| s.traffic.out_packets),
+        (&table::SERVICE_REPLY_BYTES, |s| s.traffic.out_bytes),
     ];
     for (metric, value) in values {
         let mut family = Family::begin(encoder, metric)?;
@@ -75,7 +77,7 @@ fn encode_real_servers(
     encoder: &mut DescriptorEncoder<'_>,
     services: &[Service],
 ) -> Result<(), Error> {
-    let values: [ValueOf<RealServer>; 9] = [
+    let values: [ValueOf<RealServer>; 11] = [
         (&table::REAL_SERVER_UP, |s| {
             u64::from(s.state != ServerState::Down)
         }),
@@ -89,6 +91,8 @@ fn encode_real_servers(
         (&table::REAL_SERVER_CONNECTIONS, |s| s.traffic.conns),
         (&table::REAL_SERVER_PACKETS, |s| s.traffic.in_packets),
         (&table::REAL_SERVER_BYTES, |s| s.traffic.in_bytes),
+        (&table::REAL_SERVER_REPLY_PACKETS, |s| s.traffic.out_packets),
+        (&table::REAL_SERVER_REPLY_BYTES, |s| s.traffic.out_bytes),
     ];
     for (metric, value) in values {
         let mut family = Family::begin(encoder, metric)?;

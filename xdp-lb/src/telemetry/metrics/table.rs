@@ -109,6 +109,10 @@ metrics! {
         "Packets from clients that were sent on to a real server.";
     SERVICE_BYTES = Counter "service_bytes" ["service"]
         "IP length of the packets from clients that were sent on to a real server.";
+    SERVICE_REPLY_PACKETS = Counter "service_reply_packets" ["service"]
+        "Replies that were sent on to a client: those of real servers reached by address translation, as no others come by.";
+    SERVICE_REPLY_BYTES = Counter "service_reply_bytes" ["service"]
+        "IP length of the replies that were sent on to a client.";
     REAL_SERVER_UP = Gauge "real_server_up" ["service", "real_server"]
         "1 while a real server is in the tables: its health checks pass and its MAC address is known.";
     REAL_SERVER_WEIGHT = Gauge "real_server_weight" ["service", "real_server"]
@@ -127,6 +131,10 @@ metrics! {
         "Packets sent on to a real server.";
     REAL_SERVER_BYTES = Counter "real_server_bytes" ["service", "real_server"]
         "IP length of the packets sent on to a real server.";
+    REAL_SERVER_REPLY_PACKETS = Counter "real_server_reply_packets" ["service", "real_server"]
+        "Replies of a real server reached by address translation that were sent on to a client.";
+    REAL_SERVER_REPLY_BYTES = Counter "real_server_reply_bytes" ["service", "real_server"]
+        "IP length of the replies of a real server that were sent on to a client.";
     SYNC_UP_TO_DATE = Gauge "sync_up_to_date" []
         "1 while this director holds what the other directors hold; without state sync there is no series.";
     SYNC_PEER_UP = Gauge "sync_peer_up" ["peer"]
