@@ -97,7 +97,12 @@ fn to_client<F: Translate, const IS_ERROR: bool>(
     } else {
         translate(frame, packet, Side::Source, source)?;
     }
-    leave(frame, next)
+    let of = Of {
+        service: info.service,
+        backend: entry.state.backend(),
+        len: packet.len,
+    };
+    leave(frame, next, &of)
 }
 
 /// An entry of replies, or of fragments of them.
@@ -147,16 +152,26 @@ pub fn is_ours<F>(
     Ok(())
 }
 
-/// Sends a frame that is translated out of an interface, to a MAC there.
+/// Whose a reply is, and its octets.
+pub struct Of {
+    /// Index of the service.
+    pub service: u32,
+    /// Index of the backend.
+    pub backend: u32,
+    /// Octets, from the IP header on.
+    pub len: u32,
+}
+
+/// Sends a frame that is translated out of an interface, to a MAC there, and counts it.
 #[inline(always)]
-pub fn leave(frame: &Frame, (ifindex, mac): (u32, Mac)) -> Result<(Reason, u32), Reason> {
+pub fn leave(frame: &Frame, (ifindex, mac): (u32, Mac), of: &Of) -> Result<(Reason, u32), Reason> {
     let own = service::mac_of(ifindex);
     if own == u64::MAX || !frame.holds(0, parse::ETHERNET) {
         return Err(Reason::NoReplyRoute);
     }
     // SAFETY: checked just now.
     unsafe { forward::write_macs(frame, mac, Mac(own)) };
-    count::reply(service.index, found.state.backend(), packet.len as u64);
+    count::reply(of.service, of.backend, of.len as u64);
     forward::leave(frame, ifindex, Reason::TxReply, Reason::RedirectReply)
 }
 

@@ -19,8 +19,15 @@ use crate::{atomic, count, decided, parse, service};
 
 /// In a word that names an entry: there is one,
 const FOUND: u64 = 1 << 63;
-/// and the fragment is a later one.
+/// and the fragment is a later one. Above that stands the backend, below it the entry.
 const LATER: u64 = 1 << 32;
+const BACKEND: u32 = 33;
+
+/// The word of an entry.
+#[inline(always)]
+fn word(entry: &reply::Entry) -> u64 {
+    FOUND | (entry.state.backend() as u64) << BACKEND | entry.index as u64
+}
 
 /// Sends the fragment of a context to the client, if it is one of a reply; the action. In functions of
 /// their own, so that each chain of calls has the whole stack.
@@ -88,7 +95,7 @@ fn found<F: Translate + Pieces>(frame: &Frame) -> Result<u64, Reason> {
             return Err(Reason::Fragment);
         }
         reply::is_ours(frame, &packet, entry.info, now)?;
-        return Ok(FOUND | LATER | entry.index as u64);
+        return Ok(LATER | word(&entry));
     }
     let hash = asked.reply_hash();
     let entry = reply::entry(hash, now.short())?.ok_or(Reason::NoService)?;
@@ -100,7 +107,7 @@ fn found<F: Translate + Pieces>(frame: &Frame) -> Result<u64, Reason> {
     if WayBack::unpack(entry.info.way_back).touched != now.short() {
         reply::keep_alive(hash, entry.index, now.short().0);
     }
-    Ok(FOUND | entry.index as u64)
+    Ok(word(&entry))
 }
 
 /// Whether what was kept is of a reply to this client.
@@ -194,5 +201,10 @@ fn to_client<F: Translate + Pieces>(frame: &Frame, word: u64) -> Result<(Reason,
     } else {
         translate(frame, &packet, Side::Source, source)?;
     }
-    reply::leave(frame, next)
+    let of = reply::Of {
+        service: info.service,
+        backend: ((word & !FOUND) >> BACKEND) as u32,
+        len: packet.len,
+    };
+    reply::leave(frame, next, &of)
 }
