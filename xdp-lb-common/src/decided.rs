@@ -3,6 +3,9 @@
 use crate::addr::Address;
 use crate::pod::{no_padding, pod};
 
+/// Of [`Decided::special`]: a later fragment, which goes where the first one went. No IP protocol is as high.
+pub const LATER: u32 = 1 << 8;
+
 /// What was decided about a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
@@ -25,10 +28,12 @@ pub struct Decided {
     pub has_source: u32,
     /// See above.
     pub source: Address,
+    /// Of an ICMP error about a connection the protocol of the packet that it quotes; [`LATER`]; else 0.
+    pub special: u32,
     /// Fills the cache line.
-    pub reserved: [u32; 4],
+    pub reserved: [u32; 3],
 }
 pod!(Decided);
 no_padding!(
-    Decided, u64, u32, u32, u16, u16, u32, u32, u32, Address, [u32; 4]
+    Decided, u64, u32, u32, u16, u16, u32, u32, u32, Address, u32, [u32; 3]
 );

@@ -103,6 +103,9 @@ impl FlowV6 {
 /// In the last word of a name: it is a fragment's, and no connection's, which has its protocol there.
 const OF_FRAGMENT: u32 = 1 << 8;
 
+/// Beside that: of a real server's reply that is translated.
+const OF_REPLY: u32 = 1 << 9;
+
 /// What the fragments of an IPv4 datagram have in common (RFC 791), in network order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FragmentsV4 {
@@ -120,7 +123,18 @@ impl FragmentsV4 {
     /// The keyed hash that stands for them in the connection table.
     #[inline(always)]
     pub const fn hash(&self, coefficients: &Coefficients) -> u64 {
-        let last = OF_FRAGMENT | self.protocol as u32;
+        self.hash_with(coefficients, 0)
+    }
+
+    /// The same, if they are a reply that is to be translated.
+    #[inline(always)]
+    pub const fn hash_of_reply(&self, coefficients: &Coefficients) -> u64 {
+        self.hash_with(coefficients, OF_REPLY)
+    }
+
+    #[inline(always)]
+    const fn hash_with(&self, coefficients: &Coefficients, more: u32) -> u64 {
+        let last = OF_FRAGMENT | more | self.protocol as u32;
         let words = [self.source_be, self.destination_be, self.id_be as u32, last];
         hash::key(hash::universal(coefficients, words))
     }
@@ -142,6 +156,17 @@ impl FragmentsV6 {
     /// The keyed hash that stands for them in the connection table.
     #[inline(always)]
     pub const fn hash(&self, coefficients: &CoefficientsV6) -> u64 {
+        self.hash_with(coefficients, 0)
+    }
+
+    /// As [`FragmentsV4::hash_of_reply`].
+    #[inline(always)]
+    pub const fn hash_of_reply(&self, coefficients: &CoefficientsV6) -> u64 {
+        self.hash_with(coefficients, OF_REPLY)
+    }
+
+    #[inline(always)]
+    const fn hash_with(&self, coefficients: &CoefficientsV6, more: u32) -> u64 {
         let source = self.source.words_be;
         let destination = self.destination.words_be;
         let words = [
@@ -154,7 +179,7 @@ impl FragmentsV6 {
             destination[2],
             destination[3],
             self.id_be,
-            OF_FRAGMENT,
+            OF_FRAGMENT | more,
         ];
         hash::key(hash::universal_v6(coefficients, words))
     }
@@ -337,6 +362,8 @@ mod tests {
             prop_assert_ne!(base, named(b, id, protocol));
             prop_assert_ne!(base, named(a, other, protocol));
             prop_assert_ne!(base, named(a, id, !protocol));
+            let reply = FragmentsV4 { source_be: a, destination_be: 1, id_be: id, protocol };
+            prop_assert_ne!(base, reply.hash_of_reply(&coefficients));
             let connection = FlowV4 { vip_port_be: 0, ..flow(a, id, protocol) };
             prop_assert_ne!(base, connection.hash(&coefficients));
             let coefficients = CoefficientsV6::of(key);

@@ -56,6 +56,24 @@ pub const REPLY: Stage = Stage {
     index: 9,
 };
 
+/// ICMP errors about what such real servers sent.
+pub const NAT_ERROR: Stage = Stage {
+    name: "xdp_lb_nat_error",
+    index: 13,
+};
+
+/// ICMP errors for no service, which may be about what such real servers got.
+pub const REPLY_ERROR: Stage = Stage {
+    name: "xdp_lb_reply_error",
+    index: 14,
+};
+
+/// Fragments for no service, which may be of replies of such real servers.
+pub const REPLY_FRAGMENT: Stage = Stage {
+    name: "xdp_lb_reply_fragment",
+    index: 15,
+};
+
 /// Packets that the director answers itself: it says why they go nowhere.
 pub const ANSWER: Stage = Stage {
     name: "xdp_lb_answer",
@@ -105,7 +123,10 @@ pub const ALL: &[Stage] = &[
     FRAGMENT_V6_NEW,
     FORWARD,
     NAT,
+    NAT_ERROR,
     REPLY,
+    REPLY_ERROR,
+    REPLY_FRAGMENT,
     ANSWER,
 ];
 

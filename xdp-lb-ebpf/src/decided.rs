@@ -62,6 +62,32 @@ pub fn go_on(ctx: &XdpContext) {
     }
 }
 
+/// Notes what is out of the ordinary about a packet, see [`Decided::special`].
+#[inline(always)]
+pub fn note_special(special: u32) {
+    if let Some(decided) = DECIDED.get_ptr_mut(0) {
+        // SAFETY: this CPU's own copy.
+        unsafe { (*decided).special = special };
+    }
+}
+
+/// [`go_on`] with an ICMP error, which quotes a packet.
+#[inline(always)]
+pub fn go_on_with_error(ctx: &XdpContext) {
+    let Some(decided) = DECIDED.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: this CPU's own copy.
+    let stage = unsafe { (*decided).stage };
+    if stage == stage::NAT.index {
+        // SAFETY: the program that it leads to takes the context over.
+        unsafe { STAGES.tail_call(ctx, stage::NAT_ERROR.index) };
+    } else {
+        // SAFETY: as above.
+        unsafe { STAGES.tail_call(ctx, stage::FORWARD.index) };
+    }
+}
+
 /// What was noted, and the backend that it leads to.
 pub struct Noted {
     /// Where the packet goes.
@@ -70,6 +96,8 @@ pub struct Noted {
     pub service: u32,
     /// UDP source port for a tunnel.
     pub source_port_be: u16,
+    /// See [`Decided::special`].
+    pub special: u32,
     /// The backend.
     pub backend: *const Backend,
     /// Its identity at this moment.
@@ -83,11 +111,12 @@ pub struct Noted {
 pub fn noted() -> Result<Noted, Reason> {
     let decided = DECIDED.get_ptr_mut(0).ok_or(Reason::Inconsistent)?;
     // SAFETY: this CPU's own copy.
-    let (word, service, source_port_be) = unsafe {
+    let (word, service, source_port_be, special) = unsafe {
         (
             (*decided).route,
             (*decided).service,
             (*decided).source_port_be,
+            (*decided).special,
         )
     };
     let route = Route::of(word);
@@ -100,6 +129,7 @@ pub fn noted() -> Result<Noted, Reason> {
         route,
         service,
         source_port_be,
+        special,
         backend,
         identity: identity(backend),
         method,

@@ -5,10 +5,12 @@ use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::bpf_check_mtu;
 use xdp_lb_common::addr::Mac;
 use xdp_lb_common::backend::{BACKEND_LOCAL, BACKEND_NAT, BACKEND_TUNNEL, Backend, Identity};
+use xdp_lb_common::decided::LATER;
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::vlan;
 
 use crate::conn::{Route, identity};
+use crate::decided::Noted;
 use crate::family::Family;
 use crate::maps::{BACKENDS, TX_PORTS};
 use crate::packet::{Frame, Packet};
@@ -75,19 +77,22 @@ pub extern "C" fn is_too_long(ctx: *mut xdp_md, ifindex: u32, len: u32) -> u32 {
     1
 }
 
-/// Whether packets reach the backend of a route as they are, or are the director's own.
-#[inline(always)]
-pub fn is_direct(route: Route) -> bool {
-    match BACKENDS.get_ptr(route.backend()) {
-        Some(backend) => identity(backend).flags() & (BACKEND_TUNNEL | BACKEND_NAT) == 0,
-        None => true,
-    }
-}
-
 /// Sends a frame that is finished to its real server; `via` tells how that was found.
 #[inline(always)]
-pub fn out(frame: &Frame, ifindex: u32, via: u32) -> Result<(Reason, u32), Reason> {
+fn out(frame: &Frame, ifindex: u32, via: u32) -> Result<(Reason, u32), Reason> {
     leave(frame, ifindex, reason(TX, via), reason(REDIRECT, via))
+}
+
+/// [`out`], for what was noted.
+#[inline(always)]
+pub fn out_noted(frame: &Frame, ifindex: u32, noted: &Noted) -> Result<(Reason, u32), Reason> {
+    let via = noted.route.via();
+    let (tx, redirect) = match noted.special {
+        0 => (reason(TX, via), reason(REDIRECT, via)),
+        LATER => (Reason::TxFragment, Reason::RedirectFragment),
+        _error => (Reason::TxIcmp, Reason::RedirectIcmp),
+    };
+    leave(frame, ifindex, tx, redirect)
 }
 
 /// Sends a frame that is finished out of an interface; of one that is a VLAN, with its tags out of the

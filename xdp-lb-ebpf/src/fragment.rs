@@ -10,41 +10,27 @@
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
 use xdp_lb_common::addr::{TCP, UDP};
-use xdp_lb_common::backend::BACKEND_NAT;
 use xdp_lb_common::conn::table::Inserted;
 use xdp_lb_common::conn::{Kind, State};
-use xdp_lb_common::flow::{FlowV6, FragmentsV4, FragmentsV6};
+use xdp_lb_common::decided::LATER as SPECIAL_LATER;
+use xdp_lb_common::flow::{FlowV4, FlowV6};
 use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::stage;
 use xdp_lb_common::tick::{LongTick, Tick};
 
-use crate::conn::{Route, Via, backend_of, conn_claim, conn_publish, identity, places};
+use crate::conn::{Route, Via, backend_of, conn_claim, conn_publish, places};
 use crate::family::Family;
 use crate::maps::{BACKENDS, DECIDED, STAGES};
 use crate::packet::{Frame, Packet};
-use crate::parse::{
-    ETHERNET, FRAGMENT, FRAGMENT_LEN, IPV4_MIN, IPV6_LEN, OFFSET_BE, OFFSET_V6_BE, TCP_MIN,
-    extensions,
-};
-use crate::settings::{COEFFICIENTS, coefficients_v6, expiry};
+use crate::parse::{ETHERNET, TCP_MIN};
+use crate::piece::{Piece, Pieces};
+use crate::settings::expiry;
 use crate::{conn, count, decided, forward, parse, service, settings};
-
-/// What a fragment says of itself.
-struct Piece {
-    /// Identification, network order.
-    id_be: u32,
-    /// Where it stands in the datagram, in units of eight octets.
-    offset: u16,
-    /// Others follow.
-    more: bool,
-    /// Octets of it behind the headers that each fragment has.
-    len: usize,
-}
 
 /// Of a route: the fragment is a later one.
 const LATER: u64 = 1 << 62;
 /// No action: another program sends the packet.
-const GO_ON: u32 = u32::MAX;
+pub const GO_ON: u32 = u32::MAX;
 
 /// Sends a fragment of an IPv4 datagram; the action. Sending is a function of its own, so that placing,
 /// which takes most of the stack, has it.
@@ -52,7 +38,10 @@ const GO_ON: u32 = u32::MAX;
 pub fn follow(ctx: &XdpContext) -> u32 {
     let word = match route(&Frame::new(ctx.ctx)) {
         Ok(word) => word,
-        Err(reason) => return count::and_act(decided::told(ctx, Err(reason))),
+        Err(reason) => {
+            may_be_reply(ctx, reason);
+            return count::and_act(decided::told(ctx, Err(reason)));
+        }
     };
     match fragment_send(ctx.ctx, word) {
         GO_ON => {
@@ -63,21 +52,29 @@ pub fn follow(ctx: &XdpContext) -> u32 {
     }
 }
 
+/// On to the program for what may be a fragment of a reply; returns if it is none.
+#[inline(always)]
+pub fn may_be_reply(ctx: &XdpContext, reason: Reason) {
+    if matches!(reason, Reason::NoService | Reason::Fragment) && service::translates() {
+        // SAFETY: the program that it leads to takes the context over.
+        unsafe { STAGES.tail_call(ctx, stage::REPLY_FRAGMENT.index) };
+    }
+}
+
 /// The route of a fragment, as one word.
 #[inline(always)]
 fn route(frame: &Frame) -> Result<u64, Reason> {
     let packet = parse::ipv4_any(frame)?;
-    let piece = piece(frame)?;
+    let piece = FlowV4::piece(frame)?;
     let now = settings::now();
     if piece.offset > 0 {
-        let hash = hash(&packet, &piece);
+        let hash = FlowV4::hash_of_pieces(&packet, &piece);
         return Ok(later(frame, &packet, piece.offset, hash, now)?.word() | LATER);
     }
     let service = service::find(&packet).ok_or(Reason::NoService)?;
     service::ours(frame, &packet, &service, now)?;
     is_sound(&packet, &piece)?;
     let route = conn::route(frame, &packet, &service, now.short())?;
-    can_follow(route)?;
     Ok(route.word())
 }
 
@@ -110,20 +107,9 @@ fn send(frame: &Frame, word: u64) -> Result<(Reason, u32), Reason> {
         return send_later(frame, &packet, route);
     }
     let service = service::find(&packet).ok_or(Reason::NoService)?;
-    let hash = hash(&packet, &piece(frame)?);
+    let hash = FlowV4::hash_of_pieces(&packet, &FlowV4::piece(frame)?);
     keep(&packet, service.index, hash, route, settings::now().short());
     forward::send(frame, &packet, &service, route)
-}
-
-#[inline(always)]
-fn hash(packet: &Packet, piece: &Piece) -> u64 {
-    let name = FragmentsV4 {
-        source_be: packet.flow.client_be,
-        destination_be: packet.flow.vip_be,
-        id_be: piece.id_be as u16,
-        protocol: packet.flow.protocol,
-    };
-    name.hash(&COEFFICIENTS.load())
 }
 
 /// Sends a fragment of an IPv6 packet. A first one goes on to the program of [`placed_v6`]; that of a new
@@ -131,10 +117,10 @@ fn hash(packet: &Packet, piece: &Piece) -> u64 {
 #[inline(always)]
 pub fn follow_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
     let packet = parse::ipv6_any(frame)?;
-    let piece = piece_v6(frame)?;
+    let piece = FlowV6::piece(frame)?;
     let now = settings::now();
     if piece.offset > 0 {
-        let hash = hash_v6(&packet, &piece);
+        let hash = FlowV6::hash_of_pieces(&packet, &piece);
         let route = later(frame, &packet, piece.offset, hash, now)?;
         return send_later(frame, &packet, route);
     }
@@ -188,7 +174,11 @@ fn send_later<F: Family>(
     route: Route,
 ) -> Result<(Reason, u32), Reason> {
     let service = service_of(route)?;
-    let (reason, action) = forward::send(frame, packet, &service, route)?;
+    let sent = forward::send(frame, packet, &service, route);
+    if let Err(Reason::NoProgram) = sent {
+        decided::note_special(SPECIAL_LATER);
+    }
+    let (reason, action) = sent?;
     let reason = match action {
         xdp_action::XDP_TX => Reason::TxFragment,
         xdp_action::XDP_REDIRECT => Reason::RedirectFragment,
@@ -199,7 +189,7 @@ fn send_later<F: Family>(
 
 /// A first fragment has the flags of its TCP header, or nobody knows what it does (RFC 1858).
 #[inline(always)]
-fn is_sound<F: Family>(packet: &Packet<F>, piece: &Piece) -> Result<(), Reason> {
+pub fn is_sound<F: Family>(packet: &Packet<F>, piece: &Piece) -> Result<(), Reason> {
     if packet.flow.protocol() != TCP || piece.len >= TCP_MIN {
         return Ok(());
     }
@@ -208,20 +198,6 @@ fn is_sound<F: Family>(packet: &Packet<F>, piece: &Piece) -> Result<(), Reason> 
     } else {
         Reason::Truncated
     })
-}
-
-/// Whether later fragments can go where a first one goes: there is nothing in them to translate ports by,
-/// nor in the replies.
-#[inline(always)]
-fn can_follow(route: Route) -> Result<(), Reason> {
-    let backend = BACKENDS
-        .get_ptr(route.backend())
-        .ok_or(Reason::Inconsistent)?;
-    if identity(backend).flags() & BACKEND_NAT == 0 {
-        Ok(())
-    } else {
-        Err(Reason::Fragment)
-    }
 }
 
 /// Keeps where a first fragment goes. Of those that are whole there is nothing to keep.
@@ -340,86 +316,20 @@ fn send_v6(frame: &Frame, route: Route) -> Result<(Reason, u32), Reason> {
 #[inline(never)]
 pub extern "C" fn fragment_keep_v6(ctx: *mut xdp_md, word: u64) -> u32 {
     let (frame, route) = (Frame::new(ctx), Route::of(word));
-    let (Ok(piece), Ok(packet)) = (piece_v6(&frame), parse::ipv6_first(&frame)) else {
+    let (Ok(piece), Ok(packet)) = (FlowV6::piece(&frame), parse::ipv6_first(&frame)) else {
         return 1;
     };
     // A number in any case, as seen from here: the compiler would ask for both outcomes in one, and the
     // verifier of Linux 6.1 takes that for a way on from where there is no service.
     let service = service_of(route).map_or(u32::MAX, |service| service.index);
     let service = core::hint::black_box(service);
-    if service == u32::MAX || can_follow(route).is_err() {
+    if service == u32::MAX {
         return 0;
     }
     if piece.more {
-        let (hash, now) = (hash_v6(&packet, &piece), settings::now().short());
+        let hash = FlowV6::hash_of_pieces(&packet, &piece);
+        let now = settings::now().short();
         keep(&packet, service, hash, route, now);
     }
     1
-}
-
-#[inline(always)]
-fn hash_v6(packet: &Packet<FlowV6>, piece: &Piece) -> u64 {
-    let name = FragmentsV6 {
-        source: packet.flow.client,
-        destination: packet.flow.vip,
-        id_be: piece.id_be,
-    };
-    name.hash(coefficients_v6())
-}
-
-/// What an IPv4 header, which was looked at, says of a fragment.
-#[inline(always)]
-fn piece(frame: &Frame) -> Result<Piece, Reason> {
-    if !frame.holds(0, ETHERNET + IPV4_MIN) {
-        return Err(Reason::Truncated);
-    }
-    // SAFETY: within the IP header.
-    let (version_ihl, len_be, id_be, offset_be) = unsafe {
-        (
-            frame.read::<u8>(ETHERNET),
-            frame.read::<u16>(ETHERNET + 2),
-            frame.read::<u16>(ETHERNET + 4),
-            frame.read::<u16>(ETHERNET + 6),
-        )
-    };
-    let header = (version_ihl as usize & 0xf) * 4;
-    Ok(Piece {
-        id_be: id_be as u32,
-        offset: u16::from_be(offset_be & OFFSET_BE),
-        more: offset_be & 0x2000_u16.to_be() != 0,
-        len: (u16::from_be(len_be) as usize).saturating_sub(header),
-    })
-}
-
-/// What an IPv6 fragment header says.
-#[inline(always)]
-fn piece_v6(frame: &Frame) -> Result<Piece, Reason> {
-    const AT: usize = ETHERNET + IPV6_LEN;
-    if !frame.holds(0, AT) {
-        return Err(Reason::Truncated);
-    }
-    // SAFETY: within the IPv6 header.
-    let (payload_be, next) = unsafe {
-        (
-            frame.read::<u16>(ETHERNET + 4),
-            frame.read::<u8>(ETHERNET + 6),
-        )
-    };
-    let payload = u16::from_be(payload_be) as usize;
-    let (next, passed) = extensions(frame, next, payload)?;
-    if next != FRAGMENT {
-        return Err(Reason::NotTcpUdp);
-    }
-    let rest = frame.from(passed & 0x3fff);
-    if passed + FRAGMENT_LEN > payload || !rest.holds(AT, FRAGMENT_LEN) {
-        return Err(Reason::Truncated);
-    }
-    // SAFETY: within the fragment header.
-    let (offset_be, id_be) = unsafe { (rest.read::<u16>(AT + 2), rest.read::<u32>(AT + 4)) };
-    Ok(Piece {
-        id_be,
-        offset: u16::from_be(offset_be & OFFSET_V6_BE) >> 3,
-        more: offset_be & 1_u16.to_be() != 0,
-        len: payload - passed - FRAGMENT_LEN,
-    })
 }

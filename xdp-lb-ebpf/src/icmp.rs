@@ -3,6 +3,10 @@
 //!
 //! The packet that an error quotes went from the VIP to the client, so its addresses and ports name the
 //! connection the other way round. Its first eight octets behind the IP header are enough (RFC 792).
+//!
+//! An error to a real server in a tunnel goes into that, as the packets do; with address translation
+//! [`crate::quote`] goes on. Errors about what a real server got come to the client's address, as replies
+//! do, and [`crate::reply`] has them.
 
 use aya_ebpf::bindings::xdp_action;
 use xdp_lb_common::addr::{Address, ICMP, ICMP_V6, Mac, TCP, UDP};
@@ -15,7 +19,7 @@ use crate::packet::{Frame, Packet};
 use crate::parse::{
     ETHERNET, FRAGMENT, IPV4_MIN, IPV6_LEN, OFFSET_BE, OFFSET_V6_BE, address, extensions,
 };
-use crate::{conn, forward, service, settings};
+use crate::{conn, decided, forward, service, settings};
 
 /// Length of the header of all errors; the quoted packet follows.
 const ICMP_LEN: usize = 8;
@@ -52,11 +56,11 @@ fn to_server<F: Family>(
     now: LongTick,
 ) -> Result<(Reason, u32), Reason> {
     let route = conn::look_up(packet, service, now.short())?;
-    if !forward::is_direct(route) {
-        // Neither wrapped nor translated: its server would not know what it is about.
-        return Err(Reason::IcmpUnknown);
+    let sent = forward::send(frame, packet, service, route);
+    if let Err(Reason::NoProgram) = sent {
+        decided::note_special(packet.flow.protocol().into());
     }
-    let (reason, action) = forward::send(frame, packet, service, route)?;
+    let (reason, action) = sent?;
     let reason = match action {
         xdp_action::XDP_TX => Reason::TxIcmp,
         xdp_action::XDP_REDIRECT => Reason::RedirectIcmp,
@@ -69,7 +73,7 @@ fn to_server<F: Family>(
 /// stands the sender of the error: whether another director balanced the frame already shows by who
 /// sent it.
 #[inline(always)]
-fn error(frame: &Frame) -> Result<(Packet, u32), Reason> {
+pub fn error(frame: &Frame) -> Result<(Packet, u32), Reason> {
     // The entry looked at the header, and at the length of the packet; the verifier does not know.
     if !frame.holds(0, ETHERNET + IPV4_MIN) {
         return Err(Reason::Truncated);
@@ -181,7 +185,7 @@ fn ports(
 
 /// [`error`] for ICMPv6.
 #[inline(always)]
-fn error_v6(frame: &Frame) -> Result<(Packet<FlowV6>, Address), Reason> {
+pub fn error_v6(frame: &Frame) -> Result<(Packet<FlowV6>, Address), Reason> {
     const AT: usize = ETHERNET + IPV6_LEN;
     if !frame.holds(0, AT) {
         return Err(Reason::Truncated);

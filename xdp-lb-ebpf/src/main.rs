@@ -4,7 +4,8 @@
 //! a new one goes, [`search`] among servers by their [`load`], [`forward`] sends it there and
 //! [`count`] counts, [`watch`] tells who watches. [`icmp`] does the same for errors about a connection,
 //! [`fragment`] for fragments, [`tagged`] for frames of VLANs. [`decided`] is what programs hand on: [`tunnel`] wraps packets, [`nat`]
-//! translates addresses and [`reply`] those of replies, both by [`translate`]; [`answer`] tells senders what goes nowhere. [`maps`] holds the tables
+//! translates addresses and [`reply`] those of replies, both by [`translate`], [`quote`] those in ICMP errors
+//! about either, [`reply_fragment`] those of fragments; [`answer`] tells senders what goes nowhere. [`maps`] holds the tables
 //! and [`settings`] what the loader sets.
 //!
 //! Every exit has one [`Reason`]. Whatever the program does not balance passes to the kernel
@@ -32,7 +33,10 @@ mod nat;
 mod packet;
 mod parse;
 mod persist;
+mod piece;
+mod quote;
 mod reply;
+mod reply_fragment;
 mod schedule;
 mod search;
 mod service;
@@ -152,13 +156,30 @@ pub fn xdp_lb_v6_new(ctx: XdpContext) -> u32 {
 /// The entry for IPv4 packets that are neither TCP nor UDP.
 #[xdp(frags)]
 pub fn xdp_lb_icmp(ctx: XdpContext) -> u32 {
-    count::and_act(icmp::follow(&Frame::new(ctx.ctx)))
+    let sent = icmp::follow(&Frame::new(ctx.ctx));
+    error_goes_on(&ctx, &sent);
+    count::and_act(sent)
 }
 
 /// The entry for IPv6 packets that are neither TCP nor UDP.
 #[xdp(frags)]
 pub fn xdp_lb_icmp_v6(ctx: XdpContext) -> u32 {
-    count::and_act(icmp::follow_v6(&Frame::new(ctx.ctx)))
+    let sent = icmp::follow_v6(&Frame::new(ctx.ctx));
+    error_goes_on(&ctx, &sent);
+    count::and_act(sent)
+}
+
+/// On to the program for errors that are to be wrapped or translated; returns with all others.
+#[inline(always)]
+fn error_goes_on(ctx: &XdpContext, sent: &Result<(Reason, u32), Reason>) {
+    match sent {
+        Err(Reason::NoService) if service::translates() => {
+            // SAFETY: the program that it leads to takes the context over.
+            unsafe { maps::STAGES.tail_call(ctx, stage::REPLY_ERROR.index) };
+        }
+        Err(Reason::NoProgram) => decided::go_on_with_error(ctx),
+        _ => {}
+    }
 }
 
 /// Sends packets in tunnels, by a tail call.
@@ -180,6 +201,24 @@ pub fn xdp_lb_nat(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub fn xdp_lb_reply(ctx: XdpContext) -> u32 {
     count::and_act(decided::told_from(&ctx, reply::send(ctx.ctx)))
+}
+
+/// Translates the addresses of ICMP errors to real servers, by a tail call.
+#[xdp(frags)]
+pub fn xdp_lb_nat_error(ctx: XdpContext) -> u32 {
+    quote::send(ctx.ctx)
+}
+
+/// Translates the addresses of ICMP errors from the side of real servers, by a tail call.
+#[xdp(frags)]
+pub fn xdp_lb_reply_error(ctx: XdpContext) -> u32 {
+    reply::send_error(ctx.ctx)
+}
+
+/// Translates the addresses of fragments from real servers, by a tail call.
+#[xdp(frags)]
+pub fn xdp_lb_reply_fragment(ctx: XdpContext) -> u32 {
+    reply_fragment::send(&ctx)
 }
 
 /// Tells senders why their packets go nowhere, by a tail call.
@@ -204,8 +243,10 @@ pub fn xdp_lb_fragment(ctx: XdpContext) -> u32 {
 #[xdp(frags)]
 pub fn xdp_lb_fragment_v6(ctx: XdpContext) -> u32 {
     let sent = fragment::follow_v6(&Frame::new(ctx.ctx));
-    if let Err(Reason::NoProgram) = sent {
-        decided::go_on(&ctx);
+    match sent {
+        Err(Reason::NoProgram) => decided::go_on(&ctx),
+        Err(reason) => fragment::may_be_reply(&ctx, reason),
+        Ok(_) => {}
     }
     count::and_act(decided::told(&ctx, sent))
 }

@@ -6,16 +6,17 @@
 use aya_ebpf::bindings::xdp_md;
 use xdp_lb_common::conn::table::Inserted;
 use xdp_lb_common::conn::{Kind, State};
+use xdp_lb_common::decided::LATER;
 use xdp_lb_common::flow::{FLOW_OF_REPLIES, FlowInfo, FlowV4, FlowV6, WayBack};
 use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::tick::Tick;
 
 use crate::conn::{conn_claim, conn_publish, places};
-use crate::decided::noted;
+use crate::decided::{Noted, noted};
 use crate::maps::CONN_INFO;
 use crate::packet::{Frame, Packet};
 use crate::settings::{self, expiry};
-use crate::translate::{Side, Translate, translate};
+use crate::translate::{Side, Translate, translate, translate_later};
 use crate::{atomic, count, forward, parse};
 
 /// Sends the packet of a context as it was noted; its action. All of it happens in functions of their
@@ -63,9 +64,18 @@ pub extern "C" fn nat_to_server_v6(ctx: *mut xdp_md) -> u32 {
 #[inline(always)]
 fn to_server<F: Translate>(frame: &Frame) -> Result<(Reason, u32), Reason> {
     let noted = noted()?;
-    let packet = F::parse(frame)?;
     let server = (noted.address(), noted.method.port_be());
-    translate(frame, &packet, Side::Destination, server)?;
+    if noted.special == LATER {
+        translate_later::<F>(frame, Side::Destination, server.0)?;
+    } else {
+        translate(frame, &F::parse(frame)?, Side::Destination, server)?;
+    }
+    to_hop(frame, &noted)
+}
+
+/// Sends a frame that is translated to its real server.
+#[inline(always)]
+pub fn to_hop(frame: &Frame, noted: &Noted) -> Result<(Reason, u32), Reason> {
     if !frame.holds(0, parse::ETHERNET) {
         return Err(Reason::Inconsistent);
     }
@@ -73,7 +83,7 @@ fn to_server<F: Translate>(frame: &Frame) -> Result<(Reason, u32), Reason> {
     unsafe { forward::write_macs(frame, noted.identity.mac(), noted.source_mac()) };
     // SAFETY: a map value, see `forward::send`.
     let ifindex = unsafe { (*noted.backend).ifindex };
-    forward::out(frame, ifindex, noted.route.via())
+    forward::out_noted(frame, ifindex, noted)
 }
 
 /// Makes sure that replies find back, as long as the connection lives: 1 if they do. Global, so that

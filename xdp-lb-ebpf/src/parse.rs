@@ -222,9 +222,20 @@ pub fn is_v4(frame: &Frame) -> bool {
     frame.holds(0, ETHERNET) && unsafe { frame.read::<u16>(12) } == 0x0800_u16.to_be()
 }
 
-/// Octets of the extension headers of an IPv6 frame that was parsed.
+/// Octets of the extension headers of an IPv6 frame that was parsed, and is no fragment.
 #[inline(always)]
 pub fn extensions_len(frame: &Frame) -> Option<usize> {
+    extensions_len_of::<WHOLE>(frame)
+}
+
+/// [`extensions_len`], also of a first fragment.
+#[inline(always)]
+pub fn extensions_len_first(frame: &Frame) -> Option<usize> {
+    extensions_len_of::<FIRST>(frame)
+}
+
+#[inline(always)]
+fn extensions_len_of<const TAKEN: u8>(frame: &Frame) -> Option<usize> {
     if !frame.holds(0, ETHERNET + IPV6_LEN) {
         return None;
     }
@@ -238,7 +249,7 @@ pub fn extensions_len(frame: &Frame) -> Option<usize> {
     if next == TCP || next == UDP {
         return Some(0);
     }
-    match behind_extensions::<WHOLE>(frame, next, payload as usize) {
+    match behind_extensions::<TAKEN>(frame, next, payload as usize) {
         Ok((_protocol, passed, _is_later)) => Some(passed),
         Err(_) => None,
     }

@@ -6,13 +6,17 @@
 //! table has no answer that a frame can be built from (the next hop's MAC is not known, as nothing but
 //! this program sends to it; forwarding is off; it leads out of an interface that this program does
 //! not send by), they go the way back that the client's packets came: to the MAC that these came from.
+//!
+//! So do ICMP errors about packets that real servers got, from them or from routers on the way to them; and
+//! fragments of replies, see [`crate::reply_fragment`].
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use xdp_lb_common::addr::{FAMILY_V6, Mac};
+use xdp_lb_common::conn::State;
 use xdp_lb_common::flow::{FLOW_OF_REPLIES, FlowInfo, FlowV4, FlowV6, WayBack};
 use xdp_lb_common::reason::Reason;
-use xdp_lb_common::tick::Tick;
+use xdp_lb_common::tick::{LongTick, Tick};
 
 use crate::conn::{Via, backend_of, places};
 use crate::family::Family;
@@ -20,52 +24,132 @@ use crate::maps::CONN_INFO;
 use crate::packet::{Frame, Packet};
 use crate::settings::{self, expiry};
 use crate::translate::{Side, Translate, translate};
-use crate::{atomic, decided, forward, parse, service};
+use crate::{atomic, count, decided, forward, icmp, parse, quote, service};
 
 /// Sends the packet of a context to the client, if it answers a connection; else it is for no service.
 #[inline(always)]
 pub fn send(ctx: *mut xdp_md) -> Result<(Reason, u32), Reason> {
     let frame = Frame::new(ctx);
     if parse::is_v4(&frame) {
-        to_client::<FlowV4>(&frame)
+        to_client::<FlowV4, false>(&frame, &FlowV4::parse(&frame)?)
     } else {
-        to_client::<FlowV6>(&frame)
+        to_client::<FlowV6, false>(&frame, &FlowV6::parse(&frame)?)
     }
 }
 
+/// Sends the ICMP error of a context, about a packet that a real server got, to the client who sent that to
+/// the service; the action.
 #[inline(always)]
-fn to_client<F: Translate>(frame: &Frame) -> Result<(Reason, u32), Reason> {
-    let packet = F::parse(frame)?;
+pub fn send_error(ctx: *mut xdp_md) -> u32 {
+    if parse::is_v4(&Frame::new(ctx)) {
+        reply_error(ctx)
+    } else {
+        reply_error_v6(ctx)
+    }
+}
+
+/// [`send_error`] of IPv4. Of a connection, the quoted packet names the client and the real server, as a
+/// reply does.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn reply_error(ctx: *mut xdp_md) -> u32 {
+    let frame = Frame::new(ctx);
+    count::and_act(icmp::error(&frame).and_then(|(mut packet, server_be)| {
+        packet.flow.client_be = server_be;
+        to_client::<FlowV4, true>(&frame, &packet)
+    }))
+}
+
+/// [`send_error`] of IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn reply_error_v6(ctx: *mut xdp_md) -> u32 {
+    let frame = Frame::new(ctx);
+    count::and_act(icmp::error_v6(&frame).and_then(|(mut packet, server)| {
+        packet.flow.client = server;
+        to_client::<FlowV6, true>(&frame, &packet)
+    }))
+}
+
+#[inline(always)]
+fn to_client<F: Translate, const IS_ERROR: bool>(
+    frame: &Frame,
+    packet: &Packet<F>,
+) -> Result<(Reason, u32), Reason> {
     let asked = packet.flow.turned();
     let hash = asked.reply_hash();
     let now = settings::now();
-    let places = places(hash).ok_or(Reason::Inconsistent)?;
-    let found = places.find(hash, now.short());
-    if !found.exists() {
+    let entry = entry(hash, now.short())?.ok_or(Reason::NoService)?;
+    let info = entry.info;
+    if !is_of(info, &asked) {
         return Err(Reason::NoService);
+    }
+    is_ours(frame, packet, info, now)?;
+    let way = WayBack::unpack(info.way_back);
+    // Anybody can send an error, so it keeps nothing alive.
+    if !IS_ERROR && way.touched != now.short() {
+        keep_alive(hash, entry.index, now.short().0);
+    }
+    let (source, to) = ((info.vip, info.vip_port_be), info.client_port_be);
+    let next = next_hop(frame, packet, &way, (&source, to))?;
+    if IS_ERROR {
+        quote::translate::<F>(frame, Side::Source, packet.flow.protocol(), source)?;
+    } else {
+        translate(frame, packet, Side::Source, source)?;
+    }
+    leave(frame, next)
+}
+
+/// An entry of replies, or of fragments of them.
+pub struct Entry {
+    /// Where it stands.
+    pub index: u32,
+    /// Its state.
+    pub state: State,
+    /// What is written beside it.
+    pub info: &'static FlowInfo,
+}
+
+/// The live entry of a hash, whose real server takes packets.
+#[inline(always)]
+pub fn entry(hash: u64, now: Tick) -> Result<Option<Entry>, Reason> {
+    let places = places(hash).ok_or(Reason::Inconsistent)?;
+    let found = places.find(hash, now);
+    if !found.exists() {
+        return Ok(None);
     }
     if backend_of(found.state, Via::Connection).is_none() {
         return Err(Reason::Purged);
     }
     let index = places.index(found.in_second, found.way);
     let info = CONN_INFO.get_ptr(index).ok_or(Reason::Inconsistent)?;
-    // SAFETY: a map value; other CPUs write it, but nothing else as long as it is this connection's.
-    let info = unsafe { &*info };
-    if !is_of(info, &asked) {
-        return Err(Reason::NoService);
-    }
+    Ok(Some(Entry {
+        index,
+        state: found.state,
+        // SAFETY: a map value; other CPUs write it, but nothing else as long as it is this connection's.
+        info: unsafe { &*info },
+    }))
+}
+
+/// Whether the VIP is this director's, and the frame for it.
+#[inline(always)]
+pub fn is_ours<F>(
+    frame: &Frame,
+    packet: &Packet<F>,
+    info: &FlowInfo,
+    now: LongTick,
+) -> Result<(), Reason> {
     let service = service::at(info.service).ok_or(Reason::Inconsistent)?;
     service::open(&service, now)?;
-    if !service::is_addressed_here(frame, &packet) && !is_virtual(packet.destination) {
+    if !service::is_addressed_here(frame, packet) && !is_virtual(packet.destination) {
         return Err(Reason::OtherHost);
     }
-    let way = WayBack::unpack(info.way_back);
-    if way.touched != now.short() {
-        keep_alive(hash, index, now.short().0);
-    }
-    let (source, to) = ((info.vip, info.vip_port_be), info.client_port_be);
-    let (ifindex, mac) = next_hop(frame, &packet, &way, (&source, to))?;
-    translate(frame, &packet, Side::Source, source)?;
+    Ok(())
+}
+
+/// Sends a frame that is translated out of an interface, to a MAC there.
+#[inline(always)]
+pub fn leave(frame: &Frame, (ifindex, mac): (u32, Mac)) -> Result<(Reason, u32), Reason> {
     let own = service::mac_of(ifindex);
     if own == u64::MAX || !frame.holds(0, parse::ETHERNET) {
         return Err(Reason::NoReplyRoute);
@@ -77,7 +161,7 @@ fn to_client<F: Translate>(frame: &Frame) -> Result<(Reason, u32), Reason> {
 
 /// Whether an entry describes this connection: its way may have been another one's a moment ago.
 #[inline(always)]
-fn is_of<F: Translate>(info: &FlowInfo, asked: &F) -> bool {
+pub fn is_of<F: Translate>(info: &FlowInfo, asked: &F) -> bool {
     info.flags & FLOW_OF_REPLIES != 0
         && info.family == F::NUMBER
         && info.protocol == asked.protocol()
@@ -186,7 +270,7 @@ mod answer {
 
 /// Interface and MAC by which a packet reaches the client.
 #[inline(always)]
-fn next_hop<F: Translate>(
+pub fn next_hop<F: Translate>(
     frame: &Frame,
     packet: &Packet<F>,
     way: &WayBack,

@@ -25,6 +25,8 @@ pub trait Translate: Family {
     const SOURCE: usize;
     /// Where the destination address stands.
     const DESTINATION: usize;
+    /// Where the hops left stand.
+    const HOPS: usize;
     /// The number that the kernel has for the family.
     const AF: u8;
     /// The connection that a packet from a real server answers: its destination as the client, its
@@ -35,7 +37,7 @@ pub trait Translate: Family {
     fn at_server(&self, address: Address, port_be: u16) -> Self;
     /// The keyed hash under which a connection as the real server sees it stands in the table.
     fn reply_hash(&self) -> u64;
-    /// Octets from Ethernet's header to the transport's.
+    /// Octets from Ethernet's header to the transport's, of a whole packet or a first fragment.
     fn transport(frame: &Frame) -> Option<usize>;
     /// Reads an address.
     ///
@@ -57,6 +59,7 @@ pub trait Translate: Family {
 impl Translate for FlowV4 {
     const SOURCE: usize = ETHERNET + 12;
     const DESTINATION: usize = ETHERNET + 16;
+    const HOPS: usize = ETHERNET + 8;
     const AF: u8 = 2;
 
     #[inline(always)]
@@ -125,6 +128,7 @@ impl Translate for FlowV4 {
 impl Translate for FlowV6 {
     const SOURCE: usize = ETHERNET + 8;
     const DESTINATION: usize = ETHERNET + 24;
+    const HOPS: usize = ETHERNET + 7;
     const AF: u8 = 10;
 
     #[inline(always)]
@@ -158,7 +162,7 @@ impl Translate for FlowV6 {
 
     #[inline(always)]
     fn transport(frame: &Frame) -> Option<usize> {
-        Some(IPV6_LEN + parse::extensions_len(frame)?)
+        Some(IPV6_LEN + parse::extensions_len_first(frame)?)
     }
 
     #[inline(always)]
@@ -198,10 +202,7 @@ pub fn translate<F: Translate>(
     if !frame.holds(0, ETHERNET + F::HEADER) {
         return Err(Reason::Inconsistent);
     }
-    let at = match side {
-        Side::Source => F::SOURCE,
-        Side::Destination => F::DESTINATION,
-    };
+    let at = place::<F>(side);
     // SAFETY: the header lies within the frame, checked above.
     let old = unsafe { F::read_address(frame, at) };
     let transport = F::transport(frame).ok_or(Reason::Inconsistent)?;
@@ -226,6 +227,40 @@ pub fn translate<F: Translate>(
         F::lower_hops(frame, packet.ttl - 1);
     }
     Ok(())
+}
+
+/// Replaces the address of a later fragment, which has neither ports nor a checksum over it, and spends a
+/// hop.
+#[inline(always)]
+pub fn translate_later<F: Translate>(
+    frame: &Frame,
+    side: Side,
+    address: Address,
+) -> Result<(), Reason> {
+    if !frame.holds(0, ETHERNET + F::HEADER) {
+        return Err(Reason::Inconsistent);
+    }
+    let at = place::<F>(side);
+    // SAFETY: the header lies within the frame, checked above.
+    unsafe {
+        let hops: u8 = frame.read(F::HOPS);
+        if hops <= 1 {
+            return Err(Reason::TtlExpired);
+        }
+        let old = F::read_address(frame, at);
+        F::replace_address(frame, at, old, address);
+        F::lower_hops(frame, hops - 1);
+    }
+    Ok(())
+}
+
+/// Where the address of a side stands.
+#[inline(always)]
+const fn place<F: Translate>(side: Side) -> usize {
+    match side {
+        Side::Source => F::SOURCE,
+        Side::Destination => F::DESTINATION,
+    }
 }
 
 /// What changes in what a transport checksum covers.

@@ -65,7 +65,7 @@ pub fn send(ctx: *mut xdp_md) -> Result<(Reason, u32), Reason> {
         outer_v4(&frame, &noted, &inner)?;
         middle(&frame.from(IPV4_MIN), &noted, &inner, covered)?;
     }
-    forward::out(&frame, ifindex, noted.route.via())
+    forward::out_noted(&frame, ifindex, &noted)
 }
 
 /// Says what the inner packet is.

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use etherparse::PacketBuilder;
 use xdp_lb::plan::desired::{Desired, Method, Reach};
 use xdp_lb_common::conn::Kind;
 use xdp_lb_common::reason::Reason;
@@ -12,8 +11,8 @@ use xdp_lb_tests::program::Action;
 
 use crate::director::{Director, in_a_network};
 use crate::tables::{
-    OTHER_PORT, OTHER_PORT_MAC, PORT, PORT_MAC, ROUTER_MAC, VIP, Virtual, direct, server_mac,
-    tables, tcp, udp,
+    OTHER_PORT, OTHER_PORT_MAC, PORT, PORT_MAC, ROUTER_MAC, Virtual, direct, server_mac, tables,
+    tcp, udp,
 };
 use crate::wire::{
     Wire, ack, client, datagram, from_client, on, same, sent, sent_by, server, syn, vip, with,
@@ -23,18 +22,18 @@ const NEW: Reason = Reason::TxScheduled;
 const KNOWN: Reason = Reason::TxConnection;
 
 /// A service, to real server 1 with this port.
-fn to_one(is_v6: bool, made: Virtual, port: u16) -> Virtual {
+pub(crate) fn to_one(is_v6: bool, made: Virtual, port: u16) -> Virtual {
     let address = SocketAddr::new(server(is_v6, 1), port);
     with(on(is_v6, made), 1, address, Method::Nat)
 }
 
 /// TCP and UDP on port 80 of the VIP, to port 8080 of real server 1.
-fn web(is_v6: bool) -> Desired {
+pub(crate) fn web(is_v6: bool) -> Desired {
     tables([to_one(is_v6, tcp(80), 8080), to_one(is_v6, udp(80), 8080)])
 }
 
 /// The packet as real server 1 gets it, at a port.
-fn at_server(wire: &Wire, port: u16) -> Wire {
+pub(crate) fn at_server(wire: &Wire, port: u16) -> Wire {
     Wire {
         to: SocketAddr::new(server(wire.to.is_ipv6(), 1), port),
         hops: wire.hops - 1,
@@ -45,7 +44,7 @@ fn at_server(wire: &Wire, port: u16) -> Wire {
 }
 
 /// The answer of real server 1, from a port, to a packet.
-fn answer(wire: &Wire, port: u16) -> Wire {
+pub(crate) fn answer(wire: &Wire, port: u16) -> Wire {
     Wire {
         from: SocketAddr::new(server(wire.to.is_ipv6(), 1), port),
         to: wire.from,
@@ -57,7 +56,7 @@ fn answer(wire: &Wire, port: u16) -> Wire {
 }
 
 /// The answer as the client gets it: from where it asked.
-fn at_client(answer: &Wire, asked: &Wire) -> Wire {
+pub(crate) fn at_client(answer: &Wire, asked: &Wire) -> Wire {
     Wire {
         from: asked.to,
         hops: answer.hops - 1,
@@ -67,7 +66,7 @@ fn at_client(answer: &Wire, asked: &Wire) -> Wire {
     }
 }
 
-fn edited(mut wire: Wire, change: &dyn Fn(&mut Wire)) -> Wire {
+pub(crate) fn edited(mut wire: Wire, change: &dyn Fn(&mut Wire)) -> Wire {
     change(&mut wire);
     wire
 }
@@ -492,24 +491,5 @@ fn a_full_table_lets_nobody_through_without_answers() {
             same("back", &expected.bytes(), &back);
         }
         assert!(director.eyes().tally().of(Reason::NoReplyWay) > 0);
-    });
-}
-
-/// It quotes what the client got, which the server never sent so.
-#[test]
-fn an_icmp_error_stays_here() {
-    in_a_network(|| {
-        let director = Director::looking(&web(false));
-        let asked = syn(false, 1);
-        sent(&director, "asked", &asked.bytes(), NEW);
-        let (from, to) = (asked.to, asked.from);
-        let quote = Wire { from, to, ..asked }.bytes();
-        let mut frame = Vec::new();
-        PacketBuilder::ethernet2(ROUTER_MAC, PORT_MAC)
-            .ipv4([203, 0, 113, 7], VIP.octets(), 60)
-            .icmpv4_raw(3, 4, [0, 0, 5, 120])
-            .write(&mut frame, &quote[ETHERNET..ETHERNET + 28])
-            .unwrap();
-        sent(&director, "told", &frame, Reason::IcmpUnknown);
     });
 }

@@ -9,11 +9,14 @@ use xdp_lb::config::model::{Checksum, Tunnel};
 use xdp_lb::plan::desired::{Desired, Method, Reach};
 use xdp_lb_common::reason::Reason;
 use xdp_lb_tests::packet::{ETHERNET, flags, forwarded};
+use xdp_lb_tests::program::Action;
 
 use crate::director::{Director, in_a_network};
 use crate::tables::{OTHER_PORT, PORT_MAC, ROUTER_MAC, direct, server_mac, tables, tcp, udp};
+use crate::told::{Told, told};
 use crate::wire::{
-    Wire, ack, class, datagram, from_client, on, same, sent, server, syn, udp_header, vip, with,
+    Wire, ack, class, client, datagram, from_client, on, same, sent, server, syn, udp_header, vip,
+    with,
 };
 
 const GUE_PORT: u16 = 6080;
@@ -48,10 +51,9 @@ fn through(tunnel: Tunnel, inner_v6: bool, outer_v6: bool) -> Desired {
 }
 
 /// The packet that the tunnel carries: a hop less than what came.
-fn inner(wire: &Wire) -> Vec<u8> {
-    let frame = wire.bytes();
-    if wire.from.is_ipv4() {
-        let sent = forwarded(&frame, [0; 6], [0; 6]).unwrap();
+fn inner(frame: &[u8], is_v4: bool) -> Vec<u8> {
+    if is_v4 {
+        let sent = forwarded(frame, [0; 6], [0; 6]).unwrap();
         let len = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
         return sent[ETHERNET..ETHERNET + len].to_vec();
     }
@@ -63,7 +65,17 @@ fn inner(wire: &Wire) -> Vec<u8> {
 /// What must come out. What the program chooses by itself (the source port of GUE, the identification
 /// of a packet that may be fragmented) is taken from what came.
 fn expected(wire: &Wire, tunnel: Tunnel, outer_v6: bool, came: &[u8]) -> Vec<u8> {
-    let carried = inner(wire);
+    let carried = inner(&wire.bytes(), wire.from.is_ipv4());
+    expected_around((carried, wire), tunnel, outer_v6, came)
+}
+
+/// [`expected`], with something carried that has the fields of this packet's IP header.
+fn expected_around(
+    (carried, wire): (Vec<u8>, &Wire),
+    tunnel: Tunnel,
+    outer_v6: bool,
+    came: &[u8],
+) -> Vec<u8> {
     let number = if wire.from.is_ipv6() { 41 } else { 4 };
     let ethertype = if wire.from.is_ipv6() {
         0x86dd
@@ -170,6 +182,63 @@ fn for_all(check: impl Fn(&Director, &str, Tunnel, (bool, bool)) + Send + Copy) 
 
 const NEW: Reason = Reason::TxScheduled;
 const KNOWN: Reason = Reason::TxConnection;
+
+/// 24 tunnels: an error about what their server sent gets there as the client's packets do.
+#[test]
+fn errors_arrive_behind_the_same_headers() {
+    for_all(|director, name, tunnel, (inner_v6, outer_v6)| {
+        for asked in [syn(inner_v6, 1), datagram(inner_v6, 1)] {
+            sent(director, name, &asked.bytes(), NEW);
+            let reply = Wire {
+                from: asked.to,
+                to: asked.from,
+                payload: vec![7; 60],
+                ..asked.clone()
+            };
+            for (carried, hops) in [(8, 60), (9, 2), (28, 255), (61, 60)] {
+                let told = Told {
+                    hops,
+                    carried,
+                    ..told(&reply)
+                };
+                let outcome = sent(director, name, &told.bytes(), Reason::TxIcmp);
+                let like = Wire {
+                    hops,
+                    ..asked.clone()
+                };
+                let carried = inner(&told.bytes(), !inner_v6);
+                let came = &outcome.frame;
+                let expected = expected_around((carried, &like), tunnel, outer_v6, came);
+                same(name, &expected, came);
+            }
+            let unknown = Wire {
+                to: client(inner_v6, 9),
+                ..reply.clone()
+            };
+            let unknown = told(&unknown).bytes();
+            sent(director, name, &unknown, Reason::IcmpUnknown);
+            let last = Told {
+                hops: 1,
+                ..told(&reply)
+            };
+            sent(director, name, &last.bytes(), Reason::TtlExpired);
+            let long = Wire {
+                payload: vec![7; 1480],
+                ..reply
+            };
+            let long = Told {
+                carried: 1436,
+                ..told(&long)
+            };
+            let dropped = sent(director, name, &long.bytes(), Reason::TooBig);
+            assert_eq!(
+                dropped.action,
+                Action::Drop,
+                "nobody is told about an error"
+            );
+        }
+    });
+}
 
 /// 24 tunnels, a dozen packets each.
 #[test]

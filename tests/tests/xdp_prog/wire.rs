@@ -157,6 +157,12 @@ impl Wire {
         frame
     }
 
+    /// Octets of its IP header with what belongs to it.
+    pub(crate) fn headers(&self) -> usize {
+        let fixed = if self.from.is_ipv4() { 20 } else { 40 };
+        fixed + self.options
+    }
+
     /// Where the transport header stands, without an extension.
     fn transport(&self) -> usize {
         match self.from {
