@@ -24,6 +24,13 @@ use crate::lab::needs::Built;
 use crate::lab::server::RealServer;
 use crate::lab::steps::Steps;
 
+/// The router that all clients are behind. Neighbours of every host, they would be more than the
+/// kernel has room for in its neighbour table (1,024 entries, for all namespaces), and then it sends no
+/// adverts either.
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 70, 10, 1);
+/// Where they are.
+const CLIENTS_NET: &str = "10.71.0.0/16";
+
 /// Addresses of the clients, each with a WebSocket and its share of the other connections.
 const CLIENTS: u8 = 200;
 
@@ -92,13 +99,25 @@ impl Cluster {
         fs::set_permissions(&key, Permissions::from_mode(0o600))?;
         ledger.namespace(format!("{prefix}switch"))?;
         let lan = Lan::create(&prefix)?;
-        let host = |name: &str, addresses: &[Ipv4Addr], ledger: &mut Ledger| {
+        let host = |name: &str, addresses: &[Ipv4Addr], ledger: &mut Ledger| -> Result<Host> {
             ledger.namespace(format!("{prefix}{name}"))?;
             let within: Vec<_> = addresses.iter().map(|ip| format!("{ip}/16")).collect();
-            lan.add_host(name, within.iter().map(String::as_str))
-                .with_context(|| format!("host {name}"))
+            let added = lan
+                .add_host(name, within.iter().map(String::as_str))
+                .with_context(|| format!("host {name}"))?;
+            if addresses != [CLIENT] {
+                added
+                    .netns
+                    .ip(&format!("route add {CLIENTS_NET} via {CLIENT}"))?;
+            }
+            Ok(added)
         };
-        let client = host("client", &clients(), &mut ledger)?;
+        let client = host("client", &[CLIENT], &mut ledger)?;
+        for address in clients() {
+            client
+                .netns
+                .ip(&format!("address add {address}/32 dev lo"))?;
+        }
         let hosts = [
             host("director1", &[DIRECTORS[0]], &mut ledger)?,
             host("director2", &[DIRECTORS[1]], &mut ledger)?,
@@ -125,7 +144,7 @@ impl Cluster {
         })?;
         let directors = directors(built, &hosts, scratch.path(), &mut ledger)?;
         let mut cluster = Self {
-            adverts: Adverts::start(&client.netns, first_client())?,
+            adverts: Adverts::start(&client.netns, CLIENT)?,
             directors,
             answerers,
             servers,
@@ -322,12 +341,8 @@ pub(super) fn server_name(number: u8) -> String {
 /// The addresses of the clients.
 pub(super) fn clients() -> Vec<Ipv4Addr> {
     (1..=CLIENTS)
-        .map(|last| Ipv4Addr::new(10, 70, 10, last))
+        .map(|last| Ipv4Addr::new(10, 71, 10, last))
         .collect()
-}
-
-const fn first_client() -> Ipv4Addr {
-    Ipv4Addr::new(10, 70, 10, 1)
 }
 
 /// Starts what answers heartbeats on a host: this program.
