@@ -167,7 +167,8 @@ fn all_are_equal(world: &World, seed: u64) {
             let more = held.iter().find(|(name, _)| !told.contains_key(name));
             assert!(
                 differs.is_none() && more.is_none(),
-                "seed {seed}: {other} differs from {owner}: {differs:?}, {more:?}\n{:#?}",
+                "seed {seed}: {other} differs from {owner}: {differs:?} there, {:?} here, {more:?}\n{:#?}",
+                differs.map(|(name, _)| held.get(name)),
                 world.directors[other].said,
             );
         }

@@ -120,15 +120,19 @@ impl Ledger for Table {
     }
 
     fn read(&mut self, cursor: u64, scope: &Scope, entries: &mut Vec<Record>) -> Option<u64> {
-        let from = usize::try_from(cursor).unwrap();
-        for (name, entry) in self.entries.iter().skip(from).take(PIECE) {
+        let all = self.entries.iter();
+        let mut left: Vec<_> = all
+            .map(|(name, entry)| (place(&self.keys, name), name, entry))
+            .filter(|(place, ..)| *place >= cursor)
+            .collect();
+        left.sort_unstable_by_key(|(place, ..)| *place);
+        for (_, name, entry) in left.iter().take(PIECE) {
             let is_owned = self.owned.contains(&name.service);
             if scope.covers(name, entry.word, is_owned) {
                 entries.push(record(self.now, name, entry));
             }
         }
-        let next = from + PIECE;
-        (next < self.entries.len()).then_some(next as u64)
+        left.get(PIECE).map(|(place, ..)| *place)
     }
 
     fn summaries(&mut self) -> Vec<Summary> {
@@ -149,6 +153,12 @@ impl Ledger for Table {
     fn buckets(&mut self, service: &ServiceName) -> Option<[u64; BUCKETS]> {
         Some(*self.sums(service).buckets())
     }
+}
+
+/// Where an entry stands in a table: as a way, it stays there whatever else comes and goes, so that a
+/// walk passes over nothing.
+fn place(keys: &Keys, name: &Name) -> u64 {
+    word(keys, name, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0))
 }
 
 fn record(now: Now, name: &Name, entry: &Entry) -> Record {

@@ -41,7 +41,8 @@ impl Mirror {
             let mine = ledger.summary(&summary.service);
             theirs.same_view = mine.map(|mine| mine.view == summary.view);
             let follows = summary.is_owned && mine.is_some_and(|mine| !mine.is_owned);
-            if follows && settle(&mut self.tellers, service, ip) {
+            // As long as all of it is still to come, there is nothing to settle.
+            if follows && peer.is_complete && settle(&mut self.tellers, service, ip) {
                 is_open = true;
             }
             let Some(mine) = mine.filter(|mine| mine.view == summary.view) else {
@@ -67,14 +68,20 @@ impl Mirror {
     }
 
     /// Notes who tells entries of a service as its owner. Two that do so, one after the other or at
-    /// once, may contradict each other.
-    pub(super) fn note_teller(&mut self, service: ServiceName, teller: Option<IpAddr>) {
+    /// once, may contradict each other; and so may the first one what stands here already, unless it
+    /// tells all that it has (`is_whole`).
+    pub(super) fn note_teller(
+        &mut self,
+        service: ServiceName,
+        teller: Option<IpAddr>,
+        is_whole: bool,
+    ) {
         if self.tellers.len() >= SERVICES && !self.tellers.contains_key(&service) {
             return;
         }
         let known = self.tellers.entry(service).or_insert(Teller {
             last: teller,
-            is_contested: false,
+            is_contested: !is_whole,
         });
         known.is_contested |= known.last != teller;
         known.last = teller;
@@ -159,7 +166,18 @@ fn settle(
     owner: IpAddr,
 ) -> bool {
     let Some(teller) = tellers.get_mut(&service) else {
-        return false;
+        // What stands here may be of a time before this director started, told by whomever.
+        if tellers.len() >= SERVICES {
+            return false;
+        }
+        tellers.insert(
+            service,
+            Teller {
+                last: Some(owner),
+                is_contested: false,
+            },
+        );
+        return true;
     };
     let is_open = teller.is_contested || teller.last != Some(owner);
     *teller = Teller {

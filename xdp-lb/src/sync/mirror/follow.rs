@@ -46,11 +46,13 @@ impl Mirror {
 
     fn apply(&mut self, ip: IpAddr, all: &[Told], ledger: &mut impl Ledger) {
         self.stats.records_received += all.len() as u64;
+        let walk = self.peers.get(&ip).and_then(|peer| peer.walk.as_ref());
+        let is_whole = walk.is_some_and(|walk| walk.ask.is_none() && walk.scope == Scope::All);
         let mut known = None;
         for told in all.iter().filter(|told| told.is_owned) {
             let service = told.record.name.service;
             if known.replace(service) != Some(service) && !ledger.owns(&service) {
-                self.note_teller(service, Some(ip));
+                self.note_teller(service, Some(ip), is_whole);
             }
         }
         for told in all {

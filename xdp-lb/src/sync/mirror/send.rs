@@ -92,7 +92,7 @@ impl Mirror {
                 _ => {
                     let is_owned = ledger.owns(&service);
                     if is_owned {
-                        self.note_teller(service, None);
+                        self.note_teller(service, None, true);
                     }
                     is_owned
                 }
