@@ -165,24 +165,14 @@ fn settle(
     service: ServiceName,
     owner: IpAddr,
 ) -> bool {
-    let Some(teller) = tellers.get_mut(&service) else {
-        // What stands here may be of a time before this director started, told by whomever.
-        if tellers.len() >= SERVICES {
-            return false;
-        }
-        tellers.insert(
-            service,
-            Teller {
-                last: Some(owner),
-                is_contested: false,
-            },
-        );
-        return true;
-    };
-    let is_open = teller.is_contested || teller.last != Some(owner);
-    *teller = Teller {
+    if tellers.len() >= SERVICES && !tellers.contains_key(&service) {
+        return false;
+    }
+    let settled = Teller {
         last: Some(owner),
         is_contested: false,
     };
-    is_open
+    let before = tellers.insert(service, settled);
+    // What stands here may be of a time before this director started, told by whomever.
+    before.is_none_or(|before| before.is_contested || before.last != Some(owner))
 }
