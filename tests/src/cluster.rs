@@ -40,7 +40,7 @@ pub struct Cluster {
     pub director: Director,
     /// The real servers `rs1`, `rs2`, …
     pub servers: Vec<RealServer>,
-    _pass: Pass,
+    pass: Option<Pass>,
     /// The client.
     pub client: Host,
     /// The director's host.
@@ -67,12 +67,17 @@ impl Cluster {
         Ok(Self {
             director,
             servers,
-            _pass: pass,
+            pass: Some(pass),
             client,
             host,
             lan,
             folder,
         })
+    }
+
+    /// Takes the program off the other end of the director's cable: what native XDP sends is lost then.
+    pub fn take_program_off(&mut self) {
+        self.pass = None;
     }
 
     /// Where programs of the suite may write.

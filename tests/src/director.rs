@@ -355,6 +355,8 @@ pub struct Interface {
     pub name: String,
     /// `native` or `generic`.
     pub mode: String,
+    /// What is not as it was asked for.
+    pub remark: Option<String>,
 }
 
 /// A VRRP instance.

@@ -181,12 +181,16 @@ fn a_start_that_fails_leaves_a_predecessors_work_alone() {
     cluster.director.start_whole().unwrap();
     let before = all_in_the_table(&cluster.director);
     cluster.director.end_by(Signal::SIGKILL).unwrap();
+    let netns = &cluster.host.netns;
+    netns.ip("link add name br0 type bridge").unwrap();
     let broken = [
         good.replace("protocol TCP", "protocol SCTP"),
         good.replace("interface eth0", "interface eth9"),
         // Nobody has this address: no metrics, no start.
         good.clone() + "xdp_lb {\nmetrics 10.80.0.77:9165\n}\n",
-        good.clone() + "xdp_lb {\nxdp_mode native\ninterface lo\n}\n",
+        // Nothing can be balanced there, or not so.
+        good.clone() + "xdp_lb {\ninterface lo\n}\n",
+        good.clone() + "xdp_lb {\nxdp_mode native\ninterface br0\n}\n",
     ];
     for text in broken {
         cluster.director.configure(&text).unwrap();

@@ -4,24 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::seams::PacketPath;
-use crate::config::model::XdpMode;
 use crate::dataplane::decision::Lens;
 use crate::dataplane::ebpf::Ebpf;
 use crate::dataplane::ebpf::shared::Shared;
-use crate::dataplane::{AttachedMode, Error};
+use crate::dataplane::{AttachedMode, Error, Wish};
 
 impl PacketPath for Ebpf {
     fn prepare(&mut self) -> Result<bool, Error> {
         Self::prepare(self)
     }
 
-    fn attach(
-        &mut self,
-        interface: &str,
-        ifindex: u32,
-        mode: XdpMode,
-    ) -> Result<AttachedMode, Error> {
-        Self::attach(self, interface, ifindex, mode)
+    fn attach(&mut self, interface: &str, ifindex: u32, wish: Wish) -> Result<AttachedMode, Error> {
+        Self::attach(self, interface, ifindex, wish)
     }
 
     fn detach_others(&mut self, wanted: &BTreeSet<u32>) -> Result<(), Error> {

@@ -15,6 +15,7 @@ use crate::net::silence::Silences;
 use crate::net::vmac::Vmacs;
 use crate::plan::belongings::Belonging;
 use crate::plan::desired::OwnedAddress;
+use crate::plan::interfaces::FarEnd;
 use crate::plan::vlans::Tagging;
 
 /// The interfaces of this host, and a memory of what was put on them.
@@ -97,6 +98,10 @@ impl Links for KernelLinks {
 
     fn keep_tags(&mut self, ifindex: u32) -> Result<Tagging, net::Error> {
         net::offload::keep_tags(ifindex)
+    }
+
+    fn far_end(&mut self, ifindex: u32) -> Result<FarEnd, net::Error> {
+        net::link::far_end(ifindex)
     }
 
     fn announce(&mut self, ifindex: u32, mac: Mac, vip: IpAddr) -> Result<(), net::Error> {

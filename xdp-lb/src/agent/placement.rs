@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::config::model::{Config, XdpMode};
+use crate::plan::interfaces::refusal;
 use crate::plan::table::{Network, default_interfaces};
 use crate::plan::vlans::network_of;
 
@@ -25,6 +26,16 @@ pub struct NoInterface {
     pub whose: String,
     /// The interfaces that exist.
     pub known: Vec<String>,
+}
+
+/// An interface that packets are to come in by is of a kind that none can be balanced on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{whose}: {why}")]
+pub struct Useless {
+    /// Who asks for it.
+    pub whose: String,
+    /// Why, and what to do.
+    pub why: String,
 }
 
 impl Placement {
@@ -68,6 +79,24 @@ pub fn check_interfaces(config: &Config, network: &Network) -> Result<(), NoInte
     })
 }
 
+/// Checks that packets can be balanced on every interface that the program is to go on, as far as the
+/// kind of interface tells.
+pub fn check_kinds(config: &Config, network: &Network) -> Result<(), Useless> {
+    let placement = Placement::of(config);
+    let on = placement.interfaces(config, network).into_iter();
+    let mut useless = on.filter_map(|name| {
+        let why = refusal(&name, network.links.get(&name)?.sort)?;
+        let mut instances = config.vrrp_instances.iter();
+        let instance = instances.find(|i| i.interface == name && placement.named.is_empty());
+        let whose = instance.map_or_else(
+            || "`--interface` or the xdp_lb block".to_owned(),
+            |instance| format!("vrrp_instance {}", instance.name),
+        );
+        Some(Useless { whose, why })
+    });
+    useless.next().map_or(Ok(()), Err)
+}
+
 /// Interfaces that some VIP is to stand on (`dev`) and that do not exist, now. As with keepalived the
 /// other VIPs are served meanwhile.
 pub fn absent_devices(config: &Config, network: &Network) -> Vec<NoInterface> {
@@ -102,6 +131,7 @@ fn list(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::interfaces::Sort;
     use crate::plan::testing::{network, websocket};
 
     #[test]
@@ -138,6 +168,35 @@ mod tests {
         let line = "there is no interface 'eth9', which virtual_ipaddress 192.168.1.200 asks for; \
                     this host has eth0, eth1";
         assert_eq!(absent[0].to_string(), line);
+    }
+
+    #[test]
+    fn an_interface_that_no_packet_comes_in_by_is_an_error_unless_nothing_is_balanced() {
+        let mut config = websocket();
+        let mut network = network();
+        assert_eq!(check_kinds(&config, &network), Ok(()));
+        network.links.get_mut("eth0").unwrap().sort = Sort::Bare;
+        let error = check_kinds(&config, &network).unwrap_err().to_string();
+        let start =
+            "vrrp_instance VI_1: no packet can be balanced on eth0: its packets have no Ethernet";
+        assert!(error.starts_with(start), "{error}");
+        config.xdp_lb.interfaces = vec!["eth1".to_owned()];
+        assert_eq!(
+            check_kinds(&config, &network),
+            Ok(()),
+            "another one is named"
+        );
+        config.xdp_lb.interfaces.push("eth0".to_owned());
+        let error = check_kinds(&config, &network).unwrap_err().to_string();
+        assert!(
+            error.starts_with("`--interface` or the xdp_lb block: no"),
+            "{error}"
+        );
+        config.xdp_lb.interfaces.clear();
+        config.virtual_servers.clear();
+        assert_eq!(check_kinds(&config, &network), Ok(()));
+        let on = Placement::of(&config).interfaces(&config, &network);
+        assert!(on.is_empty(), "{on:?}");
     }
 
     #[test]

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use xdp_lb_common::addr::Mac;
 
-use crate::config::model::XdpMode;
 use crate::dataplane::decision::Lens;
 use crate::dataplane::ebpf::shared::Shared;
-use crate::dataplane::{AttachedMode, Dataplane, Error};
+use crate::dataplane::{AttachedMode, Dataplane, Error, Wish};
 use crate::plan::belongings::Belonging;
 use crate::plan::desired::OwnedAddress;
+use crate::plan::interfaces::FarEnd;
 use crate::plan::vlans::Tagging;
 
 /// What became of something that was added.
@@ -56,6 +56,9 @@ pub trait Links: Send + 'static {
     /// Has an interface leave the tags of VLANs on frames, so that the program sees them.
     fn keep_tags(&mut self, ifindex: u32) -> Result<Tagging, Self::Error>;
 
+    /// What becomes of frames that native XDP sends by a veth.
+    fn far_end(&mut self, ifindex: u32) -> Result<FarEnd, Self::Error>;
+
     /// Says once, by gratuitous ARP or a neighbour advertisement, that `vip` is at `mac`.
     fn announce(&mut self, ifindex: u32, mac: Mac, vip: IpAddr) -> Result<(), Self::Error>;
 }
@@ -68,12 +71,7 @@ pub trait PacketPath: Dataplane + Sized + 'static {
     fn prepare(&mut self) -> Result<bool, Error>;
 
     /// Puts the program on an interface, or takes over where a predecessor has put it.
-    fn attach(
-        &mut self,
-        interface: &str,
-        ifindex: u32,
-        mode: XdpMode,
-    ) -> Result<AttachedMode, Error>;
+    fn attach(&mut self, interface: &str, ifindex: u32, wish: Wish) -> Result<AttachedMode, Error>;
 
     /// Takes the program off all interfaces but these, by index: off those that a predecessor has
     /// put it on and that nobody wants now.

@@ -1,6 +1,6 @@
 //! A kernel made of sets: what was written, and whether it was sound at every moment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -8,13 +8,13 @@ use tokio::time::Instant;
 use xdp_lb_common::addr::Mac;
 
 use super::seams::{Added, Links, PacketPath};
-use crate::config::model::XdpMode;
 use crate::dataplane::decision::Lens;
-use crate::dataplane::{AttachedMode, Counters, Dataplane, Error, Inherited};
+use crate::dataplane::{AttachedMode, Counters, Dataplane, Error, Inherited, Wish};
 use crate::plan::belongings::Belonging;
 use crate::plan::desired::OwnedAddress;
 use crate::plan::diff::Change;
 use crate::plan::installed::Installed;
+use crate::plan::interfaces::FarEnd;
 use crate::plan::testing::unsound;
 use crate::plan::vlans::Tagging;
 
@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub(crate) attached: Vec<(String, u32)>,
     /// Interfaces that were told to leave tags on frames.
     pub(crate) tags_kept: Vec<u32>,
+    /// What becomes of frames that are sent by veths, unless they arrive.
+    pub(crate) far_ends: BTreeMap<u32, FarEnd>,
     pub(crate) addresses: BTreeSet<OwnedAddress>,
     pub(crate) belongings: Vec<Belonging>,
     pub(crate) announced: Vec<(Mac, IpAddr)>,
@@ -112,14 +114,15 @@ impl PacketPath for FakeDataplane {
         Ok(state.to_prepare > 0)
     }
 
-    fn attach(&mut self, interface: &str, ifindex: u32, _: XdpMode) -> Result<AttachedMode, Error> {
+    fn attach(&mut self, interface: &str, ifindex: u32, wish: Wish) -> Result<AttachedMode, Error> {
         let mut state = self.kernel.state();
         if state.without_xdp.contains(interface) {
             return Err(Error::Attach(format!("{interface} has no XDP")));
         }
         state.beats_at_attach = state.heartbeats.len();
         state.attached.push((interface.to_owned(), ifindex));
-        Ok(AttachedMode::Native)
+        let (Wish::Only(mode) | Wish::First(mode)) = wish;
+        Ok(mode)
     }
 
     fn detach_others(&mut self, wanted: &BTreeSet<u32>) -> Result<(), Error> {
@@ -182,6 +185,11 @@ impl Links for FakeLinks {
     fn keep_tags(&mut self, ifindex: u32) -> Result<Tagging, Error> {
         self.0.state().tags_kept.push(ifindex);
         Ok(Tagging::SwitchedOff)
+    }
+
+    fn far_end(&mut self, ifindex: u32) -> Result<FarEnd, Error> {
+        let known = self.0.state().far_ends.get(&ifindex).copied();
+        Ok(known.unwrap_or(FarEnd::Takes))
     }
 
     fn announce(&mut self, _: u32, mac: Mac, vip: IpAddr) -> Result<(), Error> {

@@ -20,6 +20,7 @@ use crate::plan::belongings::Belonging;
 use crate::plan::desired::{Desired, OwnedAddress, Reach};
 use crate::plan::diff::{Change, steps, steps_of};
 use crate::plan::installed::{Installed, ServerKey};
+use crate::plan::interfaces::FarEnd;
 use crate::plan::table::Network;
 use crate::plan::vlans::Tagging;
 
@@ -64,6 +65,11 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
     /// See [`Links::keep_tags`].
     pub fn keep_tags(&mut self, ifindex: u32) -> Result<Tagging, L::Error> {
         self.links.keep_tags(ifindex)
+    }
+
+    /// See [`Links::far_end`].
+    pub fn far_end(&mut self, ifindex: u32) -> Result<FarEnd, L::Error> {
+        self.links.far_end(ifindex)
     }
 
     /// Brings tables and links as near to `wanted` as they will go.

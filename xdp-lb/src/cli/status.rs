@@ -14,7 +14,7 @@ use super::vrrp::{self, InstanceView};
 use crate::control::client;
 use crate::control::protocol::Verb;
 use crate::control::snapshot::{
-    Condition, Count, Exit, Interface, RealServer, ServerState, Service, Snapshot, Table,
+    Condition, Count, Exit, Interface, RealServer, Refused, ServerState, Service, Snapshot, Table,
     VrrpInstance, VrrpState, vrrp::Election,
 };
 use crate::dataplane::AttachedMode;
@@ -30,7 +30,9 @@ const TOP_REASONS: usize = 5;
 const JSON_HELP: &str = r#"Print JSON: the whole state, with all reasons and events
 
 {"instance", "version", "uptime_s",
- "interfaces": [{"name", "mode": "native|generic", "up", "mac"}],
+ "interfaces": [{"name", "mode": "native|generic", "up", "mac",
+   "remark": why it is not as asked for, or what does not work so}],
+ "refused": [{"name", "reason"}], interfaces that the program could not be put on,
  "vrrp_instances": [what `xdp-lb vrrp --json` has in "instances"],
  "services": {"up", "degraded", "down", "list": [{"service",
    "condition": "up|degraded|down", "active", "servers_up", "servers", "active_conns"}]},
@@ -67,7 +69,7 @@ fn screen(snapshot: &Snapshot) -> Result<String, Error> {
         snapshot.instance,
         age(Duration::from_millis(snapshot.uptime_ms))
     )?;
-    interfaces(&mut out, &snapshot.interfaces)?;
+    interfaces(&mut out, snapshot)?;
     vrrp_instances(&mut out, &snapshot.vrrp_instances)?;
     state_sync(&mut out, snapshot)?;
     services(&mut out, &snapshot.services)?;
@@ -76,12 +78,12 @@ fn screen(snapshot: &Snapshot) -> Result<String, Error> {
     Ok(out)
 }
 
-fn interfaces(out: &mut String, interfaces: &[Interface]) -> Result<(), Error> {
+fn interfaces(out: &mut String, snapshot: &Snapshot) -> Result<(), Error> {
     writeln!(out, "\nInterfaces")?;
-    if interfaces.is_empty() {
-        return writeln!(out, "  none carries the XDP program: nothing is balanced");
+    if snapshot.interfaces.is_empty() {
+        writeln!(out, "  none carries the XDP program: nothing is balanced")?;
     }
-    for interface in interfaces {
+    for interface in &snapshot.interfaces {
         let mode = match interface.mode {
             AttachedMode::Native => "native XDP",
             AttachedMode::Generic => "generic XDP (in the stack, slower)",
@@ -89,6 +91,12 @@ fn interfaces(out: &mut String, interfaces: &[Interface]) -> Result<(), Error> {
         let mac = interface.mac.as_deref().unwrap_or("no MAC");
         let link = if interface.up { "" } else { "  link down" };
         writeln!(out, "  {:<15} {mac:<17}  {mode}{link}", interface.name)?;
+        if let Some(remark) = &interface.remark {
+            writeln!(out, "    {remark}")?;
+        }
+    }
+    for Refused { name, reason } in &snapshot.refused {
+        writeln!(out, "  {name:<15} without the program: {reason}")?;
     }
     Ok(())
 }
@@ -289,6 +297,8 @@ struct StatusView<'a> {
     version: &'a str,
     uptime_s: u64,
     interfaces: &'a [Interface],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    refused: &'a [Refused],
     vrrp_instances: Vec<InstanceView<'a>>,
     services: ServicesView,
     tables: &'a [Table],
@@ -328,6 +338,7 @@ impl<'a> StatusView<'a> {
             version: &snapshot.version,
             uptime_s: snapshot.uptime_ms / 1000,
             interfaces: &snapshot.interfaces,
+            refused: &snapshot.refused,
             vrrp_instances: instances.map(|i| InstanceView::of(i, now)).collect(),
             services: ServicesView {
                 up: count(Condition::Up),
@@ -410,6 +421,24 @@ Packets: 18 balanced, 2 answered, 30 passed, 1 dropped
   ttl_expired                       1  TTL used up, and the sender is not told.
 ";
         assert_eq!(screen(&sample::snapshot()).unwrap(), wanted);
+    }
+
+    #[test]
+    fn what_is_not_as_it_should_be_stands_below_its_interface() {
+        let mut snapshot = sample::snapshot();
+        snapshot.interfaces[1].remark = Some("eth1 is a bridge".to_owned());
+        snapshot.refused = vec![Refused {
+            name: "eth2".to_owned(),
+            reason: "another program is there".to_owned(),
+        }];
+        let text = screen(&snapshot).unwrap();
+        let wanted = "(in the stack, slower)  link down\n    eth1 is a bridge\n  \
+                      eth2            without the program: another program is there\n\nVRRP";
+        assert!(text.contains(wanted), "{text}");
+        let view = StatusView::of(&snapshot, Moment::now());
+        let json = serde_json::to_value(view).unwrap();
+        assert_eq!(json["interfaces"][1]["remark"], "eth1 is a bridge");
+        assert_eq!(json["refused"][0]["name"], "eth2");
     }
 
     #[test]

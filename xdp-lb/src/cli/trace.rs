@@ -26,7 +26,8 @@ const JSON_HELP: &str = r#"Print JSON
  "vrrp": {"name", "state", "master"}|null,
  "connection", "template": {"state", "real_server", "age_s", "expires_s", "timeout_s",
    "void": bool}|null,
- "candidates": [{"address", "port", "state", "weight", "active_conns", "inactive_conns"}]}"#;
+ "candidates": [{"address", "port", "state", "weight", "active_conns", "inactive_conns"}],
+ "remark": what there is to say of the program on that interface, where there is something}"#;
 
 /// Arguments of `trace`.
 #[derive(Clone, Debug, clap::Args)]
@@ -149,6 +150,9 @@ fn screen(trace: &Trace) -> Result<String, fmt::Error> {
             candidate.active_conns,
             candidate.inactive_conns
         )?;
+    }
+    if let Some(remark) = &trace.remark {
+        writeln!(out, "    {remark}")?;
     }
     Ok(out)
 }
@@ -287,6 +291,7 @@ mod tests {
                 active_conns: 2,
                 inactive_conns: 1,
             }],
+            remark: None,
         }
     }
 
@@ -317,12 +322,13 @@ mod tests {
             vrrp: None,
             connection: None,
             candidates: Vec::new(),
+            remark: Some("eth0 is a bridge".to_owned()),
             ..trace()
         };
         assert_eq!(
             screen(&refused).unwrap(),
             "10.0.0.5:40000 to 192.168.1.200:80/tcp not balanced: no_service: no virtual service \
-             there\n"
+             there\n    eth0 is a bridge\n"
         );
         let json = serde_json::to_value(&refused).unwrap();
         assert_eq!(json["client"], "10.0.0.5");

@@ -41,6 +41,8 @@ pub(crate) struct Parts {
     pub(crate) network: Network,
     pub(crate) counters: Counters,
     pub(crate) attached: BTreeMap<String, AttachedMode>,
+    pub(crate) remarks: BTreeMap<String, String>,
+    pub(crate) refused: BTreeMap<String, String>,
 }
 
 impl Parts {
@@ -62,6 +64,8 @@ impl Parts {
             network: &self.network,
             counters: &self.counters,
             attached: &self.attached,
+            remarks: &self.remarks,
+            refused: &self.refused,
         }
     }
 }
@@ -132,7 +136,7 @@ pub(crate) fn parts() -> Parts {
         mac: mac(1),
         mtu: 1500,
         up: true,
-        sort: crate::plan::vlans::Sort::Plain,
+        sort: crate::plan::interfaces::Sort::Plain,
     };
     parts.network.links.insert("eth0".to_owned(), link);
     add_vrrp(&mut parts, "VI_1", "eth0", 51, Some(true));

@@ -67,6 +67,9 @@ pub struct Trace {
     pub template: Option<TraceEntry>,
     /// The real servers that the scheduler chooses from, where it counts or none takes the packet.
     pub candidates: Vec<Candidate>,
+    /// What there is to say of the program on that interface, if it is not there as it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
 }
 
 /// A real server that a packet would go to.
@@ -197,6 +200,7 @@ impl Trace {
             connection: verdict.connection.as_ref().map(TraceEntry::from),
             template: verdict.template.as_ref().map(TraceEntry::from),
             candidates: service.map_or_else(Vec::new, |service| candidates(verdict, service)),
+            remark: remark(snapshot, ways.into),
         }
     }
 }
@@ -218,6 +222,12 @@ pub(super) const fn rule(via: Via) -> &'static str {
         Via::Scheduled => "scheduler",
         Via::Stateless => "hash",
     }
+}
+
+fn remark(snapshot: &Snapshot, interface: &str) -> Option<String> {
+    let mut interfaces = snapshot.interfaces.iter();
+    let interface = interfaces.find(|known| known.name == interface)?;
+    interface.remark.clone()
 }
 
 fn find_service(snapshot: &Snapshot, key: ServiceKey) -> Option<&Service> {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::service::Stats;
 
-use crate::config::model::ServiceKey;
+use crate::config::model::{ServiceKey, XdpMode};
 use crate::plan::diff::Change;
 
 /// A packet path.
@@ -118,6 +118,25 @@ pub enum Error {
     Busy(String),
 }
 
+/// How the program is to be attached to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// So and not otherwise.
+    Only(AttachedMode),
+    /// As a predecessor has it, or first so, and if the interface refuses the other way.
+    First(AttachedMode),
+}
+
+impl From<XdpMode> for Wish {
+    fn from(mode: XdpMode) -> Self {
+        match mode {
+            XdpMode::Auto => Self::First(AttachedMode::Native),
+            XdpMode::Native => Self::Only(AttachedMode::Native),
+            XdpMode::Generic => Self::Only(AttachedMode::Generic),
+        }
+    }
+}
+
 /// How the program is attached to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -129,6 +148,14 @@ pub enum AttachedMode {
 }
 
 impl AttachedMode {
+    /// The other one.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Native => Self::Generic,
+            Self::Generic => Self::Native,
+        }
+    }
+
     /// `native` or `generic`.
     pub const fn name(self) -> &'static str {
         match self {

@@ -16,9 +16,7 @@ use netlink_packet_core::{
     NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
-};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -31,12 +29,11 @@ use rtnetlink::MulticastGroup;
 use rtnetlink::sys::AsyncSocket;
 use tokio::task::JoinHandle;
 use xdp_lb_common::addr::Mac;
-use xdp_lb_common::vlan;
 
 use super::Error;
+use super::sorts::sort;
 use super::view::{Hop, Input, Interface, Neighbour, Resolution, Route};
 use crate::plan::belongings::KEEPALIVED;
-use crate::plan::vlans::{Below, Sort};
 
 /// The kernel answers while the request is being sent; only a broken connection takes longer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -320,7 +317,7 @@ fn is_of_keepalived(rule: &RuleMessage) -> bool {
     rule.attributes.contains(&ours)
 }
 
-fn interface(message: &LinkMessage) -> Option<Interface> {
+pub(super) fn interface(message: &LinkMessage) -> Option<Interface> {
     // Messages of other families tell of a bridge's ports: a port that leaves its bridge is
     // "deleted" there, and goes on existing.
     if message.header.interface_family != AddressFamily::Unspec {
@@ -337,7 +334,7 @@ fn interface(message: &LinkMessage) -> Option<Interface> {
         }
     }
     let up = LinkFlags::Up | LinkFlags::Running;
-    let sort = sort(&message.attributes);
+    let sort = sort(message);
     Some(Interface {
         ifindex: message.header.index,
         name: name?,
@@ -346,54 +343,6 @@ fn interface(message: &LinkMessage) -> Option<Interface> {
         up: message.header.flags.contains(up),
         sort,
     })
-}
-
-/// What an interface is made of. The interface below a VLAN may be in another namespace: then its index
-/// means nothing here.
-fn sort(attributes: &[LinkAttribute]) -> Sort {
-    let (mut parent, mut is_elsewhere, mut sort) = (0, false, Sort::Plain);
-    for attribute in attributes {
-        match attribute {
-            LinkAttribute::Link(index) => parent = *index,
-            LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
-            LinkAttribute::LinkInfo(infos) => sort = sort_of(infos),
-            _ => {}
-        }
-    }
-    match sort {
-        Sort::Vlan(_) if is_elsewhere => Sort::Plain,
-        Sort::Vlan(below) => Sort::Vlan(Below { parent, ..below }),
-        other => other,
-    }
-}
-
-/// The same without the interface below.
-fn sort_of(infos: &[LinkInfo]) -> Sort {
-    let mut sort = Sort::Plain;
-    for info in infos {
-        match info {
-            LinkInfo::Kind(InfoKind::Bond) => sort = Sort::Bond,
-            LinkInfo::Data(InfoData::Vlan(settings)) => {
-                let mut below = Below {
-                    parent: 0,
-                    ethertype: vlan::CUSTOMER,
-                    number: 0,
-                };
-                for setting in settings {
-                    match setting {
-                        InfoVlan::Id(number) => below.number = *number,
-                        InfoVlan::Protocol(VlanProtocol::Ieee8021Ad) => {
-                            below.ethertype = vlan::SERVICE;
-                        }
-                        _ => {}
-                    }
-                }
-                sort = Sort::Vlan(below);
-            }
-            _ => {}
-        }
-    }
-    sort
 }
 
 /// This host's address in the message: of a point-to-point link, not the peer's.
@@ -502,75 +451,4 @@ const fn prefix_len(ip: IpAddr) -> u8 {
 /// The address as a prefix of its own: /32 or /128.
 pub(crate) fn host_net(ip: IpAddr) -> IpNet {
     ip.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader};
-
-    use super::*;
-
-    /// An attribute: length, type, value, up to four octets.
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(4 + value.len()).unwrap();
-        let mut octets = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-        octets.extend(value);
-        octets.resize(octets.len().next_multiple_of(4), 0);
-        octets
-    }
-
-    /// What the kernel says of interface 7 with these attributes (`linux/if_link.h`).
-    fn told(attributes: &[Vec<u8>]) -> Interface {
-        // ifinfomsg: family, padding, type, index, flags, change.
-        let mut message = vec![0, 0, 1, 0];
-        message.extend(7_u32.to_ne_bytes());
-        message.extend([0; 8]);
-        // IFLA_IFNAME.
-        message.extend(attribute(3, b"x0\0"));
-        message.extend(attributes.concat());
-        let mut header = NetlinkHeader::default();
-        // RTM_NEWLINK.
-        header.message_type = 16;
-        let parsed = RouteNetlinkMessage::deserialize(&header, &message).unwrap();
-        match input(&parsed) {
-            Some(Input::Link(link)) => link,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// `IFLA_LINKINFO` with a kind and, of a VLAN, its number and the octets of its protocol.
-    fn info(kind: &[u8], vlan: Option<(u16, [u8; 2])>) -> Vec<u8> {
-        let mut nested = attribute(1, kind);
-        if let Some((number, protocol)) = vlan {
-            let data = [attribute(1, &number.to_ne_bytes()), attribute(5, &protocol)];
-            nested.extend(attribute(2, &data.concat()));
-        }
-        attribute(18, &nested)
-    }
-
-    #[test]
-    fn a_vlan_is_known_by_its_number_its_protocol_and_what_is_below() {
-        let below = attribute(5, &3_u32.to_ne_bytes());
-        let vlan = |number, protocol| info(b"vlan\0", Some((number, protocol)));
-        for (protocol, ethertype) in [([0x81, 0], 0x8100), ([0x88, 0xa8], 0x88a8)] {
-            let told = told(&[below.clone(), vlan(10, protocol)]);
-            let wanted = Below {
-                parent: 3,
-                ethertype,
-                number: 10,
-            };
-            assert_eq!(told.sort, Sort::Vlan(wanted));
-        }
-        // IFLA_LINK_NETNSID.
-        let elsewhere = attribute(37, &1_u32.to_ne_bytes());
-        let told = told(&[below, elsewhere, vlan(10, [0x81, 0])]);
-        assert_eq!(told.sort, Sort::Plain);
-    }
-
-    #[test]
-    fn other_interfaces_are_what_they_are() {
-        assert_eq!(told(&[info(b"bond\0", None)]).sort, Sort::Bond);
-        assert_eq!(told(&[info(b"veth\0", None)]).sort, Sort::Plain);
-        assert_eq!(told(&[]).sort, Sort::Plain);
-    }
 }

@@ -1,5 +1,5 @@
-//! Whether an interface takes the VLAN tags off frames before anybody sees them: `rx-vlan-offload`, by the
-//! kernel's generic netlink family `ethtool` (Linux 5.7). Answered before the call returns.
+//! Whether an interface takes the VLAN tags off frames before anybody sees them (`rx-vlan-offload`), and
+//! whether it has GRO, by the kernel's generic netlink family `ethtool` (Linux 5.7). Answered before the call returns.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -53,6 +53,9 @@ mod ethtool {
 /// What the features are called: tags of 802.1Q and of 802.1ad.
 const FEATURES: [&str; 2] = ["rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"];
 
+/// GRO.
+const GRO: &str = "rx-gro";
+
 /// Has an interface leave the tags on frames, if it can be told so.
 pub fn keep_tags(ifindex: u32) -> Result<Tagging, Error> {
     let mut asking = Asking::open()?;
@@ -66,6 +69,15 @@ pub fn keep_tags(ifindex: u32) -> Result<Tagging, Error> {
         Tagging::Kept => Tagging::SwitchedOff,
         Tagging::SwitchedOff | Tagging::Fixed => Tagging::Fixed,
     })
+}
+
+/// Whether an interface puts packets together before the stack sees them (GRO).
+pub(super) fn has_gro(ifindex: u32) -> Result<bool, Error> {
+    let mut asking = Asking::open()?;
+    let operation = "read generic-receive-offload";
+    let answer = asking.ask(ethtool::FEATURES_GET, &[device(ifindex)], 0, operation)?;
+    let active = find(&answer, ethtool::ACTIVE).and_then(|set| find(set, ethtool::BITS));
+    Ok(active.is_some_and(|bits| has_bit(bits, GRO, ethtool::ACTIVE)))
 }
 
 /// A socket, and the number of the family.

@@ -3,7 +3,8 @@
 //! [`desired`] says what the tables hold; [`pool`] says who is in the pool of each service, from
 //! configuration, verdicts and what operators said; [`table`] computes all tables from there, from
 //! ownership and network, with [`carriers`] for what VRRP says of a service, [`belongings`] for what
-//! comes with VIPs and [`routing`] for the words of routes and rules; [`installed`] keeps what stands by
+//! comes with VIPs and [`routing`] for the words of routes and rules; [`interfaces`] and [`vlans`] say
+//! what the program sees where; [`installed`] keeps what stands by
 //! now, step by step; [`diff`] orders the steps from there to what is wanted. All of it is pure.
 
 pub mod belongings;
@@ -11,6 +12,7 @@ pub mod carriers;
 pub mod desired;
 pub mod diff;
 pub mod installed;
+pub mod interfaces;
 pub mod pool;
 pub mod routing;
 pub mod table;

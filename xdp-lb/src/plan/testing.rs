@@ -106,7 +106,7 @@ pub(crate) fn link(ifindex: u32) -> Link {
         mac: Mac(u64::from(ifindex)),
         mtu: 1500,
         up: true,
-        sort: super::vlans::Sort::Plain,
+        sort: super::interfaces::Sort::Plain,
     }
 }
 

@@ -10,19 +10,8 @@ use std::collections::BTreeSet;
 use xdp_lb_common::vlan::Tags;
 
 use super::desired::{Port, Vlan};
+use super::interfaces::Sort;
 use super::table::Network;
-
-/// What an interface is made of, as far as that matters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sort {
-    /// A card, or what looks like one.
-    #[default]
-    Plain,
-    /// Several cards that are one interface.
-    Bond,
-    /// A VLAN behind another interface.
-    Vlan(Below),
-}
 
 /// Where the frames of a VLAN come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,33 +79,6 @@ pub fn told(name: &str, tagging: Tagging) -> Option<(bool, String)> {
             ),
         )),
     }
-}
-
-/// Why only generic XDP works on an interface, and what to do.
-pub fn only_generic(name: &str, network: &Network) -> String {
-    let sort = network.links.get(name).map(|link| link.sort);
-    let why = match sort {
-        Some(Sort::Vlan(below)) => {
-            let parent = network
-                .link(below.parent)
-                .map_or("below it", |(name, _)| name);
-            return format!(
-                "{name} is a VLAN, and only generic XDP works on those: the program runs in the stack, \
-                 which is slower (name {parent}, which carries it, as `interface` in the xdp_lb block; \
-                 or say `--xdp-mode generic` if that is meant)"
-            );
-        }
-        Some(Sort::Bond) => {
-            "native XDP on a bond takes Linux 5.15, one of the modes balance-rr, active-backup, \
-             balance-xor and 802.3ad (without xmit_hash_policy vlan+srcmac), and XDP in the drivers of \
-             all its interfaces"
-        }
-        Some(Sort::Plain) | None => "its driver has no XDP",
-    };
-    format!(
-        "{name}: {why}; the program runs in the stack, which is slower (say `--xdp-mode generic` if that \
-         is meant)"
-    )
 }
 
 /// The interfaces whose frames come in, tagged, by one that the program is on.
@@ -263,28 +225,6 @@ mod tests {
         let network = host();
         let carrying = |ifindex| carries(&network, ifindex);
         assert_eq!([2, 3, 4, 6].map(carrying), [true, false, true, false]);
-    }
-
-    #[test]
-    fn where_only_generic_xdp_works_it_is_said_why() {
-        let mut network = host();
-        let bond = link(9, Sort::Bond);
-        network.links.insert("bond0".to_owned(), bond);
-        let vlan = only_generic("eth0.10", &network);
-        assert!(
-            vlan.starts_with("eth0.10 is a VLAN") && vlan.contains("name eth0,"),
-            "{vlan}"
-        );
-        let bond = only_generic("bond0", &network);
-        assert!(
-            bond.starts_with("bond0: native XDP on a bond takes"),
-            "{bond}"
-        );
-        let plain = only_generic("eth0", &network);
-        assert!(
-            plain.starts_with("eth0: its driver has no XDP; the program"),
-            "{plain}"
-        );
     }
 
     #[test]

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Group, User};
 
-use crate::config::host::{File, Host};
+use crate::config::host::{File, Ground, Host};
 use crate::config::model::Ssl;
+use crate::net;
+use crate::plan::interfaces::{Sort, is_only_generic, only_generic, refusal};
 use crate::probe::tls;
 
 /// Where programs are looked up when the environment does not say.
@@ -68,6 +70,25 @@ impl Host for ThisHost {
     fn has_interface(&self, name: &str) -> bool {
         nix::net::if_::if_nametoindex(name).is_ok()
     }
+
+    fn ground(&self, name: &str) -> Ground {
+        // What is not there, or cannot be asked for, is no news here.
+        let Ok(Some(link)) = net::link::named(name) else {
+            return Ground::Good;
+        };
+        if let Some(why) = refusal(name, link.sort) {
+            Ground::Useless(why)
+        } else if is_only_generic(link.sort) {
+            let parent = match link.sort {
+                Sort::Vlan(below) => nix::net::if_::if_indextoname(below.parent).ok(),
+                _ => None,
+            };
+            let parent = parent.as_ref().and_then(|name| name.to_str().ok());
+            Ground::OnlyGeneric(only_generic(name, link.sort, parent))
+        } else {
+            Ground::Good
+        }
+    }
 }
 
 #[cfg(test)]
@@ -90,6 +111,8 @@ mod tests {
         assert!(ThisHost.has_user("root") && ThisHost.has_group("root"));
         assert!(!ThisHost.has_user("no-such-user") && !ThisHost.has_group("no-such-group"));
         assert!(ThisHost.has_interface("lo") && !ThisHost.has_interface("no-such-if"));
+        assert!(matches!(ThisHost.ground("lo"), Ground::Useless(_)));
+        assert_eq!(ThisHost.ground("no-such-if"), Ground::Good);
         assert!(!ThisHost.search_path().is_empty());
     }
 }

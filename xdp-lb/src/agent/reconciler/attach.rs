@@ -1,14 +1,15 @@
 //! Which interfaces the program is on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{error, info, warn};
 
 use super::Reconciler;
 use crate::agent::seams::{Links, PacketPath};
 use crate::config::model::XdpMode;
-use crate::dataplane::{AttachedMode, Error};
-use crate::plan::vlans::{carries, only_generic, told};
+use crate::dataplane::{AttachedMode, Error, Wish};
+use crate::plan::interfaces::{Deaf, FarEnd, deaf, leads, refusal, remark};
+use crate::plan::vlans::{carries, told};
 
 impl<D: PacketPath, L: Links> Reconciler<D, L> {
     /// Puts the program on every interface it belongs on and that exists by now. Stops at the first
@@ -92,6 +93,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             .extract_if(.., |name, ifindex| gone(name, *ifindex))
         {
             self.attached.remove(&name);
+            self.remarks.remove(&name);
             warn!("interface {name}, which the program was on, is gone");
         }
         let config = self.sources.config.borrow();
@@ -105,20 +107,84 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
     }
 
     fn attach_to(&mut self, name: &str, ifindex: u32) -> Result<(), Error> {
-        let wish = self.placement.mode;
+        let sort = {
+            let network = self.sources.network.borrow();
+            network.links.get(name).map(|link| link.sort)
+        };
+        if let Some(reason) = sort.and_then(|sort| refusal(name, sort)) {
+            return Err(Error::Attach(reason));
+        }
+        let deaf = self.deaf(name);
+        let wish = match self.placement.mode {
+            XdpMode::Auto if !deaf.is_empty() => Wish::First(AttachedMode::Generic),
+            mode => mode.into(),
+        };
         // The gates must not close meanwhile: a predecessor's program forwards.
         while self.writer.dataplane().prepare()? {
             self.writer.beat();
         }
         let mode = self.writer.dataplane().attach(name, ifindex, wish)?;
         self.writer.beat();
-        if let (XdpMode::Auto, AttachedMode::Generic) = (wish, mode) {
-            warn!("{}", only_generic(name, &self.sources.network.borrow()));
-        } else {
-            info!("{name}: attached in {} mode", mode.name());
-        }
         self.attached.insert(name.to_owned(), mode);
         self.indexes.insert(name.to_owned(), ifindex);
+        self.say_of(name, &deaf);
+        if !self.remarks.contains_key(name) {
+            info!("{name}: attached in {} mode", mode.name());
+        }
         Ok(())
+    }
+
+    /// Looks again at where packets leave: real servers move, and so do programs at the other ends of
+    /// veths.
+    pub(super) fn look_at_ways_out(&mut self) {
+        let names: Vec<String> = self.attached.keys().cloned().collect();
+        self.remarks.retain(|name, _| names.contains(name));
+        for name in names {
+            let deaf = self.deaf(&name);
+            self.say_of(&name, &deaf);
+        }
+    }
+
+    /// Says how the program is on an interface, if that is news and not as it should be.
+    fn say_of(&mut self, name: &str, deaf: &[Deaf]) {
+        let Some(mode) = self.attached.get(name) else {
+            return;
+        };
+        let modes = (self.placement.mode, *mode == AttachedMode::Native);
+        let remark = remark(name, modes, deaf, &self.sources.network.borrow());
+        match remark {
+            Some(remark) if self.remarks.get(name) != Some(&remark) => {
+                warn!("{remark}");
+                self.remarks.insert(name.to_owned(), remark);
+            }
+            Some(_) => {}
+            None => {
+                self.remarks.remove(name);
+            }
+        }
+    }
+
+    /// The interfaces by which packets may leave this one and that take none from native XDP.
+    fn deaf(&mut self, name: &str) -> Vec<Deaf> {
+        let network = self.sources.network.borrow();
+        let config = self.sources.config.borrow();
+        let mut out: BTreeSet<String> = {
+            let on = self.placement.interfaces(&config, &network);
+            leads(&config, &network, &on)
+        };
+        out.insert(name.to_owned());
+        let links = out.into_iter();
+        let links = links.filter_map(|name| {
+            let link = network.links.get(&name)?;
+            Some((name, link.ifindex, link.sort))
+        });
+        let writer = &mut self.writer;
+        links
+            .filter_map(|(name, ifindex, sort)| {
+                // One that is just being made or removed is looked at again.
+                let far_end = || writer.far_end(ifindex).unwrap_or(FarEnd::Unknown);
+                deaf(&name, sort, far_end)
+            })
+            .collect()
     }
 }

@@ -70,6 +70,8 @@ pub struct Reconciler<D, L> {
     indexes: BTreeMap<String, u32>,
     /// Interfaces that the program could not be put on, and why.
     refused: BTreeMap<String, String>,
+    /// What is said of interfaces that the program is on, where that is not as it was asked for.
+    remarks: BTreeMap<String, String>,
     /// Indexes of interfaces that carry VLANs and were told to leave the tags on frames.
     tagged: BTreeSet<u32>,
     desired: Desired,
@@ -111,6 +113,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             attached: BTreeMap::new(),
             indexes: BTreeMap::new(),
             refused: BTreeMap::new(),
+            remarks: BTreeMap::new(),
             tagged: BTreeSet::new(),
             desired: Desired::default(),
             planned: Health::new(),
@@ -345,6 +348,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
                 () = changed(&mut self.sources.adopted) => self.adopt().await,
                 () = changed(&mut self.sources.network) => {
                     self.reconcile().await;
+                    self.look_at_ways_out();
                     self.restore_missing().await;
                 }
                 () = self.clock.reach(Some(alarm)) => self.ring().await,
@@ -415,6 +419,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             self.restore(|_| true).await;
             self.put_back(|_| true).await;
             self.let_go().await;
+            self.look_at_ways_out();
         }
         self.announce();
     }
@@ -441,6 +446,8 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             network: &self.sources.network.borrow(),
             counters: &counters,
             attached: &self.attached,
+            remarks: &self.remarks,
+            refused: &self.refused,
         };
         for inspection in inspections.drain(..) {
             inspection(&view);

@@ -47,6 +47,10 @@ pub struct View<'a> {
     pub counters: &'a Counters,
     /// Interfaces that the program is on.
     pub attached: &'a BTreeMap<String, AttachedMode>,
+    /// What is said of them, where that is not as it was asked for.
+    pub remarks: &'a BTreeMap<String, String>,
+    /// Interfaces that it could not be put on, and why.
+    pub refused: &'a BTreeMap<String, String>,
 }
 
 /// What the reconciler listens to.

@@ -12,11 +12,12 @@ use crate::config::model::{Frontend, SorryServer, XdpMode};
 use crate::dataplane::Inherited;
 use crate::plan::carriers::Peers;
 use crate::plan::diff::Change;
+use crate::plan::interfaces::{FarEnd, Sort};
 use crate::plan::pool::Overrides;
 use crate::plan::pool::order::{Order, Target, What};
 use crate::plan::table::{Network, ServerHealth};
 use crate::plan::testing::{VIP, endpoint, network, service_key, websocket};
-use crate::plan::vlans::{Below, Sort};
+use crate::plan::vlans::Below;
 
 /// A reconciler over a fake kernel, and the strings to pull.
 struct Bench {
@@ -391,6 +392,63 @@ async fn an_interface_that_carries_vlans_leaves_their_tags_on_frames() {
         under.attached().keys().collect::<Vec<_>>(),
         ["eth0", "eth1"]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_of_no_use_is_refused_whenever_it_comes() {
+    let (bench, mut under) = bench();
+    set_sort(&bench, "eth1", Sort::Empty);
+    let refused = under.attach().unwrap_err().to_string();
+    assert!(
+        refused.contains("no packet can be balanced on eth1"),
+        "{refused}"
+    );
+    under.reconcile().await;
+    assert_eq!(under.attached().keys().collect::<Vec<_>>(), ["eth0"]);
+    assert_eq!(under.refused.get("eth1"), Some(&refused));
+    set_sort(&bench, "eth1", Sort::Plain);
+    run_for(&mut under, 1).await;
+    assert!(under.refused.is_empty(), "{:?}", under.refused);
+    assert_eq!(under.attached().len(), 2);
+}
+
+fn set_sort(bench: &Bench, name: &str, sort: Sort) {
+    bench.network.send_modify(|network| {
+        network.links.get_mut(name).unwrap().sort = sort;
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_program_goes_into_the_stack_where_native_xdp_would_lose_packets() {
+    let (bench, mut under) = bench();
+    set_sort(&bench, "eth1", Sort::Bridge);
+    under.attach().unwrap();
+    assert_eq!(under.attached()["eth0"], AttachedMode::Generic);
+    let remark = &under.remarks["eth0"];
+    assert!(
+        remark.contains("send nothing by eth1: it is a bridge"),
+        "{remark}"
+    );
+    let remark = &under.remarks["eth1"];
+    assert!(remark.starts_with("eth1 is a bridge"), "{remark}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_veth_is_looked_at_again_and_again() {
+    let (bench, mut under) = bench();
+    set_sort(&bench, "eth1", Sort::Veth);
+    under.attach().unwrap();
+    under.reconcile().await;
+    assert_eq!(under.attached()["eth0"], AttachedMode::Native);
+    assert!(under.remarks.is_empty(), "{:?}", under.remarks);
+    bench.kernel.state().far_ends.insert(3, FarEnd::Loses);
+    run_for(&mut under, 6).await;
+    let remark = &under.remarks["eth0"];
+    assert!(remark.contains("leave by eth1 are lost"), "{remark}");
+    assert_eq!(under.attached()["eth0"], AttachedMode::Native, "as it is");
+    bench.kernel.state().far_ends.clear();
+    run_for(&mut under, 6).await;
+    assert!(under.remarks.is_empty(), "{:?}", under.remarks);
 }
 
 #[tokio::test(start_paused = true)]

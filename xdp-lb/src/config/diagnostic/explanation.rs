@@ -6,7 +6,7 @@ use super::Code;
 use crate::config::parse;
 
 /// What a file of configuration cannot show, or what only the host or another file shows.
-const WITHOUT_EXAMPLE: [&str; 19] = [
+const WITHOUT_EXAMPLE: [&str; 21] = [
     "byte-order-mark",
     "not-utf-8",
     "include-missing",
@@ -20,6 +20,8 @@ const WITHOUT_EXAMPLE: [&str; 19] = [
     "shell-syntax",
     "no-such-user",
     "no-such-interface",
+    "useless-interface",
+    "only-generic",
     "unknown-mark",
     "rule-not-used",
     "bad-certificate",

@@ -165,6 +165,10 @@ codes! {
     NoSuchUser = "no-such-user",
     /// The file names a network interface that this host does not have.
     NoSuchInterface = "no-such-interface",
+    /// Packets that come in by an interface cannot be balanced, because of what it is.
+    UselessInterface = "useless-interface",
+    /// On an interface of this kind the program runs in the stack, which is slower.
+    OnlyGeneric = "only-generic",
     /// It is not known which packets have a firewall mark that is balanced.
     UnknownMark = "unknown-mark",
     /// A rule of the firewall gives a mark under conditions that cannot be kept here.

@@ -1,8 +1,9 @@
 //! Whether a host has what a configuration asks of it: commands that can be run, by users that exist,
 //! safely; interfaces.
 //!
-//! In: a configuration, its places, and a [`Host`] that answers questions. Out: [`Finding`]s. Nothing
-//! here is an error: a host can change, and keepalived starts all the same.
+//! In: a configuration, its places, and a [`Host`] that answers questions. Out: [`Finding`]s. What is
+//! missing is no error: a host can change, and keepalived starts all the same. An interface is one if it is
+//! there and packets that come in by it cannot be balanced.
 
 mod command;
 mod path;
@@ -11,7 +12,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Code, Diagnostic};
-use super::model::{Config, Probe, Ssl, VirtualServer};
+use super::model::{Config, Probe, Ssl, VirtualServer, XdpMode};
 use super::places::{Places, ServicePlaces};
 use super::source::Span;
 
@@ -40,6 +41,20 @@ pub trait Host {
 
     /// Whether there is such a network interface.
     fn has_interface(&self, name: &str) -> bool;
+
+    /// How the program works on an interface.
+    fn ground(&self, name: &str) -> Ground;
+}
+
+/// How the program works on an interface, as far as its kind tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// As on any other.
+    Good,
+    /// In the stack only; why, and what to do.
+    OnlyGeneric(String),
+    /// Not at all; why, and what to do.
+    Useless(String),
 }
 
 /// What a [`Host`] tells of a file.
@@ -78,6 +93,7 @@ impl Finding {
 pub fn check(config: &Config, places: &Places, host: &dyn Host) -> Vec<Finding> {
     let mut findings = commands(config, places, host);
     findings.extend(interfaces(config, places, host));
+    findings.extend(grounds(config, places, host));
     findings.extend(certificates(config, places, host));
     findings
 }
@@ -201,6 +217,45 @@ pub fn interfaces(config: &Config, places: &Places, host: &dyn Host) -> Vec<Find
         );
     }
     findings
+}
+
+/// The interfaces that the program goes on: those of the `xdp_lb` block or, without, those of the
+/// instances if there is something to balance.
+pub fn grounds(config: &Config, places: &Places, host: &dyn Host) -> Vec<Finding> {
+    let named = &config.xdp_lb.interfaces;
+    let mut on: Vec<(&String, Option<Span>)> = named.iter().map(|name| (name, None)).collect();
+    if named.is_empty() && config.services().next().is_some() {
+        let instances = config.vrrp_instances.iter().enumerate();
+        on.extend(instances.map(|(index, instance)| {
+            let place = places.instances.get(index);
+            (&instance.interface, place.map(|at| at.name))
+        }));
+    }
+    let mut seen = BTreeSet::new();
+    on.retain(|(name, _)| seen.insert(*name));
+    let findings = on.into_iter().filter_map(|(name, span)| {
+        let (diagnostic, consequence) = match host.ground(name) {
+            Ground::Good => return None,
+            Ground::OnlyGeneric(_) if config.xdp_lb.xdp_mode == XdpMode::Generic => return None,
+            Ground::OnlyGeneric(why) if config.xdp_lb.xdp_mode == XdpMode::Native => (
+                Diagnostic::error(Code::UselessInterface, why),
+                "'xdp_mode native' is refused there",
+            ),
+            Ground::OnlyGeneric(why) => (
+                Diagnostic::note(Code::OnlyGeneric, why),
+                "the program goes on its interface",
+            ),
+            Ground::Useless(why) => (
+                Diagnostic::error(Code::UselessInterface, why),
+                "'xdp-lb up' would not start",
+            ),
+        };
+        Some(Finding::ours(match span {
+            Some(span) => diagnostic.at(span, consequence),
+            None => diagnostic.because(consequence),
+        }))
+    });
+    findings.collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::config::{Loaded, parse};
+use crate::config::{Loaded, Severity, parse};
 
 /// A host as the tests want it.
 #[derive(Default)]
@@ -13,6 +13,7 @@ struct Made {
     interpreters: BTreeMap<PathBuf, String>,
     users: Vec<&'static str>,
     interfaces: Vec<&'static str>,
+    grounds: BTreeMap<&'static str, Ground>,
     certificates: Option<&'static str>,
 }
 
@@ -48,6 +49,10 @@ impl Host for Made {
 
     fn has_interface(&self, name: &str) -> bool {
         self.interfaces.contains(&name)
+    }
+
+    fn ground(&self, name: &str) -> Ground {
+        self.grounds.get(name).cloned().unwrap_or(Ground::Good)
     }
 }
 
@@ -373,6 +378,40 @@ fn interfaces_that_the_host_lacks_are_told_once() {
         said("eth0", &host),
         [(Code::NoSuchInterface, message.to_owned(), true)]
     );
+}
+
+#[test]
+fn the_program_must_be_able_to_work_where_it_goes() {
+    const SERVICE: &str = "virtual_server 10.0.0.1 80 {\nlb_algo rr\nlb_kind DR\nprotocol TCP\n\
+                           real_server 10.0.0.2 80 {\n}\n}\n";
+    let mut host = Made::usual();
+    let useless = Ground::Useless("nothing comes in".to_owned());
+    let said = |host: &Made, text: &str| {
+        let loaded = parse("test.conf", text.as_bytes()).unwrap();
+        let found = grounds(&loaded.config, &loaded.places, host).into_iter();
+        let said = |finding: Finding| {
+            assert!(!finding.keepalived_complains);
+            (finding.diagnostic.severity(), finding.diagnostic.code())
+        };
+        found.map(said).collect::<Vec<_>>()
+    };
+    let both = format!("{INSTANCE}{SERVICE}");
+    assert_eq!(said(&host, &both), []);
+    host.grounds.insert("eth0", useless);
+    let error = (Severity::Error, Code::UselessInterface);
+    assert_eq!(said(&host, &both), [error]);
+    assert_eq!(said(&host, INSTANCE), [], "there is nothing to balance");
+    let elsewhere = format!("{both}xdp_lb {{\ninterface eth1\n}}\n");
+    assert_eq!(said(&host, &elsewhere), []);
+    let named = format!("{INSTANCE}xdp_lb {{\ninterface eth0\n}}\n");
+    assert_eq!(said(&host, &named), [error]);
+
+    let slow = Ground::OnlyGeneric("a bridge".to_owned());
+    host.grounds.insert("eth0", slow);
+    assert_eq!(said(&host, &both), [(Severity::Note, Code::OnlyGeneric)]);
+    let mode = |mode: &str| format!("{both}xdp_lb {{\nxdp_mode {mode}\n}}\n");
+    assert_eq!(said(&host, &mode("generic")), []);
+    assert_eq!(said(&host, &mode("native")), [error]);
 }
 
 #[test]

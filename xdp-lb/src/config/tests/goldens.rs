@@ -16,7 +16,7 @@ fn messages_read_as_they_should() {
 
 /// What is found by looking at a host or at another director's file. Their tests are in `host`, `marks`,
 /// `pair`.
-const NOT_OF_A_FILE: [Code; 13] = [
+const NOT_OF_A_FILE: [Code; 15] = [
     Code::CommandMissing,
     Code::CommandNotRunnable,
     Code::CommandLookup,
@@ -24,6 +24,8 @@ const NOT_OF_A_FILE: [Code; 13] = [
     Code::ShellSyntax,
     Code::NoSuchUser,
     Code::NoSuchInterface,
+    Code::UselessInterface,
+    Code::OnlyGeneric,
     Code::UnknownMark,
     Code::RuleNotUsed,
     Code::BadCertificate,

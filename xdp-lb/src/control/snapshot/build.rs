@@ -14,8 +14,8 @@ use xdp_lb_common::service::Stats;
 use super::seat::Seat;
 use super::sync::StateSync;
 use super::{
-    Count, Exit, Interface, Overridden, Persistence, RealServer, SCHEMA, Service, Snapshot, Table,
-    Traffic,
+    Count, Exit, Interface, Overridden, Persistence, RealServer, Refused, SCHEMA, Service,
+    Snapshot, Table, Traffic,
 };
 use crate::config::model::{Config, Endpoint, Family, Forwarding, Mark, Member, ServiceKey};
 use crate::dataplane::{AttachedMode, Counters, Fill};
@@ -61,6 +61,10 @@ pub struct SnapshotInputs<'a> {
     pub counters: &'a Counters,
     /// Interfaces that carry the program.
     pub attached: &'a BTreeMap<String, AttachedMode>,
+    /// What is said of them, where that is not as it was asked for.
+    pub remarks: &'a BTreeMap<String, String>,
+    /// Interfaces that it could not be put on, and why.
+    pub refused: &'a BTreeMap<String, String>,
 }
 
 impl Snapshot {
@@ -75,6 +79,7 @@ impl Snapshot {
             uptime_ms: u64::try_from(inputs.uptime.as_millis()).unwrap_or(u64::MAX),
             connection_limit: inputs.config.xdp_lb.connections,
             interfaces: interfaces(inputs),
+            refused: refused(inputs),
             vrrp_instances: super::vrrp::instances(inputs),
             sync: inputs.sync.map(StateSync::of),
             services: members
@@ -136,9 +141,18 @@ fn interfaces(inputs: &SnapshotInputs<'_>) -> Vec<Interface> {
             mode: *mode,
             up: link.is_some_and(|link| link.up),
             mac: link.map(|link| link.mac.to_string()),
+            remark: inputs.remarks.get(name).cloned(),
         }
     };
     inputs.attached.iter().map(interface).collect()
+}
+
+fn refused(inputs: &SnapshotInputs<'_>) -> Vec<Refused> {
+    let refused = |(name, reason): (&String, &String)| Refused {
+        name: name.clone(),
+        reason: reason.clone(),
+    };
+    inputs.refused.iter().map(refused).collect()
 }
 
 fn service(inputs: &SnapshotInputs<'_>, of: &Member<'_>) -> Service {

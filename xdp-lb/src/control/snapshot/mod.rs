@@ -38,6 +38,9 @@ pub struct Snapshot {
     pub connection_limit: u32,
     /// Interfaces that carry the program, by name.
     pub interfaces: Vec<Interface>,
+    /// Interfaces that it could not be put on, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refused>,
     /// VRRP instances, in the order of the file.
     pub vrrp_instances: Vec<VrrpInstance>,
     /// State sync, if there is any.
@@ -64,6 +67,18 @@ pub struct Interface {
     pub up: bool,
     /// Its MAC; `None` while the link is not known.
     pub mac: Option<String>,
+    /// What there is to say of how the program sits there, if that is not as it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
+}
+
+/// An interface that the program could not be put on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// A virtual service.

@@ -7,9 +7,8 @@ use aya::programs::{ProgramError, Xdp};
 
 use super::load::Loading;
 use super::{Ebpf, Waiting};
-use crate::config::model::XdpMode;
 use crate::dataplane::pins::LinkPin;
-use crate::dataplane::{AttachedMode, Error};
+use crate::dataplane::{AttachedMode, Error, Wish};
 
 /// Name of the program in the object.
 pub(super) const PROGRAM: &str = "xdp_lb";
@@ -29,11 +28,11 @@ impl Ebpf {
         &mut self,
         interface: &str,
         ifindex: u32,
-        mode: XdpMode,
+        wish: impl Into<Wish>,
     ) -> Result<AttachedMode, Error> {
         while self.prepare()? {}
         self.change_over()?;
-        let attached = self.attach_anew(interface, ifindex, mode)?;
+        let attached = self.attach_anew(interface, ifindex, wish.into())?;
         self.moved_to(ifindex)?;
         Ok(attached)
     }
@@ -42,24 +41,24 @@ impl Ebpf {
         &mut self,
         interface: &str,
         ifindex: u32,
-        mode: XdpMode,
+        wish: Wish,
     ) -> Result<AttachedMode, Error> {
         let links = self.pins.links()?;
         if let Some(link) = links.iter().find(|link| link.ifindex == ifindex) {
-            if fits(link.mode, mode) && self.replace(link).is_ok() {
+            if fits(link.mode, wish) && self.replace(link).is_ok() {
                 return Ok(link.mode);
             }
             self.unlink(ifindex)?;
         }
-        match mode {
-            XdpMode::Native => self.attach_as(interface, ifindex, AttachedMode::Native),
-            XdpMode::Generic => self.attach_as(interface, ifindex, AttachedMode::Generic),
-            XdpMode::Auto => self
-                .attach_as(interface, ifindex, AttachedMode::Native)
-                .or_else(|native| match native {
-                    Error::Busy(_) => Err(native),
-                    _ => self.attach_as(interface, ifindex, AttachedMode::Generic),
-                }),
+        match wish {
+            Wish::Only(mode) => self.attach_as(interface, ifindex, mode),
+            Wish::First(mode) => {
+                let first = self.attach_as(interface, ifindex, mode);
+                first.or_else(|refused| match refused {
+                    Error::Busy(_) => Err(refused),
+                    _ => self.attach_as(interface, ifindex, mode.other()),
+                })
+            }
         }
     }
 
@@ -163,11 +162,10 @@ impl Ebpf {
     }
 }
 
-fn fits(found: AttachedMode, wanted: XdpMode) -> bool {
-    match wanted {
-        XdpMode::Auto => true,
-        XdpMode::Native => found == AttachedMode::Native,
-        XdpMode::Generic => found == AttachedMode::Generic,
+fn fits(found: AttachedMode, wish: Wish) -> bool {
+    match wish {
+        Wish::First(_) => true,
+        Wish::Only(mode) => found == mode,
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use xdp_lb_common::addr::Mac;
 
-use crate::plan::vlans::Sort;
+use crate::plan::interfaces::Sort;
 
 /// A neighbour that frames are handed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -27,7 +27,7 @@ fn link(ifindex: u32, up: bool) -> Input {
         mac: mac(u8::try_from(ifindex).unwrap()),
         mtu: 1500,
         up,
-        sort: crate::plan::vlans::Sort::Plain,
+        sort: crate::plan::interfaces::Sort::Plain,
     })
 }
 

@@ -11,9 +11,10 @@ use super::belongings::{Belonging, Silence, virtual_links, virtual_name};
 use super::carriers::{Peers, lease, peer_addresses, peers, virtual_mac};
 use super::desired::{Desired, Method, OwnedAddress, Port, Reach, Server, Service};
 use super::installed::ServerKey;
+use super::interfaces::{Sort, refusal};
 use super::pool::{Member, Memberships};
 use super::routing;
-use super::vlans::{Sort, networks};
+use super::vlans::networks;
 use crate::config::model::{
     self as config, Config, RealServer, ServiceKey, VirtualAddress, VrrpInstance,
 };
@@ -130,9 +131,16 @@ pub fn differing(old: &Health, new: &Health) -> Option<BTreeSet<ServiceKey>> {
 }
 
 /// The interfaces to attach to when nobody named any: those of the VRRP instances, and those that
-/// lead to a real server as far as that is known.
+/// lead to a real server as far as that is known. With nothing to balance, an instance may run on one that
+/// the program would see nothing on.
 pub fn default_interfaces(config: &Config, network: &Network) -> BTreeSet<String> {
+    let has_services = config.services().next().is_some();
+    let is_useless = |name: &str| {
+        let link = network.links.get(name);
+        link.is_some_and(|link| refusal(name, link.sort).is_some())
+    };
     let vrrp = config.vrrp_instances.iter().map(|i| i.interface.clone());
+    let vrrp = vrrp.filter(|name| has_services || !is_useless(name));
     let leading = real_server_addresses(config)
         .into_iter()
         .filter_map(
@@ -257,7 +265,7 @@ fn servers(of: &config::Member<'_>, inputs: &Inputs<'_>) -> Vec<Server> {
 /// The way by the interface below, where the kernel's leads by one with a virtual MAC: frames that are
 /// balanced leave by the port and with its own MAC. A switch learns the virtual one from the adverts of
 /// the master only; frames of a director that has just lost would draw it back.
-fn below(reach: Reach, config: &Config, network: &Network) -> Reach {
+pub(super) fn below(reach: Reach, config: &Config, network: &Network) -> Reach {
     let Reach::Direct {
         ifindex,
         mac,

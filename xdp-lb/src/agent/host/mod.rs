@@ -28,7 +28,7 @@ use super::memory::MemoryFile;
 use super::notify::{Notification, Teller};
 use super::outside::{self, Outside};
 use super::overrides::Store;
-use super::placement::{NoInterface, check_interfaces};
+use super::placement::{NoInterface, Useless, check_interfaces, check_kinds};
 use super::reconciler::{Inspection, View};
 use super::run::{self, Ending, Leftovers, Parts, Phase, Surroundings};
 use super::seams::{Links, PacketPath};
@@ -81,6 +81,9 @@ pub enum Error {
     /// An interface does not exist.
     #[error(transparent)]
     Interface(#[from] NoInterface),
+    /// An interface is of no use.
+    #[error(transparent)]
+    Useless(#[from] Useless),
     /// The control socket cannot be served.
     #[error(transparent)]
     Control(#[from] control::server::Error),
@@ -141,6 +144,7 @@ async fn direct_as<P: PacketPath>(
     outside::begin(&config).await;
     let (watcher, network) = Watcher::start(resolved_addresses(&config, &Peers::new())).await?;
     check_interfaces(&config, &network.borrow())?;
+    check_kinds(&config, &network.borrow())?;
     let control = control::server::bind(name.control_socket())?;
     let metrics = http::bind(config.xdp_lb.metrics)?;
     let journal = Journal::open(vips(instance));
@@ -382,6 +386,8 @@ fn snapshot(
         network: view.network,
         counters: view.counters,
         attached: view.attached,
+        remarks: view.remarks,
+        refused: view.refused,
     })
 }
 
