@@ -2,10 +2,12 @@
 //! and `verify` on this machine, for `cargo xtask ebpf --stats`.
 //!
 //! [`init`] makes a bare kernel fit for use and ends it; [`choose`] has IPVS place the connections of all
-//! cases; [`verify`] has the kernel's verifier look at every program.
+//! cases; [`verify`] has the kernel's verifier look at every program,
+//! [`kinds`] puts one on interfaces of every kind.
 
 mod choose;
 mod init;
+mod kinds;
 mod verify;
 
 use std::io::{self, Write};
@@ -38,6 +40,7 @@ fn task(name: &str, out: &mut dyn Write) -> Result<()> {
     match name {
         "choose" => choose::run(out),
         "verify" => verify::run(out),
+        "interfaces" => kinds::run(out),
         other => bail!("there is no task `{other}`"),
     }
 }

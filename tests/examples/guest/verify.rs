@@ -41,7 +41,7 @@ pub(crate) fn run(out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-fn open(mode: u32, log: VerifierLogLevel) -> Result<Bare> {
+pub(crate) fn open(mode: u32, log: VerifierLogLevel) -> Result<Bare> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let instance = format!("verify-{}-{number}", std::process::id());

@@ -23,7 +23,7 @@ const RECORDED: &str = "tests/ipvs/recorded";
 pub(super) fn run(kernels: &[Kernel], record: bool) -> Result<()> {
     if let Some(without) = kernels
         .iter()
-        .find(|kernel| !Kernel::WITH_IPVS.contains(kernel))
+        .find(|kernel| !Kernel::WITH_MODULES.contains(kernel))
     {
         bail!("the package of Linux {without} has no IPVS: there is one for 6.1 and 6.12");
     }

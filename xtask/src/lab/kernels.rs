@@ -1,4 +1,4 @@
-//! Every program before the verifier of other kernels, each in a [`guest`](super::guest).
+//! Every program before the verifier of other kernels, and one on interfaces of every kind, each in a [`guest`](super::guest).
 
 use std::io::Write as _;
 
@@ -15,7 +15,10 @@ pub(super) fn run(kernels: &[Kernel]) -> Result<()> {
     let mut refused = Vec::new();
     for kernel in kernels {
         say(format_args!("Linux {kernel} verifies, in an emulator …"));
-        let report = guest.run(*kernel, Task::Verify)?;
+        let mut report = guest.run(*kernel, Task::Verify)?;
+        if Kernel::WITH_MODULES.contains(kernel) {
+            report += &guest.run(*kernel, Task::Interfaces)?;
+        }
         writeln!(std::io::stdout(), "{report}")?;
         if report.contains("REFUSED") {
             refused.push(kernel.series());

@@ -162,7 +162,7 @@ pub(crate) fn run(args: &LabArgs) -> Result<()> {
         What::Localnode => scenario(args, localnode::run),
         What::Lnmp => scenario(args, lnmp::run),
         What::Churn => scenario(args, churn::run),
-        What::IpvsDiff => ipvs_diff::run(args.kernels(&guest::Kernel::WITH_IPVS), args.record),
+        What::IpvsDiff => ipvs_diff::run(args.kernels(&guest::Kernel::WITH_MODULES), args.record),
         What::Kernels => kernels::run(args.kernels(&guest::Kernel::ALL)),
         What::Failover => scenario(args, failover::run),
     }

@@ -37,8 +37,8 @@ pub(crate) enum Kernel {
 impl Kernel {
     /// All of them, the oldest first.
     pub(crate) const ALL: [Self; 3] = [Self::V5_15, Self::V6_1, Self::V6_12];
-    /// Those whose packages have IPVS.
-    pub(crate) const WITH_IPVS: [Self; 2] = [Self::V6_1, Self::V6_12];
+    /// Those whose packages have modules, IPVS among them.
+    pub(crate) const WITH_MODULES: [Self; 2] = [Self::V6_1, Self::V6_12];
 
     /// The series.
     pub(crate) const fn series(self) -> &'static str {
@@ -63,7 +63,12 @@ pub(crate) enum Task<'a> {
     Choose(&'a str),
     /// The verifier looks at each program.
     Verify,
+    /// A program goes on interfaces of every kind.
+    Interfaces,
 }
+
+/// Debian's packages with what runs inside.
+const PROGRAMS: [&str; 3] = ["keepalived", "ipvsadm", "iproute2"];
 
 /// Everything to run guests with.
 pub(crate) struct Guest {
@@ -99,8 +104,7 @@ impl Guest {
         image.host_program("guest", &self.program)?;
         match task {
             Task::Choose(cases) => {
-                let programs = ["keepalived", "ipvsadm", "iproute2"];
-                let debian = self.debs.tree("programs", Suite::Stable, &programs)?;
+                let debian = self.debs.tree("programs", Suite::Stable, &PROGRAMS)?;
                 for program in ["usr/sbin/keepalived", "sbin/ipvsadm", "bin/ip"] {
                     image.debian_program(&debian, program)?;
                 }
@@ -109,6 +113,12 @@ impl Guest {
                 modules::add(&mut image, &kernel_tree, modules::IPVS)?;
             }
             Task::Verify => image.file("job/task", b"verify\n".to_vec()),
+            Task::Interfaces => {
+                let debian = self.debs.tree("programs", Suite::Stable, &PROGRAMS)?;
+                image.debian_program(&debian, "bin/ip")?;
+                image.file("job/task", b"interfaces\n".to_vec());
+                modules::add(&mut image, &kernel_tree, modules::INTERFACES)?;
+            }
         }
         let folder = tree::target()?.join("guest");
         boot::Boot {

@@ -30,6 +30,28 @@ pub(super) const IPVS: &[&str] = &[
     "ip_vs_ovf",
 ];
 
+/// Interfaces of every kind.
+pub(super) const INTERFACES: &[&str] = &[
+    "bonding",
+    "bridge",
+    "dummy",
+    "geneve",
+    "ip_gre",
+    "ifb",
+    "ipip",
+    "ipvlan",
+    "ipvtap",
+    "macvlan",
+    "macvtap",
+    "tun",
+    "team",
+    "veth",
+    "8021q",
+    "vrf",
+    "vxlan",
+    "wireguard",
+];
+
 /// Adds modules with those they need, and a list of them in an order in which they load. One that is no
 /// module of this kernel is taken to be built into it.
 pub(super) fn add(image: &mut Image, kernel: &Path, wanted: &[&str]) -> Result<()> {
