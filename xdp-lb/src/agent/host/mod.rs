@@ -4,111 +4,56 @@
 //! interfaces, the sockets; then the packet path. All but the packet path goes by itself when it is
 //! dropped.
 
+mod answers;
+mod error;
+
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
 
-use super::health::{Beginning, Checks, Observers, Probed};
-use super::journal::Journal;
-use super::links::KernelLinks;
-use super::looks;
-use super::memory::MemoryFile;
-use super::notify::{Notification, Teller};
-use super::outside::{self, Outside};
-use super::overrides::Store;
-use super::placement::{NoInterface, Useless, check_interfaces, check_kinds};
-use super::reconciler::{Inspection, View};
-use super::run::{self, Ending, Leftovers, Parts, Phase, Surroundings};
-use super::seams::{Links, PacketPath};
-use super::signals::{self, Signal};
-use super::sync::{self, Listeners, Synced, Syncing};
-use super::vrrp::alive::{Alive, last_seen};
-use super::vrrp::predecessor::{Found, predecessors};
-use super::vrrp::{Elections, Inputs, Report};
+use crate::agent::health::{Beginning, Checks, Observers, Probed};
+use crate::agent::journal::Journal;
+use crate::agent::links::KernelLinks;
+use crate::agent::memory::MemoryFile;
+use crate::agent::notify::{Notification, Teller};
+use crate::agent::outside::{self, Outside};
+use crate::agent::overrides::Store;
+use crate::agent::placement::{check_interfaces, check_kinds};
+use crate::agent::run::{self, Ending, Leftovers, Parts, Phase, Surroundings};
+use crate::agent::seams::{Links, PacketPath};
+use crate::agent::signals::{self, Signal};
+use crate::agent::sync::{self, Listeners, Synced, Syncing};
+use crate::agent::vrrp::alive::{Alive, last_seen};
+use crate::agent::vrrp::predecessor::{Found, predecessors};
+use crate::agent::vrrp::{Elections, Inputs};
 use crate::config::model::Config;
-use crate::control::looks::Looks;
 use crate::control::orders::Orders;
-use crate::control::snapshot::SnapshotInputs;
-use crate::control::{self, Snapshot, Snapshots};
+use crate::control::{self, Snapshots};
 use crate::dataplane::{self, pins::Pins};
 use crate::health::{Failure, Outcome};
-use crate::machine::Now;
-use crate::net::{self, names, watch::Watcher};
+use crate::net::{names, watch::Watcher};
 use crate::plan::carriers::Peers;
 use crate::plan::pool::Overrides;
 use crate::plan::routing;
 use crate::plan::table::{Network, resolved_addresses};
-use crate::sync::report as sync_report;
-use crate::sys::instance::{self, Instance, Name};
+use crate::sys::instance::{Instance, Name};
 use crate::sys::{bpffs, clock, systemd};
 use crate::telemetry::http;
 use crate::telemetry::metrics::{CheckResult, HealthMetrics};
 use crate::vrrp::group::Input;
 
+pub use error::Error;
+
+use answers::{Servers, report};
+
 /// Questions that wait for the agent.
 const INSPECTIONS: usize = 16;
-
-/// Why a director could not start or go on, in one line that says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No handlers for signals.
-    #[error("cannot catch signals: {0}")]
-    Signals(#[source] io::Error),
-    /// The name is taken, or its folder cannot be used.
-    #[error(transparent)]
-    Instance(#[from] instance::Error),
-    /// There is no BPF file system.
-    #[error(transparent)]
-    Bpffs(#[from] bpffs::Error),
-    /// The kernel's tick rate is not known.
-    #[error(transparent)]
-    Clock(#[from] clock::Error),
-    /// The network cannot be watched.
-    #[error(transparent)]
-    Network(#[from] net::Error),
-    /// An interface does not exist.
-    #[error(transparent)]
-    Interface(#[from] NoInterface),
-    /// An interface is of no use.
-    #[error(transparent)]
-    Useless(#[from] Useless),
-    /// The control socket cannot be served.
-    #[error(transparent)]
-    Control(#[from] control::server::Error),
-    /// The metrics cannot be served.
-    #[error(transparent)]
-    Metrics(#[from] http::Error),
-    /// No thread for VRRP.
-    #[error("cannot start the VRRP thread: {0}")]
-    Thread(#[source] io::Error),
-    /// The file that successors read cannot be written.
-    #[error("cannot write 'alive' in the folder of this instance: {0}")]
-    Alive(#[source] io::Error),
-    /// State sync has no key.
-    #[error(transparent)]
-    SyncKey(#[from] sync::key::Error),
-    /// No thread for state sync.
-    #[error("cannot start state sync: {0}")]
-    Sync(#[source] io::Error),
-    /// The packet path refused.
-    #[error(transparent)]
-    PacketPath(#[from] dataplane::Error),
-    /// The agent could not start or go on.
-    #[error(transparent)]
-    Agent(#[from] run::Error),
-}
 
 /// Runs a director until a signal ends it. `read` reads the configuration again, `open` makes the
 /// packet path or takes a predecessor's over.
@@ -143,8 +88,7 @@ async fn direct_as<P: PacketPath>(
     let config = of_this_host(config);
     outside::begin(&config).await;
     let (watcher, network) = Watcher::start(resolved_addresses(&config, &Peers::new())).await?;
-    check_interfaces(&config, &network.borrow())?;
-    check_kinds(&config, &network.borrow())?;
+    check_network(&config, &network.borrow())?;
     let control = control::server::bind(name.control_socket())?;
     let metrics = http::bind(config.xdp_lb.metrics)?;
     let journal = Journal::open(vips(instance));
@@ -197,6 +141,12 @@ async fn direct_as<P: PacketPath>(
     }
     servers.stop().await;
     Ok(ending?)
+}
+
+/// That the interfaces are there, and of use.
+fn check_network(config: &Config, network: &Network) -> Result<(), Error> {
+    check_interfaces(config, network)?;
+    Ok(check_kinds(config, network)?)
 }
 
 /// The tables of a predecessor cannot be read, and its program goes with them. While VIPs stand without it
@@ -328,124 +278,6 @@ fn observers(metrics: &HealthMetrics, teller: Teller) -> Observers {
         probed: Arc::new(probed),
         reported: Arc::new(move |report| teller.report(report)),
         obeyed: Arc::new(move |delay| delays.obeyed(delay)),
-    }
-}
-
-/// Turns what operators and monitoring ask into questions to the agent.
-async fn report(
-    name: Name,
-    mut asked: mpsc::Receiver<oneshot::Sender<Arc<Snapshot>>>,
-    inspect: mpsc::Sender<Inspection>,
-    (routers, syncing): (Inputs, Option<Syncing>),
-) {
-    let started = Instant::now();
-    while let Some(reply) = asked.recv().await {
-        let name = name.clone();
-        let routers = routers.report().await;
-        let sync = match &syncing {
-            Some(syncing) => syncing.report().await,
-            None => None,
-        };
-        let inspection: Inspection = Box::new(move |view: &View<'_>| {
-            let snapshot = snapshot(
-                &name,
-                started.elapsed(),
-                (routers.as_ref(), sync.as_ref()),
-                view,
-            );
-            // Whoever asked may have gone.
-            drop(reply.send(Arc::new(snapshot)));
-        });
-        if inspect.send(inspection).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Without `routers` no election is held any more: states follow who owns what.
-fn snapshot(
-    name: &Name,
-    uptime: Duration,
-    (routers, sync): (Option<&Report>, Option<&sync_report::Report>),
-    view: &View<'_>,
-) -> Snapshot {
-    Snapshot::build(&SnapshotInputs {
-        instance: name.as_str(),
-        version: env!("CARGO_PKG_VERSION"),
-        uptime,
-        config: view.config,
-        desired: view.desired,
-        health: view.health,
-        pools: view.pools,
-        overrides: view.overrides,
-        pools_now: view.now,
-        ownership: view.ownership,
-        vrrp: routers.map_or(&[], |report| &report.routers),
-        vrrp_now: routers.map_or(Now::ZERO, |report| report.now),
-        sync,
-        network: view.network,
-        counters: view.counters,
-        attached: view.attached,
-        remarks: view.remarks,
-        refused: view.refused,
-    })
-}
-
-/// The servers beside the agent.
-#[derive(Default)]
-struct Servers {
-    stop: CancellationToken,
-    tasks: JoinSet<()>,
-}
-
-impl Servers {
-    /// The control socket and the metrics.
-    fn start(
-        (control, orders, lens): (control::server::Bound, Orders, looks::Seen),
-        (metrics, health): (http::Bound, HealthMetrics),
-        snapshots: Snapshots,
-    ) -> Self {
-        let mut servers = Self::default();
-        let stop = servers.stop.clone();
-        servers.add_control(control, snapshots.clone(), orders, lens);
-        servers.add("metrics", http::serve(metrics, snapshots, health, stop));
-        servers
-    }
-
-    fn add<E: std::error::Error + Send>(
-        &mut self,
-        what: &'static str,
-        server: impl Future<Output = Result<(), E>> + Send + 'static,
-    ) {
-        self.tasks.spawn(async move {
-            if let Err(reason) = server.await {
-                error!("the {what} is not served any more: {reason}");
-            }
-        });
-    }
-
-    /// The control socket, and what answers there about decisions.
-    fn add_control(
-        &mut self,
-        control: control::server::Bound,
-        snapshots: Snapshots,
-        orders: Orders,
-        lens: looks::Seen,
-    ) {
-        let (looks, looked) = Looks::channel();
-        let answers = looks::answer(looked, lens, snapshots.clone());
-        self.add("answers about decisions", answers.map(Ok::<_, Infallible>));
-        let agent = control::server::Agent {
-            snapshots,
-            orders,
-            looks,
-        };
-        self.add("control socket", control.serve(agent, self.stop.clone()));
-    }
-
-    async fn stop(mut self) {
-        self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
     }
 }
 
