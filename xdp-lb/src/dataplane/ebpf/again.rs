@@ -11,6 +11,7 @@ use xdp_lb_common::hash::HashKey;
 use xdp_lb_common::service::ServiceName;
 
 use super::capture::{Plain, Watched};
+use super::key::pinned_key;
 use super::load::{self, PINNED, Purpose, STAGES};
 use super::tables::{server_key, service_key};
 use super::trace::Dry;
@@ -62,7 +63,7 @@ pub(super) fn load(options: &Options, purpose: &Purpose) -> Result<(Object, Hash
             pins.map(missing).display()
         )));
     }
-    let key = load::pinned_key(&pins.map("KEY"))
+    let key = pinned_key(&pins.map("KEY"))
         .ok_or_else(|| Error::Load("the hash key is not pinned".to_owned()))?;
     let mut object = load::object(options, key, purpose)?;
     load::load_programs(&mut object)?;

@@ -4,31 +4,24 @@ use aya::maps::PerCpuValues;
 use xdp_lb_common::addr::{Address, Mac};
 use xdp_lb_common::backend::{
     BACKEND_LOCAL, BACKEND_NAT, BACKEND_RELEASES, BACKEND_TUNNEL, BACKEND_USABLE, Backend,
-    BackendName, Identity, Port as PortSlot,
+    BackendName, Identity,
 };
-use xdp_lb_common::host::{HostSlot, host_key, mac_bit};
+use xdp_lb_common::host::mac_bit;
 use xdp_lb_common::lease;
-use xdp_lb_common::limits::{
-    HOST_SLOTS, MAX_BACKENDS, MAX_PORTS, MAX_PROBES, MAX_SERVICES, SERVICE_INDEX_SLOTS,
-};
-use xdp_lb_common::load::word as load;
+use xdp_lb_common::limits::{MAX_BACKENDS, MAX_SERVICES};
 use xdp_lb_common::method::{Kind, Method};
 use xdp_lb_common::persist::mask_v4;
 use xdp_lb_common::service::{
     SERVICE_HAS_HOSTS, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, Service as ServiceLine, ServiceName,
-    ServiceSlot, Slots, Stats,
+    Slots, Stats,
 };
-use xdp_lb_common::vlan::{self, VlanSlot};
 
 use super::ServerKey;
-use super::standing::limits;
-use super::tables::{
-    Published, SMALLEST_MTU, TRANSLATES, Tables, backend_name, service_name, word,
-};
-use crate::config::model::{Checksum, Endpoint, Family, ServiceKey, Tunnel};
-use crate::dataplane::schedule::Entry;
-use crate::dataplane::{Error, layout};
-use crate::plan::desired::{self, Port, Reach, Server, Service};
+use super::publish::hosts;
+use super::tables::{Published, TRANSLATES, Tables, backend_name, service_name, word};
+use crate::config::model::{Checksum, Family, ServiceKey, Tunnel};
+use crate::dataplane::Error;
+use crate::plan::desired::{self, Reach, Server, Service};
 use crate::plan::diff::Change;
 
 pub(super) fn apply(tables: &mut Tables, change: &Change) -> Result<(), Error> {
@@ -50,97 +43,11 @@ pub(super) fn apply(tables: &mut Tables, change: &Change) -> Result<(), Error> {
     }
 }
 
-fn kernel(error: &dyn std::error::Error) -> Error {
+pub(super) fn kernel(error: &dyn std::error::Error) -> Error {
     Error::Load(format!("the kernel refused a table entry: {error}"))
 }
 
-/// The slot of an interface in an open-addressed table: its own, else a free one.
-fn slot_of(
-    start: u32,
-    is_own: impl Fn(u32) -> bool,
-    is_free: impl Fn(u32) -> bool,
-) -> Result<u32, Error> {
-    let mut slots = (0..MAX_PROBES).map(|step| (start.wrapping_add(step)) & (MAX_PORTS - 1));
-    let own = slots.clone().find(|at| is_own(*at));
-    own.or_else(|| slots.find(|at| is_free(*at)))
-        .ok_or_else(|| Error::Full {
-            table: "interfaces",
-            capacity: u64::from(MAX_PORTS),
-            hint: "name fewer with --interface",
-        })
-}
-
 impl Tables {
-    fn set_port(&mut self, ifindex: u32, port: Port) -> Result<(), Error> {
-        self.mtus.insert(ifindex, port.mtu);
-        self.note_smallest_mtu();
-        let known = |slot: PortSlot| slot.ifindex == u64::from(ifindex);
-        let at = slot_of(
-            ifindex,
-            |at| known(self.ports.read(at)),
-            |at| self.ports.read(at).ifindex == 0,
-        )?;
-        let key = port
-            .vlan
-            .map_or(0, |network| vlan::key(network.parent, network.tags));
-        if self.ports.read(at).vlan != key {
-            self.forget_network(ifindex);
-        }
-        let line = PortSlot {
-            ifindex: ifindex.into(),
-            mac: port.mac.0,
-            vlan: key,
-            reserved: 0,
-        };
-        self.ports.write(at, &line);
-        if key == 0 {
-            let out = self.tx_ports.insert(ifindex, ifindex, None, 0);
-            return out.map_err(|e| kernel(&e));
-        }
-        let at = slot_of(
-            vlan::start(key),
-            |at| self.vlans.read(at).key == key,
-            |at| self.vlans.read(at).key == 0,
-        )?;
-        let network = VlanSlot {
-            key,
-            mac: port.mac.0,
-            ifindex: ifindex.into(),
-            reserved: 0,
-        };
-        self.vlans.write(at, &network);
-        Ok(())
-    }
-
-    /// Packets that fit the smallest MTU need not be asked about. (Those of an interface whose MTU is not
-    /// known all are.)
-    fn note_smallest_mtu(&mut self) {
-        let smallest = self.mtus.values().min().copied().unwrap_or_default();
-        self.control.store(0, SMALLEST_MTU, smallest.into());
-    }
-
-    fn remove_port(&mut self, ifindex: u32) {
-        self.mtus.remove(&ifindex);
-        self.note_smallest_mtu();
-        for at in 0..MAX_PORTS {
-            if self.ports.read(at).ifindex == u64::from(ifindex) {
-                self.ports.write(at, &PortSlot::default());
-            }
-        }
-        self.forget_network(ifindex);
-        // The kernel forgets an interface that is deleted by itself.
-        let _gone = self.tx_ports.remove(ifindex);
-    }
-
-    /// Frames of the VLAN that an interface was are nobody's.
-    fn forget_network(&mut self, ifindex: u32) {
-        for at in 0..MAX_PORTS {
-            if self.vlans.read(at).ifindex == u64::from(ifindex) {
-                self.vlans.write(at, &VlanSlot::default());
-            }
-        }
-    }
-
     /// The index of a service, named now if it is new.
     fn service_id(&mut self, key: ServiceKey) -> Result<u32, Error> {
         if let Some(index) = self.service_ids.find(&key) {
@@ -308,115 +215,6 @@ impl Tables {
             .store(index, word::LEASE, rule << 32 | u64::from(ticks));
     }
 
-    fn set_rule(&self, index: u32, rule: u32) {
-        let ticks = self.services.load(index, word::LEASE) & u64::from(u32::MAX);
-        self.services
-            .store(index, word::LEASE, u64::from(rule) << 32 | ticks);
-    }
-
-    fn publish_schedule(
-        &mut self,
-        key: ServiceKey,
-        index: u32,
-        service: &Service,
-    ) -> Result<(), Error> {
-        let mut list = Vec::with_capacity(service.servers.len());
-        for server in service
-            .servers
-            .iter()
-            .filter(|s| s.serving && s.reach.is_some())
-        {
-            let backend = self.backend_ids.find(&(key, server.address));
-            let backend = backend.ok_or_else(|| Error::Unknown(server.address.to_string()))?;
-            if server.is_listed() {
-                list.push(Entry {
-                    backend,
-                    address: server.address,
-                    weight: server.weight,
-                    limits: limits(server),
-                });
-            }
-            self.set_standing(backend, server);
-        }
-        let cursor = self.cursors.load(index, 0);
-        let schedule = self.schedules.entry(key).or_default();
-        let Some(new) = schedule.update(service.scheduler, &list, cursor) else {
-            return Ok(());
-        };
-        if new.begins {
-            self.cursors.store(index, 0, 0);
-            for entry in &list {
-                self.loads.store(entry.backend, load::MEMBER, 0);
-            }
-        }
-        for backend in new.left {
-            self.loads.store(backend, load::MEMBER, 0);
-            if self.cursors.load(index, 0) == u64::from(backend) + 1 {
-                self.cursors.store(index, 0, 0);
-            }
-        }
-        for (word, picks) in [(word::FALLBACK, new.fallback), (word::SLOTS, new.slots)] {
-            let old = Slots::unpack(self.services.load(index, word));
-            let slots = self.regions.allocate(picks.len())?;
-            for (at, pick) in (slots.base..).zip(picks) {
-                self.slots.write(at, &pick);
-            }
-            self.services.store(index, word, slots.pack());
-            self.regions.release(old);
-        }
-        self.set_rule(index, new.rule);
-        Ok(())
-    }
-
-    /// Lays the service index and the host table out in the idle bank and flips.
-    fn publish_banks(&mut self) -> Result<(), Error> {
-        let bank = self.control.load(0, 0) & 1 ^ 1;
-        let base = u32::try_from(bank).unwrap_or(0);
-        let published = self.published.iter();
-        let entries = layout::entries(published.map(|(key, of)| (*key, &of.entrances)));
-        let slots: Vec<_> = entries
-            .into_iter()
-            .filter_map(|(endpoint, key)| self.index_slot(endpoint, &key))
-            .collect();
-        let hosts = self.published.values().flat_map(|of| &of.hosts);
-        let hosts: Vec<_> = hosts.copied().collect();
-        let (slots, hosts) = (layout::service_index(&slots)?, layout::host_table(&hosts)?);
-        let [first, second] = &mut self.filled;
-        let (old_slots, old_hosts) = if bank == 0 { first } else { second };
-        for at in old_slots.drain(..).filter(|at| !slots.contains_key(at)) {
-            self.service_index
-                .write(base * SERVICE_INDEX_SLOTS + at, &ServiceSlot::default());
-        }
-        for at in old_hosts.drain(..).filter(|at| !hosts.contains_key(at)) {
-            self.hosts
-                .write(base * HOST_SLOTS + at, &HostSlot::default());
-        }
-        for (at, slot) in &slots {
-            self.service_index
-                .write(base * SERVICE_INDEX_SLOTS + at, slot);
-        }
-        for (at, slot) in &hosts {
-            self.hosts.write(base * HOST_SLOTS + at, slot);
-        }
-        old_slots.extend(slots.keys());
-        old_hosts.extend(hosts.keys());
-        self.control.store(0, 0, bank);
-        Ok(())
-    }
-
-    fn index_slot(&self, endpoint: Endpoint, key: &ServiceKey) -> Option<ServiceSlot> {
-        let service = self.service_ids.find(key)?;
-        let (vip, family) = Address::from_ip(endpoint.vip);
-        Some(ServiceSlot {
-            vip,
-            port_be: endpoint.port.to_be(),
-            protocol: endpoint.protocol.number(),
-            family,
-            service,
-            reserved: 0,
-        })
-    }
-
     fn set_active(&mut self, key: &ServiceKey, active: bool) -> Result<(), Error> {
         let index = self
             .service_ids
@@ -497,37 +295,6 @@ fn method(server: &Server) -> (u8, Method, Address) {
     };
     let method = Method::new(kind, family, port.to_be(), checksum);
     (BACKEND_TUNNEL, method, Address::from_ip(source).0)
-}
-
-/// The on-link real servers of a service and the other directors, whose frames were balanced already.
-///
-/// One that a tunnel leads to from the other family may send packets to the VIP from an address that
-/// nobody knows, and is no director.
-fn hosts(service: u32, family: Option<Family>, settings: &Service) -> Vec<HostSlot> {
-    let mut hosts: Vec<_> = settings
-        .servers
-        .iter()
-        .filter(|server| family.is_none_or(|family| family == Family::of(server.address.ip())))
-        .filter_map(|server| match server.reach? {
-            Reach::Direct {
-                mac, on_link: true, ..
-            } => Some((mac, server.address.ip())),
-            Reach::Direct { .. } | Reach::Local => None,
-        })
-        .chain(settings.peers.iter().map(|(ip, mac)| (*mac, *ip)))
-        .map(|(mac, ip)| {
-            let (address, family) = Address::from_ip(ip);
-            HostSlot {
-                key: host_key(mac, service),
-                family: family.into(),
-                more: 0,
-                address,
-            }
-        })
-        .collect();
-    hosts.sort_by_key(|slot| (slot.key, slot.address));
-    hosts.dedup();
-    hosts
 }
 
 /// As many zeroes as there are CPUs.

@@ -4,6 +4,7 @@
 use aya::{Ebpf as Object, VerifierLogLevel};
 use xdp_lb_common::hash::HashKey;
 
+use super::image::NO_RING;
 use super::load::{self, Purpose};
 use super::{Options, read};
 use crate::dataplane::Error;
@@ -59,7 +60,7 @@ fn object(options: &Options, mode: u32, log: VerifierLogLevel) -> Result<Object,
     let purpose = Purpose {
         mode,
         own: &[],
-        ring: load::NO_RING,
+        ring: NO_RING,
     };
     load::told(options, HashKey { k0: 1, k1: 2 }, &purpose, log)
 }

@@ -1,26 +1,20 @@
 //! Program and maps into the kernel, or over from a predecessor.
 
-use std::borrow::Cow;
-use std::path::Path;
-
-use aya::maps::MapData;
-use aya::{EbpfLoader, VerifierLogLevel};
+use aya::VerifierLogLevel;
 use nix::sys::signal::{SigSet, SigmaskHow};
-use xdp_lb_common::conn::Kind;
-use xdp_lb_common::hash::{Coefficients, CoefficientsV6, HashKey};
+use xdp_lb_common::hash::HashKey;
 use xdp_lb_common::limits::{WAYS, WAYS_PER_CONNECTION};
 use xdp_lb_common::stage::{self, Stage};
 use xdp_lb_common::watch;
 
 use super::capture::Plain;
 use super::found::{Found, found, give_up, given_up};
+use super::image::{Frames, NO_RING, Settings};
+use super::key::{hash_key, pinned_key};
 use super::tables::Tables;
 use super::{Ebpf, Options, Waiting, moving};
 use crate::dataplane::Error;
 use crate::dataplane::pins::Pins;
-
-/// The program, built by the build script.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp-lb.bpf.o"));
 
 /// The table by which the entry finds the programs for what it does not do itself.
 pub(super) const STAGES: &str = "STAGES";
@@ -181,9 +175,6 @@ const PLAIN: Purpose = Purpose {
     ring: NO_RING,
 };
 
-/// The size of a ring that nobody reads: the least that the kernel makes.
-pub(super) const NO_RING: u32 = 4096;
-
 /// The object with its maps: the pinned ones, where there are any and it shares them.
 ///
 /// Its programs take frames in several buffers, longer ones than a page, if the kernel lets them: Linux
@@ -213,40 +204,6 @@ pub(super) fn told(
     let mut object = object_for(options, key, purpose, (Frames::Whole, log))?;
     verified(&mut object, super::read::TICK)?;
     Ok(object)
-}
-
-/// What frames programs take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Frames {
-    /// In several buffers.
-    Buffers,
-    /// In one.
-    Whole,
-}
-
-impl Frames {
-    /// The object whose programs take such frames: a section's name says so.
-    fn object(self) -> Cow<'static, [u8]> {
-        const IN_BUFFERS: &[u8] = b"xdp.frags\0";
-        const IN_ONE: &[u8] = b"xdp\0";
-        match self {
-            Self::Buffers => Cow::Borrowed(OBJECT),
-            Self::Whole => {
-                let mut object = OBJECT.to_vec();
-                let names: Vec<_> = object
-                    .windows(IN_BUFFERS.len())
-                    .enumerate()
-                    .filter_map(|(at, window)| (window == IN_BUFFERS).then_some(at))
-                    .collect();
-                for at in names {
-                    if let Some(place) = object.get_mut(at..at + IN_ONE.len()) {
-                        place.copy_from_slice(IN_ONE);
-                    }
-                }
-                Cow::Owned(object)
-            }
-        }
-    }
 }
 
 fn object_for(
@@ -326,68 +283,6 @@ fn verified(object: &mut aya::Ebpf, name: &str) -> Result<(), Error> {
     loaded.map_err(|error| refused(&format!("the program {name}"), &error))
 }
 
-/// What the programs of an object have as constants.
-struct Settings {
-    coefficients: Coefficients,
-    coefficients_v6: CoefficientsV6,
-    conn_mask: u32,
-    template_mask: u32,
-    tick_shift: u32,
-    timeouts: [u32; 16],
-    mode: u32,
-    buffers: u32,
-    empty_pool: u32,
-    answers_a_tick: u32,
-}
-
-impl Settings {
-    fn new(options: &Options, sizes: &Sizes, key: HashKey, (mode, frames): (u32, Frames)) -> Self {
-        Self {
-            coefficients: Coefficients::of(key),
-            coefficients_v6: CoefficientsV6::of(key),
-            conn_mask: sizes.conn_places - 1,
-            template_mask: sizes.template_places - 1,
-            tick_shift: options.clock.shift,
-            timeouts: timeouts(options),
-            mode,
-            buffers: u32::from(frames == Frames::Buffers),
-            empty_pool: options.empty_pool,
-            answers_a_tick: a_tick(options),
-        }
-    }
-
-    /// A loader that knows these and the sizes of the maps, the octets of the ring of decisions among
-    /// them.
-    fn loader(&self, sizes: &Sizes, ring: u32) -> EbpfLoader<'_> {
-        let mut loader = EbpfLoader::new();
-        loader
-            .override_global("COEFFICIENTS", &self.coefficients, true)
-            .override_global("COEFFICIENTS_V6", &self.coefficients_v6, true)
-            .override_global("CONN_MASK", &self.conn_mask, true)
-            .override_global("TEMPLATE_MASK", &self.template_mask, true)
-            .override_global("TICK_SHIFT", &self.tick_shift, true)
-            .override_global("TIMEOUTS", &self.timeouts, true)
-            .override_global("MODE", &self.mode, true)
-            .override_global("BUFFERS", &self.buffers, true)
-            .override_global("EMPTY_POOL", &self.empty_pool, true)
-            .override_global("ANSWERS_A_TICK", &self.answers_a_tick, true)
-            .map_max_entries("DECISIONS", ring);
-        for (map, entries) in sizes.entries() {
-            loader.map_max_entries(map, entries);
-        }
-        loader
-    }
-}
-
-/// Answers that a CPU may send in a tick, at least one.
-fn a_tick(options: &Options) -> u32 {
-    let (clock, answers) = (options.clock, u64::from(options.answers_per_second));
-    let answers = (answers << clock.shift).checked_div(clock.hz.into());
-    answers.map_or(1, |answers| {
-        u32::try_from(answers).unwrap_or(u32::MAX).max(1)
-    })
-}
-
 /// Lets the entry go on to the other programs. The table is pinned: the kernel empties one that nobody
 /// holds, and the programs outlive the agent.
 pub(super) fn lead_on(object: &mut aya::Ebpf) -> Result<(), Error> {
@@ -437,53 +332,6 @@ pub(super) fn make_next(
     // The other maps of this object are nobody's, and go with it.
     let made = loader.load(&Frames::Whole.object());
     made.map(drop).map_err(|error| refused("the maps", &error))
-}
-
-/// The cluster's key: the pinned one, else the one that is wanted, else a new one from the kernel.
-fn hash_key(pins: &Pins, took_over: bool, wanted: Option<HashKey>) -> Result<HashKey, Error> {
-    let pinned = if took_over {
-        pinned_key(&pins.map("KEY"))
-    } else {
-        None
-    };
-    match pinned {
-        Some(key) if key != HashKey::default() => Ok(key),
-        _ => wanted.map_or_else(random_key, Ok),
-    }
-}
-
-pub(super) fn pinned_key(path: &Path) -> Option<HashKey> {
-    let map = aya::maps::Map::from_map_data(MapData::from_pin(path).ok()?).ok()?;
-    aya::maps::Array::<_, HashKey>::try_from(map)
-        .ok()?
-        .get(&0, 0)
-        .ok()
-}
-
-fn random_key() -> Result<HashKey, Error> {
-    let mut bytes = [0; 16];
-    let read = std::fs::File::open("/dev/urandom")
-        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
-    read.map_err(|error| {
-        Error::Load(format!(
-            "cannot read /dev/urandom for the hash key: {error}"
-        ))
-    })?;
-    let (k0, k1) = bytes.split_at(8);
-    let word = |half: &[u8]| half.try_into().map_or(0, u64::from_ne_bytes);
-    Ok(HashKey {
-        k0: word(k0),
-        k1: word(k1),
-    })
-}
-
-/// Timeouts by kind, as the program holds them.
-fn timeouts(options: &Options) -> [u32; 16] {
-    let mut by_kind = [1; 16];
-    for (bits, timeout) in (0_u8..16).zip(&mut by_kind) {
-        *timeout = options.timeouts.of(Kind::from_bits(bits));
-    }
-    by_kind
 }
 
 /// What the kernel said, in one line, with what to do.

@@ -1,9 +1,11 @@
 //! The XDP program and its pinned maps.
 //!
-//! [`load`] brings the program and its maps into the kernel or takes over those of a predecessor;
-//! [`attach`] puts it on interfaces; [`apply`] carries out changes; [`read`] reads counters, [`standing`]
-//! keeps what schedulers need to know of each server, [`moving`] fills tables of another size. [`trace`] and [`capture`] load the program [`again`]
-//! to look at what it decides, [`bare`] has none of it loaded. All
+//! [`load`] brings the program and its maps into the kernel, with the constants of [`image`] and the hash
+//! [`key`], or takes over those of a predecessor; [`attach`] puts it on interfaces; [`apply`] carries out
+//! changes, with [`ports`] for interfaces and [`publish`] for what packets look up as a whole; [`read`]
+//! reads counters, [`standing`] keeps what schedulers need to know of each server. [`flows`] is the memory of
+//! connections, which [`shared`] opens to state sync and [`moving`] fills anew in another size. [`trace`] and
+//! [`capture`] load the program [`again`] to look at what it decides, [`bare`] has none of it loaded. All
 //! table memory is written word by word in an order that leaves no reader with half a truth: new
 //! things are complete before anything points at them, old ones are unlinked before they are reused.
 
@@ -12,11 +14,16 @@ mod apply;
 mod attach;
 mod bare;
 mod capture;
+mod flows;
 mod found;
+mod image;
+mod key;
 mod load;
 #[cfg(feature = "bpf-log")]
 mod log;
 mod moving;
+mod ports;
+mod publish;
 mod read;
 pub mod shared;
 mod standing;

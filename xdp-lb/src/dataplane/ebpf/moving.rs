@@ -16,9 +16,9 @@ use std::sync::atomic::Ordering;
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::tick::Tick;
 
+use super::flows::{CONNECTIONS, Flows, TEMPLATES, mapped};
 use super::found::max_entries;
 use super::load::{self, STAGES, Sizes};
-use super::shared::{CONNECTIONS, Flows, TEMPLATES, mapped};
 use super::{Ebpf, Options, read};
 use crate::dataplane::Error;
 use crate::dataplane::mmap::MappedArray;

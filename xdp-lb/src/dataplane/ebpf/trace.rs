@@ -24,7 +24,8 @@ use xdp_lb_common::tick::{self, Tick};
 use xdp_lb_common::watch::{Decision, MARK, NOBODY, Via, mode};
 
 use super::again::{self, Names, mapped, take};
-use super::load::{NO_RING, Purpose, STAGES, Sizes};
+use super::image::NO_RING;
+use super::load::{Purpose, STAGES, Sizes};
 use super::{Options, read};
 use crate::config::model::Protocol;
 use crate::dataplane::Error;
