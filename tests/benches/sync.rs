@@ -33,12 +33,18 @@ fn main() -> Result<()> {
     interrupt::watch()?;
     let json = json_file(std::env::args().skip(1))?;
     let mut figures = Figures::default();
+    // What was measured is shown, also if something went wrong afterwards.
+    let measured = measure(&mut figures);
+    print!("{}", figures.text("state sync of two directors"));
+    measured?;
+    figures.finish(json.as_deref())
+}
+
+fn measure(figures: &mut Figures) -> Result<()> {
     {
         let mut site = Site::create("bulk", [100, 150])?;
-        bulk::measure(&mut figures, &mut site)?;
-        path::measure(&mut figures, &mut site)?;
+        bulk::measure(figures, &mut site)?;
+        path::measure(figures, &mut site)?;
     }
-    live::measure(&mut figures, &mut Site::create("live", [150, 100])?)?;
-    print!("{}", figures.text("state sync of two directors"));
-    figures.finish(json.as_deref())
+    live::measure(figures, &mut Site::create("live", [150, 100])?)
 }
