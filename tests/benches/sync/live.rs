@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use xdp_lb_tests::figures::Figures;
 use xdp_lb_tests::interrupt;
 use xdp_lb_tests::metrics::Scrape;
+use xdp_lb_tests::stream;
 use xdp_lb_tests::wait::{self, pass};
 
 use crate::client::{Client, Inside};
@@ -83,6 +84,7 @@ struct Opened {
 
 /// Opens and confirms connections, and looks when the peer knows each.
 fn opened(inside: &mut Inside<'_>, hashes: &Hashes, peer: &Known) -> Result<Opened> {
+    stream::be_prompt();
     let period = Duration::from_secs(1) * BATCH / RATE;
     let batches = u32::try_from(TIME.as_nanos() / period.as_nanos())?;
     let mut waiting = Waiting::default();
@@ -122,11 +124,14 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Looks again and again until it is time.
+    /// Looks again and again until it is time, once at least.
     fn look_until(&mut self, due: Instant, peer: &Known) {
-        while Instant::now() < due {
+        loop {
             self.look(peer);
             let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
             std::thread::sleep(left.min(LOOK));
         }
     }

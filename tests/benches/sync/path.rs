@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use xdp_lb_tests::figures::Figures;
 use xdp_lb_tests::interrupt;
 use xdp_lb_tests::process::{cpu_time, threads};
+use xdp_lb_tests::stream;
 
 use crate::bulk::FLOWS;
 use crate::client::{Client, Inside};
@@ -92,6 +93,7 @@ pub(crate) fn measure(figures: &mut Figures, site: &mut Site) -> Result<()> {
 
 fn rounds(inside: &mut Inside<'_>, looker: Looker) -> Result<Vec<Times>> {
     keep_on(Pid::from_raw(0), PACKETS)?;
+    stream::be_prompt();
     let mut all: Vec<Times> = CASES.map(|_| Times::default()).into();
     let (mut looking, mut stopped) = (Duration::ZERO, Duration::ZERO);
     for round in 0..ROUNDS {
