@@ -179,7 +179,8 @@ impl Rig {
     /// Runs `turns` packets over `flows` flows, a power of two; nanoseconds per packet, which needs at
     /// least 65,536 turns. The first flow gets one more packet.
     pub fn run(&mut self, frame: Frame, flows: u32, turns: u32) -> Result<f64> {
-        self.test_run(frame, flows, turns + 1, None)?;
+        let octets = self.set(frame, flows)?;
+        self.test_run(frame.by, &octets, turns + 1, None)?;
         let marks = self.generator.get(&0, 0)?.marks;
         let last = marks
             .get((turns / MARK) as usize)
@@ -190,39 +191,52 @@ impl Rig {
         Ok(elapsed / f64::from(turns))
     }
 
+    /// Runs one packet of each of `flows` flows, a power of two, one after the other. A run of many in the
+    /// kernel waits for RCU grace periods before and after, some ten milliseconds each; this one does not.
+    pub fn run_singly(&mut self, frame: Frame, flows: u32) -> Result<()> {
+        let octets = self.set(frame, flows)?;
+        (0..flows).try_for_each(|_| self.test_run(frame.by, &octets, 1, None).map(drop))
+    }
+
     /// Runs the packet of one flow; what the program made of the frame.
     pub fn send(&mut self, frame: Frame, flow: u32) -> Result<Vec<u8>> {
         let frame = Frame {
             first: frame.first.wrapping_add(flow),
             ..frame
         };
+        let octets = self.set(frame, 1)?;
         let mut out = vec![0; 128];
-        let length = self.test_run(frame, 1, 1, Some(&mut out))?;
+        let length = self.test_run(frame.by, &octets, 1, Some(&mut out))?;
         out.truncate(length);
         Ok(out)
     }
 
+    /// Has the generator begin with the first flow; the frame to vary.
+    fn set(&mut self, frame: Frame, flows: u32) -> Result<Vec<u8>> {
+        let octets = frame.octets();
+        let settings = settings(&octets, flows, frame.first);
+        self.generator.set(0, settings, 0)?;
+        Ok(octets)
+    }
+
     /// The length of the frame in the end.
     fn test_run(
-        &mut self,
-        frame: Frame,
-        flows: u32,
+        &self,
+        by: By,
+        octets: &[u8],
         repeat: u32,
         data_out: Option<&mut [u8]>,
     ) -> Result<usize> {
-        let octets = frame.octets();
-        self.generator
-            .set(0, settings(&octets, flows, frame.first), 0)?;
         let context = self.entrance;
         let context = context.map(|entrance| program::context(octets.len(), entrance));
         let context = context.transpose()?;
         let generate: &Xdp = self
             .object
-            .program(frame.by.program())
+            .program(by.program())
             .context("no generator in the rig")?
             .try_into()?;
         let result = generate.test_run(TestRunOptions {
-            data_in: Some(&octets),
+            data_in: Some(octets),
             data_out,
             ctx_in: context.as_deref(),
             repeat,

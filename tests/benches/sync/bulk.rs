@@ -179,7 +179,7 @@ fn compare(figures: &mut Figures, when: &str, site: &mut Site, servers: &[Mac]) 
         Some(0.0),
     );
     let before = site.director(B)?.packets("tx_connection")?;
-    client.inside(|inside| inside.send(0, FLOWS))?;
+    client.inside(|inside| inside.send(FLOWS))?;
     let found = site.director(B)?.packets("tx_connection")? - before;
     let missing = u64::from(FLOWS).saturating_sub(found);
     figures.add(

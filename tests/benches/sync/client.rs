@@ -56,8 +56,8 @@ impl Client {
     /// Opens connections and confirms them: `flows`, a power of two.
     pub(crate) fn establish(&mut self, flows: u32) -> Result<()> {
         self.inside(|inside| {
-            inside.open(0, flows)?;
-            inside.send(0, flows)
+            inside.open(flows)?;
+            inside.send(flows)
         })
     }
 
@@ -98,16 +98,24 @@ impl Inside<'_> {
         }
     }
 
-    /// SYNs of `flows` flows, a power of two.
-    pub(crate) fn open(&mut self, first: u32, flows: u32) -> Result<()> {
-        let frame = self.frame(SYN, first);
-        self.rig.run(frame, flows, flows).map(drop)
+    /// SYNs of the first flows; `flows` is a power of two.
+    pub(crate) fn open(&mut self, flows: u32) -> Result<()> {
+        self.rig.run(self.frame(SYN, 0), flows, flows).map(drop)
     }
 
     /// A packet in the middle of each of them.
-    pub(crate) fn send(&mut self, first: u32, flows: u32) -> Result<()> {
-        let frame = self.frame(ACK, first);
-        self.rig.run(frame, flows, flows).map(drop)
+    pub(crate) fn send(&mut self, flows: u32) -> Result<()> {
+        self.rig.run(self.frame(ACK, 0), flows, flows).map(drop)
+    }
+
+    /// SYNs of `flows` more from `first` on, without delay.
+    pub(crate) fn open_more(&mut self, first: u32, flows: u32) -> Result<()> {
+        self.rig.run_singly(self.frame(SYN, first), flows)
+    }
+
+    /// A packet in the middle of each of them.
+    pub(crate) fn confirm(&mut self, first: u32, flows: u32) -> Result<()> {
+        self.rig.run_singly(self.frame(ACK, first), flows)
     }
 
     /// Nanoseconds that a packet takes, of `turns` spread over so many flows.

@@ -93,9 +93,9 @@ fn opened(inside: &mut Inside<'_>, hashes: &Hashes, peer: &Known) -> Result<Open
         interrupt::check()?;
         waiting.look_until(start + period * number, peer);
         let first = HELD + number * BATCH;
-        inside.open(first, BATCH)?;
+        inside.open_more(first, BATCH)?;
         let confirmed = Instant::now();
-        inside.send(first, BATCH)?;
+        inside.confirm(first, BATCH)?;
         let flows = first..first + BATCH;
         let hashes = flows.map(|flow| hashes.of(flow)).collect();
         waiting.batches.push_back((confirmed, hashes));
