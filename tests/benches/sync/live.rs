@@ -179,7 +179,7 @@ impl Snapshot {
         let rows = names.into_iter().zip(self.used.into_iter().zip(now.used));
         for (names, (before, after)) in rows {
             for (name, (before, after)) in names.into_iter().zip(before.into_iter().zip(after)) {
-                let share = (after - before).as_secs_f64() / time;
+                let share = after.saturating_sub(before).as_secs_f64() / time;
                 figures.add(when, name, (100.0 * share, "%"), limit);
             }
         }

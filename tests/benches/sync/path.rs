@@ -105,12 +105,12 @@ fn rounds(inside: &mut Inside<'_>, looker: Looker) -> Result<Vec<Times>> {
                 let before = looker.used()?;
                 if (round + turn) % 2 == 0 {
                     times.with.push(inside.time(flows, TURNS)?);
-                    looking += looker.used()? - before;
+                    looking += looker.used()?.saturating_sub(before);
                 } else {
                     let held = looker.stop()?;
                     times.without.push(inside.time(flows, TURNS)?);
                     drop(held);
-                    stopped += looker.used()? - before;
+                    stopped += looker.used()?.saturating_sub(before);
                 }
             }
         }
