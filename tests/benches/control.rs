@@ -16,13 +16,14 @@ mod report;
 mod site;
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use report::Table;
-use site::{PERIOD, Site, pass};
+use site::{PERIOD, SERVERS, Site};
+use xdp_lb_tests::figures::json_file;
 use xdp_lb_tests::interrupt;
+use xdp_lb_tests::wait::pass;
 
 /// How long each state of the world is looked at.
 const WINDOW: Duration = Duration::from_secs(30);
@@ -31,7 +32,7 @@ const SINGLE_DEATHS: u32 = 20;
 
 fn main() -> Result<()> {
     interrupt::watch()?;
-    let json = options(std::env::args().skip(1))?;
+    let json = json_file(std::env::args().skip(1))?;
     let mut table = Table::default();
     let mut site = Site::start()?;
     table.memory("at the start", &mut site)?;
@@ -52,29 +53,11 @@ fn main() -> Result<()> {
     pass(3 * PERIOD)?;
     table.window("2,048 are silent", &mut site, WINDOW)?;
     table.memory("at the end", &mut site)?;
-    print!("{}", table.text());
-    if let Some(file) = &json {
-        let text = serde_json::to_string_pretty(&table)?;
-        std::fs::write(file, text + "\n").with_context(|| file.display().to_string())?;
-    }
-    if table.is_over() {
-        bail!("a limit is not kept");
-    }
-    Ok(())
+    let figures = table.0;
+    print!("{}", figures.text(&heading()));
+    figures.finish(json.as_deref())
 }
 
-/// The file for `--json`.
-fn options(mut arguments: impl Iterator<Item = String>) -> Result<Option<PathBuf>> {
-    let mut json = None;
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--bench" => {}
-            "--json" => {
-                let value = arguments.next().context("--json wants a value")?;
-                json = Some(value.into());
-            }
-            other => bail!("unknown argument `{other}`"),
-        }
-    }
-    Ok(json)
+fn heading() -> String {
+    format!("{SERVERS} health checks, one each {} s", PERIOD.as_secs())
 }

@@ -16,10 +16,10 @@ mod cases;
 mod churn;
 #[path = "datapath/director.rs"]
 mod director;
+#[path = "datapath/frames.rs"]
+mod frames;
 #[path = "datapath/report.rs"]
 mod report;
-#[path = "datapath/rig.rs"]
-mod rig;
 
 use anyhow::{Context as _, Result, bail};
 use cases::{Case, Target};
@@ -27,7 +27,7 @@ use director::Director;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use report::{Row, Table};
-use rig::Rig;
+use xdp_lb_tests::generator::Rig;
 
 /// Rounds; each runs every case once.
 const ROUNDS: usize = 9;

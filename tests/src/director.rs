@@ -111,6 +111,16 @@ impl Director {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Gives the agent the environment that its unit does.
+    pub fn set_as_unit(&mut self) {
+        let unit = include_str!("../../etc/xdp-lb.service");
+        let lines = unit.lines();
+        let settings = lines.filter_map(|line| line.strip_prefix("Environment="));
+        for (name, value) in settings.filter_map(|setting| setting.split_once('=')) {
+            self.set(name, value);
+        }
+    }
+
     /// The file it reads.
     pub fn file(&self) -> PathBuf {
         self.folder.join(format!("{}.conf", self.instance))

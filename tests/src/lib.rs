@@ -15,6 +15,9 @@
 //! real servers, and [`traffic`] is what clients and servers say to each other; [`needs`] skips them
 //! where they cannot run.
 //!
+//! For the benches, [`generator`] sends a program packets as fast as it takes them, and [`figures`] is the
+//! table that a bench fills.
+//!
 //! [`ipvs`] asks the kernel's own director and ours the same; [`verifier`] asks the kernel what a program
 //! costs to verify.
 //!
@@ -51,6 +54,9 @@ pub mod adverts;
 pub mod machine;
 pub mod peer;
 pub mod stream;
+
+pub mod figures;
+pub mod generator;
 
 pub mod ipvs;
 pub mod verifier;

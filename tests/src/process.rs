@@ -196,6 +196,37 @@ pub fn start_time(pid: u32) -> Option<u64> {
     fields.get(19).filter(|_| !ended)?.parse().ok()
 }
 
+/// CPU time that a process has used, or of a thread of it.
+pub fn cpu_time(pid: u32, thread: Option<u32>) -> Result<Duration> {
+    let path = match thread {
+        Some(thread) => format!("/proc/{pid}/task/{thread}/stat"),
+        None => format!("/proc/{pid}/stat"),
+    };
+    let stat = fs::read_to_string(&path).context(path)?;
+    // Behind the name, which may hold spaces: the fields from the third on (proc_pid_stat(5)).
+    let fields = stat.rsplit_once(") ").context("no name in stat")?.1;
+    let field = |number: usize| -> Result<u64> {
+        let field = fields.split(' ').nth(number - 3);
+        Ok(field.context("too few fields in stat")?.parse()?)
+    };
+    // USER_HZ is 100 on every architecture that Linux shows to programs today.
+    Ok(Duration::from_millis(10 * (field(14)? + field(15)?)))
+}
+
+/// The threads of a process, with their names.
+pub fn threads(pid: u32) -> Result<Vec<(u32, String)>> {
+    let path = format!("/proc/{pid}/task");
+    let mut threads = Vec::new();
+    for entry in fs::read_dir(&path).context(path)? {
+        let entry = entry?;
+        // A thread that ends meanwhile has no name any more.
+        let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        let id = entry.file_name().to_string_lossy().parse()?;
+        threads.push((id, name.trim_end().to_owned()));
+    }
+    Ok(threads)
+}
+
 /// Ends a process group that an earlier run started, if it is still that one.
 pub fn end_group(pid: u32, started: u64, grace: Duration) -> Result<()> {
     let leader = Pid::from_raw(pid.cast_signed());
@@ -243,6 +274,21 @@ mod tests {
         assert!(own.is_some());
         assert_eq!(start_time(std::process::id()), own);
         assert_eq!(start_time(u32::MAX), None);
+    }
+
+    #[test]
+    fn threads_have_names_and_use_time() {
+        let pid = std::process::id();
+        let own = nix::unistd::gettid().as_raw().cast_unsigned();
+        let name = fs::read_to_string("/proc/thread-self/comm").unwrap();
+        let threads = threads(pid).unwrap();
+        assert!(threads.contains(&(own, name.trim_end().to_owned())));
+        let enough = cpu_time(pid, Some(own)).unwrap() + Duration::from_millis(30);
+        while cpu_time(pid, Some(own)).unwrap() < enough {
+            std::hint::black_box(0);
+        }
+        assert!(cpu_time(pid, None).unwrap() >= enough);
+        assert!(cpu_time(u32::MAX, None).is_err());
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl Program {
 }
 
 /// `struct xdp_md` of a frame: its end, and the interface it came in by.
-fn context(len: usize, ifindex: u32) -> Result<Vec<u8>> {
+pub(crate) fn context(len: usize, ifindex: u32) -> Result<Vec<u8>> {
     let (data, data_end, data_meta) = (0, u32::try_from(len)?, 0);
     let (queue, egress) = (0, 0);
     let words = [data, data_end, data_meta, ifindex, queue, egress];

@@ -43,6 +43,19 @@ pub fn until_every<T>(
     }
 }
 
+/// Lets time pass.
+///
+/// # Errors
+/// When it is interrupted.
+pub fn pass(time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        interrupt::check()?;
+        std::thread::sleep(EVERY.min(time));
+    }
+    interrupt::check()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use crate::{ebpf, kernel, packages, tree};
 const OF_THE_AGENT: [&str; 1] = ["config"];
 
 /// Benchmarks that run the built agent, as it is for users.
-const OF_THE_BUILT_AGENT: [&str; 2] = ["failover", "control"];
+const OF_THE_BUILT_AGENT: [&str; 3] = ["failover", "control", "sync"];
 
 /// Those that do so beside keepalived.
 const BESIDE_KEEPALIVED: [&str; 1] = ["failover"];
@@ -21,7 +21,7 @@ const BESIDE_KEEPALIVED: [&str; 1] = ["failover"];
 /// What of a benchmark to run.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct BenchArgs {
-    /// Which one: `datapath`, `config`, `control`, `failover`
+    /// Which one: `datapath`, `config`, `control`, `failover`, `sync`
     name: String,
     /// Also write the rows to this file
     #[arg(long, value_name = "FILE")]

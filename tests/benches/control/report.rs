@@ -1,13 +1,13 @@
-//! Rows, as text and JSON.
+//! What is measured, and how.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use xdp_lb_tests::figures::Figures;
 use xdp_lb_tests::metrics::Scrape;
+use xdp_lb_tests::wait::pass;
 
-use crate::site::{PERIOD, SERVERS, Site, pass};
+use crate::site::{PERIOD, Site};
 
 /// Of one core.
 const CPU_LIMIT: f64 = 40.0;
@@ -19,34 +19,22 @@ const LATENESS: &str = "xdp_lb_health_check_lateness_seconds";
 const DELAY: &str = "xdp_lb_verdict_delay_seconds";
 
 /// The table.
-#[derive(Default, Serialize)]
-pub(crate) struct Table {
-    rows: Vec<Row>,
-}
-
-/// A figure.
-#[derive(Serialize)]
-struct Row {
-    when: String,
-    what: &'static str,
-    value: f64,
-    unit: &'static str,
-    /// What it must not be above.
-    limit: Option<f64>,
-}
+#[derive(Default)]
+pub(crate) struct Table(pub(crate) Figures);
 
 impl Table {
     /// Memory, now.
     pub(crate) fn memory(&mut self, when: &str, site: &mut Site) -> Result<()> {
         let usage = site.usage()?;
         let resident = usage.resident_mb;
-        self.add(
+        self.0.add(
             when,
             "resident memory",
             (resident, "MB"),
             Some(MEMORY_LIMIT_MB),
         );
-        self.add(when, "of it no tables", (usage.anonymous_mb, "MB"), None);
+        self.0
+            .add(when, "of it no tables", (usage.anonymous_mb, "MB"), None);
         Ok(())
     }
 
@@ -61,11 +49,13 @@ impl Table {
         let took = start.elapsed();
         let after = site.scrape()?;
         let cpu = 100.0 * spent.as_secs_f64() / took.as_secs_f64();
-        self.add(when, "CPU time, of one core", (cpu, "%"), Some(CPU_LIMIT));
+        self.0
+            .add(when, "CPU time, of one core", (cpu, "%"), Some(CPU_LIMIT));
         let checks = difference(&before, &after, &format!("{LATENESS}_count"))?;
         let rate = checks / took.as_secs_f64();
-        self.add(when, "checks", (rate, "/s"), None);
-        self.add(when, "servers that were asked", (count(asked), ""), None);
+        self.0.add(when, "checks", (rate, "/s"), None);
+        self.0
+            .add(when, "servers that were asked", (count(asked), ""), None);
         // From one check to the next as servers see it, with the time that the check took.
         let off =
             |gap: Option<&Duration>| ms(gap.map_or(Duration::MAX, |gap| gap.abs_diff(PERIOD)));
@@ -74,15 +64,19 @@ impl Table {
             ("a check late, as its server sees it", gaps.last()),
         ];
         for (what, gap) in late {
-            self.add(when, what, (off(gap), "ms"), Some(LATENESS_LIMIT_MS));
+            self.0
+                .add(when, what, (off(gap), "ms"), Some(LATENESS_LIMIT_MS));
         }
         let median = off(gaps.get(gaps.len() / 2));
-        self.add(when, "the same, of the median", (median, "ms"), None);
+        self.0
+            .add(when, "the same, of the median", (median, "ms"), None);
         let mean = mean(&before, &after, LATENESS)?;
-        self.add(when, "checks begin late, mean", (mean, "ms"), None);
+        self.0
+            .add(when, "checks begin late, mean", (mean, "ms"), None);
         let worst = worst(&before, &after, LATENESS)?;
         let limit = Some(LATENESS_LIMIT_MS);
-        self.add(when, "checks begin late, all within", (worst, "ms"), limit);
+        self.0
+            .add(when, "checks begin late, all within", (worst, "ms"), limit);
         Ok(())
     }
 
@@ -99,59 +93,15 @@ impl Table {
         pass(2 * PERIOD + Duration::from_secs(2))?;
         let after = site.scrape()?;
         let verdicts = difference(&before, &after, &format!("{DELAY}_count"))?;
-        self.add(when, "verdicts", (verdicts, ""), None);
+        self.0.add(when, "verdicts", (verdicts, ""), None);
         let mean = mean(&before, &after, DELAY)?;
-        self.add(when, "verdict to tables, mean", (mean, "ms"), None);
+        self.0
+            .add(when, "verdict to tables, mean", (mean, "ms"), None);
         let worst = worst(&before, &after, DELAY)?;
         let limit = Some(DELAY_LIMIT_MS);
-        self.add(when, "verdict to tables, all within", (worst, "ms"), limit);
+        self.0
+            .add(when, "verdict to tables, all within", (worst, "ms"), limit);
         Ok(())
-    }
-
-    fn add(
-        &mut self,
-        when: &str,
-        what: &'static str,
-        (value, unit): (f64, &'static str),
-        limit: Option<f64>,
-    ) {
-        self.rows.push(Row {
-            when: when.to_owned(),
-            what,
-            value: (value * 100.0).round() / 100.0,
-            unit,
-            limit,
-        });
-    }
-
-    /// Whether a limit is not kept.
-    pub(crate) fn is_over(&self) -> bool {
-        self.rows.iter().any(Row::is_over)
-    }
-
-    /// For people.
-    pub(crate) fn text(&self) -> String {
-        let mut text = format!("{SERVERS} health checks, one each {} s\n", PERIOD.as_secs());
-        for row in &self.rows {
-            let limit = match row.limit {
-                Some(limit) if row.is_over() => format!("OVER {limit}"),
-                Some(limit) => format!("limit {limit}"),
-                None => String::new(),
-            };
-            let line = writeln!(
-                text,
-                "{:26} {:40} {:>10.2} {:4} {limit}",
-                row.when, row.what, row.value, row.unit
-            );
-            debug_assert!(line.is_ok(), "writing to a string");
-        }
-        text
-    }
-}
-
-impl Row {
-    fn is_over(&self) -> bool {
-        self.limit.is_some_and(|limit| self.value > limit)
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 use xdp_lb_tests::director::Director;
-use xdp_lb_tests::interrupt;
 use xdp_lb_tests::metrics::Scrape;
 use xdp_lb_tests::netns::{Netns, unique_prefix};
+use xdp_lb_tests::process::cpu_time;
 
 use crate::farm::{Farm, Witness};
 
@@ -69,9 +69,7 @@ impl Site {
         let folder = tempfile::tempdir()?;
         let mut director = Director::new(&inside, &prefix, folder.path(), &[])?;
         director.configure(&configuration())?;
-        for (name, value) in environment() {
-            director.set(name, value);
-        }
+        director.set_as_unit();
         director.start()?;
         Ok(Self {
             director,
@@ -131,42 +129,16 @@ impl Site {
     }
 }
 
-/// What the unit gives the agent as its environment.
-fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let unit = include_str!("../../../etc/xdp-lb.service");
-    let lines = unit
-        .lines()
-        .filter_map(|line| line.strip_prefix("Environment="));
-    lines.filter_map(|setting| setting.split_once('='))
-}
-
 /// Sets what the kernel keeps for the network namespace of this thread.
 fn set(name: &str, value: &str) -> Result<()> {
     let path = format!("/proc/sys/net/{name}");
     std::fs::write(&path, value).context(path)
 }
 
-/// Lets time pass.
-pub(crate) fn pass(time: Duration) -> Result<()> {
-    let end = Instant::now() + time;
-    while Instant::now() < end {
-        interrupt::check()?;
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
-}
-
 fn usage(pid: u32) -> Result<Usage> {
     let read = |name: &str| {
         let path = format!("/proc/{pid}/{name}");
         std::fs::read_to_string(&path).context(path)
-    };
-    let stat = read("stat")?;
-    // Behind the name, which may hold spaces: the fields from the third on (proc_pid_stat(5)).
-    let fields = stat.rsplit_once(") ").context("no name in stat")?.1;
-    let field = |number: usize| -> Result<u64> {
-        let field = fields.split(' ').nth(number - 3);
-        Ok(field.context("too few fields in stat")?.parse()?)
     };
     let status = read("status")?;
     let megabytes = |name: &str| -> Result<f64> {
@@ -175,10 +147,8 @@ fn usage(pid: u32) -> Result<Usage> {
         let kilobytes: f64 = value.with_context(|| format!("no {name}"))?.parse()?;
         Ok(kilobytes / 1024.0)
     };
-    // USER_HZ is 100 on every architecture that Linux shows to programs today.
-    let cpu = Duration::from_millis(10 * (field(14)? + field(15)?));
     Ok(Usage {
-        cpu,
+        cpu: cpu_time(pid, None)?,
         resident_mb: megabytes("VmRSS:")?,
         anonymous_mb: megabytes("RssAnon:")?,
     })

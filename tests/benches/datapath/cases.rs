@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use xdp_lb::config::model::{Family, Scheduler, Tunnel};
 use xdp_lb::plan::desired::Method;
 use xdp_lb_common::reason::Reason;
+use xdp_lb_tests::generator::{By, Frame};
 
 use super::director::Kind;
-use super::rig::{By, Frame};
+use super::frames;
 
 /// Turns of a run.
 const TURNS: u32 = 1 << 21;
@@ -62,7 +63,7 @@ impl Case {
     fn known(name: &str, director: usize, by: By, flows: u32) -> Self {
         Self {
             reason: Some(Reason::TxConnection),
-            ..Self::new(name, Target::Known(director), Frame::ack(by), flows)
+            ..Self::new(name, Target::Known(director), frames::ack(by), flows)
         }
     }
 
@@ -71,7 +72,7 @@ impl Case {
         Self {
             turns: NEW_FLOWS,
             reason: Some(Reason::TxScheduled),
-            ..Self::new(name, Target::New(kind), Frame::syn(by), NEW_FLOWS)
+            ..Self::new(name, Target::New(kind), frames::syn(by), NEW_FLOWS)
         }
     }
 
@@ -117,7 +118,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 fn instruments() -> Vec<Case> {
-    let rig = |name, program, by| Case::new(name, Target::Rig(program), Frame::ack(by), 1);
+    let rig = |name, program, by| Case::new(name, Target::Rig(program), frames::ack(by), 1);
     let price = |name, program| rig(name, program, By::Generate);
     vec![
         rig("generator alone", "empty", By::Generate),
@@ -132,7 +133,12 @@ fn instruments() -> Vec<Case> {
 fn known() -> Vec<Case> {
     let not_a_vip = |name, director, by| Case {
         reason: Some(Reason::NoService),
-        ..Case::new(name, Target::Known(director), Frame::elsewhere(by), 1 << 16)
+        ..Case::new(
+            name,
+            Target::Known(director),
+            frames::elsewhere(by),
+            1 << 16,
+        )
     };
     vec![
         Case::known("established, 1 flow", 0, By::Generate, 1),

@@ -14,8 +14,9 @@ use xdp_lb::plan::desired::{Desired, Method, Port, Reach, Server, Service};
 use xdp_lb::plan::diff::diff;
 use xdp_lb_common::addr::Mac;
 use xdp_lb_common::reason::Reason;
+use xdp_lb_tests::generator::{By, Rig};
 
-use super::rig::{By, Frame, Rig};
+use super::frames;
 
 /// The virtual IP, and its sister.
 pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 200);
@@ -110,8 +111,8 @@ impl Director {
             Family::V4 => By::Whole,
             Family::V6 => By::V6,
         };
-        rig.run(Frame::syn(by), flows, flows)?;
-        rig.run(Frame::ack(by), flows, flows)?;
+        rig.run(frames::syn(by), flows, flows)?;
+        rig.run(frames::ack(by), flows, flows)?;
         let known = self.left_by(Some(Reason::TxConnection))?;
         if known < u64::from(flows) {
             bail!("only {known} of {flows} connections were established");
