@@ -453,7 +453,7 @@ fn free_mask<P: Place>(place: &P, now: Tick) -> u32 {
 /// sixteen comparisons.
 #[inline(always)]
 fn lesser(a: u64, b: u64) -> u64 {
-    let a_is_less = (hidden(a.wrapping_sub(b)) as i64 >> 63) as u64;
+    let a_is_less = hidden((a.wrapping_sub(b) as i64 >> 63) as u64);
     b ^ ((a ^ b) & a_is_less)
 }
 
