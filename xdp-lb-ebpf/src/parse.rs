@@ -130,6 +130,7 @@ fn ipv4_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet, Reason> {
     };
     // What follows is the same for TCP and UDP, in the eyes of the verifier.
     let protocol = blurred(protocol.into(), client_be.into()) as u8;
+    let tcp_flags = blurred(transport.tcp_flags.into(), client_be.into()) as u8;
     Ok(Packet {
         flow: FlowV4 {
             client_be,
@@ -138,7 +139,7 @@ fn ipv4_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet, Reason> {
             vip_port_be: (transport.ports_be >> 16) as u16,
             protocol,
         },
-        tcp_flags: transport.tcp_flags,
+        tcp_flags,
         ttl,
         len: len.into(),
         source: Mac(low >> 48 | (high as u64) << 16),
@@ -201,7 +202,9 @@ fn ipv6_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
     } else {
         ports::<TAKEN>(&rest, protocol, ETHERNET + IPV6_LEN, payload - passed)?
     };
-    let protocol = blurred(protocol.into(), client.words_be[3].into()) as u8;
+    let unknown = client.words_be[3].into();
+    let protocol = blurred(protocol.into(), unknown) as u8;
+    let tcp_flags = blurred(transport.tcp_flags.into(), unknown) as u8;
     Ok(Packet {
         flow: FlowV6 {
             client,
@@ -210,7 +213,7 @@ fn ipv6_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
             vip_port_be: (transport.ports_be >> 16) as u16,
             protocol,
         },
-        tcp_flags: transport.tcp_flags,
+        tcp_flags,
         ttl,
         len: (IPV6_LEN + payload) as u32,
         source: Mac(low >> 48 | (high as u64) << 16),

@@ -310,5 +310,5 @@ pub fn write_info<F: Family>(packet: &Packet<F>, service: &service::Found, index
         way_back: [0; 2],
     };
     // SAFETY: a map value that belongs to the way this CPU holds.
-    unsafe { atomic::store(info, value) };
+    unsafe { atomic::store_info(info, &value) };
 }

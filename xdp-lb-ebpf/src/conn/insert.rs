@@ -1,12 +1,11 @@
 //! A connection gets a way of the table: a new one, that of its predecessor, or its own once more.
 
 use aya_ebpf::bindings::xdp_md;
-use xdp_lb_common::addr::TCP;
-use xdp_lb_common::conn::State;
-use xdp_lb_common::conn::state::tcp_next;
+use xdp_lb_common::conn::state::sort;
 use xdp_lb_common::conn::table::Inserted;
+use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::flow::{FlowV4, FlowV6};
-use xdp_lb_common::reason::{Event, Reason};
+use xdp_lb_common::reason::Event;
 use xdp_lb_common::tick::Tick;
 
 use super::by_template;
@@ -14,9 +13,11 @@ use super::route::{Route, Via, backend_of};
 use super::table::{conn_claim, conn_publish, mark_overflow, places, write_info};
 use crate::family::Family;
 use crate::packet::{Frame, Packet};
+use crate::settings::next_of_sort;
 use crate::{count, parse, persist, schedule, service};
 
-/// Puts a connection into the table. One that finds no way goes by its template or consistent hash.
+/// Puts a connection into the table. One that finds no way goes by its template or consistent hash,
+/// if there is any.
 #[inline(always)]
 pub fn insert<F: Family>(
     packet: &Packet<F>,
@@ -25,23 +26,22 @@ pub fn insert<F: Family>(
     state: State,
     route: Route,
     now: Tick,
-) -> Result<Route, Reason> {
+) -> Option<Route> {
     let inserted = conn_insert(hash, state.0, now.0);
     if inserted == 0 {
         mark_overflow(hash);
         persist::confirm_again(packet, service, route, now);
         // Not what the scheduler picked: the next packet, which asks again, must come to the same.
         return by_template(packet, service, now)
-            .or_else(|| schedule::stateless(packet, service, hash))
-            .ok_or(Reason::NoRealServer);
+            .or_else(|| schedule::stateless(packet, service, hash));
     }
     match Inserted::unpack(inserted) {
         Inserted::Mine { index, .. } => {
             describe(packet, service, index, now);
-            Ok(route)
+            Some(route)
         }
-        Inserted::Other(other) => Ok(backend_of(other, Via::Connection).unwrap_or(route)),
-        Inserted::Lost => Ok(route),
+        Inserted::Other(other) => Some(backend_of(other, Via::Connection).unwrap_or(route)),
+        Inserted::Lost => Some(route),
     }
 }
 
@@ -78,9 +78,8 @@ pub fn overwrite<F: Family>(
     route: Route,
     now: Tick,
 ) -> Route {
-    let is_tcp = packet.flow.protocol() == TCP;
-    let step = (is_tcp as u32) << 8 | packet.tcp_flags as u32;
-    let outcome = conn_overwrite(hash, state.0, now.0, step);
+    let sort = sort(packet.flow.protocol(), packet.tcp_flags);
+    let outcome = conn_overwrite(hash, state.0, now.0, sort);
     if let Some(other) = Route::found(outcome) {
         return other;
     }
@@ -92,10 +91,10 @@ pub fn overwrite<F: Family>(
 
 /// Gives the way of a connection's predecessor to it, global as [`conn_insert`] is: the index of the way,
 /// plus one; the route that another CPU gave to the connection, if one was first; 0 if the way went.
-/// `step` is the packet's TCP flags, and 1 << 8 if it has any.
+/// `sort` is the packet's, see [`sort`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn conn_overwrite(hash: u64, state: u64, now: u32, step: u32) -> u64 {
+pub extern "C" fn conn_overwrite(hash: u64, state: u64, now: u32, sort: u32) -> u64 {
     let Some(places) = places(hash) else { return 0 };
     let now = Tick(now);
     let found = places.find(hash, now);
@@ -103,7 +102,7 @@ pub extern "C" fn conn_overwrite(hash: u64, state: u64, now: u32, step: u32) -> 
         // It expired just now: the next packet finds none and takes a way.
         return 0;
     }
-    let goes_on = step >> 8 == 0 || tcp_next(found.state.kind(), step as u8).is_some();
+    let goes_on = next_of_sort(found.state.kind_bits(), sort) != Kind::Free as u64;
     if let Some(other) = backend_of(found.state, Via::Connection)
         && goes_on
     {

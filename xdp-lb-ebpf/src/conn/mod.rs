@@ -6,8 +6,7 @@ mod place;
 mod route;
 mod table;
 
-use xdp_lb_common::addr::TCP;
-use xdp_lb_common::conn::state::opens;
+use xdp_lb_common::conn::state::midstream;
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::tick::Tick;
@@ -59,7 +58,7 @@ pub fn route<F: Family>(
 
 #[inline(always)]
 fn is_midstream<F: Family>(packet: &Packet<F>) -> bool {
-    packet.flow.protocol() == TCP && !opens(packet.tcp_flags)
+    midstream(packet.flow.protocol(), packet.tcp_flags) != 0
 }
 
 /// Moves the expiry (at most once per tick) and the kind. A lost race is dropped: the winner wrote much the

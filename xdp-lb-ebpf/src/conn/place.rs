@@ -2,7 +2,7 @@
 
 use aya_ebpf::programs::XdpContext;
 use xdp_lb_common::addr::TCP;
-use xdp_lb_common::conn::state::tcp;
+use xdp_lb_common::conn::state::{midstream, tcp};
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::tick::Tick;
@@ -10,7 +10,7 @@ use xdp_lb_common::tick::Tick;
 use super::insert::{insert, overwrite};
 use super::route::Route;
 use super::table::has_overflowed;
-use super::{by_template, is_midstream};
+use super::by_template;
 use crate::family::Family;
 use crate::maps::{DECIDED, STAGES};
 use crate::packet::{Frame, Packet};
@@ -84,8 +84,8 @@ pub fn place<F: Family>(
         hash,
         again: replace,
     } = *unplaced;
-    let midstream = is_midstream(packet);
-    let (placed, kind) = if !replace && midstream {
+    let midstream = midstream(packet.flow.protocol(), packet.tcp_flags);
+    let (placed, kind) = if !replace && midstream != 0 {
         let route = resumed(packet, service, hash, now)?;
         // Its last packets make it no more than what they leave behind. None of them opens anything.
         let kind = next_kind(Kind::Established as u64, TCP, packet.tcp_flags);
@@ -100,19 +100,19 @@ pub fn place<F: Family>(
         // Counted as opened, as IPVS counts it, and remembered by nothing but the client's template.
         describe_template(packet, service, &placed, now);
         persist::confirm_again(packet, service, route, now);
-        return Ok(route.opening().changing(kind));
+        return Ok(route.opening_if(1).changing(kind));
     }
     let (backend, generation) = (route.backend(), route.generation());
     let state = State::new(hash, Kind::Free, backend, generation, now);
     let state = state.with_bits(kind, expiry_of(kind, now));
-    let result = if replace {
-        Ok(overwrite(packet, service, hash, state, route, now))
+    let route = if replace {
+        Some(overwrite(packet, service, hash, state, route, now))
     } else {
         insert(packet, service, hash, state, route, now)
     };
     describe_template(packet, service, &placed, now);
-    let route = result?.changing(kind);
-    Ok(if midstream { route } else { route.opening() })
+    let route = route.ok_or(Reason::NoRealServer)?.changing(kind);
+    Ok(route.opening_if(1 - midstream))
 }
 
 #[inline(always)]

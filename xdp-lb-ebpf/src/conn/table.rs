@@ -158,7 +158,7 @@ pub fn write_info<F: Family>(packet: &Packet<F>, service: u32, index: u32, now: 
         way_back: [0; 2],
     };
     // SAFETY: a map value that belongs to the way this CPU holds.
-    unsafe { atomic::store(info, value) };
+    unsafe { atomic::store_info(info, &value) };
 }
 
 /// The bit of a flow's first place.
