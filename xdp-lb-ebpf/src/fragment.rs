@@ -223,7 +223,7 @@ fn keep<F: Family>(packet: &Packet<F>, service: u32, hash: u64, route: Route, no
         expiry(Kind::Fragment, now),
     );
     if let Some(index) = fragment_keep(hash, state.0, now.0).checked_sub(1) {
-        F::describe_conn(packet, service, index, now);
+        packet.flow.describe_conn(packet.ctx, service, index, now);
     }
 }
 

@@ -10,11 +10,11 @@ use xdp_lb_common::tick::Tick;
 
 use super::by_template;
 use super::route::{Route, Via, backend_of};
-use super::table::{conn_claim, conn_publish, mark_overflow, places, write_info};
+use super::table::{conn_claim, conn_publish, mark_overflow, places, spot, write_info};
 use crate::family::Family;
 use crate::packet::{Frame, Packet};
 use crate::settings::next_of_sort;
-use crate::{count, parse, persist, schedule, service};
+use crate::{count, persist, schedule, service};
 
 /// Puts a connection into the table. One that finds no way goes by its template or consistent hash,
 /// if there is any.
@@ -37,7 +37,7 @@ pub fn insert<F: Family>(
     }
     match Inserted::unpack(inserted) {
         Inserted::Mine { index, .. } => {
-            describe(packet, service, index, now);
+            packet.flow.describe_conn(packet.ctx, service.index, index, now);
             Some(route)
         }
         Inserted::Other(other) => Some(backend_of(other, Via::Connection).unwrap_or(route)),
@@ -84,7 +84,7 @@ pub fn overwrite<F: Family>(
         return other;
     }
     if let Some(index) = (outcome as u32).checked_sub(1) {
-        describe(packet, service, index, now);
+        packet.flow.describe_conn(packet.ctx, service.index, index, now);
     }
     route
 }
@@ -118,18 +118,18 @@ pub extern "C" fn conn_overwrite(hash: u64, state: u64, now: u32, sort: u32) -> 
 }
 
 /// Once more, for a connection that another CPU changed or evicted while it was being confirmed: this
-/// packet goes to its server, so all later ones must. Global as [`conn_claim`] is; 1 if it had to be
-/// put back.
+/// packet goes to its server, so all later ones must. `when` is the service and, in the upper half, the
+/// present. Global as [`conn_claim`] is; 1 if it had to be put back.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn conn_confirm(
     ctx: *mut xdp_md,
-    service: u32,
+    when: u64,
     hash: u64,
     state: u64,
-    now: u32,
+    names: u64,
 ) -> u32 {
-    confirm::<FlowV4>(ctx, service, hash, state, now)
+    confirm::<FlowV4>(ctx, when, hash, state, names)
 }
 
 /// [`conn_confirm`] of an IPv6 connection.
@@ -137,62 +137,60 @@ pub extern "C" fn conn_confirm(
 #[inline(never)]
 pub extern "C" fn conn_confirm_v6(
     ctx: *mut xdp_md,
-    service: u32,
+    when: u64,
     hash: u64,
     state: u64,
-    now: u32,
+    names: u64,
 ) -> u32 {
-    confirm::<FlowV6>(ctx, service, hash, state, now)
+    confirm::<FlowV6>(ctx, when, hash, state, names)
 }
 
 #[inline(always)]
-fn confirm<F: Family>(ctx: *mut xdp_md, service: u32, hash: u64, state: u64, now: u32) -> u32 {
+fn confirm<F: Family>(ctx: *mut xdp_md, when: u64, hash: u64, state: u64, names: u64) -> u32 {
     count::event(Event::RaceLost);
-    let Some(places) = places(hash) else { return 0 };
-    let found = places.find(hash, Tick(now));
-    if found.exists() {
+    let (service, now) = (when as u32, Tick((when >> 32) as u32));
+    let Some(spot) = spot(hash, now) else {
+        return 0;
+    };
+    if spot.exists() {
         let wanted = State(state);
-        if (found.state.backend(), found.state.generation())
+        if (spot.state.backend(), spot.state.generation())
             == (wanted.backend(), wanted.generation())
         {
-            let _won = places.update(&found, wanted);
+            let _won = spot.update(wanted);
         }
         return 0;
     }
-    let packet = match F::parse(&Frame::new(ctx)) {
-        Ok(packet) => packet,
-        Err(_) => return 0,
-    };
-    let Some(service) = service::at(service) else {
+    let Ok(flow) = F::named(&Frame::new(ctx), names) else {
         return 0;
     };
-    let claim = conn_claim(hash, state, now);
+    let claim = conn_claim(hash, state, now.0);
     if claim == 0 {
         return 0;
     }
-    match Inserted::unpack(conn_publish(hash, state, claim, now)) {
+    match Inserted::unpack(conn_publish(hash, state, claim, now.0)) {
         Inserted::Mine { index, .. } => {
-            describe(&packet, &service, index, Tick(now));
+            flow.describe_conn(ctx, service, index, now);
             1
         }
         Inserted::Other(_) | Inserted::Lost => 0,
     }
 }
 
-/// Writes the cold half of a way.
-#[inline(always)]
-fn describe<F: Family>(packet: &Packet<F>, service: &service::Found, index: u32, now: Tick) {
-    F::describe_conn(packet, service.index, index, now);
-}
-
-/// [`describe`] of an IPv6 connection: looks at the frame again, so that the addresses need no room on
-/// the stack till here.
+/// [`Family::describe_conn`] of IPv6: looks at the frame again, so that the addresses need no room on the
+/// stack till here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn conn_describe_v6(ctx: *mut xdp_md, service: u32, index: u32, now: u32) -> u32 {
-    match parse::ipv6_first(&Frame::new(ctx)) {
-        Ok(packet) => {
-            write_info(&packet, service, index, Tick(now));
+pub extern "C" fn conn_describe_v6(
+    ctx: *mut xdp_md,
+    service: u32,
+    index: u32,
+    now: u32,
+    names: u64,
+) -> u32 {
+    match FlowV6::named(&Frame::new(ctx), names) {
+        Ok(flow) => {
+            write_info(&flow, service, index, Tick(now));
             1
         }
         Err(_) => 0,

@@ -33,12 +33,12 @@ pub fn route<F: Family>(
     let hash = packet.flow.keyed_hash();
     let spot = spot(hash, now).ok_or(Reason::Inconsistent)?;
     if !spot.exists() {
-        return Err(place_elsewhere::<F>(frame, service, hash, false));
+        return Err(place_elsewhere(frame, packet, service, (hash, false)));
     }
     let target = match target_of(spot.state, Via::Connection) {
         Some(target) => target,
         None if is_midstream(packet) => return Err(Reason::Purged),
-        None => return Err(place_elsewhere::<F>(frame, service, hash, true)),
+        None => return Err(place_elsewhere(frame, packet, service, (hash, true))),
     };
     let kind = next_kind(
         spot.state.kind_bits(),
@@ -46,7 +46,7 @@ pub fn route<F: Family>(
         packet.tcp_flags,
     );
     if kind == Kind::Free as u64 {
-        return Err(place_elsewhere::<F>(frame, service, hash, true));
+        return Err(place_elsewhere(frame, packet, service, (hash, true)));
     }
     let state = spot.state.with_bits(kind, expiry_of(kind, now));
     if state == spot.state {
@@ -73,7 +73,8 @@ fn touch<F: Family>(
 ) {
     let kind = state.kind_bits();
     if !spot.update(state) && spot.state.kind_bits() != kind {
-        F::confirm(frame.context(), service.index, hash, state.0, now.0);
+        let when = service.index as u64 | (now.0 as u64) << 32;
+        F::confirm(frame.context(), when, hash, state.0, packet.flow.names());
     }
     if service.is_persistent() && kind > Kind::Closed as u64 {
         packet

@@ -12,7 +12,6 @@ use xdp_lb_common::tick::Tick;
 
 use crate::family::Family;
 use crate::maps::{CONN_INFO, CONNS, OVERFLOWS};
-use crate::packet::Packet;
 use crate::settings::CONN_MASK;
 use crate::{atomic, load};
 
@@ -138,13 +137,12 @@ pub extern "C" fn conn_publish(hash: u64, state: u64, claim: u64, now: u32) -> u
     }
 }
 
-/// See [`describe`].
+/// See [`Family::describe_conn`].
 #[inline(always)]
-pub fn write_info<F: Family>(packet: &Packet<F>, service: u32, index: u32, now: Tick) {
+pub fn write_info<F: Family>(flow: &F, service: u32, index: u32, now: Tick) {
     let Some(info) = CONN_INFO.get_ptr_mut(index) else {
         return;
     };
-    let flow = &packet.flow;
     let value = FlowInfo {
         client: flow.client(),
         vip: flow.vip(),
