@@ -131,9 +131,21 @@ pub extern "C" fn conn_claim(hash: u64, state: u64, now: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn conn_publish(hash: u64, state: u64, claim: u64, now: u32) -> u64 {
+    let (Some(places), Some(claim)) = (places(hash), Claim::unpack(claim)) else {
+        return Inserted::Lost.pack();
+    };
+    let strongest = |rivals| State(conn_strongest(hash, rivals, Claim::pack(Some(claim)), now));
+    let inserted = places.publish_by(&claim, hash, (State(state), Tick(now)), strongest);
+    inserted.pack()
+}
+
+/// See [`Places::strongest`]: a function of its own, as hardly any packet comes here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_strongest(hash: u64, rivals: u32, claim: u64, now: u32) -> u64 {
     match (places(hash), Claim::unpack(claim)) {
-        (Some(places), Some(claim)) => places.publish(&claim, hash, State(state), Tick(now)).pack(),
-        _ => Inserted::Lost.pack(),
+        (Some(places), Some(claim)) => places.strongest(rivals, &claim, hash, Tick(now)).0,
+        _ => 0,
     }
 }
 
