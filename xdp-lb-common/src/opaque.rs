@@ -5,7 +5,10 @@
 /// was written to have none.
 #[cfg_attr(
     target_arch = "bpf",
-    expect(unsafe_code, reason = "`asm!` is; that of `black_box` goes through memory")
+    expect(
+        unsafe_code,
+        reason = "`asm!` is; that of `black_box` goes through memory"
+    )
 )]
 #[inline(always)]
 pub fn hidden(number: u64) -> u64 {
