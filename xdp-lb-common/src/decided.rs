@@ -30,10 +30,26 @@ pub struct Decided {
     pub source: Address,
     /// Of an ICMP error about a connection the protocol of the packet that it quotes; [`LATER`]; else 0.
     pub special: u32,
-    /// Fills the cache line.
-    pub reserved: [u32; 3],
+    /// 1 if the packet's connection is to be placed anew, over the way that it has; else 0.
+    pub again: u32,
+    /// The keyed hash of a connection that is to be placed.
+    pub hash: u64,
+    /// What its flow has besides addresses: ports in network order, the client's in the lowest 16 bits; above
+    /// them the protocol.
+    pub names: u64,
+    /// Octets of its packet.
+    pub len: u32,
+    /// Flags of its packet's TCP header; 0 for UDP.
+    pub tcp_flags: u32,
+    /// The route by which a packet without a connection was placed; 0 if it is yet to be placed.
+    pub placed: u64,
+    /// Index of the template made for it, plus one; 0 if none was.
+    pub template: u32,
+    /// Fills the second cache line.
+    pub reserved: [u32; 9],
 }
 pod!(Decided);
 no_padding!(
-    Decided, u64, u32, u32, u16, u16, u32, u32, u32, Address, u32, [u32; 3]
+    Decided, u64, u32, u32, u16, u16, u32, u32, u32, Address, u32, u32, u64, u64, u32, u32, u64,
+    u32, [u32; 9]
 );

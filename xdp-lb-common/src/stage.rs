@@ -12,7 +12,7 @@ pub struct Stage {
 }
 
 /// Entries of the map.
-pub const STAGES: u32 = 16;
+pub const STAGES: u32 = 32;
 
 /// Frames that carry IPv6.
 pub const IPV6: Stage = Stage {
@@ -24,6 +24,24 @@ pub const IPV6: Stage = Stage {
 pub const IPV6_NEW: Stage = Stage {
     name: "xdp_lb_v6_new",
     index: 6,
+};
+
+/// IPv4 packets without a connection.
+pub const NEW: Stage = Stage {
+    name: "xdp_lb_new",
+    index: 16,
+};
+
+/// IPv4 packets that begin a connection to a persistent service: their client's template.
+pub const PERSIST: Stage = Stage {
+    name: "xdp_lb_persist",
+    index: 18,
+};
+
+/// The same of IPv6.
+pub const PERSIST_V6: Stage = Stage {
+    name: "xdp_lb_persist_v6",
+    index: 19,
 };
 
 /// ICMP: errors about connections.
@@ -98,6 +116,12 @@ pub const FRAGMENT: Stage = Stage {
     index: 2,
 };
 
+/// First fragments of IPv4 datagrams, placed already.
+pub const FRAGMENT_NEW: Stage = Stage {
+    name: "xdp_lb_fragment_new",
+    index: 17,
+};
+
 /// Fragments of IPv6 packets.
 pub const FRAGMENT_V6: Stage = Stage {
     name: "xdp_lb_fragment_v6",
@@ -113,12 +137,16 @@ pub const FRAGMENT_V6_NEW: Stage = Stage {
 /// All of them.
 pub const ALL: &[Stage] = &[
     ENTRY,
+    NEW,
+    PERSIST,
+    PERSIST_V6,
     TAGGED,
     IPV6,
     IPV6_NEW,
     ICMP,
     ICMP_V6,
     FRAGMENT,
+    FRAGMENT_NEW,
     FRAGMENT_V6,
     FRAGMENT_V6_NEW,
     FORWARD,

@@ -2,6 +2,7 @@
 
 use xdp_lb_common::addr::{Address, ICMP, ICMP_V6, Mac, TCP, UDP};
 use xdp_lb_common::flow::{FlowV4, FlowV6};
+use xdp_lb_common::opaque::blurred;
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::vlan;
 
@@ -23,7 +24,7 @@ pub const TCP_MIN: usize = 20;
 const PORTS: usize = 8;
 const UDP_LEN: usize = 8;
 /// More-fragments and the fragment offset.
-const FRAGMENT_BE: u16 = 0x3fff_u16.to_be();
+pub const FRAGMENT_BE: u16 = 0x3fff_u16.to_be();
 /// The fragment offset of an IPv4 header.
 pub const OFFSET_BE: u16 = 0x1fff_u16.to_be();
 /// The fragment offset in an IPv6 fragment header.
@@ -127,6 +128,9 @@ fn ipv4_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet, Reason> {
             frame.read::<u32>(8),
         )
     };
+    // What follows is the same for TCP and UDP, in the eyes of the verifier.
+    let protocol = blurred(protocol.into(), client_be.into()) as u8;
+    let tcp_flags = blurred(transport.tcp_flags.into(), client_be.into()) as u8;
     Ok(Packet {
         flow: FlowV4 {
             client_be,
@@ -135,7 +139,7 @@ fn ipv4_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet, Reason> {
             vip_port_be: (transport.ports_be >> 16) as u16,
             protocol,
         },
-        tcp_flags: transport.tcp_flags,
+        tcp_flags,
         ttl,
         len: len.into(),
         source: Mac(low >> 48 | (high as u64) << 16),
@@ -198,6 +202,9 @@ fn ipv6_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
     } else {
         ports::<TAKEN>(&rest, protocol, ETHERNET + IPV6_LEN, payload - passed)?
     };
+    let unknown = client.words_be[3].into();
+    let protocol = blurred(protocol.into(), unknown) as u8;
+    let tcp_flags = blurred(transport.tcp_flags.into(), unknown) as u8;
     Ok(Packet {
         flow: FlowV6 {
             client,
@@ -206,7 +213,7 @@ fn ipv6_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
             vip_port_be: (transport.ports_be >> 16) as u16,
             protocol,
         },
-        tcp_flags: transport.tcp_flags,
+        tcp_flags,
         ttl,
         len: (IPV6_LEN + payload) as u32,
         source: Mac(low >> 48 | (high as u64) << 16),

@@ -2,40 +2,25 @@
 
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use xdp_lb_common::hashed::{folded, maglev, maglev_again, multiplied, multiplied_again};
-use xdp_lb_common::load::{Cost, search};
+use xdp_lb_common::load::search;
 use xdp_lb_common::schedule::{FALLBACK_TRIES, RULE_FALLBACK, RULE_LIMITED, RULE_PORT, Rule, Word};
 use xdp_lb_common::select::slot;
 use xdp_lb_common::service::Slots;
-use xdp_lb_common::tick::Tick;
 
 use crate::conn::{Route, Via, backend};
 use crate::family::Family;
 use crate::load::{join, seen};
 use crate::maps::{CURSORS, SLOTS};
 use crate::packet::Packet;
-use crate::persist::Placed;
-use crate::search::{cheapest, first_open, server_cost, slot_is_open};
-use crate::{atomic, persist, service};
+use crate::search::{cheapest, cost, first_open, slot_is_open};
+use crate::{atomic, service};
 
 /// No backend.
 const NOBODY: u32 = u32::MAX;
 
-/// The backend of a new connection: by the client's persistence, else by the scheduler.
-#[inline(always)]
-pub fn place<F: Family>(packet: &Packet<F>, service: &service::Found, now: Tick) -> Option<Placed> {
-    if service.is_persistent() {
-        persist::place(packet, service, now, || scheduled(packet, service))
-    } else {
-        Some(Placed {
-            route: scheduled(packet, service)?,
-            template: 0,
-        })
-    }
-}
-
 /// The scheduler's choice.
 #[inline(always)]
-fn scheduled<F: Family>(packet: &Packet<F>, service: &service::Found) -> Option<Route> {
+pub fn scheduled<F: Family>(packet: &Packet<F>, service: &service::Found) -> Option<Route> {
     backend(schedule(service.index, names(packet)), Via::Scheduled)
 }
 
@@ -313,12 +298,9 @@ fn is_overloaded(list: Slots, backend: u32) -> bool {
 fn better_of_two(service: &service::Found) -> Option<u32> {
     let table = table(service);
     let (first, second) = (by_chance(table)?, by_chance(table)?);
-    let (one, other) = (price(first), price(second));
-    let chosen = if one.per == 0 || (other.per > 0 && other.is_below(one)) {
-        second
-    } else {
-        first
-    };
+    let one = cost(first, search::WLC);
+    let other = cost(second, search::WLC);
+    let chosen = if other.is_below(one) { second } else { first };
     if slot_is_open(chosen) != 0 {
         return SLOTS.get(chosen).copied();
     }
@@ -326,15 +308,6 @@ fn better_of_two(service: &service::Found) -> Option<u32> {
     let behind = first_open(table, at)?;
     let next = slot(at as u64 + behind as u64, table.len);
     SLOTS.get(table.base.wrapping_add(next)).copied()
-}
-
-#[inline(always)]
-fn price(slot: u32) -> Cost {
-    let packed = server_cost(slot, search::WLC);
-    Cost {
-        cost: packed >> 32,
-        per: packed as u32,
-    }
 }
 
 #[inline(always)]

@@ -6,6 +6,7 @@
 use super::state::{Kind, NEVER_EVICTED, State};
 use crate::hash::same_key;
 use crate::limits::WAYS;
+use crate::opaque::{blurred, hidden};
 use crate::tick::Tick;
 
 /// Ticks after which a claim that was never published is free again. A CPU publishes within
@@ -41,7 +42,7 @@ pub trait Place {
 
 /// Replaces the state of a way and has the change counted; whether it was `old`.
 #[inline(always)]
-fn change<P: Place>(place: &P, way: usize, old: State, new: State) -> bool {
+pub fn change<P: Place>(place: &P, way: usize, old: State, new: State) -> bool {
     let won = place.swap_state(way, old, new);
     if won {
         place.moved(old, new);
@@ -191,14 +192,14 @@ impl Inserted {
 /// The way of `hash` in one place, read so that state and key belong together; state 0 if there is
 /// none. Expired ways do not count, nor do claims.
 #[inline(always)]
-fn find_in<P: Place>(place: &P, hash: u64, now: Tick) -> (usize, State) {
+pub fn find_in<P: Place>(place: &P, hash: u64, now: Tick) -> (usize, State) {
     let mut way = 0;
     while way < WAYS {
         if place.key(way) == hash {
             let state = place.state(way);
             let live = (state.is_free(now) | state.is_claimed()) == 0;
             if live && state.belongs_to(hash) && place.key(way) == hash {
-                return (way, state);
+                return (blurred(way as u64, hash) as usize, state);
             }
         }
         way += 1;
@@ -248,7 +249,7 @@ impl<P: Place> Places<P> {
     /// [`Self::publish`] makes the way visible.
     #[inline(always)]
     pub fn claim(&self, hash: u64, state: State, now: Tick) -> Option<Claim> {
-        let free = self.free_way(now);
+        let free = self.free_way(hash, now);
         let (in_second, way) = free.or_else(|| self.victim(now))?;
         let evicted = free.is_none();
         let place = self.place(in_second);
@@ -272,13 +273,31 @@ impl<P: Place> Places<P> {
     /// the key.
     #[inline(always)]
     pub fn publish(&self, claim: &Claim, hash: u64, state: State, now: Tick) -> Inserted {
+        let strongest = |rivals| self.strongest(rivals, claim, hash, now);
+        self.publish_by(claim, hash, (state, now), strongest)
+    }
+
+    /// [`Self::publish`] with a function of the caller's own for what is hardly ever done, see
+    /// [`Self::strongest`].
+    #[inline(always)]
+    pub fn publish_by(
+        &self,
+        claim: &Claim,
+        hash: u64,
+        (state, now): (State, Tick),
+        strongest: impl Fn(u32) -> State,
+    ) -> Inserted {
         let mine = self.place(claim.in_second);
         let claimed = claimed(state, now);
         let mut attempt = 0;
         while attempt < 2 {
-            if let Some(other) = self.rival(claim, hash, now) {
-                let _released = mine.swap_state(claim.way, claimed, State(0));
-                return Inserted::Other(other);
+            let rivals = self.rivals(claim, hash);
+            if rivals != 0 {
+                let other = strongest(rivals);
+                if other.0 != 0 {
+                    let _released = mine.swap_state(claim.way, claimed, State(0));
+                    return Inserted::Other(other);
+                }
             }
             if change(mine, claim.way, claimed, state) {
                 let index = self.index(claim.in_second, claim.way);
@@ -293,23 +312,19 @@ impl<P: Place> Places<P> {
         Inserted::Lost
     }
 
-    /// Looks for another way with the same key. One that is published wins, and so does a claim in a
-    /// lower position; a claim in a higher position is put out of the race. (The claims above that
-    /// one see this claim below them, and yield.)
+    /// A bit for each other way with the same key.
     #[inline(always)]
-    fn rival(&self, claim: &Claim, hash: u64, now: Tick) -> Option<State> {
+    fn rivals(&self, claim: &Claim, hash: u64) -> u32 {
         let same = same_keys(&self.first, hash) | same_keys(&self.second, hash) << WAYS;
-        let same = same & !self.own(claim);
-        if same == 0 {
-            return None;
-        }
-        self.strongest(same, claim, hash, now)
+        same & !self.own(claim)
     }
 
-    /// The winner among the ways of a mask and a claim; `None` if the claim wins.
+    /// The state of the winner among some rivals and a claim; 0 if the claim wins. A rival that is published
+    /// wins, and so does a claim in a lower position; a claim in a higher position is put out of the race.
+    /// (The claims above that one see this claim below them, and yield.)
     #[inline(always)]
-    fn strongest(&self, same: u32, claim: &Claim, hash: u64, now: Tick) -> Option<State> {
-        let mut others = same;
+    pub fn strongest(&self, rivals: u32, claim: &Claim, hash: u64, now: Tick) -> State {
+        let mut others = rivals;
         let mut lowest = NO_WAY;
         let mut claimed = State(0);
         let mut seen = 0;
@@ -322,28 +337,28 @@ impl<P: Place> Places<P> {
                 continue;
             }
             if state.is_claimed() == 0 {
-                return Some(state);
+                return state;
             }
             if lowest == NO_WAY {
                 (lowest, claimed) = (number, state);
             }
         }
         if lowest == NO_WAY {
-            return None;
+            return State(0);
         }
         let (in_second, way) = numbered(lowest);
         if self.index(in_second, way) < self.index(claim.in_second, claim.way) {
-            return Some(claimed);
+            return claimed;
         }
         if self.place(in_second).swap_state(way, claimed, State(0)) {
-            return None;
+            return State(0);
         }
         // Its CPU published it meanwhile, and then it wins; or gave it up for this one.
         let state = self.rival_state(lowest, hash, now);
         if state.0 != 0 && state.is_claimed() == 0 {
-            Some(state)
+            state
         } else {
-            None
+            State(0)
         }
     }
 
@@ -375,24 +390,22 @@ impl<P: Place> Places<P> {
 
     /// A free way: in the first place while it is not too full, else in the emptier one.
     #[inline(always)]
-    fn free_way(&self, now: Tick) -> Option<(bool, usize)> {
+    fn free_way(&self, hash: u64, now: Tick) -> Option<(bool, usize)> {
         let first = free_mask(&self.first, now);
         let first_free = ones(first);
-        let (in_second, mask) = if first_free >= WAYS as u32 - FIRST_PLACE_FILL {
-            (false, first)
-        } else {
+        let mut chosen = first;
+        if first_free < WAYS as u32 - FIRST_PLACE_FILL {
             let second = free_mask(&self.second, now);
             if ones(second) > first_free {
-                (true, second)
-            } else {
-                (false, first)
+                chosen = second << WAYS;
             }
-        };
-        if mask == 0 {
+        }
+        let chosen = blurred(chosen.into(), hash) as u32;
+        if chosen == 0 {
             return None;
         }
-        let lowest = mask & mask.wrapping_neg();
-        Some((in_second, ones(lowest - 1) as usize & (WAYS - 1)))
+        let lowest = chosen & chosen.wrapping_neg();
+        Some(numbered(ones(lowest - 1) & (2 * WAYS as u32 - 1)))
     }
 
     /// The way that a full pair of places gives away: the one of the lowest rank.
@@ -453,8 +466,8 @@ fn free_mask<P: Place>(place: &P, now: Tick) -> u32 {
 /// The lesser of two numbers below 2^63, without a branch: the verifier would walk both arms of all
 /// sixteen comparisons.
 #[inline(always)]
-const fn lesser(a: u64, b: u64) -> u64 {
-    let a_is_less = (a.wrapping_sub(b) as i64 >> 63) as u64;
+fn lesser(a: u64, b: u64) -> u64 {
+    let a_is_less = hidden((a.wrapping_sub(b) as i64 >> 63) as u64);
     b ^ ((a ^ b) & a_is_less)
 }
 

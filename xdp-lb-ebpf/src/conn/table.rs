@@ -3,14 +3,14 @@
 //! their own.
 
 use xdp_lb_common::conn::State;
-use xdp_lb_common::conn::table::{Claim, Inserted, Place, PlaceMemory, Places};
+use xdp_lb_common::conn::table::{Claim, Inserted, Place, PlaceMemory, Places, change, find_in};
 use xdp_lb_common::flow::FlowInfo;
 use xdp_lb_common::hash::{first_place, second_place};
+use xdp_lb_common::limits::WAYS;
 use xdp_lb_common::tick::Tick;
 
 use crate::family::Family;
 use crate::maps::{CONN_INFO, CONNS, OVERFLOWS};
-use crate::packet::Packet;
 use crate::settings::CONN_MASK;
 use crate::{atomic, load};
 
@@ -66,6 +66,68 @@ impl<const COUNTED: bool> Place for MapPlace<COUNTED> {
 /// A place of the connection table.
 pub type Counted = MapPlace<true>;
 
+/// Where a connection is: a way of one of its places, with the state that it was found in; state 0 for
+/// none. (Not an `Option`, as [`xdp_lb_common::conn::table::Found`] is not.)
+#[derive(Clone, Copy)]
+pub struct Spot {
+    place: Counted,
+    way: usize,
+    /// Index of the way.
+    pub index: u32,
+    /// Its state when it was read.
+    pub state: State,
+}
+
+impl Spot {
+    /// Whether there is a way at all.
+    #[inline(always)]
+    pub fn exists(&self) -> bool {
+        self.state.0 != 0
+    }
+
+    /// Changes the state; whether nobody else did meanwhile.
+    #[inline(always)]
+    pub fn update(&self, new: State) -> bool {
+        change(&self.place, self.way, self.state, new)
+    }
+
+    /// The state as it is now, if the way is still this flow's and alive; else 0.
+    #[inline(always)]
+    pub fn again(&self, hash: u64, now: Tick) -> State {
+        let state = self.place.state(self.way);
+        let is_gone = state.is_free(now) | state.is_claimed();
+        if is_gone == 0 && state.belongs_to(hash) && self.place.key(self.way) == hash {
+            state
+        } else {
+            State(0)
+        }
+    }
+}
+
+/// Finds a connection. The second place is not looked up unless the first one does not have it.
+#[inline(always)]
+pub fn spot(hash: u64, now: Tick) -> Option<Spot> {
+    let mask = CONN_MASK.load();
+    let at = first_place(hash, mask);
+    let found = spot_in(at, hash, now)?;
+    if found.exists() {
+        return Some(found);
+    }
+    spot_in(second_place(hash, mask), hash, now)
+}
+
+#[inline(always)]
+fn spot_in(at: u32, hash: u64, now: Tick) -> Option<Spot> {
+    let place = MapPlace(CONNS.get_ptr_mut(at)?);
+    let (way, state) = find_in(&place, hash, now);
+    Some(Spot {
+        place,
+        way,
+        index: at * WAYS as u32 + way as u32,
+        state,
+    })
+}
+
 /// The two places of a hash.
 #[inline(always)]
 pub fn places(hash: u64) -> Option<Places<Counted>> {
@@ -92,19 +154,30 @@ pub extern "C" fn conn_claim(hash: u64, state: u64, now: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn conn_publish(hash: u64, state: u64, claim: u64, now: u32) -> u64 {
+    let (Some(places), Some(claim)) = (places(hash), Claim::unpack(claim)) else {
+        return Inserted::Lost.pack();
+    };
+    let strongest = |rivals| State(conn_strongest(hash, rivals, Claim::pack(Some(claim)), now));
+    let inserted = places.publish_by(&claim, hash, (State(state), Tick(now)), strongest);
+    inserted.pack()
+}
+
+/// See [`Places::strongest`]: a function of its own, as hardly any packet comes here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_strongest(hash: u64, rivals: u32, claim: u64, now: u32) -> u64 {
     match (places(hash), Claim::unpack(claim)) {
-        (Some(places), Some(claim)) => places.publish(&claim, hash, State(state), Tick(now)).pack(),
-        _ => Inserted::Lost.pack(),
+        (Some(places), Some(claim)) => places.strongest(rivals, &claim, hash, Tick(now)).0,
+        _ => 0,
     }
 }
 
-/// See [`describe`].
+/// See [`Family::describe_conn`].
 #[inline(always)]
-pub fn write_info<F: Family>(packet: &Packet<F>, service: u32, index: u32, now: Tick) {
+pub fn write_info<F: Family>(flow: &F, service: u32, index: u32, now: Tick) {
     let Some(info) = CONN_INFO.get_ptr_mut(index) else {
         return;
     };
-    let flow = &packet.flow;
     let value = FlowInfo {
         client: flow.client(),
         vip: flow.vip(),
@@ -118,7 +191,7 @@ pub fn write_info<F: Family>(packet: &Packet<F>, service: u32, index: u32, now: 
         way_back: [0; 2],
     };
     // SAFETY: a map value that belongs to the way this CPU holds.
-    unsafe { atomic::store(info, value) };
+    unsafe { atomic::store_info(info, &value) };
 }
 
 /// The bit of a flow's first place.
