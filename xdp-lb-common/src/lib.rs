@@ -8,13 +8,15 @@
 //! [`persist`] names a template; [`schedule`] says how new connections are placed, [`select`] and
 //! [`hashed`] lay out the tables for it and [`load`] counts connections; [`backend`] says where a
 //! packet goes and [`method`] what is changed for it, [`checksum`] what follows from that; [`stage`] lists
-//! the programs, [`decided`] is what they hand on, [`reason`] counts why and [`watch`] tells it.
+//! the programs, [`decided`] is what they hand on, [`reason`] counts why and [`watch`] tells it; what [`opaque`] hides
+//! keeps the verifier short.
 //!
 //! Nothing here touches a socket, a clock, a map or a packet. Without the feature `user` the crate
 //! is what the kernel side links: no `std`, no allocation.
 //!
 //! Byte order: fields named `*_be` hold network order, everything else is the host's.
 #![cfg_attr(not(any(feature = "user", test)), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
@@ -36,6 +38,7 @@ pub mod lease;
 pub mod limits;
 pub mod load;
 pub mod method;
+pub mod opaque;
 pub mod persist;
 pub mod pod;
 pub mod reason;

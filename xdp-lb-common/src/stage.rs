@@ -12,7 +12,7 @@ pub struct Stage {
 }
 
 /// Entries of the map.
-pub const STAGES: u32 = 16;
+pub const STAGES: u32 = 32;
 
 /// Frames that carry IPv6.
 pub const IPV6: Stage = Stage {

@@ -18,14 +18,14 @@ use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::stage;
 use xdp_lb_common::tick::{LongTick, Tick};
 
-use crate::conn::{Route, Via, backend_of, conn_claim, conn_publish, places};
+use crate::conn::{Route, Via, backend_of, conn_claim, conn_publish};
 use crate::family::Family;
 use crate::maps::{BACKENDS, DECIDED, STAGES};
 use crate::packet::{Frame, Packet};
 use crate::parse::{ETHERNET, TCP_MIN};
 use crate::piece::{Piece, Pieces};
 use crate::settings::expiry;
-use crate::{conn, count, decided, forward, parse, service, settings};
+use crate::{conn, count, decided, forward, lookup, parse, service, settings};
 
 /// Of a route: the fragment is a later one.
 const LATER: u64 = 1 << 62;
@@ -141,8 +141,7 @@ fn later<F: Family>(
     hash: u64,
     now: LongTick,
 ) -> Result<Route, Reason> {
-    let places = places(hash).ok_or(Reason::Inconsistent)?;
-    let found = places.find(hash, now.short());
+    let found = lookup::find(hash, now.short());
     if !found.exists() {
         return Err(Reason::Fragment);
     }
@@ -220,14 +219,13 @@ fn keep<F: Family>(packet: &Packet<F>, service: u32, hash: u64, route: Route, no
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn fragment_keep(hash: u64, state: u64, now: u32) -> u32 {
-    let Some(places) = places(hash) else { return 0 };
-    let found = places.find(hash, Tick(now));
+    let found = lookup::find(hash, Tick(now));
     if found.exists() {
         // The datagram was sent again, or its number was: the last first fragment is right.
-        if found.state.0 == state || !places.update(&found, State(state)) {
+        if found.state.0 == state || !lookup::update(hash, &found, State(state)) {
             return 0;
         }
-        return places.index(found.in_second, found.way) + 1;
+        return lookup::index(hash, &found) + 1;
     }
     // Two attempts: the first may lose its way to another CPU.
     let claim = match conn_claim(hash, state, now) {

@@ -3,9 +3,11 @@
 //! Written once over the trait [`Place`]; the packet path implements it over map memory, userspace
 //! over the mapped table, tests over atomics.
 
+pub use super::found::Found;
 use super::state::{Kind, NEVER_EVICTED, State};
 use crate::hash::same_key;
 use crate::limits::WAYS;
+use crate::opaque::{blurred, hidden};
 use crate::tick::Tick;
 
 /// Ticks after which a claim that was never published is free again. A CPU publishes within
@@ -69,26 +71,6 @@ pub struct Places<P> {
     pub first_at: u32,
     /// Number of the second place.
     pub second_at: u32,
-}
-
-/// A way and the state it was found in; or none, with all fields zero. (Not an `Option`: the compiler
-/// leaves the fields of a `None` unset, and the verifier refuses to see them copied.)
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Whether it lies in the second place.
-    pub in_second: bool,
-    /// Way within the place.
-    pub way: usize,
-    /// Its state when it was read.
-    pub state: State,
-}
-
-impl Found {
-    /// Whether there is a way at all.
-    #[inline(always)]
-    pub const fn exists(&self) -> bool {
-        self.state.0 != 0
-    }
 }
 
 /// A way taken but not yet published.
@@ -198,7 +180,7 @@ fn find_in<P: Place>(place: &P, hash: u64, now: Tick) -> (usize, State) {
             let state = place.state(way);
             let live = (state.is_free(now) | state.is_claimed()) == 0;
             if live && state.belongs_to(hash) && place.key(way) == hash {
-                return (way, state);
+                return (blurred(way as u64, hash) as usize, state);
             }
         }
         way += 1;
@@ -453,8 +435,8 @@ fn free_mask<P: Place>(place: &P, now: Tick) -> u32 {
 /// The lesser of two numbers below 2^63, without a branch: the verifier would walk both arms of all
 /// sixteen comparisons.
 #[inline(always)]
-const fn lesser(a: u64, b: u64) -> u64 {
-    let a_is_less = (a.wrapping_sub(b) as i64 >> 63) as u64;
+fn lesser(a: u64, b: u64) -> u64 {
+    let a_is_less = hidden((a.wrapping_sub(b) as i64 >> 63) as u64);
     b ^ ((a ^ b) & a_is_less)
 }
 

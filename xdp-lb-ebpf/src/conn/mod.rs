@@ -22,7 +22,7 @@ pub use self::table::{Counted, MapPlace, conn_claim, conn_publish, places, write
 use crate::family::Family;
 use crate::packet::{Frame, Packet};
 use crate::settings::expiry;
-use crate::{persist, schedule, service};
+use crate::{lookup, persist, schedule, service};
 
 /// Finds the connection, or places it.
 #[inline(always)]
@@ -105,7 +105,7 @@ pub fn look_up<F: Family>(
     now: Tick,
 ) -> Result<Route, Reason> {
     let hash = packet.flow.keyed_hash();
-    let found = places(hash).ok_or(Reason::Inconsistent)?.find(hash, now);
+    let found = lookup::find(hash, now);
     if found.exists() {
         return backend_of(found.state, Via::Connection).ok_or(Reason::Purged);
     }
