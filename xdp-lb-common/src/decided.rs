@@ -30,10 +30,12 @@ pub struct Decided {
     pub source: Address,
     /// Of an ICMP error about a connection the protocol of the packet that it quotes; [`LATER`]; else 0.
     pub special: u32,
-    /// Fills the cache line.
-    pub reserved: [u32; 3],
+    /// 1 if the packet's connection is to be placed anew, over the way that it has; else 0.
+    pub again: u32,
+    /// The keyed hash of a connection that is to be placed.
+    pub hash: u64,
 }
 pod!(Decided);
 no_padding!(
-    Decided, u64, u32, u32, u16, u16, u32, u32, u32, Address, u32, [u32; 3]
+    Decided, u64, u32, u32, u16, u16, u32, u32, u32, Address, u32, u32, u64
 );

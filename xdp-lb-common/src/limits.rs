@@ -40,4 +40,4 @@ pub const FALLBACK_SLOTS: u32 = 251;
 pub const MAX_SERVICE_SLOTS: u32 = 65_536;
 
 /// Version of everything under the pin folder; a start that finds another one starts afresh.
-pub const LAYOUT_VERSION: u32 = 7;
+pub const LAYOUT_VERSION: u32 = 8;

@@ -245,6 +245,9 @@ impl Seen {
 }
 
 impl Cost {
+    /// Of a server that is not to be picked: nothing costs more, and it costs less than nothing.
+    pub const NONE: Self = Self { cost: 1, per: 0 };
+
     /// Whether it wins over one that stands before it in the list. By cross-multiplication, as
     /// IPVS compares; at most 2^40 times 2^31 may wrap, which takes 2^32 connections.
     #[inline(always)]

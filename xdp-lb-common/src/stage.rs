@@ -26,6 +26,12 @@ pub const IPV6_NEW: Stage = Stage {
     index: 6,
 };
 
+/// IPv4 packets without a connection.
+pub const NEW: Stage = Stage {
+    name: "xdp_lb_new",
+    index: 16,
+};
+
 /// ICMP: errors about connections.
 pub const ICMP: Stage = Stage {
     name: "xdp_lb_icmp",
@@ -98,6 +104,12 @@ pub const FRAGMENT: Stage = Stage {
     index: 2,
 };
 
+/// First fragments of IPv4 datagrams, placed already.
+pub const FRAGMENT_NEW: Stage = Stage {
+    name: "xdp_lb_fragment_new",
+    index: 17,
+};
+
 /// Fragments of IPv6 packets.
 pub const FRAGMENT_V6: Stage = Stage {
     name: "xdp_lb_fragment_v6",
@@ -113,12 +125,14 @@ pub const FRAGMENT_V6_NEW: Stage = Stage {
 /// All of them.
 pub const ALL: &[Stage] = &[
     ENTRY,
+    NEW,
     TAGGED,
     IPV6,
     IPV6_NEW,
     ICMP,
     ICMP_V6,
     FRAGMENT,
+    FRAGMENT_NEW,
     FRAGMENT_V6,
     FRAGMENT_V6_NEW,
     FORWARD,

@@ -3,7 +3,6 @@
 use aya_ebpf::programs::XdpContext;
 use xdp_lb_common::addr::Address;
 use xdp_lb_common::backend::{BACKEND_NAT, Backend, Identity};
-use xdp_lb_common::decided::Decided;
 use xdp_lb_common::hashed::folded;
 use xdp_lb_common::method::{Method, source_port_be};
 use xdp_lb_common::reason::Reason;
@@ -29,16 +28,16 @@ pub fn note<F: Family>(packet: &Packet<F>, route: Route, service: u32, flags: u8
     } else {
         stage::FORWARD
     };
-    let value = Decided {
-        route: route.word(),
-        service,
-        stage: stage.index,
-        source_port_be: source_port_be(vip << 32 | client, ports),
-        ..Decided::default()
-    };
+    // Field by field: of a whole value the compiler makes a loop over octets.
     // SAFETY: this CPU's own copy, and nothing interrupts a program of this CPU with another one of
     // the same kind.
-    unsafe { decided.write(value) };
+    unsafe {
+        (*decided).route = route.word();
+        (*decided).service = service;
+        (*decided).stage = stage.index;
+        (*decided).source_port_be = source_port_be(vip << 32 | client, ports);
+        (*decided).special = 0;
+    }
 }
 
 /// Goes on to the program that does what was noted; returns if there is none.

@@ -6,10 +6,12 @@ use xdp_lb_common::addr::{Address, FAMILY_V4, FAMILY_V6};
 use xdp_lb_common::flow::{FlowV4, FlowV6};
 use xdp_lb_common::persist::{masked_v6, template_hash_v4, template_hash_v6};
 use xdp_lb_common::reason::Reason;
+use xdp_lb_common::stage::{self, Stage};
 use xdp_lb_common::tick::Tick;
 
 use crate::packet::{Frame, Packet};
 use crate::parse::{ETHERNET, IPV4_MIN, IPV6_LEN};
+use crate::service::Words;
 use crate::settings::{COEFFICIENTS, coefficients_v6};
 use crate::{conn, parse, persist, service};
 
@@ -19,6 +21,8 @@ pub trait Family: Copy {
     const NUMBER: u8;
     /// Octets of the IP header that forwarding writes to.
     const HEADER: usize;
+    /// The program that places packets without a connection.
+    const NEW: Stage;
     /// IP protocol number.
     fn protocol(&self) -> u8;
     /// Client address.
@@ -37,10 +41,12 @@ pub trait Family: Copy {
     fn template_touch(&self, service: u32, mask: u32, backend: u32, now: u32);
     /// The same for the packet of a context.
     fn confirm_template(&self, ctx: *mut xdp_md, service: u32, backend: u32, now: u32);
-    /// Parses a frame.
+    /// Parses a frame that is no fragment.
+    fn parse_whole(frame: &Frame) -> Result<Packet<Self>, Reason>;
+    /// Parses a frame, also one with the first fragment of a packet.
     fn parse(frame: &Frame) -> Result<Packet<Self>, Reason>;
-    /// See [`conn::place`].
-    fn place(ctx: *mut xdp_md, service: u32, hash: u64, now: u32, replace: u32) -> u64;
+    /// Looks the service of a packet up.
+    fn service(control: Words, packet: &Packet<Self>) -> Option<service::Found>;
     /// See [`conn::conn_confirm`].
     fn confirm(ctx: *mut xdp_md, service: u32, hash: u64, state: u64, now: u32);
     /// Writes down whose a way of the connection table is.
@@ -59,6 +65,7 @@ pub trait Family: Copy {
 impl Family for FlowV4 {
     const NUMBER: u8 = FAMILY_V4;
     const HEADER: usize = IPV4_MIN;
+    const NEW: Stage = stage::NEW;
 
     #[inline(always)]
     fn protocol(&self) -> u8 {
@@ -106,13 +113,18 @@ impl Family for FlowV4 {
     }
 
     #[inline(always)]
+    fn parse_whole(frame: &Frame) -> Result<Packet<Self>, Reason> {
+        parse::ipv4(frame)
+    }
+
+    #[inline(always)]
     fn parse(frame: &Frame) -> Result<Packet<Self>, Reason> {
         parse::ipv4_first(frame)
     }
 
     #[inline(always)]
-    fn place(ctx: *mut xdp_md, service: u32, hash: u64, now: u32, replace: u32) -> u64 {
-        conn::place(ctx, service, hash, now, replace)
+    fn service(control: Words, packet: &Packet<Self>) -> Option<service::Found> {
+        service::find(control, packet)
     }
 
     #[inline(always)]
@@ -150,6 +162,7 @@ impl Family for FlowV4 {
 impl Family for FlowV6 {
     const NUMBER: u8 = FAMILY_V6;
     const HEADER: usize = IPV6_LEN;
+    const NEW: Stage = stage::IPV6_NEW;
 
     #[inline(always)]
     fn protocol(&self) -> u8 {
@@ -199,13 +212,18 @@ impl Family for FlowV6 {
     }
 
     #[inline(always)]
+    fn parse_whole(frame: &Frame) -> Result<Packet<Self>, Reason> {
+        parse::ipv6(frame)
+    }
+
+    #[inline(always)]
     fn parse(frame: &Frame) -> Result<Packet<Self>, Reason> {
         parse::ipv6_first(frame)
     }
 
     #[inline(always)]
-    fn place(ctx: *mut xdp_md, _service: u32, _hash: u64, _now: u32, _replace: u32) -> u64 {
-        conn::place_elsewhere(ctx)
+    fn service(control: Words, packet: &Packet<Self>) -> Option<service::Found> {
+        service::find_v6(control, packet)
     }
 
     #[inline(always)]

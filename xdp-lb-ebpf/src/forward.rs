@@ -9,10 +9,10 @@ use xdp_lb_common::decided::LATER;
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::vlan;
 
-use crate::conn::{Route, identity};
+use crate::conn::{Target, identity};
 use crate::decided::Noted;
 use crate::family::Family;
-use crate::maps::{BACKENDS, TX_PORTS};
+use crate::maps::TX_PORTS;
 use crate::packet::{Frame, Packet};
 use crate::parse::ETHERNET;
 use crate::{count, decided, service, tagged};
@@ -23,18 +23,16 @@ pub fn send<F: Family>(
     frame: &Frame,
     packet: &Packet<F>,
     service: &service::Found,
-    route: Route,
+    control: service::Words,
+    Target { route, backend }: Target,
 ) -> Result<(Reason, u32), Reason> {
-    let backend = BACKENDS
-        .get_ptr(route.backend())
-        .ok_or(Reason::Inconsistent)?;
     let identity = identity(backend);
     let special = identity.flags() & (BACKEND_LOCAL | BACKEND_TUNNEL | BACKEND_NAT);
     let is_local = special & BACKEND_LOCAL != 0;
     if packet.ttl <= 1 && !is_local {
         return Err(Reason::TtlExpired);
     }
-    if packet.len > service::smallest_mtu() && special & (BACKEND_LOCAL | BACKEND_TUNNEL) == 0 {
+    if packet.len > control.smallest_mtu() && special & (BACKEND_LOCAL | BACKEND_TUNNEL) == 0 {
         // SAFETY: a map value, see below.
         let ifindex = unsafe { (*backend).ifindex };
         if is_too_long(frame.context(), ifindex, packet.len) != 0 {
@@ -155,6 +153,8 @@ fn rewrite<F: Family>(
     backend: *const Backend,
     identity: Identity,
 ) -> Result<(), Reason> {
+    // The frame anew: the verifier then has nothing to tell apart by what was read of it.
+    let frame = &Frame::new(frame.context());
     if !frame.holds(0, ETHERNET + F::HEADER) {
         return Err(Reason::Inconsistent);
     }

@@ -15,75 +15,102 @@ use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::decided::LATER as SPECIAL_LATER;
 use xdp_lb_common::flow::{FlowV4, FlowV6};
 use xdp_lb_common::reason::{Event, Reason};
-use xdp_lb_common::stage;
+use xdp_lb_common::stage::{self, Stage};
 use xdp_lb_common::tick::{LongTick, Tick};
 
-use crate::conn::{Route, Via, backend_of, conn_claim, conn_publish};
+use crate::conn::{Route, Target, Via, conn_claim, conn_publish, target_of};
 use crate::family::Family;
-use crate::maps::{BACKENDS, DECIDED, STAGES};
+use crate::maps::{DECIDED, STAGES};
 use crate::packet::{Frame, Packet};
-use crate::parse::{ETHERNET, TCP_MIN};
+use crate::parse::{ETHERNET, FRAGMENT_BE, TCP_MIN};
 use crate::piece::{Piece, Pieces};
 use crate::settings::expiry;
-use crate::{conn, count, decided, forward, lookup, parse, service, settings};
+use crate::{conn, count, decided, forward, lookup, service, settings};
 
-/// Of a route: the fragment is a later one.
-const LATER: u64 = 1 << 62;
 /// No action: another program sends the packet.
 pub const GO_ON: u32 = u32::MAX;
 
-/// Sends a fragment of an IPv4 datagram; the action. Sending is a function of its own, so that placing,
-/// which takes most of the stack, has it.
-#[inline(always)]
-pub fn follow(ctx: &XdpContext) -> u32 {
-    let word = match route(&Frame::new(ctx.ctx)) {
-        Ok(word) => word,
-        Err(reason) => {
-            may_be_reply(ctx, reason);
-            return count::and_act(decided::told(ctx, Err(reason)));
+/// What differs between the families when a first fragment was placed. In functions of their own, each with
+/// its share of the stack.
+pub trait Placed: Pieces {
+    /// The program that goes on with it.
+    const PLACED: Stage;
+    /// Whether a packet may be a fragment.
+    fn may_be_fragment(frame: &Frame) -> Result<bool, Reason>;
+    /// See [`fragment_keep_v4`].
+    fn keep(ctx: *mut xdp_md, word: u64) -> u32;
+    /// See [`fragment_send_v4`].
+    fn send(ctx: *mut xdp_md, word: u64) -> u32;
+}
+
+impl Placed for FlowV4 {
+    const PLACED: Stage = stage::FRAGMENT_NEW;
+
+    #[inline(always)]
+    fn may_be_fragment(frame: &Frame) -> Result<bool, Reason> {
+        const BITS: usize = ETHERNET + 6;
+        if !frame.holds(BITS, 2) {
+            return Err(Reason::Truncated);
         }
-    };
-    match fragment_send(ctx.ctx, word) {
-        GO_ON => {
-            decided::go_on(ctx);
-            count::and_act(Err(Reason::NoProgram))
-        }
-        action => action,
+        // SAFETY: checked just now.
+        Ok(unsafe { frame.read::<u16>(BITS) } & FRAGMENT_BE != 0)
     }
+
+    #[inline(always)]
+    fn keep(ctx: *mut xdp_md, word: u64) -> u32 {
+        fragment_keep_v4(ctx, word)
+    }
+
+    #[inline(always)]
+    fn send(ctx: *mut xdp_md, word: u64) -> u32 {
+        fragment_send_v4(ctx, word)
+    }
+}
+
+impl Placed for FlowV6 {
+    const PLACED: Stage = stage::FRAGMENT_V6_NEW;
+
+    #[inline(always)]
+    fn may_be_fragment(frame: &Frame) -> Result<bool, Reason> {
+        const NEXT: usize = ETHERNET + 6;
+        if !frame.holds(NEXT, 1) {
+            return Err(Reason::Truncated);
+        }
+        // SAFETY: checked just now.
+        let next: u8 = unsafe { frame.read(NEXT) };
+        Ok(next != TCP && next != UDP)
+    }
+
+    #[inline(always)]
+    fn keep(ctx: *mut xdp_md, word: u64) -> u32 {
+        fragment_keep_v6(ctx, word)
+    }
+
+    #[inline(always)]
+    fn send(ctx: *mut xdp_md, word: u64) -> u32 {
+        fragment_send_v6(ctx, word)
+    }
+}
+
+/// Sends a fragment; the action.
+#[inline(always)]
+pub fn follow<F: Placed>(ctx: &XdpContext) -> u32 {
+    let sent = send_any::<F>(&Frame::new(ctx.ctx));
+    match sent {
+        Err(Reason::NoProgram) => decided::go_on(ctx),
+        Err(reason) => may_be_reply(ctx, reason),
+        Ok(_) => {}
+    }
+    count::and_act(decided::told(ctx, sent))
 }
 
 /// On to the program for what may be a fragment of a reply; returns if it is none.
 #[inline(always)]
-pub fn may_be_reply(ctx: &XdpContext, reason: Reason) {
+fn may_be_reply(ctx: &XdpContext, reason: Reason) {
     if matches!(reason, Reason::NoService | Reason::Fragment) && service::translates() {
         // SAFETY: the program that it leads to takes the context over.
         unsafe { STAGES.tail_call(ctx, stage::REPLY_FRAGMENT.index) };
     }
-}
-
-/// The route of a fragment, as one word.
-#[inline(always)]
-fn route(frame: &Frame) -> Result<u64, Reason> {
-    let packet = parse::ipv4_any(frame)?;
-    let piece = FlowV4::piece(frame)?;
-    let now = settings::now();
-    if piece.offset > 0 {
-        let hash = FlowV4::hash_of_pieces(&packet, &piece);
-        return Ok(later(frame, &packet, piece.offset, hash, now)?.word() | LATER);
-    }
-    let service = service::find(&packet).ok_or(Reason::NoService)?;
-    service::ours(frame, &packet, &service, now)?;
-    is_sound(&packet, &piece)?;
-    let route = conn::route(frame, &packet, &service, now.short())?;
-    Ok(route.word())
-}
-
-/// Sends the fragment in a context by its route, and keeps that if it is the first one: the action, or
-/// [`GO_ON`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn fragment_send(ctx: *mut xdp_md, word: u64) -> u32 {
-    act(send(&Frame::new(ctx), word))
 }
 
 /// Counts what was sent; the action, or [`GO_ON`] if another program does that.
@@ -99,36 +126,24 @@ fn act(sent: Result<(Reason, u32), Reason>) -> u32 {
     }
 }
 
+/// A later fragment is sent. A first one goes on to the program of [`placed`]; that of a new connection by
+/// the program that places it.
 #[inline(always)]
-fn send(frame: &Frame, word: u64) -> Result<(Reason, u32), Reason> {
-    let route = Route::of(word);
-    let packet = parse::ipv4_any(frame)?;
-    if word & LATER != 0 {
-        return send_later(frame, &packet, route);
-    }
-    let service = service::find(&packet).ok_or(Reason::NoService)?;
-    let hash = FlowV4::hash_of_pieces(&packet, &FlowV4::piece(frame)?);
-    keep(&packet, service.index, hash, route, settings::now().short());
-    forward::send(frame, &packet, &service, route)
-}
-
-/// Sends a fragment of an IPv6 packet. A first one goes on to the program of [`placed_v6`]; that of a new
-/// connection by the program that places it.
-#[inline(always)]
-pub fn follow_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
-    let packet = parse::ipv6_any(frame)?;
-    let piece = FlowV6::piece(frame)?;
+fn send_any<F: Placed>(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let packet = F::parse_any(frame)?;
+    let piece = F::piece(frame)?;
+    let control = service::control()?;
     let now = settings::now();
     if piece.offset > 0 {
-        let hash = FlowV6::hash_of_pieces(&packet, &piece);
-        let route = later(frame, &packet, piece.offset, hash, now)?;
-        return send_later(frame, &packet, route);
+        let hash = F::hash_of_pieces(&packet, &piece);
+        let target = later(frame, &packet, piece.offset, hash, (control, now))?;
+        return send_later(frame, &packet, control, target);
     }
-    let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
-    service::ours(frame, &packet, &service, now)?;
+    let service = F::service(control, &packet).ok_or(Reason::NoService)?;
+    service::ours(frame, &packet, &service, control, now)?;
     is_sound(&packet, &piece)?;
-    let route = conn::route(frame, &packet, &service, now.short())?;
-    hand_on_v6(frame, route)?;
+    let target = conn::route(frame, &packet, &service, now.short())?;
+    hand_on::<F>(frame, target.route)?;
     Err(Reason::Fragment)
 }
 
@@ -139,30 +154,27 @@ fn later<F: Family>(
     packet: &Packet<F>,
     offset: u16,
     hash: u64,
-    now: LongTick,
-) -> Result<Route, Reason> {
+    (control, now): (service::Words, LongTick),
+) -> Result<Target, Reason> {
     let found = lookup::find(hash, now.short());
     if !found.exists() {
         return Err(Reason::Fragment);
     }
-    let route = backend_of(found.state, Via::Connection).ok_or(Reason::Purged)?;
-    let service = service_of(route)?;
-    service::ours(frame, packet, &service, now)?;
+    let target = target_of(found.state, Via::Connection).ok_or(Reason::Purged)?;
+    let service = service_of(target)?;
+    service::ours(frame, packet, &service, control, now)?;
     if packet.flow.protocol() == TCP && offset == 1 {
         // It would be written over the flags that the first one was judged by (RFC 3128).
         return Err(Reason::FragmentTiny);
     }
-    Ok(route)
+    Ok(target)
 }
 
 /// The service of the backend that a first fragment went to.
 #[inline(always)]
-fn service_of(route: Route) -> Result<service::Found, Reason> {
-    let backend = BACKENDS
-        .get_ptr(route.backend())
-        .ok_or(Reason::Inconsistent)?;
+fn service_of(target: Target) -> Result<service::Found, Reason> {
     // SAFETY: a map value; while the backend has this generation, it is the same service's.
-    let service = unsafe { (*backend).service };
+    let service = unsafe { (*target.backend).service };
     service::at(service).ok_or(Reason::Inconsistent)
 }
 
@@ -170,10 +182,11 @@ fn service_of(route: Route) -> Result<service::Found, Reason> {
 fn send_later<F: Family>(
     frame: &Frame,
     packet: &Packet<F>,
-    route: Route,
+    control: service::Words,
+    target: Target,
 ) -> Result<(Reason, u32), Reason> {
-    let service = service_of(route)?;
-    let sent = forward::send(frame, packet, &service, route);
+    let service = service_of(target)?;
+    let sent = forward::send(frame, packet, &service, control, target);
     if let Err(Reason::NoProgram) = sent {
         decided::note_special(SPECIAL_LATER);
     }
@@ -250,18 +263,12 @@ pub extern "C" fn fragment_keep(hash: u64, state: u64, now: u32) -> u32 {
     }
 }
 
-/// Goes on to the program of [`placed_v6`] with a packet that was placed, if it may be a fragment: by then
+/// Goes on to the program of [`placed`] with a packet that was placed, if it may be a fragment: by then
 /// placing has used up what stack there is. An error if there is no such program: to some kernels, Linux
 /// 6.12 among them, a tail call that failed may have changed the frame, so nothing must touch that any more.
 #[inline(always)]
-pub fn hand_on_v6(frame: &Frame, route: Route) -> Result<(), Reason> {
-    const NEXT: usize = ETHERNET + 6;
-    if !frame.holds(NEXT, 1) {
-        return Err(Reason::Truncated);
-    }
-    // SAFETY: checked just now.
-    let next: u8 = unsafe { frame.read(NEXT) };
-    if next == TCP || next == UDP {
+pub fn hand_on<F: Placed>(frame: &Frame, route: Route) -> Result<(), Reason> {
+    if !F::may_be_fragment(frame)? {
         return Ok(());
     }
     if let Some(decided) = DECIDED.get_ptr_mut(0) {
@@ -269,24 +276,24 @@ pub fn hand_on_v6(frame: &Frame, route: Route) -> Result<(), Reason> {
         unsafe { (*decided).route = route.word() };
         let ctx = XdpContext::new(frame.context());
         // SAFETY: the program that it leads to takes the context over.
-        unsafe { STAGES.tail_call(&ctx, stage::FRAGMENT_V6_NEW.index) };
+        unsafe { STAGES.tail_call(&ctx, F::PLACED.index) };
     }
     Err(Reason::Inconsistent)
 }
 
-/// Sends the packet of a context where [`hand_on_v6`] says, and keeps that if it is a first fragment; the
-/// action. In functions of their own, as [`follow`].
+/// Sends the packet of a context where [`hand_on`] says, and keeps that if it is a first fragment; the
+/// action.
 #[inline(always)]
-pub fn placed_v6(ctx: &XdpContext) -> u32 {
+pub fn placed<F: Placed>(ctx: &XdpContext) -> u32 {
     let Some(decided) = DECIDED.get_ptr(0) else {
         return count::and_act(Err(Reason::Inconsistent));
     };
     // SAFETY: this CPU's own copy, which the program before this one wrote.
     let word = unsafe { (*decided).route };
-    if fragment_keep_v6(ctx.ctx, word) == 0 {
+    if F::keep(ctx.ctx, word) == 0 {
         return count::and_act(Err(Reason::Fragment));
     }
-    match fragment_send_v6(ctx.ctx, word) {
+    match F::send(ctx.ctx, word) {
         GO_ON => {
             decided::go_on(ctx);
             count::and_act(Err(Reason::NoProgram))
@@ -295,37 +302,57 @@ pub fn placed_v6(ctx: &XdpContext) -> u32 {
     }
 }
 
-/// Sends the packet in a context by its route: the action, or [`GO_ON`].
+/// Sends the IPv4 packet in a context by its route: the action, or [`GO_ON`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fragment_send_v4(ctx: *mut xdp_md, word: u64) -> u32 {
+    act(send_placed::<FlowV4>(&Frame::new(ctx), Route::of(word)))
+}
+
+/// [`fragment_send_v4`] of an IPv6 packet.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn fragment_send_v6(ctx: *mut xdp_md, word: u64) -> u32 {
-    act(send_v6(&Frame::new(ctx), Route::of(word)))
+    act(send_placed::<FlowV6>(&Frame::new(ctx), Route::of(word)))
 }
 
 #[inline(always)]
-fn send_v6(frame: &Frame, route: Route) -> Result<(Reason, u32), Reason> {
-    let packet = parse::ipv6_first(frame)?;
-    let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
-    forward::send(frame, &packet, &service, route)
+fn send_placed<F: Placed>(frame: &Frame, route: Route) -> Result<(Reason, u32), Reason> {
+    let packet = F::parse(frame)?;
+    let control = service::control()?;
+    let service = F::service(control, &packet).ok_or(Reason::NoService)?;
+    forward::send(frame, &packet, &service, control, Target::of(route)?)
 }
 
-/// [`keep`] for the IPv6 packet of a context, if it is a fragment; 0 if it is one that cannot be followed.
+/// [`keep`] for the IPv4 packet of a context, if it is a fragment; 0 if it is one that cannot be followed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fragment_keep_v4(ctx: *mut xdp_md, word: u64) -> u32 {
+    keep_placed::<FlowV4>(ctx, word)
+}
+
+/// [`fragment_keep_v4`] of an IPv6 packet.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn fragment_keep_v6(ctx: *mut xdp_md, word: u64) -> u32 {
+    keep_placed::<FlowV6>(ctx, word)
+}
+
+#[inline(always)]
+fn keep_placed<F: Placed>(ctx: *mut xdp_md, word: u64) -> u32 {
     let (frame, route) = (Frame::new(ctx), Route::of(word));
-    let (Ok(piece), Ok(packet)) = (FlowV6::piece(&frame), parse::ipv6_first(&frame)) else {
+    let (Ok(piece), Ok(packet)) = (F::piece(&frame), F::parse(&frame)) else {
         return 1;
     };
     // A number in any case, as seen from here: the compiler would ask for both outcomes in one, and the
     // verifier of Linux 6.1 takes that for a way on from where there is no service.
-    let service = service_of(route).map_or(u32::MAX, |service| service.index);
-    let service = core::hint::black_box(service);
+    let service = Target::of(route).and_then(service_of);
+    let service = core::hint::black_box(service.map_or(u32::MAX, |service| service.index));
     if service == u32::MAX {
         return 0;
     }
     if piece.more {
-        let hash = FlowV6::hash_of_pieces(&packet, &piece);
+        let hash = F::hash_of_pieces(&packet, &piece);
         let now = settings::now().short();
         keep(&packet, service, hash, route, now);
     }

@@ -14,6 +14,7 @@ use xdp_lb_common::flow::{FlowV4, FlowV6};
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::tick::LongTick;
 
+use crate::conn::Target;
 use crate::family::{Family, halves};
 use crate::packet::{Frame, Packet};
 use crate::parse::{ETHERNET, IPV4_MIN, IPV6_LEN, OFFSET_BE, address};
@@ -28,22 +29,24 @@ const QUOTED: usize = 8;
 #[inline(always)]
 pub fn follow(frame: &Frame) -> Result<(Reason, u32), Reason> {
     let (mut packet, client_be) = error(frame)?;
-    let service = service::find(&packet).ok_or(Reason::NoService)?;
+    let control = service::control()?;
+    let service = service::find(control, &packet).ok_or(Reason::NoService)?;
     let now = settings::now();
-    service::ours(frame, &packet, &service, now)?;
+    service::ours(frame, &packet, &service, control, now)?;
     packet.flow.client_be = client_be;
-    to_server(frame, &packet, &service, now)
+    to_server(frame, &packet, &service, (control, now))
 }
 
 /// [`follow`] for ICMPv6.
 #[inline(always)]
 pub fn follow_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
     let (mut packet, client) = error_v6(frame)?;
-    let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
+    let control = service::control()?;
+    let service = service::find_v6(control, &packet).ok_or(Reason::NoService)?;
     let now = settings::now();
-    service::ours(frame, &packet, &service, now)?;
+    service::ours(frame, &packet, &service, control, now)?;
     packet.flow.client = client;
-    to_server(frame, &packet, &service, now)
+    to_server(frame, &packet, &service, (control, now))
 }
 
 #[inline(always)]
@@ -51,10 +54,10 @@ fn to_server<F: Family>(
     frame: &Frame,
     packet: &Packet<F>,
     service: &service::Found,
-    now: LongTick,
+    (control, now): (service::Words, LongTick),
 ) -> Result<(Reason, u32), Reason> {
-    let route = conn::look_up(packet, service, now.short())?;
-    let sent = forward::send(frame, packet, service, route);
+    let target = Target::of(conn::look_up(packet, service, now.short())?)?;
+    let sent = forward::send(frame, packet, service, control, target);
     if let Err(Reason::NoProgram) = sent {
         decided::note_special(packet.flow.protocol().into());
     }

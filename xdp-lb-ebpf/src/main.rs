@@ -49,9 +49,13 @@ mod tunnel;
 mod watch;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use xdp_lb_common::flow::{FlowV4, FlowV6};
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::stage;
 
+use crate::conn::Target;
+use crate::family::Family;
+use crate::fragment::Placed;
 use crate::packet::Frame;
 
 /// The entry: balances a frame or passes it on.
@@ -60,7 +64,7 @@ use crate::packet::Frame;
 pub fn xdp_lb(ctx: XdpContext) -> u32 {
     watch::begin(ctx.ctx);
     let frame = Frame::new(ctx.ctx);
-    let (reason, action) = match balance(&frame) {
+    let (reason, action) = match balance::<FlowV4>(&frame) {
         Err(Reason::Ipv6) => {
             // SAFETY: the program that it leads to takes the context over. One that is not there is
             // no error: the packet passes, and is counted as IPv6 that is not balanced.
@@ -129,7 +133,7 @@ pub fn tick(_ctx: XdpContext) -> u32 {
 #[xdp(frags)]
 #[inline(always)]
 pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
-    let (reason, action) = match balance_frame_v6(&Frame::new(ctx.ctx)) {
+    let (reason, action) = match balance::<FlowV6>(&Frame::new(ctx.ctx)) {
         Err(Reason::NotTcpUdp) => {
             // SAFETY: as in `xdp_lb`.
             unsafe { maps::STAGES.tail_call(&ctx, stage::ICMP_V6.index) };
@@ -146,11 +150,20 @@ pub fn xdp_lb_v6(ctx: XdpContext) -> u32 {
     action
 }
 
-/// The entry for IPv6 packets without a connection.
+/// Places IPv4 packets without a connection, by a tail call.
+#[xdp(frags)]
+#[inline(always)]
+pub fn xdp_lb_new(ctx: XdpContext) -> u32 {
+    let (reason, action) = finish(&ctx, place::<FlowV4>(&Frame::new(ctx.ctx)));
+    count::reason(reason);
+    action
+}
+
+/// Places IPv6 packets without a connection, by a tail call.
 #[xdp(frags)]
 #[inline(always)]
 pub fn xdp_lb_v6_new(ctx: XdpContext) -> u32 {
-    let (reason, action) = finish(&ctx, place_frame_v6(&Frame::new(ctx.ctx)));
+    let (reason, action) = finish(&ctx, place::<FlowV6>(&Frame::new(ctx.ctx)));
     count::reason(reason);
     action
 }
@@ -238,57 +251,54 @@ pub fn xdp_lb_tagged(ctx: XdpContext) -> u32 {
 /// The entry for fragments of IPv4 datagrams.
 #[xdp(frags)]
 pub fn xdp_lb_fragment(ctx: XdpContext) -> u32 {
-    fragment::follow(&ctx)
+    fragment::follow::<FlowV4>(&ctx)
 }
 
 /// The entry for fragments of IPv6 packets.
 #[xdp(frags)]
 pub fn xdp_lb_fragment_v6(ctx: XdpContext) -> u32 {
-    let sent = fragment::follow_v6(&Frame::new(ctx.ctx));
-    match sent {
-        Err(Reason::NoProgram) => decided::go_on(&ctx),
-        Err(reason) => fragment::may_be_reply(&ctx, reason),
-        Ok(_) => {}
-    }
-    count::and_act(decided::told(&ctx, sent))
+    fragment::follow::<FlowV6>(&ctx)
+}
+
+/// The entry for first fragments of IPv4 datagrams, placed already.
+#[xdp(frags)]
+pub fn xdp_lb_fragment_new(ctx: XdpContext) -> u32 {
+    fragment::placed::<FlowV4>(&ctx)
 }
 
 /// The entry for first fragments of IPv6 packets, placed already.
 #[xdp(frags)]
 pub fn xdp_lb_fragment_v6_new(ctx: XdpContext) -> u32 {
-    fragment::placed_v6(&ctx)
-}
-
-/// What stands before placing, [`balance_frame_v6`] has seen to, or [`fragment::follow_v6`].
-#[inline(always)]
-fn place_frame_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
-    let packet = parse::ipv6_first(frame)?;
-    let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
-    let now = settings::now().short();
-    let route = conn::place_here(&packet, &service, now)?;
-    fragment::hand_on_v6(frame, route)?;
-    forward::send(frame, &packet, &service, route)
-}
-
-#[inline(always)]
-fn balance_frame_v6(frame: &Frame) -> Result<(Reason, u32), Reason> {
-    let packet = parse::ipv6(frame)?;
-    let service = service::find_v6(&packet).ok_or(Reason::NoService)?;
-    let now = settings::now();
-    service::ours(frame, &packet, &service, now)?;
-    let route = conn::route(frame, &packet, &service, now.short())?;
-    forward::send(frame, &packet, &service, route)
+    fragment::placed::<FlowV6>(&ctx)
 }
 
 /// The path of a packet: `Err` with the reason why it is not sent on.
 #[inline(always)]
-fn balance(frame: &Frame) -> Result<(Reason, u32), Reason> {
-    let packet = parse::ipv4(frame)?;
-    let service = service::find(&packet).ok_or(Reason::NoService)?;
+fn balance<F: Family>(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let packet = F::parse_whole(frame)?;
+    let control = service::control()?;
+    let service = F::service(control, &packet).ok_or(Reason::NoService)?;
     let now = settings::now();
-    service::ours(frame, &packet, &service, now)?;
-    let route = conn::route(frame, &packet, &service, now.short())?;
-    forward::send(frame, &packet, &service, route)
+    service::ours(frame, &packet, &service, control, now)?;
+    let target = conn::route(frame, &packet, &service, now.short())?;
+    forward::send(frame, &packet, &service, control, target)
+}
+
+/// The path of a packet without a connection, from [`conn::route`] on.
+#[inline(always)]
+fn place<F: Placed>(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let packet = F::parse(frame)?;
+    let unplaced = conn::noted()?;
+    let route = conn::place(&packet, &unplaced, settings::now().short())?;
+    fragment::hand_on::<F>(frame, route)?;
+    let control = service::control()?;
+    forward::send(
+        frame,
+        &packet,
+        unplaced.service(),
+        control,
+        Target::of(route)?,
+    )
 }
 
 #[panic_handler]

@@ -37,8 +37,13 @@ impl Frame {
     /// The frame of a context.
     #[inline(always)]
     pub fn new(ctx: *mut xdp_md) -> Self {
-        // SAFETY: the kernel passes a valid context.
-        let (start, end) = unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) };
+        // SAFETY: the kernel passes a valid context. Volatile, so that a frame made anew is.
+        let (start, end) = unsafe {
+            (
+                (&raw const (*ctx).data).read_volatile() as usize,
+                (&raw const (*ctx).data_end).read_volatile() as usize,
+            )
+        };
         Self {
             ctx,
             start: start as *mut u8,

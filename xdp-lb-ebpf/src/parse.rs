@@ -22,7 +22,7 @@ pub const TCP_MIN: usize = 20;
 const PORTS: usize = 8;
 const UDP_LEN: usize = 8;
 /// More-fragments and the fragment offset.
-const FRAGMENT_BE: u16 = 0x3fff_u16.to_be();
+pub const FRAGMENT_BE: u16 = 0x3fff_u16.to_be();
 /// The fragment offset of an IPv4 header.
 pub const OFFSET_BE: u16 = 0x1fff_u16.to_be();
 
@@ -51,15 +51,15 @@ struct Transport {
 }
 
 impl Transport {
-    /// The same, with the protocol, if the verifier is to forget by which way it came to them. The packets
-    /// of known connections take no such step. `by` is anything that it does not know.
+    /// The same, with the protocol, of which the verifier forgets by which way it came to them: of the
+    /// protocol alone, where that is fast. `by` are things that it does not know, the latter of 64 bits.
     #[inline(always)]
-    fn blurred<const TAKEN: u8>(self, protocol: u8, by: u64) -> (Self, u8) {
+    fn blurred<const TAKEN: u8>(self, protocol: u8, by: (u64, u64)) -> (Self, u8) {
         if TAKEN == WHOLE {
-            return (self, protocol);
+            return (self, blurred(protocol.into(), by.0) as u8);
         }
         let word = self.ports_be as u64 | (self.tcp_flags as u64) << 32 | (protocol as u64) << 40;
-        let word = blurred(word, by);
+        let word = blurred(word, by.1);
         let transport = Self {
             ports_be: word as u32,
             tcp_flags: (word >> 32) as u8,
@@ -142,7 +142,8 @@ fn ipv4_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet, Reason> {
             frame.read::<u32>(8),
         )
     };
-    let (transport, protocol) = transport.blurred::<TAKEN>(protocol, low);
+    // What follows is the same for TCP and UDP, in the eyes of the verifier.
+    let (transport, protocol) = transport.blurred::<TAKEN>(protocol, (client_be.into(), low));
     Ok(Packet {
         flow: FlowV4 {
             client_be,
@@ -214,7 +215,8 @@ fn ipv6_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
     } else {
         ports::<TAKEN>(&rest, protocol, ETHERNET + IPV6_LEN, payload - passed)?
     };
-    let (transport, protocol) = transport.blurred::<TAKEN>(protocol, low);
+    let (transport, protocol) =
+        transport.blurred::<TAKEN>(protocol, (client.words_be[3].into(), low));
     Ok(Packet {
         flow: FlowV6 {
             client,

@@ -201,7 +201,8 @@ pub extern "C" fn template_again(hash: u64, service: u32, now: u32) -> u64 {
     let Some(route) = backend_by(found.state) else {
         return 0;
     };
-    let state = found.state.with(found.state.kind(), expiry(&service, now));
+    let kind = found.state.kind_bits();
+    let state = found.state.with_bits(kind, expiry(&service, now));
     let _won = state == found.state || places.update(&found, state);
     route.word()
 }

@@ -144,7 +144,7 @@ pub fn is_ours<F>(
     now: LongTick,
 ) -> Result<(), Reason> {
     let service = service::at(info.service).ok_or(Reason::Inconsistent)?;
-    service::open(&service, now)?;
+    service::open(&service, service::control()?, now)?;
     if !service::is_addressed_here(frame, packet) && !is_virtual(packet.destination) {
         return Err(Reason::OtherHost);
     }

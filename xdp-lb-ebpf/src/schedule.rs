@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use xdp_lb_common::hashed::{folded, maglev, maglev_again, multiplied, multiplied_again};
-use xdp_lb_common::load::{Cost, search};
+use xdp_lb_common::load::search;
 use xdp_lb_common::schedule::{FALLBACK_TRIES, RULE_FALLBACK, RULE_LIMITED, RULE_PORT, Rule, Word};
 use xdp_lb_common::select::slot;
 use xdp_lb_common::service::Slots;
@@ -14,7 +14,7 @@ use crate::load::{join, seen};
 use crate::maps::{CURSORS, SLOTS};
 use crate::packet::Packet;
 use crate::persist::Placed;
-use crate::search::{cheapest, first_open, server_cost, slot_is_open};
+use crate::search::{cheapest, cost, first_open, slot_is_open};
 use crate::{atomic, persist, service};
 
 /// No backend.
@@ -313,12 +313,9 @@ fn is_overloaded(list: Slots, backend: u32) -> bool {
 fn better_of_two(service: &service::Found) -> Option<u32> {
     let table = table(service);
     let (first, second) = (by_chance(table)?, by_chance(table)?);
-    let (one, other) = (price(first), price(second));
-    let chosen = if one.per == 0 || (other.per > 0 && other.is_below(one)) {
-        second
-    } else {
-        first
-    };
+    let one = cost(first, search::WLC);
+    let other = cost(second, search::WLC);
+    let chosen = if other.is_below(one) { second } else { first };
     if slot_is_open(chosen) != 0 {
         return SLOTS.get(chosen).copied();
     }
@@ -326,15 +323,6 @@ fn better_of_two(service: &service::Found) -> Option<u32> {
     let behind = first_open(table, at)?;
     let next = slot(at as u64 + behind as u64, table.len);
     SLOTS.get(table.base.wrapping_add(next)).copied()
-}
-
-#[inline(always)]
-fn price(slot: u32) -> Cost {
-    let packed = server_cost(slot, search::WLC);
-    Cost {
-        cost: packed >> 32,
-        per: packed as u32,
-    }
 }
 
 #[inline(always)]

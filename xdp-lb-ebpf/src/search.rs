@@ -4,6 +4,7 @@
 //! one step once, whatever the length of the list.
 
 use xdp_lb_common::load::Cost;
+use xdp_lb_common::opaque::hidden;
 use xdp_lb_common::schedule::{SEARCH_STEP, SEARCHED};
 use xdp_lb_common::service::Slots;
 
@@ -49,48 +50,47 @@ pub extern "C" fn search_from(base: u32, len: u32, search: u32, first: u32) -> u
 #[inline(never)]
 pub extern "C" fn search_step(base: u32, len: u32, search: u32, at: u64) -> u32 {
     let from = (at >> 32) as u32;
-    let mut position = at as u32;
-    let mut best = cost(base, position, search);
+    let mut position = at as u32 as u64;
+    let mut best = Cost::NONE;
+    if position != NONE as u64 {
+        best = cost(base.wrapping_add(position as u32), search);
+    }
     let mut step = 0;
     while step < SEARCH_STEP {
         let next = from.wrapping_add(step);
         if next >= len {
             break;
         }
-        let price = cost(base, next, search);
-        if price.per > 0 && (best.per == 0 || price.is_below(best)) {
-            (position, best) = (next, price);
-        }
+        let price = cost(base.wrapping_add(next), search);
+        // Without a branch: the verifier would walk all that comes of each server being the best.
+        let wins = hidden((price.is_below(best) as u64).wrapping_neg());
+        position ^= (position ^ next as u64) & wins;
+        best.cost ^= (best.cost ^ price.cost) & wins;
+        best.per ^= (best.per ^ price.per) & wins as u32;
         step += 1;
     }
-    position
+    position as u32
 }
 
-/// What a server of a list costs; per 0 if it is not to be picked.
+/// What the server of a slot costs, [`Cost::NONE`] if it is not to be picked.
 #[inline(always)]
-fn cost(base: u32, position: u32, search: u32) -> Cost {
-    let none = Cost { cost: 0, per: 0 };
-    if position == NONE {
-        return none;
-    }
-    let packed = server_cost(base.wrapping_add(position), search);
+pub fn cost(slot: u32, search: u32) -> Cost {
+    let packed = server_cost(slot, search);
     Cost {
         cost: packed >> 32,
         per: packed as u32,
     }
 }
 
-/// Cost (upper half) and weight of the server of a slot; 0 if it is not to be picked.
+/// Cost (upper half) and weight of the server of a slot; [`Cost::NONE`] if it is not to be picked.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn server_cost(slot: u32, search: u32) -> u64 {
     let Some(backend) = SLOTS.get(slot) else {
-        return 0;
+        return Cost::NONE.cost << 32;
     };
-    match seen(*backend).cost(search) {
-        Some(Cost { cost, per }) => cost << 32 | per as u64,
-        None => 0,
-    }
+    let Cost { cost, per } = seen(*backend).cost(search).unwrap_or(Cost::NONE);
+    cost << 32 | per as u64
 }
 
 /// How far behind `start` the first entry of a table stands whose server takes connections, at most

@@ -8,7 +8,7 @@ use xdp_lb_common::limits::{HOST_SLOTS, MAX_PORTS, MAX_PROBES, SERVICE_INDEX_SLO
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::schedule::{self, Rule};
 use xdp_lb_common::service::{
-    SERVICE_HAS_HOSTS, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, Service, ServiceSlot,
+    Control, SERVICE_HAS_HOSTS, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, Service, ServiceSlot,
     index_start_v4, index_start_v6,
 };
 use xdp_lb_common::tick::LongTick;
@@ -16,6 +16,52 @@ use xdp_lb_common::tick::LongTick;
 use crate::family::{Family, halves, joined};
 use crate::maps::{CONTROL, HOSTS, PORTS, SERVICE_INDEX, SERVICES};
 use crate::packet::{Frame, Packet};
+
+/// The words that control the tables, looked up once a packet.
+#[derive(Clone, Copy)]
+pub struct Words(*const Control);
+
+/// The control words.
+#[inline(always)]
+pub fn control() -> Result<Words, Reason> {
+    Ok(Words(CONTROL.get_ptr(0).ok_or(Reason::Inconsistent)?))
+}
+
+impl Words {
+    /// The bank of the service index and of the host table that is in force.
+    #[inline(always)]
+    fn bank(self) -> u32 {
+        // SAFETY: a map value; userspace changes the word while packets read, as those below.
+        unsafe { (&raw const (*self.0).bank).read_volatile() as u32 & 1 }
+    }
+
+    /// The agent's last sign of life.
+    #[inline(always)]
+    fn heartbeat(self) -> LongTick {
+        // SAFETY: as above.
+        LongTick(unsafe { (&raw const (*self.0).heartbeat).read_volatile() } as u32)
+    }
+
+    /// The smallest MTU of all interfaces that packets leave by.
+    #[inline(always)]
+    pub fn smallest_mtu(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.0).smallest_mtu).read_volatile() as u32 }
+    }
+
+    /// Whether a packet for no service may be a reply whose addresses are to be translated.
+    #[inline(always)]
+    fn translates(self) -> bool {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.0).translates).read_volatile() != 0 }
+    }
+}
+
+/// Whether a packet for no service may be a reply whose addresses are to be translated.
+#[inline(always)]
+pub fn translates() -> bool {
+    control().is_ok_and(Words::translates)
+}
 
 /// A virtual service.
 pub struct Found {
@@ -60,8 +106,8 @@ impl Found {
 
 /// Looks the service of a packet up: by its port, then by any port.
 #[inline(always)]
-pub fn find(packet: &Packet) -> Option<Found> {
-    let bank = bank()?;
+pub fn find(control: Words, packet: &Packet) -> Option<Found> {
+    let bank = control.bank();
     let flow = &packet.flow;
     let index = match probe(bank, flow.vip_be, flow.vip_port_be, flow.protocol) {
         Some(index) => index,
@@ -72,8 +118,8 @@ pub fn find(packet: &Packet) -> Option<Found> {
 
 /// Looks the service of an IPv6 packet up.
 #[inline(always)]
-pub fn find_v6(packet: &Packet<FlowV6>) -> Option<Found> {
-    let bank = bank()?;
+pub fn find_v6(control: Words, packet: &Packet<FlowV6>) -> Option<Found> {
+    let bank = control.bank();
     let flow = &packet.flow;
     let index = match probe_v6(bank, flow.vip, flow.vip_port_be, flow.protocol) {
         Some(index) => index,
@@ -142,14 +188,6 @@ pub fn at(index: u32) -> Option<Found> {
     })
 }
 
-/// The bank of the service index and of the host table that is in force.
-#[inline(always)]
-fn bank() -> Option<u32> {
-    let control = CONTROL.get_ptr(0)?;
-    // SAFETY: a map value; userspace flips the word while packets read.
-    Some(unsafe { (&raw const (*control).bank).read_volatile() } as u32 & 1)
-}
-
 /// The service of an address, if there is one.
 #[inline(always)]
 fn probe(bank: u32, vip_be: u32, port_be: u16, protocol: u8) -> Option<u32> {
@@ -207,10 +245,11 @@ pub fn ours<F: Family>(
     frame: &Frame,
     packet: &Packet<F>,
     service: &Found,
+    control: Words,
     now: LongTick,
 ) -> Result<(), Reason> {
     let settings = service.get();
-    open(service, now)?;
+    open(service, control, now)?;
     if !is_addressed_here(frame, packet) && !is_to_virtual_mac(packet, service) {
         return Err(Reason::OtherHost);
     }
@@ -227,46 +266,17 @@ pub fn ours<F: Family>(
 
 /// Whether the VIP is owned and the agent heard of.
 #[inline(always)]
-pub fn open(service: &Found, now: LongTick) -> Result<(), Reason> {
+pub fn open(service: &Found, control: Words, now: LongTick) -> Result<(), Reason> {
     let settings = service.get();
     // SAFETY: a map value; userspace opens and closes the gate while packets read.
     let active = unsafe { (&raw const settings.active).read_volatile() };
     if active == 0 {
         return Err(Reason::NotActive);
     }
-    if !lease::holds(settings.lease_ticks, heartbeat()?, now) {
+    if !lease::holds(settings.lease_ticks, control.heartbeat(), now) {
         return Err(Reason::LeaseOver);
     }
     Ok(())
-}
-
-/// Whether a packet for no service may be a reply whose addresses are to be translated.
-#[inline(always)]
-pub fn translates() -> bool {
-    match CONTROL.get_ptr(0) {
-        // SAFETY: a map value; userspace changes the word while packets read.
-        Some(control) => unsafe { (&raw const (*control).translates).read_volatile() != 0 },
-        None => false,
-    }
-}
-
-/// The smallest MTU of all interfaces that packets leave by.
-#[inline(always)]
-pub fn smallest_mtu() -> u32 {
-    match CONTROL.get_ptr(0) {
-        // SAFETY: a map value; userspace changes the word while packets read.
-        Some(control) => unsafe { (&raw const (*control).smallest_mtu).read_volatile() as u32 },
-        None => 0,
-    }
-}
-
-/// The agent's last sign of life.
-#[inline(always)]
-fn heartbeat() -> Result<LongTick, Reason> {
-    let control = CONTROL.get_ptr(0).ok_or(Reason::Inconsistent)?;
-    // SAFETY: a map value; userspace writes the word while packets read.
-    let word = unsafe { (&raw const (*control).heartbeat).read_volatile() };
-    Ok(LongTick(word as u32))
 }
 
 /// Switches flood frames of hosts they do not know yet; an interface in promiscuous mode sees them.
@@ -327,7 +337,8 @@ pub extern "C" fn is_balanced_already_v6(source: u64, service: u32, high: u64, l
 /// 1 if the frame comes from a host of the service and none of that host's addresses is the client's.
 #[inline(always)]
 fn by_host(source: u64, service: u32, client: (u32, &Address)) -> u32 {
-    let Some(bank) = bank() else { return 0 };
+    let Ok(control) = control() else { return 0 };
+    let bank = control.bank();
     let key = host_key(Mac(source), service);
     host::is_foreign(key, client, |at| HOSTS.get(bank * HOST_SLOTS + at)) as u32
 }

@@ -4,7 +4,9 @@ use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use xdp_lb_common::answer;
 use xdp_lb_common::conn::Kind;
+use xdp_lb_common::conn::state::{self, next_in, sort};
 use xdp_lb_common::hash::{Coefficients, CoefficientsV6, WORDS_V6};
+use xdp_lb_common::opaque::hidden;
 use xdp_lb_common::tick::{LongTick, Tick};
 use xdp_lb_common::watch;
 
@@ -90,12 +92,32 @@ pub fn now() -> LongTick {
     LongTick::from_jiffies(jiffies, TICK_SHIFT.load())
 }
 
+/// See [`state::NEXT_KINDS`].
+static NEXT_KINDS: [u64; 32] = state::NEXT_KINDS;
+
+/// The number of the kind that a connection has after a packet; 0 if the packet opens a new one.
+#[inline(always)]
+pub fn next_kind(kind: u64, protocol: u8, tcp_flags: u8) -> u64 {
+    let first = (&raw const NEXT_KINDS).cast::<u64>();
+    let index = hidden(sort(protocol, tcp_flags).into()) as usize & 31;
+    // SAFETY: the index is below 32, the length of the array.
+    let word = unsafe { first.add(index) };
+    // SAFETY: as above; volatile so that it is read, and not reckoned.
+    next_in(unsafe { word.read_volatile() }, kind)
+}
+
 /// When a way of this kind expires if nothing more is heard of it.
 #[inline(always)]
 pub fn expiry(kind: Kind, now: Tick) -> Tick {
+    expiry_of(kind as u64, now)
+}
+
+/// [`expiry`] by the number of a kind.
+#[inline(always)]
+pub fn expiry_of(kind: u64, now: Tick) -> Tick {
     let first = (&raw const TIMEOUTS).cast::<u32>();
     // The compiler, which knows the kinds, would leave the mask out; the verifier does not know them.
-    let index = core::hint::black_box(kind as usize) & 15;
+    let index = hidden(kind) as usize & 15;
     // SAFETY: the index is below 16, the length of the array.
     let timeout = unsafe { first.add(index) };
     // SAFETY: as above; volatile because the loader writes the value that the compiler sees as 1.

@@ -65,7 +65,8 @@ pub extern "C" fn describe(ctx: *mut xdp_md) -> u32 {
     };
     match parse::ipv4_first(&frame) {
         Ok(packet) => {
-            if let Some(found) = service::find(&packet) {
+            let control = service::control().ok();
+            if let Some(found) = control.and_then(|control| service::find(control, &packet)) {
                 note.service = found.index;
             }
             set_flow(note, &packet);
@@ -86,7 +87,8 @@ pub extern "C" fn describe_v6(ctx: *mut xdp_md) -> u32 {
     // SAFETY: this CPU's own copy.
     let note = unsafe { &mut *note };
     if let Ok(packet) = parse::ipv6_first(&Frame::new(ctx)) {
-        if let Some(found) = service::find_v6(&packet) {
+        let control = service::control().ok();
+        if let Some(found) = control.and_then(|control| service::find_v6(control, &packet)) {
             note.service = found.index;
         }
         set_flow(note, &packet);

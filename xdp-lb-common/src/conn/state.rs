@@ -138,8 +138,14 @@ impl State {
     /// The same flow and backend in another kind with another expiry.
     #[inline(always)]
     pub const fn with(self, kind: Kind, expiry: Tick) -> Self {
+        self.with_bits(kind as u64, expiry)
+    }
+
+    /// [`Self::with`] by the number of a kind.
+    #[inline(always)]
+    pub const fn with_bits(self, kind: u64, expiry: Tick) -> Self {
         let kept = self.0 & ((0xffff << GENERATION_SHIFT) | BACKEND_MASK);
-        Self(kept | (expiry.0 as u64) << EXPIRY_SHIFT | (kind as u64) << KIND_SHIFT)
+        Self(kept | (expiry.0 as u64) << EXPIRY_SHIFT | (kind & 0xf) << KIND_SHIFT)
     }
 
     /// The moment after which the way is free.
@@ -154,8 +160,9 @@ impl State {
         Kind::from_bits(self.kind_bits() as u8)
     }
 
+    /// The number of what the way holds.
     #[inline(always)]
-    const fn kind_bits(self) -> u64 {
+    pub const fn kind_bits(self) -> u64 {
         (self.0 >> KIND_SHIFT) & 0xf
     }
 
@@ -319,9 +326,48 @@ pub const fn tcp_next(kind: Kind, flags: u8) -> Option<Kind> {
     }
 }
 
+/// What comes of each kind by a packet, a word for each [`sort`] of packets: a nibble for each kind, 0 where
+/// the packet opens a new connection. UDP's come to [`Kind::Udp`], TCP's to [`tcp_next`]. A packet's next
+/// kind then takes a load and a shift, and no branch on what nobody can foresee.
+pub const NEXT_KINDS: [u64; 32] = {
+    let mut table = [0; 32];
+    let mut at = 0;
+    while at < table.len() {
+        let flags = (at as u8 & 7) | (at as u8 & 8) << 1;
+        let mut bits = 0;
+        while bits < 16 {
+            let next = if at & 16 != 0 {
+                Some(Kind::Udp)
+            } else {
+                tcp_next(Kind::from_bits(bits), flags)
+            };
+            if let Some(kind) = next {
+                table[at] |= (kind as u64) << (bits * 4);
+            }
+            bits += 1;
+        }
+        at += 1;
+    }
+    table
+};
+
+/// The number of a packet's sort, below 32: its FIN, SYN, RST and ACK, and the bit of an IP protocol that
+/// UDP has and TCP has not.
+#[inline(always)]
+pub const fn sort(protocol: u8, flags: u8) -> u32 {
+    (flags & 7 | (flags & tcp::ACK) >> 1 | protocol & 16) as u32
+}
+
+/// The number of the kind that follows one in a word of [`NEXT_KINDS`].
+#[inline(always)]
+pub const fn next_in(word: u64, kind: u64) -> u64 {
+    word >> (kind * 4) & 0xf
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addr::{TCP, UDP};
     use proptest::prelude::*;
 
     proptest! {
@@ -406,6 +452,20 @@ mod tests {
         ];
         for (kind, flags, next) in cases {
             assert_eq!(tcp_next(kind, flags), next, "{kind:?} {flags:#x}");
+        }
+    }
+
+    #[test]
+    fn the_table_says_what_follows() {
+        for bits in 0..16 {
+            let kind = Kind::from_bits(bits);
+            for flags in 0..=u8::MAX {
+                let word = NEXT_KINDS[sort(TCP, flags) as usize];
+                let next = tcp_next(kind, flags).map_or(0, |kind| kind as u64);
+                assert_eq!(next_in(word, bits.into()), next, "{kind:?} {flags:#x}");
+            }
+            let word = NEXT_KINDS[sort(UDP, 0) as usize];
+            assert_eq!(next_in(word, bits.into()), Kind::Udp as u64);
         }
     }
 }

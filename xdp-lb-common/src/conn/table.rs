@@ -43,7 +43,7 @@ pub trait Place {
 
 /// Replaces the state of a way and has the change counted; whether it was `old`.
 #[inline(always)]
-fn change<P: Place>(place: &P, way: usize, old: State, new: State) -> bool {
+pub fn change<P: Place>(place: &P, way: usize, old: State, new: State) -> bool {
     let won = place.swap_state(way, old, new);
     if won {
         place.moved(old, new);
@@ -173,7 +173,7 @@ impl Inserted {
 /// The way of `hash` in one place, read so that state and key belong together; state 0 if there is
 /// none. Expired ways do not count, nor do claims.
 #[inline(always)]
-fn find_in<P: Place>(place: &P, hash: u64, now: Tick) -> (usize, State) {
+pub fn find_in<P: Place>(place: &P, hash: u64, now: Tick) -> (usize, State) {
     let mut way = 0;
     while way < WAYS {
         if place.key(way) == hash {
@@ -230,7 +230,7 @@ impl<P: Place> Places<P> {
     /// [`Self::publish`] makes the way visible.
     #[inline(always)]
     pub fn claim(&self, hash: u64, state: State, now: Tick) -> Option<Claim> {
-        let free = self.free_way(now);
+        let free = self.free_way(hash, now);
         let (in_second, way) = free.or_else(|| self.victim(now))?;
         let evicted = free.is_none();
         let place = self.place(in_second);
@@ -357,24 +357,22 @@ impl<P: Place> Places<P> {
 
     /// A free way: in the first place while it is not too full, else in the emptier one.
     #[inline(always)]
-    fn free_way(&self, now: Tick) -> Option<(bool, usize)> {
+    fn free_way(&self, hash: u64, now: Tick) -> Option<(bool, usize)> {
         let first = free_mask(&self.first, now);
         let first_free = ones(first);
-        let (in_second, mask) = if first_free >= WAYS as u32 - FIRST_PLACE_FILL {
-            (false, first)
-        } else {
+        let mut chosen = first;
+        if first_free < WAYS as u32 - FIRST_PLACE_FILL {
             let second = free_mask(&self.second, now);
             if ones(second) > first_free {
-                (true, second)
-            } else {
-                (false, first)
+                chosen = second << WAYS;
             }
-        };
-        if mask == 0 {
+        }
+        let chosen = blurred(chosen.into(), hash) as u32;
+        if chosen == 0 {
             return None;
         }
-        let lowest = mask & mask.wrapping_neg();
-        Some((in_second, ones(lowest - 1) as usize & (WAYS - 1)))
+        let lowest = chosen & chosen.wrapping_neg();
+        Some(numbered(ones(lowest - 1) & (2 * WAYS as u32 - 1)))
     }
 
     /// The way that a full pair of places gives away: the one of the lowest rank.

@@ -7,51 +7,54 @@ mod route;
 mod table;
 
 use xdp_lb_common::addr::TCP;
-use xdp_lb_common::conn::Kind;
-use xdp_lb_common::conn::state::{opens, tcp_next};
-use xdp_lb_common::conn::table::{Found, Places};
+use xdp_lb_common::conn::state::opens;
+use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::tick::Tick;
 
 pub use self::insert::{conn_confirm, conn_confirm_v6, conn_describe_v6};
-pub use self::place::{place, place_elsewhere, place_here};
-use self::route::Packed;
-pub use self::route::{Route, Via, backend, backend_of, identity};
-use self::table::has_overflowed;
-pub use self::table::{Counted, MapPlace, conn_claim, conn_publish, places, write_info};
+use self::place::place_elsewhere;
+pub use self::place::{noted, place};
+pub use self::route::{Route, Target, Via, backend, backend_of, identity, target_of};
+pub use self::table::{MapPlace, conn_claim, conn_publish, places, spot, write_info};
+use self::table::{Spot, has_overflowed};
 use crate::family::Family;
 use crate::packet::{Frame, Packet};
-use crate::settings::expiry;
+use crate::settings::{expiry_of, next_kind};
 use crate::{lookup, persist, schedule, service};
 
-/// Finds the connection, or places it.
+/// Finds the connection; one that is not found, or that begins anew, goes on to the program that places it.
 #[inline(always)]
 pub fn route<F: Family>(
     frame: &Frame,
     packet: &Packet<F>,
     service: &service::Found,
     now: Tick,
-) -> Result<Route, Reason> {
+) -> Result<Target, Reason> {
     let hash = packet.flow.keyed_hash();
-    let places = places(hash).ok_or(Reason::Inconsistent)?;
-    let found = places.find(hash, now);
-    if !found.exists() {
-        return Packed(F::place(frame.context(), service.index, hash, now.0, 0)).unpack();
+    let spot = spot(hash, now).ok_or(Reason::Inconsistent)?;
+    if !spot.exists() {
+        return Err(place_elsewhere::<F>(frame, service, hash, false));
     }
-    match backend_of(found.state, Via::Connection) {
-        Some(route) => match next(found.state.kind(), packet) {
-            Some(kind) => {
-                if touch(frame, packet, service, (hash, &places, &found), kind, now) {
-                    Ok(route.changing(kind))
-                } else {
-                    Ok(route)
-                }
-            }
-            None => Packed(F::place(frame.context(), service.index, hash, now.0, 1)).unpack(),
-        },
-        None if is_midstream(packet) => Err(Reason::Purged),
-        None => Packed(F::place(frame.context(), service.index, hash, now.0, 1)).unpack(),
+    let target = match target_of(spot.state, Via::Connection) {
+        Some(target) => target,
+        None if is_midstream(packet) => return Err(Reason::Purged),
+        None => return Err(place_elsewhere::<F>(frame, service, hash, true)),
+    };
+    let kind = next_kind(
+        spot.state.kind_bits(),
+        packet.flow.protocol(),
+        packet.tcp_flags,
+    );
+    if kind == Kind::Free as u64 {
+        return Err(place_elsewhere::<F>(frame, service, hash, true));
     }
+    let state = spot.state.with_bits(kind, expiry_of(kind, now));
+    if state == spot.state {
+        return Ok(target);
+    }
+    touch(frame, packet, service, (hash, &spot, state), now);
+    Ok(target.changing(kind))
 }
 
 #[inline(always)]
@@ -59,44 +62,28 @@ fn is_midstream<F: Family>(packet: &Packet<F>) -> bool {
     packet.flow.protocol() == TCP && !opens(packet.tcp_flags)
 }
 
-/// The kind of a connection after a packet; `None` when the packet opens a new one.
-#[inline(always)]
-fn next<F: Family>(kind: Kind, packet: &Packet<F>) -> Option<Kind> {
-    if packet.flow.protocol() == TCP {
-        tcp_next(kind, packet.tcp_flags)
-    } else {
-        Some(Kind::Udp)
-    }
-}
-
-/// Moves the expiry (at most once per tick) and the kind; whether there was anything to move. A lost
-/// race is dropped: the winner wrote much the same, unless it took the way of a connection that this
-/// packet confirms.
+/// Moves the expiry (at most once per tick) and the kind. A lost race is dropped: the winner wrote much the
+/// same, unless it took the way of a connection that this packet confirms.
 #[inline(always)]
 fn touch<F: Family>(
     frame: &Frame,
     packet: &Packet<F>,
     service: &service::Found,
-    (hash, places, found): (u64, &Places<Counted>, &Found),
-    kind: Kind,
+    (hash, spot, state): (u64, &Spot, State),
     now: Tick,
-) -> bool {
-    let state = found.state.with(kind, expiry(kind, now));
-    if state == found.state {
-        return false;
-    }
-    if !places.update(found, state) && found.state.kind() != kind {
+) {
+    let kind = state.kind_bits();
+    if !spot.update(state) && spot.state.kind_bits() != kind {
         F::confirm(frame.context(), service.index, hash, state.0, now.0);
     }
-    if service.is_persistent() && kind > Kind::Closed {
+    if service.is_persistent() && kind > Kind::Closed as u64 {
         packet
             .flow
             .confirm_template(frame.context(), service.index, state.backend(), now.0);
     }
-    true
 }
 
-/// Where the connection of a quoted packet goes, in the order of [`resumed`]. It takes no way, moves no
+/// Where the connection of a quoted packet goes, in the order of `resumed`. It takes no way, moves no
 /// timer and schedules nothing: anybody can send an ICMP error.
 #[inline(always)]
 pub fn look_up<F: Family>(

@@ -1,75 +1,93 @@
 //! Where a packet without a connection goes, and that it has one from then on.
 
-use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use xdp_lb_common::addr::TCP;
-use xdp_lb_common::conn::state::{tcp, tcp_next};
+use xdp_lb_common::conn::state::tcp;
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::reason::Reason;
-use xdp_lb_common::stage;
 use xdp_lb_common::tick::Tick;
 
 use super::insert::{insert, overwrite};
-use super::route::{Packed, Route};
-use super::table::{has_overflowed, places};
+use super::route::Route;
+use super::table::has_overflowed;
 use super::{by_template, is_midstream};
 use crate::family::Family;
-use crate::maps::STAGES;
+use crate::maps::{DECIDED, STAGES};
 use crate::packet::{Frame, Packet};
 use crate::persist::Placed;
-use crate::settings::expiry;
-use crate::{parse, persist, schedule, service};
+use crate::settings::{expiry_of, next_kind};
+use crate::{persist, schedule, service};
 
-/// Places a packet without a connection, or anew (`replace` is 1) over the way of one that is closing
-/// or was purged; a [`Packed`]. A function of its own, so that the registers of the packets that have
-/// a connection are not spilled for it, and global, so that the verifier checks it once.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn place(ctx: *mut xdp_md, service: u32, hash: u64, now: u32, replace: u32) -> u64 {
-    let packet = match parse::ipv4_first(&Frame::new(ctx)) {
-        Ok(packet) => packet,
-        Err(reason) => return Packed::new(Err(reason)).0,
-    };
-    let Some(service) = service::at(service) else {
-        return Packed::new(Err(Reason::Inconsistent)).0;
-    };
-    Packed::new(place_in(&packet, &service, hash, Tick(now), replace != 0)).0
+/// A packet without a connection, as [`place_elsewhere`] notes it for the program that places it.
+pub struct Unplaced {
+    service: service::Found,
+    hash: u64,
+    /// Whether it goes over the way of a connection that is closing or was purged.
+    again: bool,
 }
 
-/// [`place`] of an IPv6 packet, which is a program of its own: the verifier grants a chain of calls no
-/// more than 512 bytes of stack, and placing with two long addresses takes most of it.
-#[inline(always)]
-pub fn place_elsewhere(ctx: *mut xdp_md) -> u64 {
-    // SAFETY: the program that it leads to takes the context over.
-    unsafe { STAGES.tail_call(&XdpContext::new(ctx), stage::IPV6_NEW.index) };
-    Packed::new(Err(Reason::Inconsistent)).0
+impl Unplaced {
+    /// Its virtual service.
+    #[inline(always)]
+    pub fn service(&self) -> &service::Found {
+        &self.service
+    }
 }
 
-/// Places a packet that [`route`] sent on by [`place_elsewhere`].
+/// Goes on to the program that places a packet: the packets that have a connection then pay neither for its
+/// registers nor for its stack, and the verifier walks it once. Returns if there is none. (To some kernels,
+/// Linux 6.12 among them, a tail call that failed may have changed the frame: nothing must touch that any
+/// more.)
 #[inline(always)]
-pub fn place_here<F: Family>(
-    packet: &Packet<F>,
-    service: &service::Found,
-    now: Tick,
-) -> Result<Route, Reason> {
-    let hash = packet.flow.keyed_hash();
-    let found = places(hash).ok_or(Reason::Inconsistent)?.find(hash, now);
-    place_in(packet, service, hash, now, found.exists())
-}
-
-#[inline(always)]
-fn place_in<F: Family>(
-    packet: &Packet<F>,
+pub(super) fn place_elsewhere<F: Family>(
+    frame: &Frame,
     service: &service::Found,
     hash: u64,
+    again: bool,
+) -> Reason {
+    if let Some(decided) = DECIDED.get_ptr_mut(0) {
+        // SAFETY: this CPU's own copy, and nothing interrupts the program with another of its kind.
+        unsafe {
+            (*decided).hash = hash;
+            (*decided).service = service.index;
+            (*decided).again = again.into();
+        }
+        // SAFETY: the program that it leads to takes the context over.
+        unsafe { STAGES.tail_call(&XdpContext::new(frame.context()), F::NEW.index) };
+    }
+    Reason::Inconsistent
+}
+
+/// What [`place_elsewhere`] noted.
+#[inline(always)]
+pub fn noted() -> Result<Unplaced, Reason> {
+    let decided = DECIDED.get_ptr(0).ok_or(Reason::Inconsistent)?;
+    // SAFETY: this CPU's own copy.
+    let (hash, service, again) = unsafe { ((*decided).hash, (*decided).service, (*decided).again) };
+    Ok(Unplaced {
+        service: service::at(service).ok_or(Reason::Inconsistent)?,
+        hash,
+        again: again != 0,
+    })
+}
+
+/// Where a packet without a connection goes; from then on it has one.
+#[inline(always)]
+pub fn place<F: Family>(
+    packet: &Packet<F>,
+    unplaced: &Unplaced,
     now: Tick,
-    replace: bool,
 ) -> Result<Route, Reason> {
+    let Unplaced {
+        ref service,
+        hash,
+        again: replace,
+    } = *unplaced;
     let midstream = is_midstream(packet);
     let (placed, kind) = if !replace && midstream {
         let route = resumed(packet, service, hash, now)?;
-        // Its last packets make it no more than what they leave behind.
-        let kind = tcp_next(Kind::Established, packet.tcp_flags).unwrap_or(Kind::Established);
+        // Its last packets make it no more than what they leave behind. None of them opens anything.
+        let kind = next_kind(Kind::Established as u64, TCP, packet.tcp_flags);
         (Placed { route, template: 0 }, kind)
     } else {
         let placed = schedule::place(packet, service, now).ok_or(Reason::NoRealServer)?;
@@ -83,13 +101,9 @@ fn place_in<F: Family>(
         persist::confirm_again(packet, service, route, now);
         return Ok(route.opening().changing(kind));
     }
-    let state = State::new(
-        hash,
-        kind,
-        route.backend(),
-        route.generation(),
-        expiry(kind, now),
-    );
+    let (backend, generation) = (route.backend(), route.generation());
+    let state = State::new(hash, Kind::Free, backend, generation, now);
+    let state = state.with_bits(kind, expiry_of(kind, now));
     let result = if replace {
         Ok(overwrite(packet, service, hash, state, route, now))
     } else {
@@ -112,13 +126,11 @@ fn describe_template<F: Family>(
     }
 }
 
+/// The number of the kind that an opening packet gives: [`Kind::Syn`], or of UDP [`Kind::UdpNew`]. Without a
+/// branch, by the bit that UDP's number has and TCP's has not.
 #[inline(always)]
-fn opening_kind<F: Family>(packet: &Packet<F>) -> Kind {
-    if packet.flow.protocol() == TCP {
-        Kind::Syn
-    } else {
-        Kind::UdpNew
-    }
+fn opening_kind<F: Family>(packet: &Packet<F>) -> u64 {
+    Kind::Syn as u64 + (packet.flow.protocol() as u64 >> 4 & 1)
 }
 
 /// A TCP packet in the middle of a connection that is not in the table: persistence may know where it

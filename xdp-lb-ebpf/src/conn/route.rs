@@ -82,10 +82,10 @@ impl Route {
         Self(self.0 | opens << 42)
     }
 
-    /// The same route, for a packet by which its connection's way changes.
+    /// The same route, for a packet by which its connection's way changes to the kind of this number.
     #[inline(always)]
-    pub(super) fn changing(self, kind: Kind) -> Self {
-        Self(self.0 | (kind as u64) << 43)
+    pub(super) fn changing(self, kind: u64) -> Self {
+        Self(self.0 | (kind & 0xf) << 43)
     }
 
     /// The kind that the connection's way got; `Free` if its way did not change.
@@ -102,27 +102,31 @@ impl Route {
     }
 }
 
-/// A `Result<Route, Reason>` in one register.
+/// A route with the backend that it leads to, which is looked up once a packet.
 #[derive(Clone, Copy)]
-#[repr(transparent)]
-pub struct Packed(pub(super) u64);
+pub struct Target {
+    /// The route.
+    pub route: Route,
+    /// The backend, in the map.
+    pub backend: *const Backend,
+}
 
-impl Packed {
+impl Target {
+    /// The target of a route, from wherever that came.
     #[inline(always)]
-    pub(super) fn new(result: Result<Route, Reason>) -> Self {
-        match result {
-            Ok(route) => Self(route.0.get()),
-            Err(reason) => Self(reason as u64),
-        }
+    pub fn of(route: Route) -> Result<Self, Reason> {
+        let backend = BACKENDS
+            .get_ptr(route.backend())
+            .ok_or(Reason::Inconsistent)?;
+        Ok(Self { route, backend })
     }
 
+    /// See [`Route::changing`].
     #[inline(always)]
-    pub(super) fn unpack(self) -> Result<Route, Reason> {
-        match NonZeroU64::new(self.0) {
-            Some(word) if self.0 & Route::SET.get() != 0 => Ok(Route(word)),
-            Some(word) if word.get() == Reason::NoConnection as u64 => Err(Reason::NoConnection),
-            Some(word) if word.get() == Reason::NoRealServer as u64 => Err(Reason::NoRealServer),
-            _ => Err(Reason::Inconsistent),
+    pub(super) fn changing(self, kind: u64) -> Self {
+        Self {
+            route: self.route.changing(kind),
+            ..self
         }
     }
 }
@@ -137,14 +141,41 @@ pub fn identity(backend: *const Backend) -> Identity {
 /// The route to a backend, if it takes packets.
 #[inline(always)]
 pub fn backend(index: u32, via: Via) -> Option<Route> {
-    let identity = identity(BACKENDS.get_ptr(index)?);
+    // Not by way of a target: of half a `None` the compiler makes registers that were never written.
+    route_to(BACKENDS.get_ptr(index)?, index, via)
+}
+
+#[inline(always)]
+fn route_to(backend: *const Backend, index: u32, via: Via) -> Option<Route> {
+    let identity = identity(backend);
     if identity.flags() & BACKEND_USABLE == 0 {
         return None;
     }
     Some(Route::new(index, identity.generation(), via))
 }
 
+#[inline(always)]
+fn target(index: u32, via: Via) -> Option<Target> {
+    let backend = BACKENDS.get_ptr(index)?;
+    let route = route_to(backend, index, via)?;
+    Some(Target { route, backend })
+}
+
 /// The backend of an entry, if there is one and it is of the backend's present generation.
+#[inline(always)]
+pub fn target_of(state: State, via: Via) -> Option<Target> {
+    if state.0 == 0 {
+        return None;
+    }
+    let target = target(state.backend(), via)?;
+    if target.route.generation() == state.generation() {
+        Some(target)
+    } else {
+        None
+    }
+}
+
+/// [`target_of`], its route alone.
 #[inline(always)]
 pub fn backend_of(state: State, via: Via) -> Option<Route> {
     if state.0 == 0 {

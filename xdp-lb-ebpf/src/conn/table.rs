@@ -3,7 +3,7 @@
 //! their own.
 
 use xdp_lb_common::conn::State;
-use xdp_lb_common::conn::table::{Claim, Inserted, Place, PlaceMemory, Places};
+use xdp_lb_common::conn::table::{Claim, Inserted, Place, PlaceMemory, Places, change, find_in};
 use xdp_lb_common::flow::FlowInfo;
 use xdp_lb_common::hash::{first_place, second_place};
 use xdp_lb_common::tick::Tick;
@@ -65,6 +65,44 @@ impl<const COUNTED: bool> Place for MapPlace<COUNTED> {
 
 /// A place of the connection table.
 pub type Counted = MapPlace<true>;
+
+/// Where a connection is: a way of one of its places, with the state that it was found in; state 0 for
+/// none. (Not an `Option`, as [`xdp_lb_common::conn::table::Found`] is not.)
+#[derive(Clone, Copy)]
+pub struct Spot {
+    place: Counted,
+    way: usize,
+    /// Its state when it was read.
+    pub state: State,
+}
+
+impl Spot {
+    /// Whether there is a way at all.
+    #[inline(always)]
+    pub fn exists(&self) -> bool {
+        self.state.0 != 0
+    }
+
+    /// Changes the state; whether nobody else did meanwhile.
+    #[inline(always)]
+    pub fn update(&self, new: State) -> bool {
+        change(&self.place, self.way, self.state, new)
+    }
+}
+
+/// Finds a connection. The second place is not looked up unless the first one does not have it.
+#[inline(always)]
+pub fn spot(hash: u64, now: Tick) -> Option<Spot> {
+    let mask = CONN_MASK.load();
+    let place = MapPlace(CONNS.get_ptr_mut(first_place(hash, mask))?);
+    let (way, state) = find_in(&place, hash, now);
+    if state.0 != 0 {
+        return Some(Spot { place, way, state });
+    }
+    let place = MapPlace(CONNS.get_ptr_mut(second_place(hash, mask))?);
+    let (way, state) = find_in(&place, hash, now);
+    Some(Spot { place, way, state })
+}
 
 /// The two places of a hash.
 #[inline(always)]
