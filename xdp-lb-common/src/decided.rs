@@ -34,8 +34,33 @@ pub struct Decided {
     pub again: u32,
     /// The keyed hash of a connection that is to be placed.
     pub hash: u64,
+    /// What its flow has besides addresses: ports in network order, the client's in the lowest 16 bits; above
+    /// them the protocol.
+    pub names: u64,
+    /// Octets of its packet.
+    pub len: u32,
+    /// Flags of its packet's TCP header; 0 for UDP.
+    pub tcp_flags: u32,
+    /// Fills the second cache line.
+    pub reserved: [u64; 6],
 }
 pod!(Decided);
 no_padding!(
-    Decided, u64, u32, u32, u16, u16, u32, u32, u32, Address, u32, u32, u64
+    Decided,
+    u64,
+    u32,
+    u32,
+    u16,
+    u16,
+    u32,
+    u32,
+    u32,
+    Address,
+    u32,
+    u32,
+    u64,
+    u64,
+    u32,
+    u32,
+    [u64; 6]
 );

@@ -215,6 +215,32 @@ no_padding!(
     FlowInfo, Address, Address, u16, u16, u8, u8, u16, u32, u32, [u64; 2]
 );
 
+impl FlowInfo {
+    /// As eight words, in the order of little-endian memory: BPF has no other here.
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; 8] {
+        let [client, vip] = [self.client.words_be, self.vip.words_be];
+        let ports = joined(self.client_port_be as u32 | (self.vip_port_be as u32) << 16, 0);
+        let names = (self.protocol as u64) << 32 | (self.family as u64) << 40;
+        [
+            joined(client[0], client[1]),
+            joined(client[2], client[3]),
+            joined(vip[0], vip[1]),
+            joined(vip[2], vip[3]),
+            ports | names | (self.flags as u64) << 48,
+            joined(self.service, self.created),
+            self.way_back[0],
+            self.way_back[1],
+        ]
+    }
+}
+
+/// Two words as one; the first one has the lower address.
+#[inline(always)]
+const fn joined(first: u32, second: u32) -> u64 {
+    first as u64 | (second as u64) << 32
+}
+
 /// The entry of a connection's replies, under the hash of the connection as its real server sees it. The
 /// addresses beside it are those that the client sees.
 pub const FLOW_OF_REPLIES: u16 = 1 << 0;

@@ -44,30 +44,35 @@ pub const fn template_hash_v6(
     ))
 }
 
-/// The prefix of an IPv6 address; lengths above 128 count as 128.
+/// The prefix of an IPv6 address; lengths from 128 to 255 count as 128.
 #[inline(always)]
 pub const fn masked_v6(address: Address, prefix_len: u32) -> Address {
+    let (high, low) = mask_v6(prefix_len);
     let [a, b, c, d] = address.words_be;
     Address {
         words_be: [
-            a & word_mask(prefix_len, 0),
-            b & word_mask(prefix_len, 32),
-            c & word_mask(prefix_len, 64),
-            d & word_mask(prefix_len, 96),
+            a & ((high >> 32) as u32).to_be(),
+            b & (high as u32).to_be(),
+            c & ((low >> 32) as u32).to_be(),
+            d & (low as u32).to_be(),
         ],
     }
 }
 
-/// The network-order mask of the word whose first bit is bit `first` of the address.
+/// The upper and the lower 64 bits of a prefix's mask. Without a branch, as it stands in the path of packets.
 #[inline(always)]
-const fn word_mask(prefix_len: u32, first: u32) -> u32 {
-    if prefix_len <= first {
-        0
-    } else if prefix_len >= first + 32 {
-        u32::MAX
-    } else {
-        (u32::MAX << ((first + 32 - prefix_len) & 31)).to_be()
-    }
+const fn mask_v6(prefix_len: u32) -> (u64, u64) {
+    let partial = !(u64::MAX >> (prefix_len & 63));
+    let (from_64, from_128) = (prefix_len >> 6, prefix_len >> 7);
+    let high = partial | ones_if(from_64 | from_128);
+    let low = (partial & ones_if(from_64)) | ones_if(from_128);
+    (high, low)
+}
+
+/// All ones if the lowest bit is set, else 0.
+#[inline(always)]
+const fn ones_if(bit: u32) -> u64 {
+    (bit as u64 & 1).wrapping_neg()
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_or, atomic_xadd};
 
+use xdp_lb_common::flow::FlowInfo;
+
 use crate::settings::is_dry;
 
 const SEQ: AtomicOrdering = AtomicOrdering::SeqCst;
@@ -76,6 +78,25 @@ pub unsafe fn store<T: Copy>(at: *mut T, value: T) {
     if !is_dry() {
         // SAFETY: the caller vouches for the pointer.
         unsafe { at.write(value) };
+    }
+}
+
+/// Writes the cold half of a way that no other CPU writes now; word by word, as of a whole value the compiler
+/// makes loops over octets.
+///
+/// # Safety
+/// `at` points to a map value that is this CPU's to write.
+#[inline(always)]
+pub unsafe fn store_info(at: *mut FlowInfo, value: &FlowInfo) {
+    if is_dry() {
+        return;
+    }
+    let (at, words) = (at.cast::<u64>(), value.words());
+    let mut word = 0;
+    while word < words.len() {
+        // SAFETY: the caller vouches for the pointer; the value has as many words.
+        unsafe { at.add(word).write_volatile(words[word]) };
+        word += 1;
     }
 }
 

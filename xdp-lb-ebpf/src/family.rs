@@ -21,6 +21,8 @@ pub trait Family: Copy {
     const NUMBER: u8;
     /// Octets of the IP header that forwarding writes to.
     const HEADER: usize;
+    /// Where the time to live, or the hop limit, stands in a frame.
+    const HOPS: usize;
     /// The program that places packets without a connection.
     const NEW: Stage;
     /// IP protocol number.
@@ -48,11 +50,25 @@ pub trait Family: Copy {
     /// Looks the service of a packet up.
     fn service(control: Words, packet: &Packet<Self>) -> Option<service::Found>;
     /// See [`conn::conn_confirm`].
-    fn confirm(ctx: *mut xdp_md, service: u32, hash: u64, state: u64, now: u32);
-    /// Writes down whose a way of the connection table is.
-    fn describe_conn(packet: &Packet<Self>, service: u32, index: u32, now: Tick);
+    fn confirm(ctx: *mut xdp_md, when: u64, hash: u64, state: u64, names: u64);
+    /// Writes down whose a way of the connection table is; `ctx` is that of a packet of this flow.
+    fn describe_conn(&self, ctx: *mut xdp_md, service: u32, index: u32, now: Tick);
     /// Writes down whose a way of the template table is.
-    fn describe_template(packet: &Packet<Self>, service: &service::Found, index: u32, now: Tick);
+    fn describe_template(
+        &self,
+        ctx: *mut xdp_md,
+        service: &service::Found,
+        index: u32,
+        now: Tick,
+    );
+    /// The flow of a frame that was parsed, which has these [`Self::names`].
+    fn named(frame: &Frame, names: u64) -> Result<Self, Reason>;
+    /// What it has besides addresses, in one word; see [`xdp_lb_common::decided::Decided::names`].
+    #[inline(always)]
+    fn names(&self) -> u64 {
+        let (client, vip) = self.ports_be();
+        client as u64 | (vip as u64) << 16 | (self.protocol() as u64) << 32
+    }
     /// See [`service::is_balanced_already`].
     fn is_balanced_already(&self, source: u64, service: u32) -> bool;
     /// Writes the hops left, and a checksum if there is one.
@@ -65,6 +81,7 @@ pub trait Family: Copy {
 impl Family for FlowV4 {
     const NUMBER: u8 = FAMILY_V4;
     const HEADER: usize = IPV4_MIN;
+    const HOPS: usize = ETHERNET + 8;
     const NEW: Stage = stage::NEW;
 
     #[inline(always)]
@@ -128,18 +145,41 @@ impl Family for FlowV4 {
     }
 
     #[inline(always)]
-    fn confirm(ctx: *mut xdp_md, service: u32, hash: u64, state: u64, now: u32) {
-        conn::conn_confirm(ctx, service, hash, state, now);
+    fn confirm(ctx: *mut xdp_md, when: u64, hash: u64, state: u64, names: u64) {
+        conn::conn_confirm(ctx, when, hash, state, names);
     }
 
     #[inline(always)]
-    fn describe_conn(packet: &Packet<Self>, service: u32, index: u32, now: Tick) {
-        conn::write_info(packet, service, index, now);
+    fn describe_conn(&self, _ctx: *mut xdp_md, service: u32, index: u32, now: Tick) {
+        conn::write_info(self, service, index, now);
     }
 
     #[inline(always)]
-    fn describe_template(packet: &Packet<Self>, service: &service::Found, index: u32, now: Tick) {
-        persist::write_info(packet, service, index, now);
+    fn describe_template(
+        &self,
+        _ctx: *mut xdp_md,
+        service: &service::Found,
+        index: u32,
+        now: Tick,
+    ) {
+        persist::write_info(self, service, index, now);
+    }
+
+    #[inline(always)]
+    fn named(frame: &Frame, names: u64) -> Result<Self, Reason> {
+        if !frame.holds(0, ETHERNET + IPV4_MIN) {
+            return Err(Reason::Inconsistent);
+        }
+        // SAFETY: within the header.
+        let (client_be, vip_be) =
+            unsafe { (frame.read(ETHERNET + 12), frame.read(ETHERNET + 16)) };
+        Ok(Self {
+            client_be,
+            vip_be,
+            client_port_be: names as u16,
+            vip_port_be: (names >> 16) as u16,
+            protocol: (names >> 32) as u8,
+        })
     }
 
     #[inline(always)]
@@ -162,6 +202,7 @@ impl Family for FlowV4 {
 impl Family for FlowV6 {
     const NUMBER: u8 = FAMILY_V6;
     const HEADER: usize = IPV6_LEN;
+    const HOPS: usize = ETHERNET + 7;
     const NEW: Stage = stage::IPV6_NEW;
 
     #[inline(always)]
@@ -227,20 +268,49 @@ impl Family for FlowV6 {
     }
 
     #[inline(always)]
-    fn confirm(ctx: *mut xdp_md, service: u32, hash: u64, state: u64, now: u32) {
-        conn::conn_confirm_v6(ctx, service, hash, state, now);
+    fn confirm(ctx: *mut xdp_md, when: u64, hash: u64, state: u64, names: u64) {
+        conn::conn_confirm_v6(ctx, when, hash, state, names);
     }
 
     #[inline(always)]
-    fn describe_conn(packet: &Packet<Self>, service: u32, index: u32, now: Tick) {
+    fn describe_conn(&self, ctx: *mut xdp_md, service: u32, index: u32, now: Tick) {
+        let described = conn::conn_describe_v6(ctx, service, index, now.0, self.names());
         // A result that nobody looks at is left out, and the verifier misses it.
-        core::hint::black_box(conn::conn_describe_v6(packet.ctx, service, index, now.0));
+        core::hint::black_box(described);
     }
 
     #[inline(always)]
-    fn describe_template(packet: &Packet<Self>, service: &service::Found, index: u32, now: Tick) {
-        let described = persist::template_describe_v6(packet.ctx, service.index, index, now.0);
+    fn describe_template(
+        &self,
+        ctx: *mut xdp_md,
+        service: &service::Found,
+        index: u32,
+        now: Tick,
+    ) {
+        let names = self.names();
+        let described = persist::template_describe_v6(ctx, service.index, index, now.0, names);
         core::hint::black_box(described);
+    }
+
+    #[inline(always)]
+    fn named(frame: &Frame, names: u64) -> Result<Self, Reason> {
+        if !frame.holds(0, ETHERNET + IPV6_LEN) {
+            return Err(Reason::Inconsistent);
+        }
+        // SAFETY: within the header.
+        let (client, vip) = unsafe {
+            (
+                parse::address(frame, ETHERNET + 8),
+                parse::address(frame, ETHERNET + 24),
+            )
+        };
+        Ok(Self {
+            client,
+            vip,
+            client_port_be: names as u16,
+            vip_port_be: (names >> 16) as u16,
+            protocol: (names >> 32) as u8,
+        })
     }
 
     #[inline(always)]

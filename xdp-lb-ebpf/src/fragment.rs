@@ -223,7 +223,7 @@ fn keep<F: Family>(packet: &Packet<F>, service: u32, hash: u64, route: Route, no
         expiry(Kind::Fragment, now),
     );
     if let Some(index) = fragment_keep(hash, state.0, now.0).checked_sub(1) {
-        F::describe_conn(packet, service, index, now);
+        packet.flow.describe_conn(packet.ctx, service, index, now);
     }
 }
 
@@ -268,7 +268,8 @@ pub extern "C" fn fragment_keep(hash: u64, state: u64, now: u32) -> u32 {
 /// 6.12 among them, a tail call that failed may have changed the frame, so nothing must touch that any more.
 #[inline(always)]
 pub fn hand_on<F: Placed>(frame: &Frame, route: Route) -> Result<(), Reason> {
-    if !F::may_be_fragment(frame)? {
+    // Anew, as in `forward::send`.
+    if !F::may_be_fragment(&Frame::new(frame.context()))? {
         return Ok(());
     }
     if let Some(decided) = DECIDED.get_ptr_mut(0) {

@@ -289,8 +289,7 @@ fn balance<F: Family>(frame: &Frame) -> Result<(Reason, u32), Reason> {
 /// The path of a packet without a connection, from [`conn::route`] on.
 #[inline(always)]
 fn place<F: Placed>(frame: &Frame) -> Result<(Reason, u32), Reason> {
-    let packet = F::parse(frame)?;
-    let unplaced = conn::noted()?;
+    let (packet, unplaced) = conn::noted::<F>(frame)?;
     let route = conn::place(&packet, &unplaced, settings::now().short())?;
     fragment::hand_on::<F>(frame, route)?;
     let control = service::control()?;

@@ -196,5 +196,5 @@ fn describe<F: Translate>(
     };
     // SAFETY: a map value that belongs to the way of this connection; whoever else writes it writes
     // the same.
-    unsafe { atomic::store(info, value) };
+    unsafe { atomic::store_info(info, &value) };
 }

@@ -50,24 +50,6 @@ struct Transport {
     tcp_flags: u8,
 }
 
-impl Transport {
-    /// The same, with the protocol, of which the verifier forgets by which way it came to them: of the
-    /// protocol alone, where that is fast. `by` are things that it does not know, the latter of 64 bits.
-    #[inline(always)]
-    fn blurred<const TAKEN: u8>(self, protocol: u8, by: (u64, u64)) -> (Self, u8) {
-        if TAKEN == WHOLE {
-            return (self, blurred(protocol.into(), by.0) as u8);
-        }
-        let word = self.ports_be as u64 | (self.tcp_flags as u64) << 32 | (protocol as u64) << 40;
-        let word = blurred(word, by.1);
-        let transport = Self {
-            ports_be: word as u32,
-            tcp_flags: (word >> 32) as u8,
-        };
-        (transport, (word >> 40) as u8)
-    }
-}
-
 /// What later fragments have of it.
 const NO_TRANSPORT: Transport = Transport {
     ports_be: 0,
@@ -143,7 +125,8 @@ fn ipv4_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet, Reason> {
         )
     };
     // What follows is the same for TCP and UDP, in the eyes of the verifier.
-    let (transport, protocol) = transport.blurred::<TAKEN>(protocol, (client_be.into(), low));
+    let protocol = blurred(protocol.into(), client_be.into()) as u8;
+    let tcp_flags = blurred(transport.tcp_flags.into(), client_be.into()) as u8;
     Ok(Packet {
         flow: FlowV4 {
             client_be,
@@ -152,7 +135,7 @@ fn ipv4_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet, Reason> {
             vip_port_be: (transport.ports_be >> 16) as u16,
             protocol,
         },
-        tcp_flags: transport.tcp_flags,
+        tcp_flags,
         ttl,
         len: len.into(),
         source: Mac(low >> 48 | (high as u64) << 16),
@@ -215,8 +198,9 @@ fn ipv6_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
     } else {
         ports::<TAKEN>(&rest, protocol, ETHERNET + IPV6_LEN, payload - passed)?
     };
-    let (transport, protocol) =
-        transport.blurred::<TAKEN>(protocol, (client.words_be[3].into(), low));
+    let unknown = client.words_be[3].into();
+    let protocol = blurred(protocol.into(), unknown) as u8;
+    let tcp_flags = blurred(transport.tcp_flags.into(), unknown) as u8;
     Ok(Packet {
         flow: FlowV6 {
             client,
@@ -225,7 +209,7 @@ fn ipv6_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
             vip_port_be: (transport.ports_be >> 16) as u16,
             protocol,
         },
-        tcp_flags: transport.tcp_flags,
+        tcp_flags,
         ttl,
         len: (IPV6_LEN + payload) as u32,
         source: Mac(low >> 48 | (high as u64) << 16),

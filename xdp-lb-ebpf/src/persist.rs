@@ -5,7 +5,7 @@ use xdp_lb_common::addr::TCP;
 use xdp_lb_common::backend::BACKEND_RELEASES;
 use xdp_lb_common::conn::table::{Claim, Inserted, Places};
 use xdp_lb_common::conn::{Kind, State};
-use xdp_lb_common::flow::FlowInfo;
+use xdp_lb_common::flow::{FlowInfo, FlowV6};
 use xdp_lb_common::hash::{first_place, second_place};
 use xdp_lb_common::persist::template_hash_v4;
 use xdp_lb_common::reason::Event;
@@ -16,7 +16,7 @@ use crate::family::Family;
 use crate::maps::{BACKENDS, TEMPLATE_INFO, TEMPLATES};
 use crate::packet::{Frame, Packet};
 use crate::settings::{COEFFICIENTS, TEMPLATE_MASK};
-use crate::{atomic, count, parse, service};
+use crate::{atomic, count, service};
 
 /// A place of the template table.
 type Uncounted = MapPlace<false>;
@@ -106,15 +106,11 @@ pub extern "C" fn template_confirm_v6(
     backend: u32,
     now: u32,
 ) -> u32 {
-    let packet = match parse::ipv6_first(&Frame::new(ctx)) {
-        Ok(packet) => packet,
-        Err(_) => return 0,
-    };
-    let Some(service) = service::at(service) else {
+    let (Ok(flow), Some(found)) = (FlowV6::named(&Frame::new(ctx), 0), service::at(service)) else {
         return 0;
     };
-    let hash = hash(&packet, &service);
-    template_touch_v6(hash, service.index, backend, now)
+    let hash = flow.template_hash(service, found.get().client_mask);
+    template_touch_v6(hash, service, backend, now)
 }
 
 #[inline(always)]
@@ -258,19 +254,25 @@ pub extern "C" fn template_claim(hash: u64, state: u64, now: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn template_publish(hash: u64, state: u64, claim: u64, now: u32) -> u64 {
+    let (Some(places), Some(claim)) = (places(hash), Claim::unpack(claim)) else {
+        return Inserted::Lost.pack();
+    };
+    let strongest = |rivals| State(template_strongest(hash, rivals, Claim::pack(Some(claim)), now));
+    let inserted = places.publish_by(&claim, hash, (State(state), Tick(now)), strongest);
+    inserted.pack()
+}
+
+/// See [`crate::conn::conn_strongest`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn template_strongest(hash: u64, rivals: u32, claim: u64, now: u32) -> u64 {
     match (places(hash), Claim::unpack(claim)) {
-        (Some(places), Some(claim)) => places.publish(&claim, hash, State(state), Tick(now)).pack(),
-        _ => Inserted::Lost.pack(),
+        (Some(places), Some(claim)) => places.strongest(rivals, &claim, hash, Tick(now)).0,
+        _ => 0,
     }
 }
 
-/// Writes the cold half of a way.
-#[inline(always)]
-pub fn describe<F: Family>(packet: &Packet<F>, service: &service::Found, index: u32, now: Tick) {
-    F::describe_template(packet, service, index, now);
-}
-
-/// [`describe`] of an IPv6 client's template, see [`crate::conn::conn_describe_v6`].
+/// [`Family::describe_template`] of IPv6, see [`crate::conn::conn_describe_v6`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn template_describe_v6(
@@ -278,25 +280,23 @@ pub extern "C" fn template_describe_v6(
     service: u32,
     index: u32,
     now: u32,
+    names: u64,
 ) -> u32 {
-    let packet = match parse::ipv6_first(&Frame::new(ctx)) {
-        Ok(packet) => packet,
-        Err(_) => return 0,
-    };
-    let Some(service) = service::at(service) else {
+    let (Ok(flow), Some(service)) =
+        (FlowV6::named(&Frame::new(ctx), names), service::at(service))
+    else {
         return 0;
     };
-    write_info(&packet, &service, index, Tick(now));
+    write_info(&flow, &service, index, Tick(now));
     1
 }
 
-/// See [`describe`].
+/// See [`Family::describe_template`].
 #[inline(always)]
-pub fn write_info<F: Family>(packet: &Packet<F>, service: &service::Found, index: u32, now: Tick) {
+pub fn write_info<F: Family>(flow: &F, service: &service::Found, index: u32, now: Tick) {
     let Some(info) = TEMPLATE_INFO.get_ptr_mut(index) else {
         return;
     };
-    let flow = &packet.flow;
     let value = FlowInfo {
         client: flow.masked_client(service.get().client_mask),
         vip: flow.vip(),
@@ -310,5 +310,5 @@ pub fn write_info<F: Family>(packet: &Packet<F>, service: &service::Found, index
         way_back: [0; 2],
     };
     // SAFETY: a map value that belongs to the way this CPU holds.
-    unsafe { atomic::store(info, value) };
+    unsafe { atomic::store_info(info, &value) };
 }

@@ -98,8 +98,14 @@ static NEXT_KINDS: [u64; 32] = state::NEXT_KINDS;
 /// The number of the kind that a connection has after a packet; 0 if the packet opens a new one.
 #[inline(always)]
 pub fn next_kind(kind: u64, protocol: u8, tcp_flags: u8) -> u64 {
+    next_of_sort(kind, sort(protocol, tcp_flags))
+}
+
+/// [`next_kind`] by the [`sort`] of the packet.
+#[inline(always)]
+pub fn next_of_sort(kind: u64, sort: u32) -> u64 {
     let first = (&raw const NEXT_KINDS).cast::<u64>();
-    let index = hidden(sort(protocol, tcp_flags).into()) as usize & 31;
+    let index = hidden(sort.into()) as usize & 31;
     // SAFETY: the index is below 32, the length of the array.
     let word = unsafe { first.add(index) };
     // SAFETY: as above; volatile so that it is read, and not reckoned.

@@ -26,8 +26,6 @@ pub trait Translate: Family {
     const SOURCE: usize;
     /// Where the destination address stands.
     const DESTINATION: usize;
-    /// Where the hops left stand.
-    const HOPS: usize;
     /// The number that the kernel has for the family.
     const AF: u8;
     /// The connection that a packet from a real server answers: its destination as the client, its
@@ -61,7 +59,6 @@ pub trait Translate: Family {
 impl Translate for FlowV4 {
     const SOURCE: usize = ETHERNET + 12;
     const DESTINATION: usize = ETHERNET + 16;
-    const HOPS: usize = ETHERNET + 8;
     const AF: u8 = 2;
 
     #[inline(always)]
@@ -130,7 +127,6 @@ impl Translate for FlowV4 {
 impl Translate for FlowV6 {
     const SOURCE: usize = ETHERNET + 8;
     const DESTINATION: usize = ETHERNET + 24;
-    const HOPS: usize = ETHERNET + 7;
     const AF: u8 = 10;
 
     #[inline(always)]

@@ -351,6 +351,25 @@ pub const NEXT_KINDS: [u64; 32] = {
     table
 };
 
+/// A bit for each [`sort`] of packets that are in the middle of a TCP connection.
+const MIDSTREAM: u32 = {
+    let mut bits = 0;
+    let mut at = 0;
+    while at < 16 {
+        if !opens(at as u8 & 7) {
+            bits |= 1 << at;
+        }
+        at += 1;
+    }
+    bits
+};
+
+/// 1 for a packet in the middle of a TCP connection, else 0. Without a branch.
+#[inline(always)]
+pub const fn midstream(protocol: u8, flags: u8) -> u64 {
+    (MIDSTREAM >> sort(protocol, flags) & 1) as u64
+}
+
 /// The number of a packet's sort, below 32: its FIN, SYN, RST and ACK, and the bit of an IP protocol that
 /// UDP has and TCP has not.
 #[inline(always)]
@@ -463,7 +482,9 @@ mod tests {
                 let word = NEXT_KINDS[sort(TCP, flags) as usize];
                 let next = tcp_next(kind, flags).map_or(0, |kind| kind as u64);
                 assert_eq!(next_in(word, bits.into()), next, "{kind:?} {flags:#x}");
+                assert_eq!(midstream(TCP, flags) == 1, !opens(flags), "{flags:#x}");
             }
+            assert_eq!(midstream(UDP, 0), 0);
             let word = NEXT_KINDS[sort(UDP, 0) as usize];
             assert_eq!(next_in(word, bits.into()), Kind::Udp as u64);
         }

@@ -254,13 +254,31 @@ impl<P: Place> Places<P> {
     /// the key.
     #[inline(always)]
     pub fn publish(&self, claim: &Claim, hash: u64, state: State, now: Tick) -> Inserted {
+        let strongest = |rivals| self.strongest(rivals, claim, hash, now);
+        self.publish_by(claim, hash, (state, now), strongest)
+    }
+
+    /// [`Self::publish`] with a function of the caller's own for what is hardly ever done, see
+    /// [`Self::strongest`].
+    #[inline(always)]
+    pub fn publish_by(
+        &self,
+        claim: &Claim,
+        hash: u64,
+        (state, now): (State, Tick),
+        strongest: impl Fn(u32) -> State,
+    ) -> Inserted {
         let mine = self.place(claim.in_second);
         let claimed = claimed(state, now);
         let mut attempt = 0;
         while attempt < 2 {
-            if let Some(other) = self.rival(claim, hash, now) {
-                let _released = mine.swap_state(claim.way, claimed, State(0));
-                return Inserted::Other(other);
+            let rivals = self.rivals(claim, hash);
+            if rivals != 0 {
+                let other = strongest(rivals);
+                if other.0 != 0 {
+                    let _released = mine.swap_state(claim.way, claimed, State(0));
+                    return Inserted::Other(other);
+                }
             }
             if change(mine, claim.way, claimed, state) {
                 let index = self.index(claim.in_second, claim.way);
@@ -275,23 +293,19 @@ impl<P: Place> Places<P> {
         Inserted::Lost
     }
 
-    /// Looks for another way with the same key. One that is published wins, and so does a claim in a
-    /// lower position; a claim in a higher position is put out of the race. (The claims above that
-    /// one see this claim below them, and yield.)
+    /// A bit for each other way with the same key.
     #[inline(always)]
-    fn rival(&self, claim: &Claim, hash: u64, now: Tick) -> Option<State> {
+    fn rivals(&self, claim: &Claim, hash: u64) -> u32 {
         let same = same_keys(&self.first, hash) | same_keys(&self.second, hash) << WAYS;
-        let same = same & !self.own(claim);
-        if same == 0 {
-            return None;
-        }
-        self.strongest(same, claim, hash, now)
+        same & !self.own(claim)
     }
 
-    /// The winner among the ways of a mask and a claim; `None` if the claim wins.
+    /// The state of the winner among some rivals and a claim; 0 if the claim wins. A rival that is published
+    /// wins, and so does a claim in a lower position; a claim in a higher position is put out of the race.
+    /// (The claims above that one see this claim below them, and yield.)
     #[inline(always)]
-    fn strongest(&self, same: u32, claim: &Claim, hash: u64, now: Tick) -> Option<State> {
-        let mut others = same;
+    pub fn strongest(&self, rivals: u32, claim: &Claim, hash: u64, now: Tick) -> State {
+        let mut others = rivals;
         let mut lowest = NO_WAY;
         let mut claimed = State(0);
         let mut seen = 0;
@@ -304,28 +318,28 @@ impl<P: Place> Places<P> {
                 continue;
             }
             if state.is_claimed() == 0 {
-                return Some(state);
+                return state;
             }
             if lowest == NO_WAY {
                 (lowest, claimed) = (number, state);
             }
         }
         if lowest == NO_WAY {
-            return None;
+            return State(0);
         }
         let (in_second, way) = numbered(lowest);
         if self.index(in_second, way) < self.index(claim.in_second, claim.way) {
-            return Some(claimed);
+            return claimed;
         }
         if self.place(in_second).swap_state(way, claimed, State(0)) {
-            return None;
+            return State(0);
         }
         // Its CPU published it meanwhile, and then it wins; or gave it up for this one.
         let state = self.rival_state(lowest, hash, now);
         if state.0 != 0 && state.is_claimed() == 0 {
-            Some(state)
+            state
         } else {
-            None
+            State(0)
         }
     }
 

@@ -1,22 +1,23 @@
 //! A connection gets a way of the table: a new one, that of its predecessor, or its own once more.
 
 use aya_ebpf::bindings::xdp_md;
-use xdp_lb_common::addr::TCP;
-use xdp_lb_common::conn::State;
-use xdp_lb_common::conn::state::tcp_next;
+use xdp_lb_common::conn::state::sort;
 use xdp_lb_common::conn::table::Inserted;
+use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::flow::{FlowV4, FlowV6};
-use xdp_lb_common::reason::{Event, Reason};
+use xdp_lb_common::reason::Event;
 use xdp_lb_common::tick::Tick;
 
 use super::by_template;
 use super::route::{Route, Via, backend_of};
-use super::table::{conn_claim, conn_publish, mark_overflow, places, write_info};
+use super::table::{conn_claim, conn_publish, mark_overflow, places, spot, write_info};
 use crate::family::Family;
 use crate::packet::{Frame, Packet};
-use crate::{count, parse, persist, schedule, service};
+use crate::settings::next_of_sort;
+use crate::{count, persist, schedule, service};
 
-/// Puts a connection into the table. One that finds no way goes by its template or consistent hash.
+/// Puts a connection into the table. One that finds no way goes by its template or consistent hash,
+/// if there is any.
 #[inline(always)]
 pub fn insert<F: Family>(
     packet: &Packet<F>,
@@ -25,23 +26,22 @@ pub fn insert<F: Family>(
     state: State,
     route: Route,
     now: Tick,
-) -> Result<Route, Reason> {
+) -> Option<Route> {
     let inserted = conn_insert(hash, state.0, now.0);
     if inserted == 0 {
         mark_overflow(hash);
         persist::confirm_again(packet, service, route, now);
         // Not what the scheduler picked: the next packet, which asks again, must come to the same.
         return by_template(packet, service, now)
-            .or_else(|| schedule::stateless(packet, service, hash))
-            .ok_or(Reason::NoRealServer);
+            .or_else(|| schedule::stateless(packet, service, hash));
     }
     match Inserted::unpack(inserted) {
         Inserted::Mine { index, .. } => {
-            describe(packet, service, index, now);
-            Ok(route)
+            packet.flow.describe_conn(packet.ctx, service.index, index, now);
+            Some(route)
         }
-        Inserted::Other(other) => Ok(backend_of(other, Via::Connection).unwrap_or(route)),
-        Inserted::Lost => Ok(route),
+        Inserted::Other(other) => Some(backend_of(other, Via::Connection).unwrap_or(route)),
+        Inserted::Lost => Some(route),
     }
 }
 
@@ -78,24 +78,23 @@ pub fn overwrite<F: Family>(
     route: Route,
     now: Tick,
 ) -> Route {
-    let is_tcp = packet.flow.protocol() == TCP;
-    let step = (is_tcp as u32) << 8 | packet.tcp_flags as u32;
-    let outcome = conn_overwrite(hash, state.0, now.0, step);
+    let sort = sort(packet.flow.protocol(), packet.tcp_flags);
+    let outcome = conn_overwrite(hash, state.0, now.0, sort);
     if let Some(other) = Route::found(outcome) {
         return other;
     }
     if let Some(index) = (outcome as u32).checked_sub(1) {
-        describe(packet, service, index, now);
+        packet.flow.describe_conn(packet.ctx, service.index, index, now);
     }
     route
 }
 
 /// Gives the way of a connection's predecessor to it, global as [`conn_insert`] is: the index of the way,
 /// plus one; the route that another CPU gave to the connection, if one was first; 0 if the way went.
-/// `step` is the packet's TCP flags, and 1 << 8 if it has any.
+/// `sort` is the packet's, see [`sort`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn conn_overwrite(hash: u64, state: u64, now: u32, step: u32) -> u64 {
+pub extern "C" fn conn_overwrite(hash: u64, state: u64, now: u32, sort: u32) -> u64 {
     let Some(places) = places(hash) else { return 0 };
     let now = Tick(now);
     let found = places.find(hash, now);
@@ -103,7 +102,7 @@ pub extern "C" fn conn_overwrite(hash: u64, state: u64, now: u32, step: u32) -> 
         // It expired just now: the next packet finds none and takes a way.
         return 0;
     }
-    let goes_on = step >> 8 == 0 || tcp_next(found.state.kind(), step as u8).is_some();
+    let goes_on = next_of_sort(found.state.kind_bits(), sort) != Kind::Free as u64;
     if let Some(other) = backend_of(found.state, Via::Connection)
         && goes_on
     {
@@ -119,18 +118,18 @@ pub extern "C" fn conn_overwrite(hash: u64, state: u64, now: u32, step: u32) -> 
 }
 
 /// Once more, for a connection that another CPU changed or evicted while it was being confirmed: this
-/// packet goes to its server, so all later ones must. Global as [`conn_claim`] is; 1 if it had to be
-/// put back.
+/// packet goes to its server, so all later ones must. `when` is the service and, in the upper half, the
+/// present. Global as [`conn_claim`] is; 1 if it had to be put back.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn conn_confirm(
     ctx: *mut xdp_md,
-    service: u32,
+    when: u64,
     hash: u64,
     state: u64,
-    now: u32,
+    names: u64,
 ) -> u32 {
-    confirm::<FlowV4>(ctx, service, hash, state, now)
+    confirm::<FlowV4>(ctx, when, hash, state, names)
 }
 
 /// [`conn_confirm`] of an IPv6 connection.
@@ -138,62 +137,60 @@ pub extern "C" fn conn_confirm(
 #[inline(never)]
 pub extern "C" fn conn_confirm_v6(
     ctx: *mut xdp_md,
-    service: u32,
+    when: u64,
     hash: u64,
     state: u64,
-    now: u32,
+    names: u64,
 ) -> u32 {
-    confirm::<FlowV6>(ctx, service, hash, state, now)
+    confirm::<FlowV6>(ctx, when, hash, state, names)
 }
 
 #[inline(always)]
-fn confirm<F: Family>(ctx: *mut xdp_md, service: u32, hash: u64, state: u64, now: u32) -> u32 {
+fn confirm<F: Family>(ctx: *mut xdp_md, when: u64, hash: u64, state: u64, names: u64) -> u32 {
     count::event(Event::RaceLost);
-    let Some(places) = places(hash) else { return 0 };
-    let found = places.find(hash, Tick(now));
-    if found.exists() {
+    let (service, now) = (when as u32, Tick((when >> 32) as u32));
+    let Some(spot) = spot(hash, now) else {
+        return 0;
+    };
+    if spot.exists() {
         let wanted = State(state);
-        if (found.state.backend(), found.state.generation())
+        if (spot.state.backend(), spot.state.generation())
             == (wanted.backend(), wanted.generation())
         {
-            let _won = places.update(&found, wanted);
+            let _won = spot.update(wanted);
         }
         return 0;
     }
-    let packet = match F::parse(&Frame::new(ctx)) {
-        Ok(packet) => packet,
-        Err(_) => return 0,
-    };
-    let Some(service) = service::at(service) else {
+    let Ok(flow) = F::named(&Frame::new(ctx), names) else {
         return 0;
     };
-    let claim = conn_claim(hash, state, now);
+    let claim = conn_claim(hash, state, now.0);
     if claim == 0 {
         return 0;
     }
-    match Inserted::unpack(conn_publish(hash, state, claim, now)) {
+    match Inserted::unpack(conn_publish(hash, state, claim, now.0)) {
         Inserted::Mine { index, .. } => {
-            describe(&packet, &service, index, Tick(now));
+            flow.describe_conn(ctx, service, index, now);
             1
         }
         Inserted::Other(_) | Inserted::Lost => 0,
     }
 }
 
-/// Writes the cold half of a way.
-#[inline(always)]
-fn describe<F: Family>(packet: &Packet<F>, service: &service::Found, index: u32, now: Tick) {
-    F::describe_conn(packet, service.index, index, now);
-}
-
-/// [`describe`] of an IPv6 connection: looks at the frame again, so that the addresses need no room on
-/// the stack till here.
+/// [`Family::describe_conn`] of IPv6: looks at the frame again, so that the addresses need no room on the
+/// stack till here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn conn_describe_v6(ctx: *mut xdp_md, service: u32, index: u32, now: u32) -> u32 {
-    match parse::ipv6_first(&Frame::new(ctx)) {
-        Ok(packet) => {
-            write_info(&packet, service, index, Tick(now));
+pub extern "C" fn conn_describe_v6(
+    ctx: *mut xdp_md,
+    service: u32,
+    index: u32,
+    now: u32,
+    names: u64,
+) -> u32 {
+    match FlowV6::named(&Frame::new(ctx), names) {
+        Ok(flow) => {
+            write_info(&flow, service, index, Tick(now));
             1
         }
         Err(_) => 0,

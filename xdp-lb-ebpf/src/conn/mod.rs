@@ -6,8 +6,7 @@ mod place;
 mod route;
 mod table;
 
-use xdp_lb_common::addr::TCP;
-use xdp_lb_common::conn::state::opens;
+use xdp_lb_common::conn::state::midstream;
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::tick::Tick;
@@ -16,8 +15,8 @@ pub use self::insert::{conn_confirm, conn_confirm_v6, conn_describe_v6};
 use self::place::place_elsewhere;
 pub use self::place::{noted, place};
 pub use self::route::{Route, Target, Via, backend, backend_of, identity, target_of};
-pub use self::table::{MapPlace, conn_claim, conn_publish, places, spot, write_info};
 use self::table::{Spot, has_overflowed};
+pub use self::table::{MapPlace, conn_claim, conn_publish, conn_strongest, places, spot, write_info};
 use crate::family::Family;
 use crate::packet::{Frame, Packet};
 use crate::settings::{expiry_of, next_kind};
@@ -34,12 +33,12 @@ pub fn route<F: Family>(
     let hash = packet.flow.keyed_hash();
     let spot = spot(hash, now).ok_or(Reason::Inconsistent)?;
     if !spot.exists() {
-        return Err(place_elsewhere::<F>(frame, service, hash, false));
+        return Err(place_elsewhere(frame, packet, service, (hash, false)));
     }
     let target = match target_of(spot.state, Via::Connection) {
         Some(target) => target,
         None if is_midstream(packet) => return Err(Reason::Purged),
-        None => return Err(place_elsewhere::<F>(frame, service, hash, true)),
+        None => return Err(place_elsewhere(frame, packet, service, (hash, true))),
     };
     let kind = next_kind(
         spot.state.kind_bits(),
@@ -47,7 +46,7 @@ pub fn route<F: Family>(
         packet.tcp_flags,
     );
     if kind == Kind::Free as u64 {
-        return Err(place_elsewhere::<F>(frame, service, hash, true));
+        return Err(place_elsewhere(frame, packet, service, (hash, true)));
     }
     let state = spot.state.with_bits(kind, expiry_of(kind, now));
     if state == spot.state {
@@ -59,7 +58,7 @@ pub fn route<F: Family>(
 
 #[inline(always)]
 fn is_midstream<F: Family>(packet: &Packet<F>) -> bool {
-    packet.flow.protocol() == TCP && !opens(packet.tcp_flags)
+    midstream(packet.flow.protocol(), packet.tcp_flags) != 0
 }
 
 /// Moves the expiry (at most once per tick) and the kind. A lost race is dropped: the winner wrote much the
@@ -74,7 +73,8 @@ fn touch<F: Family>(
 ) {
     let kind = state.kind_bits();
     if !spot.update(state) && spot.state.kind_bits() != kind {
-        F::confirm(frame.context(), service.index, hash, state.0, now.0);
+        let when = service.index as u64 | (now.0 as u64) << 32;
+        F::confirm(frame.context(), when, hash, state.0, packet.flow.names());
     }
     if service.is_persistent() && kind > Kind::Closed as u64 {
         packet

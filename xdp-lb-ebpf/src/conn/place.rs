@@ -1,8 +1,8 @@
 //! Where a packet without a connection goes, and that it has one from then on.
 
 use aya_ebpf::programs::XdpContext;
-use xdp_lb_common::addr::TCP;
-use xdp_lb_common::conn::state::tcp;
+use xdp_lb_common::addr::{Mac, TCP};
+use xdp_lb_common::conn::state::{midstream, tcp};
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::tick::Tick;
@@ -10,10 +10,11 @@ use xdp_lb_common::tick::Tick;
 use super::insert::{insert, overwrite};
 use super::route::Route;
 use super::table::has_overflowed;
-use super::{by_template, is_midstream};
+use super::by_template;
 use crate::family::Family;
 use crate::maps::{DECIDED, STAGES};
 use crate::packet::{Frame, Packet};
+use crate::parse::ETHERNET;
 use crate::persist::Placed;
 use crate::settings::{expiry_of, next_kind};
 use crate::{persist, schedule, service};
@@ -34,23 +35,26 @@ impl Unplaced {
     }
 }
 
-/// Goes on to the program that places a packet: the packets that have a connection then pay neither for its
-/// registers nor for its stack, and the verifier walks it once. Returns if there is none. (To some kernels,
-/// Linux 6.12 among them, a tail call that failed may have changed the frame: nothing must touch that any
-/// more.)
+/// Goes on to the program that places a packet (`again`: over the way that it has): the packets that have a
+/// connection then pay neither for its registers nor for its stack, and the verifier walks it once. Returns
+/// if there is none. (To some kernels, Linux 6.12 among them, a tail call that failed may have changed the
+/// frame: nothing must touch that any more.)
 #[inline(always)]
 pub(super) fn place_elsewhere<F: Family>(
     frame: &Frame,
+    packet: &Packet<F>,
     service: &service::Found,
-    hash: u64,
-    again: bool,
+    (hash, again): (u64, bool),
 ) -> Reason {
     if let Some(decided) = DECIDED.get_ptr_mut(0) {
         // SAFETY: this CPU's own copy, and nothing interrupts the program with another of its kind.
         unsafe {
-            (*decided).hash = hash;
             (*decided).service = service.index;
             (*decided).again = again.into();
+            (*decided).hash = hash;
+            (*decided).names = packet.flow.names();
+            (*decided).len = packet.len;
+            (*decided).tcp_flags = packet.tcp_flags.into();
         }
         // SAFETY: the program that it leads to takes the context over.
         unsafe { STAGES.tail_call(&XdpContext::new(frame.context()), F::NEW.index) };
@@ -58,17 +62,38 @@ pub(super) fn place_elsewhere<F: Family>(
     Reason::Inconsistent
 }
 
-/// What [`place_elsewhere`] noted.
+/// The packet that [`place_elsewhere`] noted. It was parsed, so there is one way through here.
 #[inline(always)]
-pub fn noted() -> Result<Unplaced, Reason> {
+pub fn noted<F: Family>(frame: &Frame) -> Result<(Packet<F>, Unplaced), Reason> {
     let decided = DECIDED.get_ptr(0).ok_or(Reason::Inconsistent)?;
-    // SAFETY: this CPU's own copy.
-    let (hash, service, again) = unsafe { ((*decided).hash, (*decided).service, (*decided).again) };
-    Ok(Unplaced {
+    // SAFETY: this CPU's own copy, as all of it.
+    let (hash, service, again) =
+        unsafe { ((*decided).hash, (*decided).service, (*decided).again) };
+    // SAFETY: as above.
+    let (names, len, tcp_flags) =
+        unsafe { ((*decided).names, (*decided).len, (*decided).tcp_flags) };
+    let flow = F::named(frame, names)?;
+    if !frame.holds(0, ETHERNET + F::HEADER) {
+        return Err(Reason::Inconsistent);
+    }
+    // SAFETY: within the headers.
+    let (low, high, ttl) =
+        unsafe { (frame.read::<u64>(0), frame.read::<u32>(8), frame.read(F::HOPS)) };
+    let packet = Packet {
+        flow,
+        tcp_flags: tcp_flags as u8,
+        ttl,
+        len,
+        source: Mac(low >> 48 | (high as u64) << 16),
+        destination: Mac(low & Mac::MASK),
+        ctx: frame.context(),
+    };
+    let unplaced = Unplaced {
         service: service::at(service).ok_or(Reason::Inconsistent)?,
         hash,
         again: again != 0,
-    })
+    };
+    Ok((packet, unplaced))
 }
 
 /// Where a packet without a connection goes; from then on it has one.
@@ -83,8 +108,8 @@ pub fn place<F: Family>(
         hash,
         again: replace,
     } = *unplaced;
-    let midstream = is_midstream(packet);
-    let (placed, kind) = if !replace && midstream {
+    let midstream = midstream(packet.flow.protocol(), packet.tcp_flags);
+    let (placed, kind) = if !replace && midstream != 0 {
         let route = resumed(packet, service, hash, now)?;
         // Its last packets make it no more than what they leave behind. None of them opens anything.
         let kind = next_kind(Kind::Established as u64, TCP, packet.tcp_flags);
@@ -99,19 +124,19 @@ pub fn place<F: Family>(
         // Counted as opened, as IPVS counts it, and remembered by nothing but the client's template.
         describe_template(packet, service, &placed, now);
         persist::confirm_again(packet, service, route, now);
-        return Ok(route.opening().changing(kind));
+        return Ok(route.opening_if(1).changing(kind));
     }
     let (backend, generation) = (route.backend(), route.generation());
     let state = State::new(hash, Kind::Free, backend, generation, now);
     let state = state.with_bits(kind, expiry_of(kind, now));
-    let result = if replace {
-        Ok(overwrite(packet, service, hash, state, route, now))
+    let route = if replace {
+        Some(overwrite(packet, service, hash, state, route, now))
     } else {
         insert(packet, service, hash, state, route, now)
     };
     describe_template(packet, service, &placed, now);
-    let route = result?.changing(kind);
-    Ok(if midstream { route } else { route.opening() })
+    let route = route.ok_or(Reason::NoRealServer)?.changing(kind);
+    Ok(route.opening_if(1 - midstream))
 }
 
 #[inline(always)]
@@ -122,7 +147,8 @@ fn describe_template<F: Family>(
     now: Tick,
 ) {
     if let Some(template) = placed.template.checked_sub(1) {
-        persist::describe(packet, service, template, now);
+        let ctx = packet.ctx;
+        packet.flow.describe_template(ctx, service, template, now);
     }
 }
 

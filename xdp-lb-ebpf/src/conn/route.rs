@@ -75,11 +75,11 @@ impl Route {
         (self.0.get() >> 40) as u32 & 3
     }
 
-    /// The same route, for a packet that opens a connection; one that is known is not opened.
+    /// The same route, for a packet that opens a connection if `opens` is 1; one that is known is not opened.
     #[inline(always)]
-    pub(super) fn opening(self) -> Self {
-        let opens = (self.via() != Via::Connection as u32) as u64;
-        Self(self.0 | opens << 42)
+    pub(super) fn opening_if(self, opens: u64) -> Self {
+        let is_new = (self.via() != Via::Connection as u32) as u64;
+        Self(self.0 | (is_new & opens) << 42)
     }
 
     /// The same route, for a packet by which its connection's way changes to the kind of this number.

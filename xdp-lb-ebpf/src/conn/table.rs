@@ -3,14 +3,15 @@
 //! their own.
 
 use xdp_lb_common::conn::State;
-use xdp_lb_common::conn::table::{Claim, Inserted, Place, PlaceMemory, Places, change, find_in};
+use xdp_lb_common::conn::table::{
+    Claim, Inserted, Place, PlaceMemory, Places, change, find_in,
+};
 use xdp_lb_common::flow::FlowInfo;
 use xdp_lb_common::hash::{first_place, second_place};
 use xdp_lb_common::tick::Tick;
 
 use crate::family::Family;
 use crate::maps::{CONN_INFO, CONNS, OVERFLOWS};
-use crate::packet::Packet;
 use crate::settings::CONN_MASK;
 use crate::{atomic, load};
 
@@ -130,19 +131,30 @@ pub extern "C" fn conn_claim(hash: u64, state: u64, now: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn conn_publish(hash: u64, state: u64, claim: u64, now: u32) -> u64 {
+    let (Some(places), Some(claim)) = (places(hash), Claim::unpack(claim)) else {
+        return Inserted::Lost.pack();
+    };
+    let strongest = |rivals| State(conn_strongest(hash, rivals, Claim::pack(Some(claim)), now));
+    let inserted = places.publish_by(&claim, hash, (State(state), Tick(now)), strongest);
+    inserted.pack()
+}
+
+/// See [`Places::strongest`]: a function of its own, as hardly any packet comes here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_strongest(hash: u64, rivals: u32, claim: u64, now: u32) -> u64 {
     match (places(hash), Claim::unpack(claim)) {
-        (Some(places), Some(claim)) => places.publish(&claim, hash, State(state), Tick(now)).pack(),
-        _ => Inserted::Lost.pack(),
+        (Some(places), Some(claim)) => places.strongest(rivals, &claim, hash, Tick(now)).0,
+        _ => 0,
     }
 }
 
-/// See [`describe`].
+/// See [`Family::describe_conn`].
 #[inline(always)]
-pub fn write_info<F: Family>(packet: &Packet<F>, service: u32, index: u32, now: Tick) {
+pub fn write_info<F: Family>(flow: &F, service: u32, index: u32, now: Tick) {
     let Some(info) = CONN_INFO.get_ptr_mut(index) else {
         return;
     };
-    let flow = &packet.flow;
     let value = FlowInfo {
         client: flow.client(),
         vip: flow.vip(),
@@ -156,7 +168,7 @@ pub fn write_info<F: Family>(packet: &Packet<F>, service: u32, index: u32, now: 
         way_back: [0; 2],
     };
     // SAFETY: a map value that belongs to the way this CPU holds.
-    unsafe { atomic::store(info, value) };
+    unsafe { atomic::store_info(info, &value) };
 }
 
 /// The bit of a flow's first place.
