@@ -41,26 +41,15 @@ pub struct Decided {
     pub len: u32,
     /// Flags of its packet's TCP header; 0 for UDP.
     pub tcp_flags: u32,
+    /// The route by which a packet without a connection was placed; 0 if it is yet to be placed.
+    pub placed: u64,
+    /// Index of the template made for it, plus one; 0 if none was.
+    pub template: u32,
     /// Fills the second cache line.
-    pub reserved: [u64; 6],
+    pub reserved: [u32; 9],
 }
 pod!(Decided);
 no_padding!(
-    Decided,
-    u64,
-    u32,
-    u32,
-    u16,
-    u16,
-    u32,
-    u32,
-    u32,
-    Address,
-    u32,
-    u32,
-    u64,
-    u64,
-    u32,
-    u32,
-    [u64; 6]
+    Decided, u64, u32, u32, u16, u16, u32, u32, u32, Address, u32, u32, u64, u64, u32, u32, u64,
+    u32, [u32; 9]
 );

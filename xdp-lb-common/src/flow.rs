@@ -220,7 +220,10 @@ impl FlowInfo {
     #[inline(always)]
     pub const fn words(&self) -> [u64; 8] {
         let [client, vip] = [self.client.words_be, self.vip.words_be];
-        let ports = joined(self.client_port_be as u32 | (self.vip_port_be as u32) << 16, 0);
+        let ports = joined(
+            self.client_port_be as u32 | (self.vip_port_be as u32) << 16,
+            0,
+        );
         let names = (self.protocol as u64) << 32 | (self.family as u64) << 40;
         [
             joined(client[0], client[1]),

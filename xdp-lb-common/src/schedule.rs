@@ -15,7 +15,7 @@ pub const RULE_LIMITED: Word = 1 << 10;
 pub const SEARCHED: u32 = 256;
 
 /// Servers that one step of a search looks at: the verifier walks a step once.
-pub const SEARCH_STEP: u32 = 16;
+pub const SEARCH_STEP: u32 = 8;
 
 /// Hashes that a fallback tries before it goes by the consistent hash over the servers that live.
 pub const FALLBACK_TRIES: u32 = 64;

@@ -32,6 +32,18 @@ pub const NEW: Stage = Stage {
     index: 16,
 };
 
+/// IPv4 packets that begin a connection to a persistent service: their client's template.
+pub const PERSIST: Stage = Stage {
+    name: "xdp_lb_persist",
+    index: 18,
+};
+
+/// The same of IPv6.
+pub const PERSIST_V6: Stage = Stage {
+    name: "xdp_lb_persist_v6",
+    index: 19,
+};
+
 /// ICMP: errors about connections.
 pub const ICMP: Stage = Stage {
     name: "xdp_lb_icmp",
@@ -126,6 +138,8 @@ pub const FRAGMENT_V6_NEW: Stage = Stage {
 pub const ALL: &[Stage] = &[
     ENTRY,
     NEW,
+    PERSIST,
+    PERSIST_V6,
     TAGGED,
     IPV6,
     IPV6_NEW,

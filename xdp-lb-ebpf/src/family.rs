@@ -25,6 +25,8 @@ pub trait Family: Copy {
     const HOPS: usize;
     /// The program that places packets without a connection.
     const NEW: Stage;
+    /// The one before it, for services that know their clients again.
+    const PERSIST: Stage;
     /// IP protocol number.
     fn protocol(&self) -> u8;
     /// Client address.
@@ -54,13 +56,7 @@ pub trait Family: Copy {
     /// Writes down whose a way of the connection table is; `ctx` is that of a packet of this flow.
     fn describe_conn(&self, ctx: *mut xdp_md, service: u32, index: u32, now: Tick);
     /// Writes down whose a way of the template table is.
-    fn describe_template(
-        &self,
-        ctx: *mut xdp_md,
-        service: &service::Found,
-        index: u32,
-        now: Tick,
-    );
+    fn describe_template(&self, ctx: *mut xdp_md, service: &service::Found, index: u32, now: Tick);
     /// The flow of a frame that was parsed, which has these [`Self::names`].
     fn named(frame: &Frame, names: u64) -> Result<Self, Reason>;
     /// What it has besides addresses, in one word; see [`xdp_lb_common::decided::Decided::names`].
@@ -83,6 +79,7 @@ impl Family for FlowV4 {
     const HEADER: usize = IPV4_MIN;
     const HOPS: usize = ETHERNET + 8;
     const NEW: Stage = stage::NEW;
+    const PERSIST: Stage = stage::PERSIST;
 
     #[inline(always)]
     fn protocol(&self) -> u8 {
@@ -171,8 +168,7 @@ impl Family for FlowV4 {
             return Err(Reason::Inconsistent);
         }
         // SAFETY: within the header.
-        let (client_be, vip_be) =
-            unsafe { (frame.read(ETHERNET + 12), frame.read(ETHERNET + 16)) };
+        let (client_be, vip_be) = unsafe { (frame.read(ETHERNET + 12), frame.read(ETHERNET + 16)) };
         Ok(Self {
             client_be,
             vip_be,
@@ -204,6 +200,7 @@ impl Family for FlowV6 {
     const HEADER: usize = IPV6_LEN;
     const HOPS: usize = ETHERNET + 7;
     const NEW: Stage = stage::IPV6_NEW;
+    const PERSIST: Stage = stage::PERSIST_V6;
 
     #[inline(always)]
     fn protocol(&self) -> u8 {
@@ -280,13 +277,7 @@ impl Family for FlowV6 {
     }
 
     #[inline(always)]
-    fn describe_template(
-        &self,
-        ctx: *mut xdp_md,
-        service: &service::Found,
-        index: u32,
-        now: Tick,
-    ) {
+    fn describe_template(&self, ctx: *mut xdp_md, service: &service::Found, index: u32, now: Tick) {
         let names = self.names();
         let described = persist::template_describe_v6(ctx, service.index, index, now.0, names);
         core::hint::black_box(described);

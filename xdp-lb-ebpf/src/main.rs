@@ -161,6 +161,22 @@ pub fn xdp_lb_new(ctx: XdpContext) -> u32 {
     action
 }
 
+/// Places IPv4 packets that begin a connection to a persistent service, by a tail call.
+#[xdp(frags)]
+#[inline(always)]
+pub fn xdp_lb_persist(ctx: XdpContext) -> u32 {
+    let sent = conn::persist::<FlowV4>(&Frame::new(ctx.ctx));
+    count::and_act(decided::told(&ctx, sent))
+}
+
+/// The same of IPv6.
+#[xdp(frags)]
+#[inline(always)]
+pub fn xdp_lb_persist_v6(ctx: XdpContext) -> u32 {
+    let sent = conn::persist::<FlowV6>(&Frame::new(ctx.ctx));
+    count::and_act(decided::told(&ctx, sent))
+}
+
 /// Places IPv6 packets without a connection, by a tail call.
 #[xdp(frags)]
 #[inline(always)]

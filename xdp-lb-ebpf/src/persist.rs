@@ -257,12 +257,19 @@ pub extern "C" fn template_publish(hash: u64, state: u64, claim: u64, now: u32) 
     let (Some(places), Some(claim)) = (places(hash), Claim::unpack(claim)) else {
         return Inserted::Lost.pack();
     };
-    let strongest = |rivals| State(template_strongest(hash, rivals, Claim::pack(Some(claim)), now));
+    let strongest = |rivals| {
+        State(template_strongest(
+            hash,
+            rivals,
+            Claim::pack(Some(claim)),
+            now,
+        ))
+    };
     let inserted = places.publish_by(&claim, hash, (State(state), Tick(now)), strongest);
     inserted.pack()
 }
 
-/// See [`crate::conn::conn_strongest`].
+/// See `conn_strongest` of the connection table.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn template_strongest(hash: u64, rivals: u32, claim: u64, now: u32) -> u64 {
@@ -282,8 +289,7 @@ pub extern "C" fn template_describe_v6(
     now: u32,
     names: u64,
 ) -> u32 {
-    let (Ok(flow), Some(service)) =
-        (FlowV6::named(&Frame::new(ctx), names), service::at(service))
+    let (Ok(flow), Some(service)) = (FlowV6::named(&Frame::new(ctx), names), service::at(service))
     else {
         return 0;
     };

@@ -6,36 +6,21 @@ use xdp_lb_common::load::search;
 use xdp_lb_common::schedule::{FALLBACK_TRIES, RULE_FALLBACK, RULE_LIMITED, RULE_PORT, Rule, Word};
 use xdp_lb_common::select::slot;
 use xdp_lb_common::service::Slots;
-use xdp_lb_common::tick::Tick;
 
 use crate::conn::{Route, Via, backend};
 use crate::family::Family;
 use crate::load::{join, seen};
 use crate::maps::{CURSORS, SLOTS};
 use crate::packet::Packet;
-use crate::persist::Placed;
 use crate::search::{cheapest, cost, first_open, slot_is_open};
-use crate::{atomic, persist, service};
+use crate::{atomic, service};
 
 /// No backend.
 const NOBODY: u32 = u32::MAX;
 
-/// The backend of a new connection: by the client's persistence, else by the scheduler.
-#[inline(always)]
-pub fn place<F: Family>(packet: &Packet<F>, service: &service::Found, now: Tick) -> Option<Placed> {
-    if service.is_persistent() {
-        persist::place(packet, service, now, || scheduled(packet, service))
-    } else {
-        Some(Placed {
-            route: scheduled(packet, service)?,
-            template: 0,
-        })
-    }
-}
-
 /// The scheduler's choice.
 #[inline(always)]
-fn scheduled<F: Family>(packet: &Packet<F>, service: &service::Found) -> Option<Route> {
+pub fn scheduled<F: Family>(packet: &Packet<F>, service: &service::Found) -> Option<Route> {
     backend(schedule(service.index, names(packet)), Via::Scheduled)
 }
 

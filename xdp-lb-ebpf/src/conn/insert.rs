@@ -10,7 +10,7 @@ use xdp_lb_common::tick::Tick;
 
 use super::by_template;
 use super::route::{Route, Via, backend_of};
-use super::table::{conn_claim, conn_publish, mark_overflow, places, spot, write_info};
+use super::table::{conn_claim, conn_publish, mark_overflow, spot, write_info};
 use crate::family::Family;
 use crate::packet::{Frame, Packet};
 use crate::settings::next_of_sort;
@@ -37,7 +37,9 @@ pub fn insert<F: Family>(
     }
     match Inserted::unpack(inserted) {
         Inserted::Mine { index, .. } => {
-            packet.flow.describe_conn(packet.ctx, service.index, index, now);
+            packet
+                .flow
+                .describe_conn(packet.ctx, service.index, index, now);
             Some(route)
         }
         Inserted::Other(other) => Some(backend_of(other, Via::Connection).unwrap_or(route)),
@@ -84,7 +86,9 @@ pub fn overwrite<F: Family>(
         return other;
     }
     if let Some(index) = (outcome as u32).checked_sub(1) {
-        packet.flow.describe_conn(packet.ctx, service.index, index, now);
+        packet
+            .flow
+            .describe_conn(packet.ctx, service.index, index, now);
     }
     route
 }
@@ -95,26 +99,27 @@ pub fn overwrite<F: Family>(
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn conn_overwrite(hash: u64, state: u64, now: u32, sort: u32) -> u64 {
-    let Some(places) = places(hash) else { return 0 };
     let now = Tick(now);
-    let found = places.find(hash, now);
-    if !found.exists() {
+    let Some(spot) = spot(hash, now) else {
+        return 0;
+    };
+    if !spot.exists() {
         // It expired just now: the next packet finds none and takes a way.
         return 0;
     }
-    let goes_on = next_of_sort(found.state.kind_bits(), sort) != Kind::Free as u64;
-    if let Some(other) = backend_of(found.state, Via::Connection)
+    let goes_on = next_of_sort(spot.state.kind_bits(), sort) != Kind::Free as u64;
+    if let Some(other) = backend_of(spot.state, Via::Connection)
         && goes_on
     {
         // Another CPU gave the way to this connection already.
         count::event(Event::RaceLost);
         return other.word();
     }
-    if places.update(&found, State(state)) {
-        return places.index(found.in_second, found.way) as u64 + 1;
+    if spot.update(State(state)) {
+        return spot.index as u64 + 1;
     }
     count::event(Event::RaceLost);
-    Route::word_of(backend_of(places.find(hash, now).state, Via::Connection))
+    Route::word_of(backend_of(spot.again(hash, now), Via::Connection))
 }
 
 /// Once more, for a connection that another CPU changed or evicted while it was being confirmed: this

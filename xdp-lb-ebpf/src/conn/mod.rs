@@ -13,10 +13,10 @@ use xdp_lb_common::tick::Tick;
 
 pub use self::insert::{conn_confirm, conn_confirm_v6, conn_describe_v6};
 use self::place::place_elsewhere;
-pub use self::place::{noted, place};
+pub use self::place::{noted, persist, place};
 pub use self::route::{Route, Target, Via, backend, backend_of, identity, target_of};
+pub use self::table::{MapPlace, conn_claim, conn_publish, places, spot, write_info};
 use self::table::{Spot, has_overflowed};
-pub use self::table::{MapPlace, conn_claim, conn_publish, conn_strongest, places, spot, write_info};
 use crate::family::Family;
 use crate::packet::{Frame, Packet};
 use crate::settings::{expiry_of, next_kind};

@@ -10,14 +10,14 @@ use xdp_lb_common::tick::Tick;
 use super::insert::{insert, overwrite};
 use super::route::Route;
 use super::table::has_overflowed;
-use super::by_template;
+use super::{by_template, is_midstream};
 use crate::family::Family;
 use crate::maps::{DECIDED, STAGES};
 use crate::packet::{Frame, Packet};
 use crate::parse::ETHERNET;
 use crate::persist::Placed;
 use crate::settings::{expiry_of, next_kind};
-use crate::{persist, schedule, service};
+use crate::{persist, schedule, service, settings};
 
 /// A packet without a connection, as [`place_elsewhere`] notes it for the program that places it.
 pub struct Unplaced {
@@ -25,6 +25,8 @@ pub struct Unplaced {
     hash: u64,
     /// Whether it goes over the way of a connection that is closing or was purged.
     again: bool,
+    /// Where [`persist`] placed it.
+    placed: Option<Placed>,
 }
 
 impl Unplaced {
@@ -55,11 +57,39 @@ pub(super) fn place_elsewhere<F: Family>(
             (*decided).names = packet.flow.names();
             (*decided).len = packet.len;
             (*decided).tcp_flags = packet.tcp_flags.into();
+            (*decided).placed = 0;
+        }
+        let ctx = XdpContext::new(frame.context());
+        if service.is_persistent() && (again || !is_midstream(packet)) {
+            // SAFETY: the program that it leads to takes the context over.
+            unsafe { STAGES.tail_call(&ctx, F::PERSIST.index) };
+        } else {
+            // SAFETY: as above.
+            unsafe { STAGES.tail_call(&ctx, F::NEW.index) };
+        }
+    }
+    Reason::Inconsistent
+}
+
+/// Places a packet that begins a connection by its client's template, and goes on to the program that gives
+/// it the connection. A program of its own, as few services need it.
+#[inline(always)]
+pub fn persist<F: Family>(frame: &Frame) -> Result<(Reason, u32), Reason> {
+    let (packet, unplaced) = noted::<F>(frame)?;
+    let service = &unplaced.service;
+    let now = settings::now().short();
+    let pick = || schedule::scheduled(&packet, service);
+    let placed = persist::place(&packet, service, now, pick).ok_or(Reason::NoRealServer)?;
+    if let Some(decided) = DECIDED.get_ptr_mut(0) {
+        // SAFETY: as in `place_elsewhere`.
+        unsafe {
+            (*decided).placed = placed.route.word();
+            (*decided).template = placed.template;
         }
         // SAFETY: the program that it leads to takes the context over.
         unsafe { STAGES.tail_call(&XdpContext::new(frame.context()), F::NEW.index) };
     }
-    Reason::Inconsistent
+    Err(Reason::Inconsistent)
 }
 
 /// The packet that [`place_elsewhere`] noted. It was parsed, so there is one way through here.
@@ -67,8 +97,7 @@ pub(super) fn place_elsewhere<F: Family>(
 pub fn noted<F: Family>(frame: &Frame) -> Result<(Packet<F>, Unplaced), Reason> {
     let decided = DECIDED.get_ptr(0).ok_or(Reason::Inconsistent)?;
     // SAFETY: this CPU's own copy, as all of it.
-    let (hash, service, again) =
-        unsafe { ((*decided).hash, (*decided).service, (*decided).again) };
+    let (hash, service, again) = unsafe { ((*decided).hash, (*decided).service, (*decided).again) };
     // SAFETY: as above.
     let (names, len, tcp_flags) =
         unsafe { ((*decided).names, (*decided).len, (*decided).tcp_flags) };
@@ -77,8 +106,13 @@ pub fn noted<F: Family>(frame: &Frame) -> Result<(Packet<F>, Unplaced), Reason> 
         return Err(Reason::Inconsistent);
     }
     // SAFETY: within the headers.
-    let (low, high, ttl) =
-        unsafe { (frame.read::<u64>(0), frame.read::<u32>(8), frame.read(F::HOPS)) };
+    let (low, high, ttl) = unsafe {
+        (
+            frame.read::<u64>(0),
+            frame.read::<u32>(8),
+            frame.read(F::HOPS),
+        )
+    };
     let packet = Packet {
         flow,
         tcp_flags: tcp_flags as u8,
@@ -88,10 +122,13 @@ pub fn noted<F: Family>(frame: &Frame) -> Result<(Packet<F>, Unplaced), Reason> 
         destination: Mac(low & Mac::MASK),
         ctx: frame.context(),
     };
+    // SAFETY: as above.
+    let (placed, template) = unsafe { ((*decided).placed, (*decided).template) };
     let unplaced = Unplaced {
         service: service::at(service).ok_or(Reason::Inconsistent)?,
         hash,
         again: again != 0,
+        placed: Route::found(placed).map(|route| Placed { route, template }),
     };
     Ok((packet, unplaced))
 }
@@ -107,16 +144,19 @@ pub fn place<F: Family>(
         ref service,
         hash,
         again: replace,
+        placed,
     } = *unplaced;
     let midstream = midstream(packet.flow.protocol(), packet.tcp_flags);
-    let (placed, kind) = if !replace && midstream != 0 {
+    let (placed, kind) = if let Some(placed) = placed {
+        (placed, opening_kind(packet))
+    } else if !replace && midstream != 0 {
         let route = resumed(packet, service, hash, now)?;
         // Its last packets make it no more than what they leave behind. None of them opens anything.
         let kind = next_kind(Kind::Established as u64, TCP, packet.tcp_flags);
         (Placed { route, template: 0 }, kind)
     } else {
-        let placed = schedule::place(packet, service, now).ok_or(Reason::NoRealServer)?;
-        (placed, opening_kind(packet))
+        let route = schedule::scheduled(packet, service).ok_or(Reason::NoRealServer)?;
+        (Placed { route, template: 0 }, opening_kind(packet))
     };
     let route = placed.route;
     // A firewall mark may be on TCP as well, which is connections all the same.

@@ -3,11 +3,10 @@
 //! their own.
 
 use xdp_lb_common::conn::State;
-use xdp_lb_common::conn::table::{
-    Claim, Inserted, Place, PlaceMemory, Places, change, find_in,
-};
+use xdp_lb_common::conn::table::{Claim, Inserted, Place, PlaceMemory, Places, change, find_in};
 use xdp_lb_common::flow::FlowInfo;
 use xdp_lb_common::hash::{first_place, second_place};
+use xdp_lb_common::limits::WAYS;
 use xdp_lb_common::tick::Tick;
 
 use crate::family::Family;
@@ -73,6 +72,8 @@ pub type Counted = MapPlace<true>;
 pub struct Spot {
     place: Counted,
     way: usize,
+    /// Index of the way.
+    pub index: u32,
     /// Its state when it was read.
     pub state: State,
 }
@@ -89,20 +90,42 @@ impl Spot {
     pub fn update(&self, new: State) -> bool {
         change(&self.place, self.way, self.state, new)
     }
+
+    /// The state as it is now, if the way is still this flow's and alive; else 0.
+    #[inline(always)]
+    pub fn again(&self, hash: u64, now: Tick) -> State {
+        let state = self.place.state(self.way);
+        let is_gone = state.is_free(now) | state.is_claimed();
+        if is_gone == 0 && state.belongs_to(hash) && self.place.key(self.way) == hash {
+            state
+        } else {
+            State(0)
+        }
+    }
 }
 
 /// Finds a connection. The second place is not looked up unless the first one does not have it.
 #[inline(always)]
 pub fn spot(hash: u64, now: Tick) -> Option<Spot> {
     let mask = CONN_MASK.load();
-    let place = MapPlace(CONNS.get_ptr_mut(first_place(hash, mask))?);
-    let (way, state) = find_in(&place, hash, now);
-    if state.0 != 0 {
-        return Some(Spot { place, way, state });
+    let at = first_place(hash, mask);
+    let found = spot_in(at, hash, now)?;
+    if found.exists() {
+        return Some(found);
     }
-    let place = MapPlace(CONNS.get_ptr_mut(second_place(hash, mask))?);
+    spot_in(second_place(hash, mask), hash, now)
+}
+
+#[inline(always)]
+fn spot_in(at: u32, hash: u64, now: Tick) -> Option<Spot> {
+    let place = MapPlace(CONNS.get_ptr_mut(at)?);
     let (way, state) = find_in(&place, hash, now);
-    Some(Spot { place, way, state })
+    Some(Spot {
+        place,
+        way,
+        index: at * WAYS as u32 + way as u32,
+        state,
+    })
 }
 
 /// The two places of a hash.
