@@ -11,13 +11,19 @@ use crate::watch;
 /// Counts an exit of the program: every way out goes through here once.
 #[inline(always)]
 pub fn reason(reason: Reason) {
-    if !watch::leaves(reason) {
+    exit(reason as u32);
+}
+
+/// [`reason`] by its number.
+#[inline(always)]
+fn exit(number: u32) {
+    if !watch::leaves(number) {
         return;
     }
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
         // The compiler knows that reasons are below 64 and would leave the mask out, but the verifier of
         // Linux 6.1 forgets a number that was on the stack as 32 bits.
-        let number = core::hint::black_box(reason as usize) & 63;
+        let number = core::hint::black_box(number as usize) & 63;
         // SAFETY: this CPU's own copy; the reason's number is below the length of the array.
         unsafe { (*counters).reasons[number] += 1 };
     }
@@ -26,15 +32,39 @@ pub fn reason(reason: Reason) {
 /// Counts the reason, and gives the action that belongs to it.
 #[inline(always)]
 pub fn and_act(result: Result<(Reason, u32), Reason>) -> u32 {
-    let (exit, action) = match result {
-        Ok(sent) => sent,
-        Err(why) => match why.verdict() {
-            Verdict::Pass => (why, xdp_action::XDP_PASS),
-            Verdict::Drop | Verdict::Tx | Verdict::Redirect => (why, xdp_action::XDP_DROP),
-        },
-    };
-    reason(exit);
-    action
+    match result {
+        Ok((reason, action)) => leave(reason as u32, action),
+        Err(reason) => leave(reason as u32, BY_REASON),
+    }
+}
+
+/// The action is the reason's own.
+const BY_REASON: u32 = u32::MAX;
+/// A bit for each reason by which packets pass.
+const PASSES: u64 = {
+    let (mut bits, mut at) = (0, 0);
+    while at < Reason::ALL.len() {
+        if let Verdict::Pass = Reason::ALL[at].verdict() {
+            bits |= 1 << at;
+        }
+        at += 1;
+    }
+    bits
+};
+
+/// See [`and_act`]. Global, so that the verifier walks it once and not once for every reason.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn leave(number: u32, action: u32) -> u32 {
+    exit(number);
+    if action != BY_REASON {
+        return action;
+    }
+    if PASSES >> (number & 63) & 1 == 0 {
+        xdp_action::XDP_DROP
+    } else {
+        xdp_action::XDP_PASS
+    }
 }
 
 /// Counts something that happened on the way.

@@ -18,14 +18,14 @@ use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::stage::{self, Stage};
 use xdp_lb_common::tick::{LongTick, Tick};
 
-use crate::conn::{Route, Target, Via, conn_claim, conn_publish, places, spot, target_of};
+use crate::conn::{Route, Target, Via, conn_claim, conn_publish, target_of};
 use crate::family::Family;
 use crate::maps::{DECIDED, STAGES};
 use crate::packet::{Frame, Packet};
 use crate::parse::{ETHERNET, FRAGMENT_BE, TCP_MIN};
 use crate::piece::{Piece, Pieces};
 use crate::settings::expiry;
-use crate::{conn, count, decided, forward, service, settings};
+use crate::{conn, count, decided, forward, lookup, service, settings};
 
 /// No action: another program sends the packet.
 pub const GO_ON: u32 = u32::MAX;
@@ -156,11 +156,11 @@ fn later<F: Family>(
     hash: u64,
     (control, now): (service::Words, LongTick),
 ) -> Result<Target, Reason> {
-    let spot = spot(hash, now.short()).ok_or(Reason::Inconsistent)?;
-    if !spot.exists() {
+    let found = lookup::find(hash, now.short());
+    if !found.exists() {
         return Err(Reason::Fragment);
     }
-    let target = target_of(spot.state, Via::Connection).ok_or(Reason::Purged)?;
+    let target = target_of(found.state, Via::Connection).ok_or(Reason::Purged)?;
     let service = service_of(target)?;
     service::ours(frame, packet, &service, control, now)?;
     if packet.flow.protocol() == TCP && offset == 1 {
@@ -232,14 +232,13 @@ fn keep<F: Family>(packet: &Packet<F>, service: u32, hash: u64, route: Route, no
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn fragment_keep(hash: u64, state: u64, now: u32) -> u32 {
-    let Some(places) = places(hash) else { return 0 };
-    let found = places.find(hash, Tick(now));
+    let found = lookup::find(hash, Tick(now));
     if found.exists() {
         // The datagram was sent again, or its number was: the last first fragment is right.
-        if found.state.0 == state || !places.update(&found, State(state)) {
+        if found.state.0 == state || !lookup::update(hash, &found, State(state)) {
             return 0;
         }
-        return places.index(found.in_second, found.way) + 1;
+        return lookup::index(hash, &found) + 1;
     }
     // Two attempts: the first may lose its way to another CPU.
     let claim = match conn_claim(hash, state, now) {

@@ -17,10 +17,8 @@ use xdp_lb_common::tick::LongTick;
 use crate::conn::Target;
 use crate::family::{Family, halves};
 use crate::packet::{Frame, Packet};
-use crate::parse::{
-    ETHERNET, FRAGMENT, IPV4_MIN, IPV6_LEN, OFFSET_BE, OFFSET_V6_BE, address, extensions,
-};
-use crate::{conn, decided, forward, service, settings};
+use crate::parse::{ETHERNET, IPV4_MIN, IPV6_LEN, OFFSET_BE, address};
+use crate::{conn, decided, extensions, forward, service, settings};
 
 /// Length of the header of all errors; the quoted packet follows.
 const ICMP_LEN: usize = 8;
@@ -194,10 +192,9 @@ pub fn error_v6(frame: &Frame) -> Result<(Packet<FlowV6>, Address), Reason> {
         return Err(Reason::Truncated);
     }
     // SAFETY: within both headers, all of them.
-    let (payload_be, next, ttl, sender, receiver, low, high) = unsafe {
+    let (payload_be, ttl, sender, receiver, low, high) = unsafe {
         (
             frame.read::<u16>(ETHERNET + 4),
-            frame.read::<u8>(ETHERNET + 6),
             frame.read::<u8>(ETHERNET + 7),
             address(frame, ETHERNET + 8),
             address(frame, ETHERNET + 24),
@@ -206,10 +203,11 @@ pub fn error_v6(frame: &Frame) -> Result<(Packet<FlowV6>, Address), Reason> {
         )
     };
     let payload = u16::from_be(payload_be) as usize;
-    let (protocol, passed) = extensions(frame, next, payload)?;
-    if protocol != ICMP_V6 {
+    let behind = extensions::of(frame, payload)?;
+    if behind.protocol() != ICMP_V6 || behind.is_fragment() {
         return Err(Reason::NotTcpUdp);
     }
+    let passed = behind.passed();
     let message = frame.from(passed & 0x3fff);
     if payload < passed + ICMP_LEN || !message.holds(AT, ICMP_LEN) {
         return Err(Reason::Truncated);
@@ -221,8 +219,10 @@ pub fn error_v6(frame: &Frame) -> Result<(Packet<FlowV6>, Address), Reason> {
         return Err(Reason::Icmp);
     }
     // The quoted header then lies where an IPv6 header lies in a frame.
+    let base = passed + IPV6_LEN + ICMP_LEN;
     let quote = quoted_v6(
         &message.from(IPV6_LEN + ICMP_LEN),
+        base,
         payload - passed - ICMP_LEN,
     )?;
     let ((high_half, low_half), vip) = (halves(receiver), halves(quote.vip));
@@ -244,18 +244,18 @@ pub fn error_v6(frame: &Frame) -> Result<(Packet<FlowV6>, Address), Reason> {
     Ok((packet, quote.client))
 }
 
-/// [`quoted`] for IPv6; the quoted header stands where a frame has its own.
+/// [`quoted`] for IPv6; the quoted header stands where a frame has its own, `base` octets behind that of
+/// the error.
 #[inline(always)]
-fn quoted_v6(quote: &Frame, len: usize) -> Result<FlowV6, Reason> {
+fn quoted_v6(quote: &Frame, base: usize, len: usize) -> Result<FlowV6, Reason> {
     const AT: usize = ETHERNET + IPV6_LEN;
     if len < IPV6_LEN || !quote.holds(ETHERNET, IPV6_LEN) {
         return Err(Reason::Truncated);
     }
     // SAFETY: within the quoted header.
-    let (version, next, vip, client) = unsafe {
+    let (version, vip, client) = unsafe {
         (
             quote.read::<u8>(ETHERNET) >> 4,
-            quote.read::<u8>(ETHERNET + 6),
             address(quote, ETHERNET + 8),
             address(quote, ETHERNET + 24),
         )
@@ -264,19 +264,11 @@ fn quoted_v6(quote: &Frame, len: usize) -> Result<FlowV6, Reason> {
         return Err(Reason::Malformed);
     }
     let len = len - IPV6_LEN;
-    let (mut protocol, mut passed) = extensions(quote, next, len)?;
-    if protocol == FRAGMENT {
-        let rest = quote.from(passed & 0x3fff);
-        if len < passed + 8 || !rest.holds(AT, 8) {
-            return Err(Reason::Truncated);
-        }
-        // SAFETY: within the fragment header.
-        let (after, offset) = unsafe { (rest.read::<u8>(AT), rest.read::<u16>(AT + 2)) };
-        if offset & OFFSET_V6_BE != 0 {
-            return Err(Reason::IcmpUnknown);
-        }
-        (protocol, passed) = (after, passed + 8);
+    let behind = extensions::at(quote, base, len)?;
+    if behind.is_later() {
+        return Err(Reason::IcmpUnknown);
     }
+    let (protocol, passed) = (behind.protocol(), behind.passed());
     let ports_be = ports(&quote.from(passed & 0x3fff), AT, protocol, (passed, len))?;
     Ok(FlowV6 {
         client,

@@ -1,12 +1,13 @@
-//! The XDP program of xdp-lb, in reading order: [`packet`] and [`parse`] say what came in,
-//! [`service`] whether it is for a virtual service that is ours to balance, [`conn`] where its
+//! The XDP program of xdp-lb, in reading order: [`packet`] and [`parse`] with [`extensions`] say what came
+//! in, [`service`] whether it is for a virtual service that is ours to balance, [`conn`] where its
 //! connection goes, [`family`] what differs between IPv4 and IPv6, [`schedule`] with [`persist`] where
 //! a new one goes, [`search`] among servers by their [`load`], [`forward`] sends it there and
 //! [`count`] counts, [`watch`] tells who watches. [`icmp`] does the same for errors about a connection,
-//! [`fragment`] for fragments, [`tagged`] for frames of VLANs. [`decided`] is what programs hand on: [`tunnel`] wraps packets, [`nat`]
-//! translates addresses and [`reply`] those of replies, both by [`translate`], [`quote`] those in ICMP errors
-//! about either, [`reply_fragment`] those of fragments; [`answer`] tells senders what goes nowhere. [`maps`] holds the tables
-//! and [`settings`] what the loader sets.
+//! [`fragment`] for fragments, [`tagged`] for frames of VLANs; all but the entry find connections by
+//! [`lookup`]. [`decided`] is what programs hand on: [`tunnel`] wraps packets, with [`sums`] over them,
+//! [`nat`] translates addresses and [`reply`] those of replies, both by [`translate`], [`quote`] those in
+//! ICMP errors about either, [`reply_fragment`] those of fragments; [`answer`] tells senders what goes
+//! nowhere. [`maps`] holds the tables and [`settings`] what the loader sets.
 //!
 //! Every exit has one [`Reason`]. Whatever the program does not balance passes to the kernel
 //! untouched.
@@ -23,11 +24,13 @@ mod atomic;
 mod conn;
 mod count;
 mod decided;
+mod extensions;
 mod family;
 mod forward;
 mod fragment;
 mod icmp;
 mod load;
+mod lookup;
 mod maps;
 mod nat;
 mod packet;
@@ -41,6 +44,7 @@ mod schedule;
 mod search;
 mod service;
 mod settings;
+mod sums;
 mod tagged;
 mod translate;
 mod tunnel;

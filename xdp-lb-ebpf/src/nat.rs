@@ -11,13 +11,13 @@ use xdp_lb_common::flow::{FLOW_OF_REPLIES, FlowInfo, FlowV4, FlowV6, WayBack};
 use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::tick::Tick;
 
-use crate::conn::{conn_claim, conn_publish, places};
+use crate::conn::{conn_claim, conn_publish};
 use crate::decided::{Noted, noted};
 use crate::maps::CONN_INFO;
 use crate::packet::{Frame, Packet};
 use crate::settings::{self, expiry};
 use crate::translate::{Side, Translate, translate, translate_later};
-use crate::{atomic, count, forward, parse};
+use crate::{atomic, count, forward, lookup, parse};
 
 /// Sends the packet of a context as it was noted; its action. All of it happens in functions of their
 /// own, so that the chains of calls that they begin have the whole stack.
@@ -120,12 +120,11 @@ fn expect<F: Translate>(ctx: *mut xdp_md) -> u32 {
         noted.route.generation(),
         expiry(kind, now),
     );
-    let Some(places) = places(hash) else { return 0 };
-    let found = places.find(hash, now);
+    let found = lookup::find(hash, now);
     let index = if found.exists() {
         // A lost race is dropped: the winner wrote much the same.
-        let _won = places.update(&found, state);
-        places.index(found.in_second, found.way) + 1
+        let _won = lookup::update(hash, &found, state);
+        lookup::index(hash, &found) + 1
     } else {
         insert(hash, state, now)
     };

@@ -1,7 +1,7 @@
 //! A frame's memory, read and written through one bounds check.
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_xdp_get_buff_len};
 use xdp_lb_common::addr::Mac;
 use xdp_lb_common::flow::FlowV4;
 
@@ -118,6 +118,18 @@ impl Frame {
         let at = self.start.wrapping_add(offset).cast::<T>();
         // SAFETY: within the frame, as the caller checked; packets have no alignment.
         unsafe { at.read_unaligned() }
+    }
+
+    /// The sum over `LEN` octets, a multiple of four and at most 512, for a checksum: by a helper, as
+    /// the verifier would walk each step of a loop.
+    ///
+    /// # Safety
+    /// As [`Self::read`], for all of them.
+    #[inline(always)]
+    pub unsafe fn sum<const LEN: usize>(&self, offset: usize) -> u32 {
+        let at = self.start.wrapping_add(offset).cast();
+        // SAFETY: the octets lie within the frame, as the caller checked; there is nothing to take away.
+        unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, at, LEN as u32, 0) as u32 }
     }
 
     /// Writes a value.

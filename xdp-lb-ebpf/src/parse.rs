@@ -6,6 +6,7 @@ use xdp_lb_common::opaque::blurred;
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::vlan;
 
+use crate::extensions::{self, FRAGMENT};
 use crate::family::joined;
 use crate::packet::{Frame, Packet};
 
@@ -15,9 +16,6 @@ pub const ETHERNET: usize = 14;
 pub const IPV4_MIN: usize = 20;
 /// Length of an IPv6 header.
 pub const IPV6_LEN: usize = 40;
-/// Extension headers that are stepped over: hop-by-hop, routing and destination options twice, as RFC
-/// 8200 has them.
-const MAX_EXTENSIONS: u32 = 4;
 /// Length of a TCP header without options.
 pub const TCP_MIN: usize = 20;
 /// What is needed of a TCP header to know its ports; no fragment that another follows has less.
@@ -27,8 +25,6 @@ const UDP_LEN: usize = 8;
 pub const FRAGMENT_BE: u16 = 0x3fff_u16.to_be();
 /// The fragment offset of an IPv4 header.
 pub const OFFSET_BE: u16 = 0x1fff_u16.to_be();
-/// The fragment offset in an IPv6 fragment header.
-pub const OFFSET_V6_BE: u16 = 0xfff8_u16.to_be();
 
 /// Which frames a parser takes: whole packets alone,
 const WHOLE: u8 = 0;
@@ -194,7 +190,7 @@ fn ipv6_of<const TAKEN: u8>(frame: &Frame) -> Result<Packet<FlowV6>, Reason> {
     let (protocol, passed, is_later) = if next == TCP || next == UDP {
         (next, 0, false)
     } else {
-        behind_extensions::<TAKEN>(frame, next, payload)?
+        behind_extensions::<TAKEN>(frame, payload)?
     };
     let rest = frame.from(passed & 0x3fff);
     let transport = if TAKEN == ANY && is_later {
@@ -229,39 +225,6 @@ pub fn is_v4(frame: &Frame) -> bool {
     frame.holds(0, ETHERNET) && unsafe { frame.read::<u16>(12) } == 0x0800_u16.to_be()
 }
 
-/// Octets of the extension headers of an IPv6 frame that was parsed, and is no fragment.
-#[inline(always)]
-pub fn extensions_len(frame: &Frame) -> Option<usize> {
-    extensions_len_of::<WHOLE>(frame)
-}
-
-/// [`extensions_len`], also of a first fragment.
-#[inline(always)]
-pub fn extensions_len_first(frame: &Frame) -> Option<usize> {
-    extensions_len_of::<FIRST>(frame)
-}
-
-#[inline(always)]
-fn extensions_len_of<const TAKEN: u8>(frame: &Frame) -> Option<usize> {
-    if !frame.holds(0, ETHERNET + IPV6_LEN) {
-        return None;
-    }
-    // SAFETY: within the two headers.
-    let (payload, next) = unsafe {
-        (
-            u16::from_be(frame.read(ETHERNET + 4)),
-            frame.read::<u8>(ETHERNET + 6),
-        )
-    };
-    if next == TCP || next == UDP {
-        return Some(0);
-    }
-    match behind_extensions::<TAKEN>(frame, next, payload as usize) {
-        Ok((_protocol, passed, _is_later)) => Some(passed),
-        Err(_) => None,
-    }
-}
-
 /// Reads an address in words: the compiler of BPF programs breaks on copies of unaligned arrays.
 ///
 /// # Safety
@@ -272,6 +235,32 @@ pub unsafe fn address(frame: &Frame, at: usize) -> Address {
     unsafe { joined(frame.read(at), frame.read(at + 8)) }
 }
 
+/// What stands behind extension headers, their octets, and whether it is a later fragment's. What a first
+/// fragment has behind its header only the real server looks at.
+#[inline(always)]
+fn behind_extensions<const TAKEN: u8>(
+    frame: &Frame,
+    payload: usize,
+) -> Result<(u8, usize, bool), Reason> {
+    let behind = extensions::of(frame, payload)?;
+    if behind.is_fragment() && (TAKEN == WHOLE || (TAKEN == FIRST && behind.is_later())) {
+        return Err(fragment_of(behind.protocol(), ICMP_V6));
+    }
+    if behind.is_later() {
+        return Ok((behind.protocol(), behind.passed(), true));
+    }
+    match behind.protocol() {
+        TCP | UDP => {}
+        // A fragment of a fragment: nobody makes them.
+        FRAGMENT => return Err(Reason::Fragment),
+        _ => return Err(Reason::NotTcpUdp),
+    }
+    if behind.passed() > payload {
+        return Err(Reason::Truncated);
+    }
+    Ok((behind.protocol(), behind.passed(), false))
+}
+
 /// Why a fragment is not balanced.
 #[inline(always)]
 fn fragment_of(protocol: u8, icmp: u8) -> Reason {
@@ -279,88 +268,6 @@ fn fragment_of(protocol: u8, icmp: u8) -> Reason {
         Reason::IcmpFragment
     } else {
         Reason::Fragment
-    }
-}
-
-// Hop-by-hop options, a routing header, a fragment, destination options.
-const OPTIONS: u8 = 0;
-const ROUTING: u8 = 43;
-/// Number of the header of fragments.
-pub const FRAGMENT: u8 = 44;
-/// Its length.
-pub const FRAGMENT_LEN: usize = 8;
-const DESTINATION: u8 = 60;
-
-/// Protocol behind extension headers, their octets, and whether it is a later fragment's. A first
-/// fragment's header is one, and the last of them: what a fragment has behind it only the real server
-/// looks at.
-#[inline(always)]
-fn behind_extensions<const TAKEN: u8>(
-    frame: &Frame,
-    first: u8,
-    payload: usize,
-) -> Result<(u8, usize, bool), Reason> {
-    const AT: usize = ETHERNET + IPV6_LEN;
-    let (mut next, mut passed) = extensions(frame, first, payload)?;
-    if next == FRAGMENT {
-        let rest = frame.from(passed & 0x3fff);
-        if passed + FRAGMENT_LEN > payload || !rest.holds(AT, FRAGMENT_LEN) {
-            return Err(Reason::Truncated);
-        }
-        // SAFETY: within the header, checked above.
-        let (after, offset_be) = unsafe { (rest.read::<u8>(AT), rest.read::<u16>(AT + 2)) };
-        let is_later = offset_be & OFFSET_V6_BE != 0;
-        if TAKEN == WHOLE || (TAKEN == FIRST && is_later) {
-            return Err(fragment_of(after, ICMP_V6));
-        }
-        (next, passed) = (after, passed + FRAGMENT_LEN);
-        if is_later {
-            return Ok((next, passed, true));
-        }
-    }
-    match next {
-        TCP | UDP => {}
-        // A fragment of a fragment: nobody makes them.
-        FRAGMENT => return Err(Reason::Fragment),
-        _ => return Err(Reason::NotTcpUdp),
-    }
-    if passed > payload {
-        return Err(Reason::Truncated);
-    }
-    Ok((next, passed, false))
-}
-
-/// What comes behind extension headers (itself one only if it is a fragment's), and their octets, which
-/// may be more than there are.
-#[inline(always)]
-pub fn extensions(frame: &Frame, first: u8, payload: usize) -> Result<(u8, usize), Reason> {
-    const AT: usize = ETHERNET + IPV6_LEN;
-    let (mut next, mut passed) = (first, 0);
-    for _ in 0..MAX_EXTENSIONS {
-        if next != OPTIONS && next != ROUTING && next != DESTINATION {
-            break;
-        }
-        let rest = frame.from(passed & 0x3fff);
-        if passed + 8 > payload || !rest.holds(AT, 8) {
-            return Err(Reason::Truncated);
-        }
-        // SAFETY: within the first eight octets of the header.
-        let (after, length, segments_left) = unsafe {
-            (
-                rest.read::<u8>(AT),
-                rest.read::<u8>(AT + 1),
-                rest.read::<u8>(AT + 3),
-            )
-        };
-        if next == ROUTING && segments_left != 0 {
-            return Err(Reason::Ipv6);
-        }
-        passed += (length as usize + 1) * 8;
-        next = after;
-    }
-    match next {
-        OPTIONS | ROUTING | DESTINATION => Err(Reason::Ipv6),
-        _ => Ok((next, passed)),
     }
 }
 

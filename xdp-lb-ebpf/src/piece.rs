@@ -3,11 +3,10 @@
 use xdp_lb_common::flow::{FlowV4, FlowV6, FragmentsV4, FragmentsV6};
 use xdp_lb_common::reason::Reason;
 
+use crate::extensions::{self, FRAGMENT_LEN};
 use crate::family::Family;
 use crate::packet::{Frame, Packet};
-use crate::parse::{
-    self, ETHERNET, FRAGMENT, FRAGMENT_LEN, IPV4_MIN, IPV6_LEN, OFFSET_BE, OFFSET_V6_BE, extensions,
-};
+use crate::parse::{self, ETHERNET, IPV4_MIN, IPV6_LEN, OFFSET_BE};
 use crate::settings::{COEFFICIENTS, coefficients_v6};
 
 /// What a fragment says of itself.
@@ -129,27 +128,22 @@ fn piece_v6(frame: &Frame) -> Result<Piece, Reason> {
         return Err(Reason::Truncated);
     }
     // SAFETY: within the IPv6 header.
-    let (payload_be, next) = unsafe {
-        (
-            frame.read::<u16>(ETHERNET + 4),
-            frame.read::<u8>(ETHERNET + 6),
-        )
-    };
-    let payload = u16::from_be(payload_be) as usize;
-    let (next, passed) = extensions(frame, next, payload)?;
-    if next != FRAGMENT {
+    let payload = u16::from_be(unsafe { frame.read(ETHERNET + 4) }) as usize;
+    let behind = extensions::of(frame, payload)?;
+    if !behind.is_fragment() {
         return Err(Reason::NotTcpUdp);
     }
-    let rest = frame.from(passed & 0x3fff);
-    if passed + FRAGMENT_LEN > payload || !rest.holds(AT, FRAGMENT_LEN) {
+    let passed = behind.passed();
+    let rest = frame.from(passed.wrapping_sub(FRAGMENT_LEN) & 0x3fff);
+    if !rest.holds(AT, FRAGMENT_LEN) {
         return Err(Reason::Truncated);
     }
     // SAFETY: within the fragment header.
     let (offset_be, id_be) = unsafe { (rest.read::<u16>(AT + 2), rest.read::<u32>(AT + 4)) };
     Ok(Piece {
         id_be,
-        offset: u16::from_be(offset_be & OFFSET_V6_BE) >> 3,
+        offset: u16::from_be(offset_be & extensions::OFFSET_BE) >> 3,
         more: offset_be & 1_u16.to_be() != 0,
-        len: payload - passed - FRAGMENT_LEN,
+        len: payload.saturating_sub(passed),
     })
 }

@@ -19,7 +19,7 @@ use crate::decided::noted;
 use crate::packet::Frame;
 use crate::parse::{self, ETHERNET, IPV4_MIN, IPV6_LEN};
 use crate::translate::{Side, Translate};
-use crate::{count, nat};
+use crate::{count, extensions, nat};
 
 /// Length of the header of all errors.
 const ICMP_LEN: usize = 8;
@@ -83,8 +83,9 @@ pub fn translate<F: Translate>(
     if !message.holds(ETHERNET, ICMP_LEN) || !quote.holds(ETHERNET, F::HEADER) {
         return Err(Reason::Inconsistent);
     }
-    let inner = F::transport(&quote).ok_or(Reason::IcmpUnknown)?;
-    let before = outer.header + ICMP_LEN + inner;
+    let before = outer.header + ICMP_LEN;
+    let inner = F::transport(&quote, before).ok_or(Reason::IcmpUnknown)?;
+    let before = before + inner;
     let carried = frame.from(before & 0x3fff);
     // SAFETY: the ICMP header and the quoted one lie within the frame.
     let (sum, was) = unsafe {
@@ -154,16 +155,9 @@ fn outer<F: Translate>(frame: &Frame) -> Result<Outer, Reason> {
         });
     }
     // SAFETY: as above.
-    let (payload_be, next) = unsafe {
-        (
-            frame.read::<u16>(ETHERNET + 4),
-            frame.read::<u8>(ETHERNET + 6),
-        )
-    };
-    let payload = u16::from_be(payload_be) as usize;
-    let (_protocol, passed) = parse::extensions(frame, next, payload)?;
+    let payload = u16::from_be(unsafe { frame.read(ETHERNET + 4) }) as usize;
     Ok(Outer {
-        header: IPV6_LEN + passed,
+        header: IPV6_LEN + extensions::of(frame, payload)?.passed(),
         len: IPV6_LEN + payload,
         hops,
     })

@@ -18,13 +18,13 @@ use xdp_lb_common::flow::{FLOW_OF_REPLIES, FlowInfo, FlowV4, FlowV6, WayBack};
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::tick::{LongTick, Tick};
 
-use crate::conn::{Via, backend_of, places};
+use crate::conn::{Via, backend_of};
 use crate::family::Family;
 use crate::maps::CONN_INFO;
 use crate::packet::{Frame, Packet};
 use crate::settings::{self, expiry};
 use crate::translate::{Side, Translate, translate};
-use crate::{atomic, count, decided, forward, icmp, parse, quote, service};
+use crate::{atomic, count, decided, forward, icmp, lookup, parse, quote, service};
 
 /// Sends the packet of a context to the client, if it answers a connection; else it is for no service.
 #[inline(always)]
@@ -118,15 +118,14 @@ pub struct Entry {
 /// The live entry of a hash, whose real server takes packets.
 #[inline(always)]
 pub fn entry(hash: u64, now: Tick) -> Result<Option<Entry>, Reason> {
-    let places = places(hash).ok_or(Reason::Inconsistent)?;
-    let found = places.find(hash, now);
+    let found = lookup::find(hash, now);
     if !found.exists() {
         return Ok(None);
     }
     if backend_of(found.state, Via::Connection).is_none() {
         return Err(Reason::Purged);
     }
-    let index = places.index(found.in_second, found.way);
+    let index = lookup::index(hash, &found);
     let info = CONN_INFO.get_ptr(index).ok_or(Reason::Inconsistent)?;
     Ok(Some(Entry {
         index,
@@ -215,20 +214,21 @@ pub extern "C" fn keep_alive(hash: u64, index: u32, now: u32) -> u32 {
         let when = (&raw mut (*info).way_back).cast::<u64>();
         atomic::publish(when, way.pack()[0]);
     };
-    let (Some(of_client), Some(of_replies)) = (places(connection), places(hash)) else {
-        return 0;
-    };
-    let found = of_client.find(connection, now);
+    let found = lookup::find(connection, now);
     if !found.exists() {
         return 0;
     }
     let kind = found.state.kind();
     // Lost races are dropped: the winner wrote much the same.
-    let _won = of_client.update(&found, found.state.with(kind, expiry(kind, now)));
-    let reply = of_replies.find(hash, now);
+    let _won = lookup::update(
+        connection,
+        &found,
+        found.state.with(kind, expiry(kind, now)),
+    );
+    let reply = lookup::find(hash, now);
     if reply.exists() {
         let state = reply.state.with(reply.state.kind(), expiry(kind, now));
-        let _won = of_replies.update(&reply, state);
+        let _won = lookup::update(hash, &reply, state);
     }
     1
 }

@@ -5,9 +5,10 @@ use xdp_lb_common::checksum::Sum;
 use xdp_lb_common::flow::{FlowV4, FlowV6};
 use xdp_lb_common::reason::Reason;
 
+use crate::extensions;
 use crate::family::{Family, halves, joined};
 use crate::packet::{Frame, Packet};
-use crate::parse::{self, ETHERNET, IPV6_LEN};
+use crate::parse::ETHERNET;
 use crate::settings::{COEFFICIENTS, coefficients_v6};
 
 /// What of a packet is replaced.
@@ -35,8 +36,9 @@ pub trait Translate: Family {
     fn at_server(&self, address: Address, port_be: u16) -> Self;
     /// The keyed hash under which a connection as the real server sees it stands in the table.
     fn reply_hash(&self) -> u64;
-    /// Octets from Ethernet's header to the transport's, of a whole packet or a first fragment.
-    fn transport(frame: &Frame) -> Option<usize>;
+    /// Octets from Ethernet's header to the transport's, of a whole packet or a first fragment that begins
+    /// `base` octets behind the one which came in.
+    fn transport(frame: &Frame, base: usize) -> Option<usize>;
     /// Reads an address.
     ///
     /// # Safety
@@ -89,7 +91,7 @@ impl Translate for FlowV4 {
     }
 
     #[inline(always)]
-    fn transport(frame: &Frame) -> Option<usize> {
+    fn transport(frame: &Frame, _base: usize) -> Option<usize> {
         if !frame.holds(ETHERNET, 1) {
             return None;
         }
@@ -157,8 +159,8 @@ impl Translate for FlowV6 {
     }
 
     #[inline(always)]
-    fn transport(frame: &Frame) -> Option<usize> {
-        Some(IPV6_LEN + parse::extensions_len_first(frame)?)
+    fn transport(frame: &Frame, base: usize) -> Option<usize> {
+        extensions::transport_at(frame, base)
     }
 
     #[inline(always)]
@@ -201,7 +203,7 @@ pub fn translate<F: Translate>(
     let at = place::<F>(side);
     // SAFETY: the header lies within the frame, checked above.
     let old = unsafe { F::read_address(frame, at) };
-    let transport = F::transport(frame).ok_or(Reason::Inconsistent)?;
+    let transport = F::transport(frame, 0).ok_or(Reason::Inconsistent)?;
     let rest = frame.from(transport & 0x3fff);
     let changes = Changes {
         old,

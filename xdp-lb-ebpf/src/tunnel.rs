@@ -4,7 +4,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_check_mtu, bpf_get_prandom_u32, bpf_xdp_adjust_head};
-use xdp_lb_common::addr::{Address, Mac, TCP, UDP};
+use xdp_lb_common::addr::{Address, Mac, UDP};
 use xdp_lb_common::checksum::Sum;
 use xdp_lb_common::flow::{FlowV4, FlowV6};
 use xdp_lb_common::method::{GUE_LEN, Kind, UDP_LEN, protocol};
@@ -12,19 +12,12 @@ use xdp_lb_common::reason::Reason;
 
 use crate::decided::{self, Noted, noted};
 use crate::family::Family;
-use crate::forward;
 use crate::packet::Frame;
 use crate::parse::{ETHERNET, IPV4_MIN, IPV6_LEN};
+use crate::{forward, sums};
 
-/// "Don't fragment", and the fields of an IPv4 header that a fragment sets.
+/// "Don't fragment".
 const DONT_FRAGMENT_BE: u16 = 0x4000_u16.to_be();
-const FRAGMENT_BE: u16 = 0x3fff_u16.to_be();
-/// Octets that are summed at once.
-const CHUNK: usize = 64;
-/// The longest packet that is summed, in chunks: a jumbo frame.
-const MAX_CHUNKS: u32 = 144;
-/// No sum.
-pub const NONE: u64 = u64::MAX;
 
 /// What the outer header takes of the inner one.
 #[derive(Clone, Copy)]
@@ -167,157 +160,10 @@ fn covered(ctx: *mut xdp_md, noted: &Noted, inner: &Inner) -> Result<Sum, Reason
     if !noted.method.has_checksum() {
         return Ok(Sum::default());
     }
-    match inner_sum(ctx, inner.len) {
-        NONE => Err(Reason::Inconsistent),
+    match sums::inner_sum(ctx, inner.len) {
+        sums::NONE => Err(Reason::Inconsistent),
         sum => Ok(Sum(sum)),
     }
-}
-
-/// The sum over a packet of `len` octets; [`NONE`] if that cannot be. Global, so that the verifier
-/// checks it once.
-///
-/// A transport checksum makes all that it covers come to its pseudo header's complement, so that
-/// nothing but headers has to be read. Without one the whole packet is summed.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn inner_sum(ctx: *mut xdp_md, len: u32) -> u64 {
-    match by_headers(&Frame::new(ctx), len) {
-        Some(sum) => sum.0,
-        None => sum_all(ctx, len),
-    }
-}
-
-#[inline(always)]
-fn by_headers(frame: &Frame, len: u32) -> Option<Sum> {
-    if !frame.holds(0, ETHERNET + IPV4_MIN) {
-        return None;
-    }
-    // SAFETY: within the two headers, as are the reads of the first branch.
-    let ethertype: u16 = unsafe { frame.read(12) };
-    if ethertype == 0x0800_u16.to_be() {
-        // SAFETY: as above.
-        let (version_ihl, fragment, protocol, from, to) = unsafe {
-            (
-                frame.read::<u8>(ETHERNET),
-                frame.read::<u16>(ETHERNET + 6),
-                frame.read::<u8>(ETHERNET + 9),
-                frame.read::<u32>(ETHERNET + 12),
-                frame.read::<u32>(ETHERNET + 16),
-            )
-        };
-        let header = (version_ihl as u32 & 0xf) * 4;
-        let rest = frame.from(header as usize & 0x3c);
-        if fragment & FRAGMENT_BE != 0 || !has_checksum(&rest, protocol) {
-            return None;
-        }
-        // The header itself comes to nothing, by its own checksum.
-        let sum = Sum::default().minus(from).minus(to);
-        return Some(sum.minus(pseudo(len.wrapping_sub(header), protocol)));
-    }
-    if !frame.holds(0, ETHERNET + IPV6_LEN) {
-        return None;
-    }
-    // SAFETY: within the two headers.
-    let (first, second, protocol) = unsafe {
-        (
-            frame.read::<u32>(ETHERNET),
-            frame.read::<u32>(ETHERNET + 4),
-            frame.read::<u8>(ETHERNET + 6),
-        )
-    };
-    if !has_checksum(&frame.from(IPV6_LEN), protocol) {
-        return None;
-    }
-    // Both addresses are in the header and, taken away, in the pseudo header.
-    let sum = Sum::default().plus(first).plus(second);
-    Some(sum.minus(pseudo(len.wrapping_sub(IPV6_LEN as u32), protocol)))
-}
-
-/// Length and protocol of a pseudo header, as they stand in its words.
-#[inline(always)]
-fn pseudo(len: u32, protocol: u8) -> u32 {
-    (len as u16).to_be() as u32 | ((protocol as u16).to_be() as u32) << 16
-}
-
-/// Whether a transport header has a checksum; `frame` begins so that it stands behind Ethernet's.
-#[inline(always)]
-fn has_checksum(frame: &Frame, protocol: u8) -> bool {
-    // SAFETY: within what `holds` vouched for.
-    let none = |frame: &Frame| unsafe { frame.read::<u16>(ETHERNET + 6) } == 0;
-    match protocol {
-        TCP => true,
-        UDP => frame.holds(ETHERNET, UDP_LEN as usize) && !none(frame),
-        _ => false,
-    }
-}
-
-/// The sum over `len` octets behind Ethernet's; [`NONE`] if they are not there. Global as
-/// [`inner_sum`] is.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn sum_all(ctx: *mut xdp_md, len: u32) -> u64 {
-    let frame = Frame::new(ctx);
-    let (mut at, mut left, mut sum) = (0, len, Sum::default());
-    let mut chunk = 0;
-    while chunk < MAX_CHUNKS {
-        if left < CHUNK as u32 {
-            return sum_rest(ctx, at, left, sum.0);
-        }
-        let rest = frame.from(at as usize & 0x3fff);
-        if !rest.holds(ETHERNET, CHUNK) {
-            return NONE;
-        }
-        let mut word = 0;
-        while word < CHUNK / 8 {
-            // SAFETY: checked just now.
-            sum = sum.plus_long(unsafe { rest.read(ETHERNET + word * 8) });
-            word += 1;
-        }
-        at += CHUNK as u32;
-        left -= CHUNK as u32;
-        chunk += 1;
-    }
-    NONE
-}
-
-/// Goes on with fewer than [`CHUNK`] octets. Global as [`inner_sum`] is.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn sum_rest(ctx: *mut xdp_md, at: u32, len: u32, sum: u64) -> u64 {
-    let mut rest = Frame::new(ctx).from(at as usize & 0x3fff);
-    let (mut left, mut sum) = (len, Sum(sum));
-    let mut word = 0;
-    while word < CHUNK as u32 / 4 {
-        if left < 4 {
-            break;
-        }
-        if !rest.holds(ETHERNET, 4) {
-            return NONE;
-        }
-        // SAFETY: checked just now, as are the reads below.
-        sum = sum.plus(unsafe { rest.read(ETHERNET) });
-        rest = rest.from(4);
-        left -= 4;
-        word += 1;
-    }
-    if left >= 2 {
-        if !rest.holds(ETHERNET, 2) {
-            return NONE;
-        }
-        // SAFETY: as above.
-        sum = sum.plus(unsafe { rest.read::<u16>(ETHERNET) }.into());
-        rest = rest.from(2);
-        left -= 2;
-    }
-    if left == 1 {
-        if !rest.holds(ETHERNET, 1) {
-            return NONE;
-        }
-        // The octet that it lacks is 0, and stands behind it.
-        // SAFETY: as above.
-        sum = sum.plus(u16::from_le_bytes([unsafe { rest.read(ETHERNET) }, 0]).into());
-    }
-    sum.0
 }
 
 /// Writes Ethernet's header and an outer one of IPv4.

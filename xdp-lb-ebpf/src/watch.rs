@@ -30,10 +30,10 @@ pub fn goes(service: u32, route: Route) -> bool {
     settings::mode() == mode::FORWARD || placed(service, route.word()) != 0
 }
 
-/// The packet leaves. Whether that is to be counted.
+/// The packet leaves, by the reason of this number. Whether that is to be counted.
 #[inline(always)]
-pub fn leaves(reason: Reason) -> bool {
-    settings::mode() == mode::FORWARD || decided(reason as u32) != 0
+pub fn leaves(reason: u32) -> bool {
+    settings::mode() == mode::FORWARD || decided(reason) != 0
 }
 
 /// What the program is about to decide, on this CPU.

@@ -14,6 +14,7 @@
 //! the other, and both come to the same winner; so a flow never has two servers. A lookup reads key,
 //! state, key: the state it returns belonged to that key.
 
+mod found;
 pub mod state;
 pub mod table;
 

@@ -114,7 +114,10 @@ const INACTIVE: u64 = 1 << Kind::UdpNew as u64
     | 1 << Kind::Closed as u64;
 
 const EXPIRY_SHIFT: u32 = 40;
-const CHECK_SHIFT: u32 = 32;
+/// Where the check bits stand,
+pub(super) const CHECK_SHIFT: u32 = 32;
+/// and all of them.
+pub(super) const CHECK_MASK: u64 = 0xff << CHECK_SHIFT;
 const GENERATION_SHIFT: u32 = 24;
 const KIND_SHIFT: u32 = 20;
 const BACKEND_MASK: u64 = (1 << KIND_SHIFT) - 1;

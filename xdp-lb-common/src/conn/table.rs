@@ -3,6 +3,7 @@
 //! Written once over the trait [`Place`]; the packet path implements it over map memory, userspace
 //! over the mapped table, tests over atomics.
 
+pub use super::found::Found;
 use super::state::{Kind, NEVER_EVICTED, State};
 use crate::hash::same_key;
 use crate::limits::WAYS;
@@ -70,26 +71,6 @@ pub struct Places<P> {
     pub first_at: u32,
     /// Number of the second place.
     pub second_at: u32,
-}
-
-/// A way and the state it was found in; or none, with all fields zero. (Not an `Option`: the compiler
-/// leaves the fields of a `None` unset, and the verifier refuses to see them copied.)
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Whether it lies in the second place.
-    pub in_second: bool,
-    /// Way within the place.
-    pub way: usize,
-    /// Its state when it was read.
-    pub state: State,
-}
-
-impl Found {
-    /// Whether there is a way at all.
-    #[inline(always)]
-    pub const fn exists(&self) -> bool {
-        self.state.0 != 0
-    }
 }
 
 /// A way taken but not yet published.

@@ -9,7 +9,7 @@ use xdp_lb_common::reason::Reason;
 use super::{Answer, Error, ICMP_LEN, close, cut, quote, quoted, turn, write_words};
 use crate::packet::{Frame, Packet};
 use crate::parse::{ETHERNET, IPV4_MIN, TCP_MIN};
-use crate::tunnel;
+use crate::sums;
 
 /// Octets in front of what an error quotes, behind Ethernet's header.
 const ERROR_V4: usize = IPV4_MIN + ICMP_LEN;
@@ -85,8 +85,8 @@ impl Answer for FlowV4 {
             frame.write(AT, error.kind as u32);
             frame.write(AT + 4, error.rest_be);
         }
-        match tunnel::sum_all(frame.context(), len) {
-            tunnel::NONE => Err(Reason::Inconsistent),
+        match sums::sum_all(frame.context(), len) {
+            sums::NONE => Err(Reason::Inconsistent),
             // An IP header comes to nothing, by its own checksum.
             sum => close(&frame, AT, Sum(sum)),
         }

@@ -8,8 +8,8 @@ use xdp_lb_common::reason::Reason;
 
 use super::{Answer, Error, ICMP_LEN, close, cut, quote, quoted, turn, write_words};
 use crate::packet::{Frame, Packet};
-use crate::parse::{self, ETHERNET, IPV6_LEN, TCP_MIN};
-use crate::{service, tunnel};
+use crate::parse::{ETHERNET, IPV6_LEN, TCP_MIN};
+use crate::{extensions, service, sums};
 
 /// Octets in front of what an error quotes, behind Ethernet's header.
 const ERROR_V6: usize = IPV6_LEN + ICMP_LEN;
@@ -52,12 +52,12 @@ impl Answer for FlowV6 {
 
     #[inline(always)]
     fn is_whole(frame: &Frame) -> bool {
-        parse::extensions_len(frame).is_some()
+        extensions::is_whole(frame)
     }
 
     #[inline(always)]
     fn before_tcp(frame: &Frame) -> Option<usize> {
-        Some(IPV6_LEN + parse::extensions_len(frame)?)
+        extensions::transport(frame)
     }
 
     #[inline(always)]
@@ -81,8 +81,8 @@ impl Answer for FlowV6 {
             frame.write(AT, error.kind as u32);
             frame.write(AT + 4, error.rest_be);
         }
-        match tunnel::sum_all(frame.context(), IPV6_LEN as u32 + len as u32) {
-            tunnel::NONE => Err(Reason::Inconsistent),
+        match sums::sum_all(frame.context(), IPV6_LEN as u32 + len as u32) {
+            sums::NONE => Err(Reason::Inconsistent),
             sum => {
                 // Addresses and length are the pseudo header's, too; it has no version, no hops, and the
                 // protocol's number elsewhere.

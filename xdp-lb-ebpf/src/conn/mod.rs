@@ -20,7 +20,7 @@ use self::table::{Spot, has_overflowed};
 use crate::family::Family;
 use crate::packet::{Frame, Packet};
 use crate::settings::{expiry_of, next_kind};
-use crate::{persist, schedule, service};
+use crate::{lookup, persist, schedule, service};
 
 /// Finds the connection; one that is not found, or that begins anew, goes on to the program that places it.
 #[inline(always)]
@@ -92,9 +92,9 @@ pub fn look_up<F: Family>(
     now: Tick,
 ) -> Result<Route, Reason> {
     let hash = packet.flow.keyed_hash();
-    let spot = spot(hash, now).ok_or(Reason::Inconsistent)?;
-    if spot.exists() {
-        return backend_of(spot.state, Via::Connection).ok_or(Reason::Purged);
+    let found = lookup::find(hash, now);
+    if found.exists() {
+        return backend_of(found.state, Via::Connection).ok_or(Reason::Purged);
     }
     match by_template(packet, service, now) {
         Some(route) => Ok(route),

@@ -141,17 +141,23 @@ pub fn identity(backend: *const Backend) -> Identity {
 /// The route to a backend, if it takes packets.
 #[inline(always)]
 pub fn backend(index: u32, via: Via) -> Option<Route> {
-    Some(target(index, via)?.route)
+    // Not by way of a target: of half a `None` the compiler makes registers that were never written.
+    route_to(BACKENDS.get_ptr(index)?, index, via)
+}
+
+#[inline(always)]
+fn route_to(backend: *const Backend, index: u32, via: Via) -> Option<Route> {
+    let identity = identity(backend);
+    if identity.flags() & BACKEND_USABLE == 0 {
+        return None;
+    }
+    Some(Route::new(index, identity.generation(), via))
 }
 
 #[inline(always)]
 fn target(index: u32, via: Via) -> Option<Target> {
     let backend = BACKENDS.get_ptr(index)?;
-    let identity = identity(backend);
-    if identity.flags() & BACKEND_USABLE == 0 {
-        return None;
-    }
-    let route = Route::new(index, identity.generation(), via);
+    let route = route_to(backend, index, via)?;
     Some(Target { route, backend })
 }
 
@@ -172,5 +178,13 @@ pub fn target_of(state: State, via: Via) -> Option<Target> {
 /// [`target_of`], its route alone.
 #[inline(always)]
 pub fn backend_of(state: State, via: Via) -> Option<Route> {
-    Some(target_of(state, via)?.route)
+    if state.0 == 0 {
+        return None;
+    }
+    let route = backend(state.backend(), via)?;
+    if route.generation() == state.generation() {
+        Some(route)
+    } else {
+        None
+    }
 }

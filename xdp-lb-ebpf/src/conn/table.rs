@@ -153,11 +153,11 @@ pub extern "C" fn conn_claim(hash: u64, state: u64, now: u32) -> u64 {
 /// Publishes a way of the connection table; global as [`conn_claim`] is.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn conn_publish(hash: u64, state: u64, claim: u64, now: u32) -> u64 {
-    let (Some(places), Some(claim)) = (places(hash), Claim::unpack(claim)) else {
+pub extern "C" fn conn_publish(hash: u64, state: u64, word: u64, now: u32) -> u64 {
+    let (Some(places), Some(claim)) = (places(hash), Claim::unpack(word)) else {
         return Inserted::Lost.pack();
     };
-    let strongest = |rivals| State(conn_strongest(hash, rivals, Claim::pack(Some(claim)), now));
+    let strongest = |rivals| State(conn_strongest(hash, rivals, word, now));
     let inserted = places.publish_by(&claim, hash, (State(state), Tick(now)), strongest);
     inserted.pack()
 }
