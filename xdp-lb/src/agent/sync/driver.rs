@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 
 use super::books::Books;
@@ -24,8 +25,11 @@ use crate::vrrp::group;
 
 /// Between the beginnings of two scans of the tables, at least.
 const SCAN: Duration = Duration::from_millis(50);
-/// A scan takes at most one part in so many of the time.
+/// A scan takes at most one part in so many of a CPU's time.
 const SHARE: u32 = 6;
+/// On a busy host, where it waits for a CPU, at most one part in so many of all time: what it found is sent in
+/// between.
+const BUSY_SHARE: u32 = 2;
 /// Datagrams that are taken before anything else is looked after.
 const DATAGRAMS: usize = 256;
 /// Between two attempts to open the socket.
@@ -205,13 +209,14 @@ impl Driver {
             actions,
             ..
         } = self;
-        let timer = Instant::now();
+        let (timer, spent) = (Instant::now(), cpu_time());
         books.refresh();
         books.scan(|books: &mut Books, records: Vec<Record>| {
             mirror.handle(begun, Input::Changed(records), books, actions);
         });
         let took = timer.elapsed();
-        let pause = SCAN.max(took * SHARE);
+        let spent = cpu_time().saturating_sub(spent);
+        let pause = SCAN.max(spent * SHARE).max(took * BUSY_SHARE);
         self.scan = (took, pause);
         self.scan_at = begun.after(pause);
     }
@@ -301,4 +306,9 @@ impl Driver {
         let mut buffer = [0; 64];
         while matches!(self.wake.read(&mut buffer), Ok(length) if length == buffer.len()) {}
     }
+}
+
+/// What this thread has had of a CPU; nothing if the kernel does not tell.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

@@ -252,6 +252,9 @@ impl Mirror {
         let mut records = Vec::new();
         let next = ledger.read(serving.cursor, &serving.scope, &mut records);
         self.stats.records_walked += records.len() as u64;
+        // Each way is read once, so their order means nothing; together, those of one server take half the
+        // room on the wire.
+        records.sort_by_key(|record| (record.name.service, record.server));
         self.tell(&records, ledger);
         if let Some(cursor) = next {
             serving.cursor = cursor;
