@@ -51,12 +51,22 @@ impl Mirror {
         let mut known = None;
         for told in all.iter().filter(|told| told.is_owned) {
             let service = told.record.name.service;
-            if known.replace(service) != Some(service) && !ledger.owns(&service) {
-                self.note_teller(service, Some(ip), is_whole);
+            if known.replace(service) != Some(service) {
+                // Here it is owned as well, so some of this is not taken over: should the other one be its
+                // only owner later on, all of its word has to be heard.
+                let is_refused = ledger.owns(&service);
+                self.note_teller(service, Some(ip), is_whole && !is_refused);
+                if is_refused {
+                    self.note_teller(service, None, false);
+                }
             }
         }
         for told in all {
-            let counter = match ledger.apply(told) {
+            let applied = ledger.apply(told);
+            if !told.is_owned && matches!(applied, Applied::Stands) {
+                self.has_learned |= ledger.owns(&told.record.name.service);
+            }
+            let counter = match applied {
                 Applied::Stands => &mut self.stats.records_applied,
                 Applied::Kept => &mut self.stats.records_kept,
                 Applied::Unknown => &mut self.stats.records_unknown,
@@ -95,6 +105,12 @@ impl Mirror {
             }));
         }
         peer.next_walk(now);
+        // What one director told of a service that is owned here may be news to a third, which may hold
+        // otherwise; nobody else tells it.
+        let heard = self.peers.values().filter(|peer| peer.current().is_some());
+        if std::mem::take(&mut self.has_learned) && heard.count() > 1 {
+            self.offer(Scope::Owned);
+        }
     }
 
     /// Parts of a peer's stream will not come any more: only everything anew fills the gap.

@@ -178,6 +178,8 @@ pub struct Mirror {
     serving: VecDeque<Serving>,
     ordered: Ordered,
     is_up_to_date: bool,
+    /// Whether a walk of a peer has brought entries of a service that is owned here.
+    has_learned: bool,
     /// When the first peer of those heard now was heard.
     first_heard: Option<Now>,
     hello: Now,
@@ -203,6 +205,7 @@ impl Mirror {
             serving: VecDeque::new(),
             ordered: Ordered::default(),
             is_up_to_date: false,
+            has_learned: false,
             first_heard: None,
             hello: now,
             summary: now.after(SUMMARY),
