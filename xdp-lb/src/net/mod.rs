@@ -2,7 +2,7 @@
 //! tells the segment where a VIP is now.
 //!
 //! What comes in: the addresses of the real servers ([`watch`]), VIPs to add, remove and announce
-//! ([`addresses`], [`vip`], [`announce`]), what belongs to them ([`routes`], [`vmac`], [`silence`], [`names`]), interfaces that
+//! ([`addresses`], [`vip`], [`announce`]), what belongs to them ([`routes`], [`vmac`], [`silence`], [`names`], [`groups`]), interfaces that
 //! are to leave VLAN tags on frames ([`offload`]), adverts to send
 //! ([`vrrp_socket`]). What goes out: [`crate::plan::table::Network`], kept true by one
 //! task. Its decisions are in [`view`], which is pure; `netlink` speaks to the kernel. Nothing here
@@ -14,6 +14,7 @@ pub mod watch;
 
 pub mod addresses;
 pub mod announce;
+pub mod groups;
 pub mod names;
 pub mod offload;
 pub mod routes;
