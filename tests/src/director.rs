@@ -214,7 +214,13 @@ impl Director {
     }
 
     fn ask_json<T: DeserializeOwned>(&self, words: &[&str]) -> Result<T> {
-        let text = self.ask(words)?;
+        let (text, _) = wait::until("the agent has time to answer", LIMIT, || {
+            match self.ask(words) {
+                // It waits for the kernel, which makes other links meanwhile.
+                Err(error) if format!("{error:#}").contains("the agent is busy") => Ok(None),
+                answer => answer.map(Some),
+            }
+        })?;
         serde_json::from_str(&text).with_context(|| format!("`{}` said: {text}", words.join(" ")))
     }
 

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 use std::slice;
+use std::sync::Arc;
 
+use tokio::task::{JoinSet, spawn_blocking};
+use tracing::warn;
 use xdp_lb_common::addr::Mac;
 
 use super::journal::Journal;
@@ -10,11 +13,13 @@ use super::seams::{Added, Links};
 use crate::net;
 use crate::net::addresses::{self, Addresses};
 use crate::net::announce::Announcer;
+use crate::net::groups::Groups;
 use crate::net::routes::Routes;
 use crate::net::silence::Silences;
 use crate::net::vmac::Vmacs;
 use crate::plan::belongings::Belonging;
 use crate::plan::desired::OwnedAddress;
+use crate::plan::groups::GroupNeighbour;
 use crate::plan::interfaces::FarEnd;
 use crate::plan::vlans::Tagging;
 
@@ -22,10 +27,13 @@ use crate::plan::vlans::Tagging;
 #[derive(Debug)]
 pub struct KernelLinks {
     addresses: Addresses,
-    announcer: Announcer,
+    announcer: Arc<Announcer>,
     routes: Routes,
     vmacs: Vmacs,
     silences: Silences,
+    groups: Arc<Groups>,
+    /// Entries of groups that are being made.
+    putting: JoinSet<()>,
     journal: Journal,
 }
 
@@ -36,17 +44,44 @@ impl KernelLinks {
         let silences = journal.belongings().iter();
         let silences = silences.filter_map(|belonging| match belonging {
             Belonging::Silence(silence) => Some(silence.clone()),
-            Belonging::Link(_) | Belonging::Route(_) | Belonging::Rule(_) => None,
+            Belonging::Link(_) | Belonging::Route(_) | Belonging::Rule(_) | Belonging::Group(_) => {
+                None
+            }
         });
         let silences = Silences::resume(agent, silences.collect());
         Ok(Self {
             addresses: Addresses::open()?,
-            announcer: Announcer::open()?,
+            announcer: Arc::new(Announcer::open()?),
             routes: Routes::open()?,
             vmacs: Vmacs::resume(journal.settings().to_vec())?,
             silences,
+            groups: Arc::new(Groups::open()?),
+            putting: JoinSet::new(),
             journal,
         })
+    }
+}
+
+impl KernelLinks {
+    /// Nobody waits for such an entry: without it all is well until a table is full, and the kernel may
+    /// be busy with links of others.
+    fn put_group(&mut self, entry: GroupNeighbour) -> addresses::Added {
+        // Before it stands: a successor takes out what is ours and nothing else.
+        self.journal.put(&Belonging::Group(entry));
+        let groups = self.groups.clone();
+        self.putting.spawn(async move {
+            if let Err(reason) = groups.put(&entry).await {
+                warn!(
+                    "{reason}; a full neighbour table would keep what is sent there from leaving"
+                );
+            }
+        });
+        addresses::Added::Existed
+    }
+
+    async fn take_group(&mut self, entry: &GroupNeighbour) -> Result<(), net::Error> {
+        while self.putting.join_next().await.is_some() {}
+        self.groups.take(entry).await
     }
 }
 
@@ -58,6 +93,10 @@ impl Links for KernelLinks {
         if added == addresses::Added::New {
             self.journal.add(address);
         }
+        let (announcer, ifindex) = (self.announcer.clone(), address.ifindex);
+        // It may take long, and whoever announces must not wait.
+        let prepared = spawn_blocking(move || announcer.prepare(ifindex));
+        drop(prepared.await);
         Ok(added.into())
     }
 
@@ -74,6 +113,7 @@ impl Links for KernelLinks {
             Belonging::Silence(silence) => self.silences.put(silence).await,
             Belonging::Route(route) => only(self.routes.add(slice::from_ref(route))?),
             Belonging::Rule(rule) => only(self.routes.add_rules(slice::from_ref(rule))?),
+            Belonging::Group(entry) => Ok(self.put_group(*entry)),
         };
         // Also after a failure: it may have changed some.
         self.journal.set_settings(self.vmacs.before());
@@ -90,6 +130,7 @@ impl Links for KernelLinks {
             Belonging::Silence(silence) => self.silences.take(silence).await?,
             Belonging::Route(route) => only(self.routes.remove(slice::from_ref(route))?)?,
             Belonging::Rule(rule) => only(self.routes.remove_rules(slice::from_ref(rule))?)?,
+            Belonging::Group(entry) => self.take_group(entry).await?,
         }
         self.journal.take(belonging);
         self.journal.set_settings(self.vmacs.before());

@@ -8,8 +8,10 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::pin;
 
 use ipnet::IpNet;
+use tokio::time::sleep_until;
 use tracing::{debug, error, info, warn};
 
 use super::pulse::Pulse;
@@ -111,6 +113,8 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
                 break;
             }
         }
+        // What was added last is announced now, and its gate must be open then.
+        self.beat();
         written.incomplete = !pass.failed.is_empty();
         self.troubles.are(pass.failed);
         written
@@ -138,23 +142,29 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
     }
 
     async fn carry_out(&mut self, change: &Change, network: &Network) -> Result<(), String> {
+        let Self {
+            dataplane,
+            links,
+            pulse,
+            ..
+        } = self;
         match change {
             Change::AddAddress(address) => {
-                let added = self.links.add(address).await;
+                let added = alive(pulse, dataplane, links.add(address)).await;
                 added.map(|_| ()).map_err(|error| error.to_string())
             }
             // An interface takes its addresses with it.
             Change::RemoveAddress(address) if network.link(address.ifindex).is_none() => Ok(()),
             Change::RemoveAddress(address) => {
-                let removed = self.links.remove(address).await;
+                let removed = alive(pulse, dataplane, links.remove(address)).await;
                 removed.map_err(|error| error.to_string())
             }
             Change::Put(belonging) => {
-                let put = self.links.put(belonging).await;
+                let put = alive(pulse, dataplane, links.put(belonging)).await;
                 put.map(|_| ()).map_err(|error| error.to_string())
             }
             Change::Take(belonging) => {
-                let taken = self.links.take(belonging).await;
+                let taken = alive(pulse, dataplane, links.take(belonging)).await;
                 taken.map_err(|error| error.to_string())
             }
             Change::SetPort(..)
@@ -165,7 +175,7 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
             | Change::RemoveServer(..)
             | Change::RemoveService(..)
             | Change::RemovePort(..) => {
-                let applied = self.dataplane.apply(change);
+                let applied = dataplane.apply(change);
                 applied.map_err(|error| error.to_string())
             }
         }
@@ -197,7 +207,8 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
             if !is_missing(address) {
                 continue;
             }
-            match self.links.add(address).await {
+            let add = self.links.add(address);
+            match alive(&mut self.pulse, &mut self.dataplane, add).await {
                 Ok(Added::Existed) => {}
                 Ok(Added::New) => restored.push(address.clone()),
                 Err(reason) => {
@@ -218,7 +229,8 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
             if !is_missing(belonging) {
                 continue;
             }
-            match self.links.put(belonging).await {
+            let put = self.links.put(belonging);
+            match alive(&mut self.pulse, &mut self.dataplane, put).await {
                 Ok(Added::Existed) => {}
                 Ok(Added::New) => restored.push(belonging.clone()),
                 Err(reason) => {
@@ -262,6 +274,24 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
     /// Ends the writing; everything stays as it is.
     pub fn into_parts(self) -> (D, L) {
         (self.dataplane, self.links)
+    }
+}
+
+/// Waits for the kernel, and gives the program signs of life meanwhile: it changes one link at a time,
+/// and those who make and remove many can hold up a step for longer than a lease lasts.
+async fn alive<T>(
+    pulse: &mut Pulse,
+    dataplane: &mut impl Dataplane,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = pin!(work);
+    loop {
+        pulse.beat(dataplane);
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = sleep_until(pulse.due()) => {}
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use etherparse::{ArpEthIpv4Packet, ArpOperation, EtherType, Ethernet2Header};
@@ -34,8 +34,8 @@ const ROUTER: u8 = 0x80;
 /// All nodes of the link.
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
-/// An interface is looked at again after that: it may have gone, and this host may have become a
-/// router.
+/// After that it is looked at again whether this host is a router. An interface is what it is until it
+/// goes: to ask the kernel takes its lock on all links, which others may hold for seconds.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 
 const BROADCAST: [u8; 6] = [0xff; 6];
@@ -151,8 +151,8 @@ impl Announcer {
     }
 
     /// Announces `vip` at `mac` on an interface once: by gratuitous ARP, or by an unsolicited
-    /// neighbour advertisement. Only queues the frame: one system call, but for one look at the
-    /// interface each second.
+    /// neighbour advertisement. Only queues the frame: one system call, but for the first look at
+    /// the interface ([`Announcer::prepare`]).
     ///
     /// # Errors
     ///
@@ -163,10 +163,22 @@ impl Announcer {
             IpAddr::V4(vip) => self.transmit(&frame(mac, vip), &link),
             IpAddr::V6(vip) => self.transmit(&advertisement(mac, vip, link.is_router), &link),
         };
-        sent.map_err(|errno| Error::Send {
-            interface: link.name,
-            source: errno.into(),
+        sent.or_else(|errno| {
+            self.links().remove(&ifindex);
+            // It may have gone.
+            self.link(ifindex)?;
+            Err(Error::Send {
+                interface: link.name,
+                source: errno.into(),
+            })
         })
+    }
+
+    /// Looks at an interface, for as long as the kernel has others change links, so that
+    /// [`Announcer::announce`] need not.
+    pub fn prepare(&self, ifindex: u32) {
+        // What is wrong is said when something is to be announced.
+        drop(self.link(ifindex));
     }
 
     fn transmit(&self, frame: &[u8], link: &Link) -> nix::Result<()> {
@@ -175,14 +187,13 @@ impl Announcer {
     }
 
     fn link(&self, ifindex: u32) -> Result<Link, Error> {
-        // Whoever panicked while holding it cannot have left half a link in it.
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = links.get(&ifindex)
-            && known.since.elapsed() < KNOWN_FOR
-        {
+        if let Some(known) = self.links().get_mut(&ifindex) {
+            if known.since.elapsed() >= KNOWN_FOR {
+                known.is_router = is_router(&known.name);
+                known.since = Instant::now();
+            }
             return Ok(known.clone());
         }
-        links.remove(&ifindex);
         let (name, address) = link(ifindex)?;
         let link = Link {
             is_router: is_router(&name),
@@ -190,8 +201,13 @@ impl Announcer {
             address,
             since: Instant::now(),
         };
-        links.insert(ifindex, link.clone());
+        self.links().insert(ifindex, link.clone());
         Ok(link)
+    }
+
+    fn links(&self) -> MutexGuard<'_, BTreeMap<u32, Link>> {
+        // Whoever panicked while holding it cannot have left half a link in it.
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,7 +2,7 @@
 //! tells the segment where a VIP is now.
 //!
 //! What comes in: the addresses of the real servers ([`watch`]), VIPs to add, remove and announce
-//! ([`addresses`], [`vip`], [`announce`]), what belongs to them ([`routes`], [`vmac`], [`silence`], [`names`]), what an interface
+//! ([`addresses`], [`vip`], [`announce`]), what belongs to them ([`routes`], [`vmac`], [`silence`], [`names`], [`groups`]), what an interface
 //! is and whether native XDP reaches it ([`link`]), interfaces that
 //! are to leave VLAN tags on frames ([`offload`]), adverts to send
 //! ([`vrrp_socket`]). What goes out: [`crate::plan::table::Network`], kept true by one
@@ -15,6 +15,7 @@ pub mod watch;
 
 pub mod addresses;
 pub mod announce;
+pub mod groups;
 pub mod link;
 pub mod names;
 pub mod offload;

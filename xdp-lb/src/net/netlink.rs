@@ -303,6 +303,7 @@ fn input(message: &RouteNetlinkMessage) -> Option<Input> {
         Message::NewNeighbour(entry) => {
             neighbour(entry).map(|(hop, neighbour)| Input::Neighbour(hop, neighbour))
         }
+        Message::DelNeighbour(entry) if is_kept(entry) => Some(Input::Strayed),
         Message::DelNeighbour(entry) => neighbour(entry).map(|(hop, _)| Input::NeighbourGone(hop)),
         Message::DelRoute(route) if u8::from(route.header.protocol) == KEEPALIVED => {
             Some(Input::Strayed)
@@ -310,6 +311,12 @@ fn input(message: &RouteNetlinkMessage) -> Option<Input> {
         Message::DelRule(rule) if is_of_keepalived(rule) => Some(Input::Strayed),
         _ => Some(Input::RoutesChanged),
     }
+}
+
+/// An entry of a group that was made permanent.
+fn is_kept(entry: &NeighbourMessage) -> bool {
+    let ours = NeighbourAttribute::Protocol(KEEPALIVED.into());
+    entry.attributes.contains(&ours)
 }
 
 fn is_of_keepalived(rule: &RuleMessage) -> bool {

@@ -1,5 +1,5 @@
 //! What comes and goes with VIPs beside the addresses: interfaces with a virtual MAC, filters, routes,
-//! rules.
+//! rules, neighbour entries of groups.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use xdp_lb_common::addr::Mac;
 
+use super::groups::GroupNeighbour;
 use super::table::Network;
 use crate::config::model::{Config, Family, VirtualInterface, VrrpInstance};
 
@@ -28,6 +29,8 @@ pub enum Belonging {
     Route(Route),
     /// A rule; likewise.
     Rule(Rule),
+    /// A permanent neighbour entry; stands as long as something is sent to its group.
+    Group(GroupNeighbour),
 }
 
 /// An interface with a virtual MAC: a macvlan.
@@ -77,6 +80,9 @@ impl fmt::Display for Belonging {
                 let priority = rule.priority.map(|n| format!(" of preference {n}"));
                 let which = [from, to, priority].into_iter().flatten();
                 f.write_str(&which.collect::<String>())
+            }
+            Self::Group(GroupNeighbour { group, ifindex }) => {
+                write!(f, "the neighbour entry of {group} on interface {ifindex}")
             }
         }
     }

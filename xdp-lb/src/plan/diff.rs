@@ -88,9 +88,9 @@ fn put_first(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>)
     }
 }
 
-/// They go after all that.
+/// They go after all that, and so do entries of groups.
 fn take_last(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
-    for old in installed.belongings.iter().filter(|other| is_first(other)) {
+    for old in installed.belongings.iter().filter(|other| is_last(other)) {
         let mut new = wanted.belongings.iter();
         if !new.any(|new| new == old || have_one_name(new, old)) {
             changes.push(Change::Take(old.clone()));
@@ -98,11 +98,17 @@ fn take_last(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>)
     }
 }
 
+/// Whether it comes before VIPs.
 const fn is_first(belonging: &Belonging) -> bool {
     match belonging {
         Belonging::Link(_) | Belonging::Silence(_) => true,
-        Belonging::Route(_) | Belonging::Rule(_) => false,
+        Belonging::Route(_) | Belonging::Rule(_) | Belonging::Group(_) => false,
     }
+}
+
+/// Whether it goes after VIPs. That nobody waits for an entry of a group is why that comes after them, too.
+const fn is_last(belonging: &Belonging) -> bool {
+    is_first(belonging) || matches!(belonging, Belonging::Group(_))
 }
 
 fn have_one_name(one: &Belonging, other: &Belonging) -> bool {
@@ -112,7 +118,7 @@ fn have_one_name(one: &Belonging, other: &Belonging) -> bool {
 /// The last first: a route may lead to the gateway of the next.
 fn take_belongings(installed: &Installed, wanted: &Desired, changes: &mut Vec<Change>) {
     let standing = installed.belongings.iter().rev();
-    let going = standing.filter(|old| !is_first(old) && !wanted.belongings.contains(old));
+    let going = standing.filter(|old| !is_last(old) && !wanted.belongings.contains(old));
     changes.extend(going.cloned().map(Change::Take));
 }
 

@@ -9,6 +9,7 @@ use xdp_lb_common::addr::Mac;
 
 use super::belongings::{Belonging, Route, Rule, Silence, VirtualLink};
 use super::desired::{Desired, Method, OwnedAddress, Port, Reach, Server, Service};
+use super::groups::GroupNeighbour;
 use super::installed::Installed;
 use super::table::{Link, Network};
 use crate::config::model::{
@@ -168,11 +169,15 @@ fn any_belongings() -> impl Strategy<Value = Vec<Belonging>> {
                 addresses: [(endpoint(0).vip, 2)].into(),
             }),
             1..3 => Belonging::Route(Route::to(route(number))),
-            _ => Belonging::Rule(Rule::all(false, number.into())),
+            3 | 4 => Belonging::Rule(Rule::all(false, number.into())),
+            _ => Belonging::Group(GroupNeighbour {
+                ifindex: 2,
+                group: [224, 0, 0, 18].into(),
+            }),
         });
         each.collect::<Vec<_>>()
     };
-    let others = prop::sample::subsequence(vec![0_u8, 1, 2, 3, 4], 0..=5).prop_map(all);
+    let others = prop::sample::subsequence(vec![0_u8, 1, 2, 3, 4, 5], 0..=6).prop_map(all);
     (links, others).prop_map(|(links, others)| links.into_iter().chain(others).collect())
 }
 

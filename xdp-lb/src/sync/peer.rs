@@ -261,13 +261,12 @@ impl Peer {
                 retired.pop_front();
             }
         }
-        let mut window = Window::default();
-        let _first_of_the_session = window.admit(header.nonce);
         *self = Self {
             session: Some(Session {
                 id: header.session,
                 epoch: header.epoch,
-                window,
+                // What it sent before told nothing that counts; played back, it would be news.
+                window: Window::begin(header.nonce),
                 heard: now,
                 is_alive: true,
             }),
@@ -359,8 +358,10 @@ mod tests {
         let new = Standing::New { is_restart: false };
         assert_eq!(peer.admit(at(0), &header(7, 100, 2), true), Ok(new));
         assert_eq!(peer.current(), Some(7));
-        let replayed = peer.admit(at(1), &header(7, 100, 2), true);
-        assert_eq!(replayed, Err(Refusal::Replay));
+        for nonce in [1, 2] {
+            let replayed = peer.admit(at(1), &header(7, 100, nonce), true);
+            assert_eq!(replayed, Err(Refusal::Replay), "{nonce}");
+        }
         assert_eq!(
             peer.admit(at(1), &header(7, 100, 3), false),
             Ok(Standing::Current)

@@ -14,6 +14,14 @@ pub struct Window {
 }
 
 impl Window {
+    /// One that begins with this number: it and all before count as seen.
+    pub const fn begin(number: u64) -> Self {
+        Self {
+            highest: number,
+            seen: [u64::MAX; WORDS],
+        }
+    }
+
     /// Notes a number; whether it is new. 0 is never used, and one far behind counts as seen.
     pub fn admit(&mut self, number: u64) -> bool {
         if number > self.highest {
@@ -56,6 +64,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_came_before_the_beginning_is_not_new() {
+        let mut window = Window::begin(5);
+        assert!((0..=5).all(|number| !window.admit(number)));
+        assert!(window.admit(7) && window.admit(6));
+        assert!(!window.admit(6) && !window.admit(7));
+        assert!(window.admit(6 + WIDTH));
+        assert!(window.admit(8), "it is not that far behind");
+        assert!(!window.admit(6), "it may have been seen");
+    }
 
     proptest! {
         #[test]

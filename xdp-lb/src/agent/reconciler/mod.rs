@@ -29,6 +29,7 @@ use crate::config::model::{Config, VrrpInstance};
 use crate::control::orders::OrderRequest;
 use crate::dataplane::AttachedMode;
 use crate::machine::Now;
+use crate::plan::belongings::Belonging;
 use crate::plan::desired::Desired;
 use crate::plan::installed::Installed;
 use crate::plan::pool::{PoolEvent, Pools};
@@ -417,7 +418,9 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
                 warn!("the tables cannot be looked after: {reason}");
             }
             self.restore(|_| true).await;
-            self.put_back(|_| true).await;
+            // The kernel tells when an entry of a group goes, and nobody waits for one.
+            self.put_back(|belonging| !matches!(belonging, Belonging::Group(_)))
+                .await;
             self.let_go().await;
             self.look_at_ways_out();
         }

@@ -57,7 +57,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             Belonging::Link(link) => !network.links.contains_key(&link.name),
             // Nobody tells: these are looked after now and then.
             Belonging::Silence(_) => false,
-            Belonging::Route(_) | Belonging::Rule(_) => strayed,
+            Belonging::Route(_) | Belonging::Rule(_) | Belonging::Group(_) => strayed,
         })
         .await;
         self.announce();

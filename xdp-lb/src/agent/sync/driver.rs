@@ -1,6 +1,8 @@
 //! The loop of state sync.
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read as _};
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
@@ -47,6 +49,8 @@ pub(super) struct Driver {
     mirror: Mirror,
     books: Books,
     transport: Transport,
+    /// No datagram comes from one of them.
+    vips: BTreeSet<IpAddr>,
     sockets: Option<Sockets>,
     /// When the socket is opened, if it is not open.
     open_at: Now,
@@ -70,7 +74,7 @@ impl Driver {
         clock: Clock,
         (commands, wake): (mpsc::Receiver<Command>, UnixStream),
         (mirror, books): (Mirror, Books),
-        transport: Transport,
+        (transport, vips): (Transport, BTreeSet<IpAddr>),
         (listeners, patience): (Listeners, Duration),
     ) -> Self {
         let now = clock.now();
@@ -81,6 +85,7 @@ impl Driver {
             mirror,
             books,
             transport,
+            vips,
             sockets: None,
             open_at: now,
             said: None,
@@ -115,7 +120,13 @@ impl Driver {
     fn obey(&mut self) -> bool {
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Views(views)) => self.books.set_views(views),
+                Ok(Command::Configured { views, vips }) => {
+                    self.books.set_views(views);
+                    if let Some(sockets) = &mut self.sockets {
+                        sockets.set_vips(&vips);
+                    }
+                    self.vips = vips;
+                }
                 Ok(Command::Input(input)) => self.handle(input),
                 Ok(Command::Report(reply)) => {
                     // Whoever asked may have gone.
@@ -153,7 +164,7 @@ impl Driver {
             return;
         }
         self.open_at = now.after(REOPEN);
-        match Sockets::open(&self.transport) {
+        match Sockets::open(&self.transport, &self.vips) {
             Ok(sockets) => {
                 self.sockets = Some(sockets);
                 self.said = None;
@@ -226,7 +237,7 @@ impl Driver {
         for action in actions.drain(..) {
             match action {
                 Action::Send { to, datagram } => {
-                    let sent = self.sockets.as_ref().map(|of| of.send(to, &datagram));
+                    let sent = self.sockets.as_mut().map(|of| of.send(to, &datagram));
                     if let Some(Err(error)) = sent {
                         self.could_not_send(&error);
                     }

@@ -1,7 +1,7 @@
 //! Drives state sync ([`crate::sync`]) on a thread of its own.
 //!
 //! `driver` is the loop: datagrams, the clock and scans of the tables in, datagrams out; `books` the
-//! tables as the mirror sees them; `sockets` what it speaks by; [`key`] the cluster's secret. A scan
+//! tables as the mirror sees them; `sockets` what it speaks by, `source` from where; [`key`] the cluster's secret. A scan
 //! compares the state words of all ways with those that were told, every 50 ms for tables of usual
 //! size, so the packet path does nothing for state sync at all.
 
@@ -10,8 +10,9 @@ pub mod key;
 mod books;
 mod driver;
 mod sockets;
+mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -38,12 +39,12 @@ use books::Books;
 use driver::Driver;
 use sockets::Transport;
 
-/// The group of IPVS's sync daemon.
-const GROUP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(224, 0, 0, 81));
-
 /// What the thread is told.
 enum Command {
-    Views(BTreeMap<ServiceName, u64>),
+    Configured {
+        views: BTreeMap<ServiceName, u64>,
+        vips: BTreeSet<IpAddr>,
+    },
     Report(oneshot::Sender<Report>),
     Input(mirror::Input),
     End,
@@ -149,7 +150,7 @@ impl Syncing {
             clock,
             (received, woken),
             (mirror, books),
-            transport,
+            (transport, vips(config)),
             (listeners, sync.wait),
         );
         std::thread::Builder::new()
@@ -161,7 +162,10 @@ impl Syncing {
 
     /// The configuration changed.
     pub fn configure(&self, config: &Config) {
-        self.inner.send(Command::Views(views(config)));
+        self.inner.send(Command::Configured {
+            views: views(config),
+            vips: vips(config),
+        });
     }
 
     /// These are the overrides in force, changed at that moment, milliseconds since 1970. Those that
@@ -217,7 +221,7 @@ fn transport(config: &Config, sync: &StateSync) -> Transport {
     let interface = interface.filter(|_| sync.peers.is_empty());
     Transport {
         peers: sync.peers.clone(),
-        group: daemon.map_or(GROUP, |daemon| daemon.group),
+        group: daemon.map_or(StateSync::GROUP, |daemon| daemon.group),
         ttl: daemon.map_or(1, |daemon| daemon.ttl),
         port: sync
             .port
@@ -225,6 +229,13 @@ fn transport(config: &Config, sync: &StateSync) -> Transport {
             .unwrap_or(StateSync::PORT),
         interface: sync.interface.clone().or(interface),
     }
+}
+
+/// All VIPs, whoever owns them.
+fn vips(config: &Config) -> BTreeSet<IpAddr> {
+    let instances = config.vrrp_instances.iter();
+    let all = instances.flat_map(|of| of.virtual_addresses.iter().chain(&of.excluded_addresses));
+    all.map(|vip| vip.address.addr()).collect()
 }
 
 /// Milliseconds since 1970.

@@ -1,13 +1,16 @@
 //! The UDP socket that state sync speaks by.
 
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd as _};
 
+use nix::libc::{in6_addr, in6_pktinfo};
 use nix::net::if_::if_nametoindex;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn6, sendmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::source::Sources;
 use crate::sync::mirror::Destination;
 
 /// Bytes that the kernel keeps for a thread that is busy: a second of a peer's fastest.
@@ -32,11 +35,13 @@ pub(super) struct Transport {
 #[derive(Debug)]
 pub(super) struct Sockets {
     transport: Transport,
-    sockets: Vec<UdpSocket>,
+    /// One for each family.
+    bound: Vec<UdpSocket>,
+    sources: Sources,
 }
 
 impl Sockets {
-    pub(super) fn open(transport: &Transport) -> io::Result<Self> {
+    pub(super) fn open(transport: &Transport, vips: &BTreeSet<IpAddr>) -> io::Result<Self> {
         let mut sockets = Vec::new();
         if transport.peers.is_empty() {
             sockets.push(grouped(transport)?);
@@ -49,18 +54,24 @@ impl Sockets {
         }
         Ok(Self {
             transport: transport.clone(),
-            sockets,
+            bound: sockets,
+            sources: Sources::new(vips.clone(), transport.interface.clone()),
         })
+    }
+
+    /// The VIPs are others now.
+    pub(super) fn set_vips(&mut self, vips: &BTreeSet<IpAddr>) {
+        self.sources = Sources::new(vips.clone(), self.transport.interface.clone());
     }
 
     /// What can be waited for.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = std::os::fd::BorrowedFd<'_>> {
-        self.sockets.iter().map(AsFd::as_fd)
+        self.bound.iter().map(AsFd::as_fd)
     }
 
     /// The next datagram, if one has come.
     pub(super) fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
-        for socket in &self.sockets {
+        for socket in &self.bound {
             match socket.recv_from(buffer) {
                 Ok((length, from)) => return Ok(Some((length, plain(from)))),
                 // What came back for a datagram that was sent says nothing about those that arrive.
@@ -80,32 +91,76 @@ impl Sockets {
     }
 
     /// Sends a datagram; the last error, if there was one.
-    pub(super) fn send(&self, to: Destination, datagram: &[u8]) -> io::Result<()> {
+    pub(super) fn send(&mut self, to: Destination, datagram: &[u8]) -> io::Result<()> {
         let Transport {
             peers, group, port, ..
         } = &self.transport;
+        let (group, port) = (*group, *port);
         match to {
             Destination::Peer(peer) => self.send_to(peer, datagram),
             Destination::All if peers.is_empty() => {
-                self.send_to(SocketAddr::new(*group, *port), datagram)
+                self.send_to(SocketAddr::new(group, port), datagram)
             }
             Destination::All => peers
-                .iter()
-                .map(|peer| self.send_to(*peer, datagram))
+                .clone()
+                .into_iter()
+                .map(|peer| self.send_to(peer, datagram))
                 .fold(Ok(()), Result::and),
         }
     }
 
-    fn send_to(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+    fn send_to(&mut self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
         let fits = |socket: &&UdpSocket| {
             let local = socket.local_addr();
             local.is_ok_and(|local| local.is_ipv4() == to.is_ipv4())
         };
-        match self.sockets.iter().find(fits) {
-            Some(socket) => socket.send_to(datagram, to).map(drop),
+        match self.bound.iter().find(fits) {
+            Some(socket) => match to {
+                SocketAddr::V6(peer) if !is_local(*peer.ip()) => {
+                    let source = self.sources.of(peer);
+                    let sent = send_from(socket, source, peer, datagram);
+                    if sent.is_err() {
+                        self.sources.forget();
+                    }
+                    sent
+                }
+                SocketAddr::V4(_) | SocketAddr::V6(_) => socket.send_to(datagram, to).map(drop),
+            },
             None => Ok(()),
         }
     }
+}
+
+/// Whether only the interface says where it is.
+const fn is_local(address: Ipv6Addr) -> bool {
+    address.is_multicast() || address.is_unicast_link_local()
+}
+
+/// Sends from an address of this host, or from that which the kernel chooses.
+fn send_from(
+    socket: &UdpSocket,
+    source: Option<Ipv6Addr>,
+    to: SocketAddrV6,
+    datagram: &[u8],
+) -> io::Result<()> {
+    let info = source.map(|source| in6_pktinfo {
+        ipi6_addr: in6_addr {
+            s6_addr: source.octets(),
+        },
+        ipi6_ifindex: 0,
+    });
+    let control = info.as_ref().map(ControlMessage::Ipv6PacketInfo);
+    let to = SockaddrIn6::from(to);
+    let parts = [IoSlice::new(datagram)];
+    let control = control.as_slice();
+    let sent = sendmsg(
+        socket.as_raw_fd(),
+        &parts,
+        control,
+        MsgFlags::empty(),
+        Some(&to),
+    );
+    sent.map(drop).map_err(io::Error::from)
 }
 
 /// Without the scope that the kernel adds to addresses of the link.

@@ -1,7 +1,7 @@
 //! The `xdp_lb` block.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -88,6 +88,8 @@ pub enum SyncKey {
 impl StateSync {
     /// The UDP port of state sync, and of IPVS's sync daemon.
     pub const PORT: u16 = 8848;
+    /// The group of IPVS's sync daemon, where directors that are not named are found.
+    pub const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 81));
     /// The longest datagram by default, bytes: it fits into an Ethernet frame with headers to spare.
     pub const MAX_LENGTH: u16 = 1400;
     /// `wait` by default.

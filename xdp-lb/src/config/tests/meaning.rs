@@ -334,10 +334,15 @@ fn what_has_no_effect_is_named_once() {
 fn state_sync_is_read_and_its_mistakes_are_errors() {
     let text = |lines: &str| format!("xdp_lb {{\nsync {{\n{lines}\n}}\n}}\n");
     let loaded = usable(&text(
-        "peer 192.0.2.2 [2001:db8::2]:99\npeer 192.0.2.3\nkey_file /etc/xdp-lb/sync.key\ninterface eth1\nport 7000\nmaxlen 9000\nwait 5",
+        "peer 192.0.2.2 [2001:db8::2]:99\npeer 192.0.2.3 [2001:db8::3]\nkey_file /etc/xdp-lb/sync.key\ninterface eth1\nport 7000\nmaxlen 9000\nwait 5",
     ));
     let sync = loaded.config.xdp_lb.sync.unwrap();
-    let expected = ["192.0.2.2:7000", "[2001:db8::2]:99", "192.0.2.3:7000"];
+    let expected = [
+        "192.0.2.2:7000",
+        "[2001:db8::2]:99",
+        "192.0.2.3:7000",
+        "[2001:db8::3]:7000",
+    ];
     assert_eq!(sync.peers, expected.map(|peer| peer.parse().unwrap()));
     assert_eq!(sync.key, SyncKey::File("/etc/xdp-lb/sync.key".into()));
     assert_eq!(sync.interface.as_deref(), Some("eth1"));
@@ -349,6 +354,7 @@ fn state_sync_is_read_and_its_mistakes_are_errors() {
         "peer 192.0.2.2\nkey short",
         "peer director2\nkey 0123456789abcdef",
         "peer 224.0.0.81\nkey 0123456789abcdef",
+        "peer [192.0.2.2]\nkey 0123456789abcdef",
         "peer 192.0.2.2\nkey_file sync.key",
         "peer 192.0.2.2\nkey 0123456789abcdef\nmaxlen 100",
     ] {

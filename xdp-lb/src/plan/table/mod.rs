@@ -10,6 +10,7 @@ use xdp_lb_common::addr::Mac;
 use super::belongings::{Belonging, Silence, virtual_links, virtual_name};
 use super::carriers::{Peers, lease, peer_addresses, peers, virtual_mac};
 use super::desired::{Desired, Method, OwnedAddress, Port, Reach, Server, Service};
+use super::groups;
 use super::installed::ServerKey;
 use super::interfaces::{Sort, refusal};
 use super::pool::{Member, Memberships};
@@ -353,8 +354,8 @@ pub fn owned_addresses(
         .collect()
 }
 
-/// What comes with the VIPs: interfaces of every instance, the rest of those that are owned; and static
-/// routes and rules.
+/// What comes with the VIPs: interfaces and groups of every instance, the rest of those that are owned;
+/// and static routes and rules.
 pub fn belongings(config: &Config, ownership: &Ownership, network: &Network) -> Vec<Belonging> {
     let links = virtual_links(config, network).into_iter();
     let mut belongings: Vec<_> = links.map(Belonging::Link).collect();
@@ -365,6 +366,8 @@ pub fn belongings(config: &Config, ownership: &Ownership, network: &Network) -> 
     let others = routing::static_ones(config, network)
         .into_iter()
         .chain(others);
+    let groups = groups::neighbours(config, network).into_iter();
+    let others = others.chain(groups.map(Belonging::Group));
     for other in silences.map(Belonging::Silence).chain(others) {
         if !belongings.contains(&other) {
             belongings.push(other);

@@ -1,7 +1,7 @@
 //! `sync` of `xdp_lb`. A mistake in it is an error: without it a failover would cost connections that
 //! its author believes safe.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -93,7 +93,15 @@ impl Draft {
         for word in &statement.values {
             let peer = word.text.parse::<SocketAddr>().ok();
             let peer = peer.filter(|peer| peer.port() != 0).or_else(|| {
-                let ip: IpAddr = word.text.parse().ok()?;
+                let text = &*word.text;
+                // Brackets need no port behind them.
+                let inside = text
+                    .strip_prefix('[')
+                    .and_then(|text| text.strip_suffix(']'));
+                let ip: IpAddr = match inside {
+                    Some(inside) => inside.parse::<Ipv6Addr>().ok()?.into(),
+                    None => text.parse().ok()?,
+                };
                 Some(SocketAddr::new(ip, 0))
             });
             match peer.filter(|peer| !peer.ip().is_multicast() && !peer.ip().is_unspecified()) {
