@@ -212,7 +212,7 @@ fn wrong_addresses_have_keepalived_s_effect() {
         (
             "2001:db8::1\n10.0.0.1\n2001:db8::2",
             &["2001:db8::1/128", "2001:db8::2/128"],
-            &[Code::NoEffectYet, Code::BadValue],
+            &[Code::BadValue],
         ),
     ];
     for (lines, expected, codes) in cases {

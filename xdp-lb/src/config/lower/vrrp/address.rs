@@ -49,9 +49,6 @@ pub(super) fn read(context: &mut Context<'_>, lines: &[&Statement]) -> Vec<Place
             duplicate(context, &placed);
         }
     }
-    if first == Some(Family::V6) {
-        ipv6_instance(context, &addresses);
-    }
     addresses
 }
 
@@ -120,25 +117,6 @@ pub(super) fn line_of(
         take_option(context, &mut placed, option, value).ok()?;
     }
     Some(placed)
-}
-
-/// The IPv6 instance's warning, until the packet path knows IPv6: the only place that says so.
-fn ipv6_instance(context: &mut Context<'_>, addresses: &[Placed]) {
-    let Some(first) = addresses.first() else {
-        return;
-    };
-    let message = if addresses.len() == 1 {
-        "packets to this IPv6 address are not balanced: IPv6 is not supported yet".to_owned()
-    } else {
-        format!(
-            "packets to the {} addresses of this IPv6 instance are not balanced: IPv6 is not supported yet",
-            addresses.len()
-        )
-    };
-    context.push(
-        Diagnostic::warning(Code::NoEffectYet, message)
-            .at(first.span, "makes this an IPv6 instance"),
-    );
 }
 
 /// `ADDRESS[/LENGTH]` at the start of the line.

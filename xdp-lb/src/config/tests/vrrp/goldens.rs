@@ -221,24 +221,6 @@ note[default-used]: 10.0.0.2 has no prefix length: /32 is used, as keepalived do
 ",
     ),
     (
-        Code::NoEffectYet,
-        "vrrp_instance VI_1 {
-    interface eth0
-    virtual_router_id 51
-    virtual_ipaddress {
-        2001:db8::1/64
-    }
-}
-",
-        "warning[no-effect-yet]: packets to this IPv6 address are not balanced: IPv6 is not supported yet
- --> test.conf:5:9
-  |
-5 |         2001:db8::1/64
-  |         ^^^^^^^^^^^^^^ makes this an IPv6 instance
-
-",
-    ),
-    (
         Code::NoAuthentication,
         "vrrp_instance VI_1 {
     interface eth0
