@@ -50,7 +50,7 @@ pub const SILENCE: Duration = Duration::from_secs(3);
 pub const SUMMARY: Duration = Duration::from_secs(10);
 /// Datagrams are sent at most so often, [`BURST`] of them at once.
 pub const PACE: Duration = Duration::from_millis(5);
-/// Datagrams that go out at once: 3,200 a second, some 300,000 entries. A burst fits into the smallest
+/// Datagrams that go out at once: 3,200 a second, some 300,000 entries of IPv4. A burst fits into the smallest
 /// receive buffer that a kernel gives.
 pub const BURST: usize = 16;
 /// Something out of order is not missing yet.
