@@ -29,7 +29,7 @@ pub(crate) struct BenchArgs {
     /// Of `failover`: how often each event is brought about
     #[arg(long, value_name = "N")]
     runs: Option<u32>,
-    /// Of `failover`: only rows whose name holds this
+    /// Of `datapath` and `failover`: only rows whose name holds this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
 }

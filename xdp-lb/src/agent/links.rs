@@ -141,8 +141,10 @@ impl Links for KernelLinks {
         net::offload::keep_tags(ifindex)
     }
 
-    fn far_end(&mut self, ifindex: u32) -> Result<FarEnd, net::Error> {
-        net::link::far_end(ifindex)
+    async fn far_end(&mut self, ifindex: u32) -> Result<FarEnd, net::Error> {
+        // The kernel may have it wait for its lock on links, and signs of life must not wait along.
+        let asked = spawn_blocking(move || net::link::far_end(ifindex));
+        asked.await.unwrap_or(Ok(FarEnd::Unknown))
     }
 
     fn announce(&mut self, ifindex: u32, mac: Mac, vip: IpAddr) -> Result<(), net::Error> {

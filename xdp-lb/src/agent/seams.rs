@@ -57,7 +57,8 @@ pub trait Links: Send + 'static {
     fn keep_tags(&mut self, ifindex: u32) -> Result<Tagging, Self::Error>;
 
     /// What becomes of frames that native XDP sends by a veth.
-    fn far_end(&mut self, ifindex: u32) -> Result<FarEnd, Self::Error>;
+    fn far_end(&mut self, ifindex: u32)
+    -> impl Future<Output = Result<FarEnd, Self::Error>> + Send;
 
     /// Says once, by gratuitous ARP or a neighbour advertisement, that `vip` is at `mac`.
     fn announce(&mut self, ifindex: u32, mac: Mac, vip: IpAddr) -> Result<(), Self::Error>;

@@ -187,7 +187,7 @@ impl Links for FakeLinks {
         Ok(Tagging::SwitchedOff)
     }
 
-    fn far_end(&mut self, ifindex: u32) -> Result<FarEnd, Error> {
+    async fn far_end(&mut self, ifindex: u32) -> Result<FarEnd, Error> {
         let known = self.0.state().far_ends.get(&ifindex).copied();
         Ok(known.unwrap_or(FarEnd::Takes))
     }

@@ -70,8 +70,14 @@ impl<D: Dataplane, L: Links> Writer<D, L> {
     }
 
     /// See [`Links::far_end`].
-    pub fn far_end(&mut self, ifindex: u32) -> Result<FarEnd, L::Error> {
-        self.links.far_end(ifindex)
+    pub async fn far_end(&mut self, ifindex: u32) -> Result<FarEnd, L::Error> {
+        let Self {
+            dataplane,
+            links,
+            pulse,
+            ..
+        } = self;
+        alive(pulse, dataplane, links.far_end(ifindex)).await
     }
 
     /// Brings tables and links as near to `wanted` as they will go.

@@ -8,15 +8,15 @@ use super::Reconciler;
 use crate::agent::seams::{Links, PacketPath};
 use crate::config::model::XdpMode;
 use crate::dataplane::{AttachedMode, Error, Wish};
-use crate::plan::interfaces::{Deaf, FarEnd, deaf, leads, refusal, remark};
+use crate::plan::interfaces::{Deaf, FarEnd, Sort, deaf, leads, refusal, remark};
 use crate::plan::vlans::{carries, told};
 
 impl<D: PacketPath, L: Links> Reconciler<D, L> {
     /// Puts the program on every interface it belongs on and that exists by now. Stops at the first
     /// that refuses it.
-    pub fn attach(&mut self) -> Result<(), Error> {
+    pub async fn attach(&mut self) -> Result<(), Error> {
         for (name, ifindex) in self.unattached() {
-            self.attach_to(&name, ifindex)?;
+            self.attach_to(&name, ifindex).await?;
         }
         Ok(())
     }
@@ -35,10 +35,10 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
     }
 
     /// As [`Reconciler::attach`], but one that refuses keeps nobody from anything.
-    pub(super) fn attach_what_came(&mut self) {
+    pub(super) async fn attach_what_came(&mut self) {
         let mut refused = BTreeMap::new();
         for (name, ifindex) in self.unattached() {
-            if let Err(reason) = self.attach_to(&name, ifindex) {
+            if let Err(reason) = self.attach_to(&name, ifindex).await {
                 let reason = reason.to_string();
                 if self.refused.get(&name) != Some(&reason) {
                     error!(
@@ -106,7 +106,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             .collect()
     }
 
-    fn attach_to(&mut self, name: &str, ifindex: u32) -> Result<(), Error> {
+    async fn attach_to(&mut self, name: &str, ifindex: u32) -> Result<(), Error> {
         let sort = {
             let network = self.sources.network.borrow();
             network.links.get(name).map(|link| link.sort)
@@ -114,7 +114,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         if let Some(reason) = sort.and_then(|sort| refusal(name, sort)) {
             return Err(Error::Attach(reason));
         }
-        let deaf = self.deaf(name);
+        let deaf = self.deaf(name).await;
         let wish = match self.placement.mode {
             XdpMode::Auto if !deaf.is_empty() => Wish::First(AttachedMode::Generic),
             mode => mode.into(),
@@ -136,11 +136,11 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
 
     /// Looks again at where packets leave: real servers move, and so do programs at the other ends of
     /// veths.
-    pub(super) fn look_at_ways_out(&mut self) {
+    pub(super) async fn look_at_ways_out(&mut self) {
         let names: Vec<String> = self.attached.keys().cloned().collect();
         self.remarks.retain(|name, _| names.contains(name));
         for name in names {
-            let deaf = self.deaf(&name);
+            let deaf = self.deaf(&name).await;
             self.say_of(&name, &deaf);
         }
     }
@@ -165,26 +165,30 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
     }
 
     /// The interfaces by which packets may leave this one and that take none from native XDP.
-    fn deaf(&mut self, name: &str) -> Vec<Deaf> {
-        let network = self.sources.network.borrow();
-        let config = self.sources.config.borrow();
-        let mut out: BTreeSet<String> = {
+    async fn deaf(&mut self, name: &str) -> Vec<Deaf> {
+        let links: Vec<_> = {
+            let network = self.sources.network.borrow();
+            let config = self.sources.config.borrow();
             let on = self.placement.interfaces(&config, &network);
-            leads(&config, &network, &on)
+            let mut out: BTreeSet<String> = leads(&config, &network, &on);
+            out.insert(name.to_owned());
+            let links = out.into_iter();
+            let links = links.filter_map(|name| {
+                let link = network.links.get(&name)?;
+                Some((name, link.ifindex, link.sort))
+            });
+            links.collect()
         };
-        out.insert(name.to_owned());
-        let links = out.into_iter();
-        let links = links.filter_map(|name| {
-            let link = network.links.get(&name)?;
-            Some((name, link.ifindex, link.sort))
-        });
-        let writer = &mut self.writer;
-        links
-            .filter_map(|(name, ifindex, sort)| {
-                // One that is just being made or removed is looked at again.
-                let far_end = || writer.far_end(ifindex).unwrap_or(FarEnd::Unknown);
-                deaf(&name, sort, far_end)
-            })
-            .collect()
+        let mut all = Vec::new();
+        for (name, ifindex, sort) in links {
+            // One that is just being made or removed is looked at again.
+            let far_end = match sort {
+                Sort::Veth => self.writer.far_end(ifindex).await,
+                _ => Ok(FarEnd::Unknown),
+            };
+            let far_end = far_end.unwrap_or(FarEnd::Unknown);
+            all.extend(deaf(&name, sort, || far_end));
+        }
+        all
     }
 }

@@ -190,7 +190,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
 
     /// Works out what should be and takes the steps there.
     pub async fn reconcile(&mut self) {
-        self.attach_what_came();
+        self.attach_what_came().await;
         self.keep_tags();
         let config = self.sources.config.borrow_and_update().clone();
         let health = self.sources.health.borrow_and_update().clone();
@@ -349,7 +349,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
                 () = changed(&mut self.sources.adopted) => self.adopt().await,
                 () = changed(&mut self.sources.network) => {
                     self.reconcile().await;
-                    self.look_at_ways_out();
+                    self.look_at_ways_out().await;
                     self.restore_missing().await;
                 }
                 () = self.clock.reach(Some(alarm)) => self.ring().await,
@@ -422,7 +422,7 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             self.put_back(|belonging| !matches!(belonging, Belonging::Group(_)))
                 .await;
             self.let_go().await;
-            self.look_at_ways_out();
+            self.look_at_ways_out().await;
         }
         self.announce();
     }

@@ -150,7 +150,7 @@ fn scheduled(kernel: &Kernel) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn the_first_run_fills_the_tables_and_brings_the_vip() {
     let (bench, mut under) = bench();
-    under.attach().unwrap();
+    under.attach().await.unwrap();
     under.reconcile().await;
     let state = bench.kernel.state();
     assert_eq!(state.tables, Installed::from(under.desired()));
@@ -359,7 +359,7 @@ async fn a_vip_that_somebody_removes_comes_back_and_is_announced() {
 #[tokio::test(start_paused = true)]
 async fn an_interface_that_comes_back_under_another_index_is_attached_again() {
     let (bench, mut under) = bench();
-    under.attach().unwrap();
+    under.attach().await.unwrap();
     under.reconcile().await;
     bench.network.send_modify(|network| {
         network.links.remove("eth0");
@@ -384,7 +384,7 @@ async fn an_interface_that_comes_back_under_another_index_is_attached_again() {
 #[tokio::test(start_paused = true)]
 async fn an_interface_that_carries_vlans_leaves_their_tags_on_frames() {
     let (bench, mut under) = bench();
-    under.attach().unwrap();
+    under.attach().await.unwrap();
     under.reconcile().await;
     assert!(bench.kernel.state().tags_kept.is_empty());
     bench.network.send_modify(|network| {
@@ -410,7 +410,7 @@ async fn an_interface_that_carries_vlans_leaves_their_tags_on_frames() {
 async fn an_interface_of_no_use_is_refused_whenever_it_comes() {
     let (bench, mut under) = bench();
     set_sort(&bench, "eth1", Sort::Empty);
-    let refused = under.attach().unwrap_err().to_string();
+    let refused = under.attach().await.unwrap_err().to_string();
     assert!(
         refused.contains("no packet can be balanced on eth1"),
         "{refused}"
@@ -434,7 +434,7 @@ fn set_sort(bench: &Bench, name: &str, sort: Sort) {
 async fn the_program_goes_into_the_stack_where_native_xdp_would_lose_packets() {
     let (bench, mut under) = bench();
     set_sort(&bench, "eth1", Sort::Bridge);
-    under.attach().unwrap();
+    under.attach().await.unwrap();
     assert_eq!(under.attached()["eth0"], AttachedMode::Generic);
     let remark = &under.remarks["eth0"];
     assert!(
@@ -449,7 +449,7 @@ async fn the_program_goes_into_the_stack_where_native_xdp_would_lose_packets() {
 async fn a_veth_is_looked_at_again_and_again() {
     let (bench, mut under) = bench();
     set_sort(&bench, "eth1", Sort::Veth);
-    under.attach().unwrap();
+    under.attach().await.unwrap();
     under.reconcile().await;
     assert_eq!(under.attached()["eth0"], AttachedMode::Native);
     assert!(under.remarks.is_empty(), "{:?}", under.remarks);
@@ -467,7 +467,7 @@ async fn a_veth_is_looked_at_again_and_again() {
 async fn an_interface_without_xdp_stops_the_start_but_not_the_running_agent() {
     let (bench, mut under) = bench();
     bench.kernel.state().without_xdp.insert("eth1".to_owned());
-    assert!(under.attach().is_err());
+    assert!(under.attach().await.is_err());
     under.reconcile().await;
     assert_eq!(under.attached().len(), 1);
     assert_eq!(bench.kernel.vips().len(), 1);
@@ -591,7 +591,7 @@ async fn the_program_hears_of_the_agent_before_a_gate_opens_and_four_times_a_lea
 async fn the_program_hears_of_the_agent_while_its_successor_is_made() {
     let (bench, mut under) = bench();
     bench.kernel.state().to_prepare = 5;
-    under.attach().unwrap();
+    under.attach().await.unwrap();
     assert_eq!(bench.kernel.state().to_prepare, 0);
     assert_eq!(bench.kernel.state().beats_at_attach, 1);
 }

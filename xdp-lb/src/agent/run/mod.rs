@@ -206,7 +206,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     (sources.listeners.overridden)(overrides.changed(), overrides.known());
     let reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
     let reconciler = reconciler.after(pools, overrides, memory);
-    let mut reconciler = filled(attached(reconciler, elections.is_alive(), took_over)?).await;
+    let mut reconciler = filled(attached(reconciler, elections.is_alive(), took_over).await?).await;
     if !goes_on {
         let now = config.borrow().clone();
         let heard = (&mut elections, &mut network, &outside);
@@ -265,13 +265,13 @@ async fn reconcile<P: PacketPath, L: Links>(
 }
 
 /// On its interfaces, giving signs of life while the elections do; or as if there had been no start.
-fn attached<P: PacketPath, L: Links>(
+async fn attached<P: PacketPath, L: Links>(
     mut reconciler: Reconciler<P, L>,
     is_alive: impl Fn() -> bool + Send + 'static,
     took_over: bool,
 ) -> Result<Reconciler<P, L>, Error> {
     reconciler.beat_only_while(is_alive);
-    if let Err(reason) = reconciler.attach() {
+    if let Err(reason) = reconciler.attach().await {
         let (packet_path, _) = reconciler.into_parts();
         if !took_over && let Err(left) = packet_path.remove() {
             error!("something is left behind: {left}");
