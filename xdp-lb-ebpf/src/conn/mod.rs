@@ -6,7 +6,7 @@ mod place;
 mod route;
 mod table;
 
-use xdp_lb_common::conn::state::midstream;
+use xdp_lb_common::conn::state::{midstream, tcp};
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::tick::Tick;
@@ -16,7 +16,7 @@ use self::place::place_elsewhere;
 pub use self::place::{noted, persist, place};
 pub use self::route::{Route, Target, Via, backend, backend_of, identity, target_of};
 pub use self::table::{MapPlace, conn_claim, conn_publish, places, spot, write_info};
-use self::table::{Spot, has_overflowed};
+use self::table::{Spot, expect_info, has_overflowed};
 use crate::family::Family;
 use crate::packet::{Frame, Packet};
 use crate::settings::{expiry_of, next_kind};
@@ -31,6 +31,9 @@ pub fn route<F: Family>(
     now: Tick,
 ) -> Result<Target, Reason> {
     let hash = packet.flow.keyed_hash();
+    if packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN {
+        expect_info(hash);
+    }
     let spot = spot(hash, now).ok_or(Reason::Inconsistent)?;
     if !spot.exists() {
         return Err(place_elsewhere(frame, packet, service, (hash, false)));

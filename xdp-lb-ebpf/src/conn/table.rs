@@ -128,6 +128,18 @@ fn spot_in(at: u32, hash: u64, now: Tick) -> Option<Spot> {
     })
 }
 
+/// Has the memory that a new connection's cold half will be written to looked up while the table is
+/// searched: a write there waits for the page tables as long as the search does for its own. Which way it
+/// will be is not known yet, but those of one place share a page.
+#[inline(always)]
+pub fn expect_info(hash: u64) {
+    let at = first_place(hash, CONN_MASK.load());
+    if let Some(info) = CONN_INFO.get_ptr(at * WAYS as u32) {
+        // SAFETY: eight aligned bytes of a map value. Nobody uses them, so nothing waits for them.
+        let _unused = unsafe { info.cast::<u64>().read_volatile() };
+    }
+}
+
 /// The two places of a hash.
 #[inline(always)]
 pub fn places(hash: u64) -> Option<Places<Counted>> {
