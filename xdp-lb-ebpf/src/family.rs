@@ -4,7 +4,7 @@
 use aya_ebpf::bindings::xdp_md;
 use xdp_lb_common::addr::{Address, FAMILY_V4, FAMILY_V6};
 use xdp_lb_common::flow::{FlowV4, FlowV6};
-use xdp_lb_common::persist::{masked_v6, template_hash_v4, template_hash_v6};
+use xdp_lb_common::persist::{masked_v6, template_hash_v4};
 use xdp_lb_common::reason::Reason;
 use xdp_lb_common::stage::{self, Stage};
 use xdp_lb_common::tick::Tick;
@@ -229,7 +229,8 @@ impl Family for FlowV6 {
 
     #[inline(always)]
     fn template_hash(&self, service: u32, mask: u32) -> u64 {
-        template_hash_v6(coefficients_v6(), service, self.client, mask)
+        let (high, low) = halves(self.client);
+        persist::template_hash_of_v6(high, low, service, mask)
     }
 
     #[inline(always)]

@@ -3,19 +3,20 @@
 use aya_ebpf::bindings::xdp_md;
 use xdp_lb_common::addr::TCP;
 use xdp_lb_common::backend::BACKEND_RELEASES;
-use xdp_lb_common::conn::table::{Claim, Inserted, Places};
+use xdp_lb_common::conn::table::{Claim, Inserted, Place as _, Places};
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::flow::{FlowInfo, FlowV6};
 use xdp_lb_common::hash::{first_place, second_place};
-use xdp_lb_common::persist::template_hash_v4;
+use xdp_lb_common::limits::WAYS;
+use xdp_lb_common::persist::{template_hash_v4, template_hash_v6};
 use xdp_lb_common::reason::Event;
 use xdp_lb_common::tick::Tick;
 
 use crate::conn::{MapPlace, Route, Via, backend_of, identity};
-use crate::family::Family;
+use crate::family::{Family, joined};
 use crate::maps::{BACKENDS, TEMPLATE_INFO, TEMPLATES};
 use crate::packet::{Frame, Packet};
-use crate::settings::{COEFFICIENTS, TEMPLATE_MASK};
+use crate::settings::{COEFFICIENTS, TEMPLATE_MASK, coefficients_v6};
 use crate::{atomic, count, service};
 
 /// A place of the template table.
@@ -58,6 +59,30 @@ fn backend_by(state: State) -> Option<Route> {
         Some(route)
     } else {
         None
+    }
+}
+
+/// The hash of an IPv6 client's template. Global, as what it multiplies is long and asked for in several
+/// places.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn template_hash_of_v6(high: u64, low: u64, service: u32, mask: u32) -> u64 {
+    template_hash_v6(coefficients_v6(), service, joined(high, low), mask)
+}
+
+/// Has the memory of the client's template looked up while the connection is searched, as
+/// [`crate::conn::route`] does for the connection's own: nothing waits for what is read here.
+#[inline(always)]
+pub fn expect<F: Family>(packet: &Packet<F>, service: &service::Found) {
+    if let Some(places) = places(hash(packet, service)) {
+        for place in [&places.first, &places.second] {
+            // A place has two cache lines.
+            let _unused = (place.key(0), place.key(WAYS / 2));
+        }
+        if let Some(info) = TEMPLATE_INFO.get_ptr(places.first_at * WAYS as u32) {
+            // SAFETY: eight aligned bytes of a map value.
+            let _unused = unsafe { info.cast::<u64>().read_volatile() };
+        }
     }
 }
 

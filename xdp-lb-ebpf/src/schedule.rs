@@ -18,10 +18,16 @@ use crate::{atomic, service};
 /// No backend.
 const NOBODY: u32 = u32::MAX;
 
-/// The scheduler's choice.
+/// The scheduler's choice. The plain turn, which most services have, is taken here and now: a call costs as
+/// much as it does.
 #[inline(always)]
 pub fn scheduled<F: Family>(packet: &Packet<F>, service: &service::Found) -> Option<Route> {
-    backend(schedule(service.index, names(packet)), Via::Scheduled)
+    let server = if service.rule() == Rule::Cycle as Word {
+        cycled(service, Rule::Cycle as Word).unwrap_or(NOBODY)
+    } else {
+        schedule(service.index, names(packet))
+    };
+    backend(server, Via::Scheduled)
 }
 
 /// The choice of a scheduler that hashes: the same for every packet of a client.

@@ -230,9 +230,25 @@ impl<P: Place> Places<P> {
     /// [`Self::publish`] makes the way visible.
     #[inline(always)]
     pub fn claim(&self, hash: u64, state: State, now: Tick) -> Option<Claim> {
+        self.claim_by(hash, (state, now), || self.victim(now))
+    }
+
+    /// [`Self::claim`] with a function of the caller's own for what only a flow without a free way needs,
+    /// see [`Self::victim`].
+    #[inline(always)]
+    pub fn claim_by(
+        &self,
+        hash: u64,
+        (state, now): (State, Tick),
+        victim: impl Fn() -> u32,
+    ) -> Option<Claim> {
         let free = self.free_way(hash, now);
-        let (in_second, way) = free.or_else(|| self.victim(now))?;
-        let evicted = free.is_none();
+        let evicted = free == NO_WAY;
+        let number = if evicted { victim() } else { free };
+        if number == NO_WAY {
+            return None;
+        }
+        let (in_second, way) = numbered(number & (2 * WAYS as u32 - 1));
         let place = self.place(in_second);
         let old = place.state(way);
         let may_go = old.is_free(now) == 1 || (evicted && old.eviction_rank(now) < NEVER_EVICTED);
@@ -369,9 +385,10 @@ impl<P: Place> Places<P> {
         }
     }
 
-    /// A free way: in the first place while it is not too full, else in the emptier one.
+    /// Number of a free way: in the first place while it is not too full, else in the emptier one. All ones
+    /// for none.
     #[inline(always)]
-    fn free_way(&self, hash: u64, now: Tick) -> Option<(bool, usize)> {
+    fn free_way(&self, hash: u64, now: Tick) -> u32 {
         let first = free_mask(&self.first, now);
         let first_free = ones(first);
         let mut chosen = first;
@@ -383,15 +400,16 @@ impl<P: Place> Places<P> {
         }
         let chosen = blurred(chosen.into(), hash) as u32;
         if chosen == 0 {
-            return None;
+            return NO_WAY;
         }
         let lowest = chosen & chosen.wrapping_neg();
-        Some(numbered(ones(lowest - 1) & (2 * WAYS as u32 - 1)))
+        ones(lowest - 1)
     }
 
-    /// The way that a full pair of places gives away: the one of the lowest rank.
+    /// Number of the way that a full pair of places gives away, the one of the lowest rank; those of the
+    /// second place follow those of the first. All ones if all must stay.
     #[inline(always)]
-    fn victim(&self, now: Tick) -> Option<(bool, usize)> {
+    pub fn victim(&self, now: Tick) -> u32 {
         let mut best = u64::MAX >> 1;
         let mut number = 0;
         while number < 2 * WAYS {
@@ -399,11 +417,10 @@ impl<P: Place> Places<P> {
             best = lesser(best, state.eviction_rank(now) << 4 | number as u64);
             number += 1;
         }
-        let number = (best & 15) as usize;
         if best >> 4 >= NEVER_EVICTED {
-            None
+            NO_WAY
         } else {
-            Some((number >= WAYS, number % WAYS))
+            (best & 15) as u32
         }
     }
 

@@ -2,15 +2,18 @@
 
 use aya_ebpf::bindings::xdp_md;
 use xdp_lb_common::conn::state::sort;
-use xdp_lb_common::conn::table::Inserted;
+use xdp_lb_common::conn::table::{Claim, Inserted};
 use xdp_lb_common::conn::{Kind, State};
 use xdp_lb_common::flow::{FlowV4, FlowV6};
+use xdp_lb_common::opaque::blurred;
 use xdp_lb_common::reason::Event;
 use xdp_lb_common::tick::Tick;
 
 use super::by_template;
 use super::route::{Route, Via, backend_of};
-use super::table::{conn_claim, conn_publish, mark_overflow, spot, write_info};
+use super::table::{
+    claim, conn_claim, conn_publish, mark_overflow, places, publish, spot, write_info,
+};
 use crate::family::Family;
 use crate::packet::{Frame, Packet};
 use crate::settings::next_of_sort;
@@ -52,22 +55,28 @@ pub fn insert<F: Family>(
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn conn_insert(hash: u64, state: u64, now: u32) -> u64 {
-    // Two attempts: the first may lose its way to another CPU.
-    let claim = match conn_claim(hash, state, now) {
-        0 => conn_claim(hash, state, now),
-        claim => claim,
+    let Some(places) = places(hash) else {
+        return 0;
     };
-    if claim == 0 {
+    let (state, now) = (State(state), Tick(now));
+    let mut taken = 0;
+    // Two attempts: the first may lose its way to another CPU.
+    let mut attempt = 0;
+    while attempt < 2 && taken == 0 {
+        taken = Claim::pack(claim(&places, hash, state, now));
+        attempt += 1;
+    }
+    let Some(claim) = Claim::unpack(blurred(taken, hash)) else {
         count::event(Event::NoWay);
         return 0;
-    }
-    let inserted = conn_publish(hash, state, claim, now);
-    match Inserted::unpack(inserted) {
+    };
+    let inserted = publish(&places, &claim, hash, state, now);
+    match inserted {
         Inserted::Mine { evicted: true, .. } => count::event(Event::Evicted),
         Inserted::Mine { .. } => {}
         Inserted::Other(_) | Inserted::Lost => count::event(Event::RaceLost),
     }
-    inserted
+    inserted.pack()
 }
 
 /// Gives the way of a connection's predecessor to it.

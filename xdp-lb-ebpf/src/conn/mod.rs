@@ -33,6 +33,9 @@ pub fn route<F: Family>(
     let hash = packet.flow.keyed_hash();
     if packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN {
         expect_info(hash);
+        if service.is_persistent() {
+            persist::expect(packet, service);
+        }
     }
     let spot = spot(hash, now).ok_or(Reason::Inconsistent)?;
     if !spot.exists() {

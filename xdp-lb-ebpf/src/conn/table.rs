@@ -158,8 +158,20 @@ pub fn places(hash: u64) -> Option<Places<Counted>> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn conn_claim(hash: u64, state: u64, now: u32) -> u64 {
-    let claim = places(hash).and_then(|places| places.claim(hash, State(state), Tick(now)));
-    Claim::pack(claim)
+    Claim::pack(places(hash).and_then(|places| claim(&places, hash, State(state), Tick(now))))
+}
+
+/// [`conn_claim`] in line.
+#[inline(always)]
+pub fn claim(places: &Places<Counted>, hash: u64, state: State, now: Tick) -> Option<Claim> {
+    places.claim_by(hash, (state, now), || conn_victim(hash, now.0))
+}
+
+/// See [`Places::victim`]: a function of its own, as only packets without a free way come here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn conn_victim(hash: u64, now: u32) -> u32 {
+    places(hash).map_or(u32::MAX, |places| places.victim(Tick(now)))
 }
 
 /// Publishes a way of the connection table; global as [`conn_claim`] is.
@@ -169,9 +181,23 @@ pub extern "C" fn conn_publish(hash: u64, state: u64, word: u64, now: u32) -> u6
     let (Some(places), Some(claim)) = (places(hash), Claim::unpack(word)) else {
         return Inserted::Lost.pack();
     };
-    let strongest = |rivals| State(conn_strongest(hash, rivals, word, now));
-    let inserted = places.publish_by(&claim, hash, (State(state), Tick(now)), strongest);
-    inserted.pack()
+    publish(&places, &claim, hash, State(state), Tick(now)).pack()
+}
+
+/// [`conn_publish`] in line.
+#[inline(always)]
+pub fn publish(
+    places: &Places<Counted>,
+    claim: &Claim,
+    hash: u64,
+    state: State,
+    now: Tick,
+) -> Inserted {
+    let strongest = |rivals| {
+        let claim = Claim::pack(Some(*claim));
+        State(conn_strongest(hash, rivals, claim, now.0))
+    };
+    places.publish_by(claim, hash, (state, now), strongest)
 }
 
 /// See [`Places::strongest`]: a function of its own, as hardly any packet comes here.
