@@ -27,6 +27,10 @@ use director::Director;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use report::{Row, Table};
+use thread_priority::{
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
 use xdp_lb_tests::generator::Rig;
 
 /// Rounds; each runs every case once.
@@ -38,6 +42,7 @@ fn main() -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(0)?;
     sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on one CPU")?;
+    stay_ahead();
     let mut table = Table::new("datapath");
     packets(&mut table, only.as_deref())?;
     if only.is_none() {
@@ -49,6 +54,17 @@ fn main() -> Result<()> {
         std::fs::write(&file, text + "\n").with_context(|| file.clone())?;
     }
     Ok(())
+}
+
+/// Has the thread go before others on its CPU: what a busy machine does besides then costs its rows a tenth, and
+/// not half of what they say.
+fn stay_ahead() {
+    let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+    if let Err(why) =
+        set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy)
+    {
+        eprintln!("others on this CPU will disturb it: no real-time priority ({why:?})");
+    }
 }
 
 /// What the command line says.
