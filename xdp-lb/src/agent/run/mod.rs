@@ -321,7 +321,8 @@ fn found<P: PacketPath>(
     let wanted = owned_addresses(config, ownership, network);
     let is_wanted = |old: &OwnedAddress| {
         let mut wanted = wanted.iter();
-        wanted.any(|new| new.ifindex == old.ifindex && new.address == old.address)
+        wanted
+            .any(|new| (new.ifindex, new.address, new.peer) == (old.ifindex, old.address, old.peer))
     };
     let Leftovers {
         mut addresses,
