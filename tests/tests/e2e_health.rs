@@ -321,6 +321,7 @@ fn checks_leave_from_the_directors_own_address_and_not_from_a_vip_of_the_same_pr
     let director = &mut cluster.director;
     director.configure(&shared_prefixes("")).unwrap();
     director.start_whole().unwrap();
+    settled(&cluster);
     // The one can be helped in the address itself, the other cannot.
     assert_eq!(
         comes_from(&cluster, &SERVER6.to_string()),
@@ -330,7 +331,6 @@ fn checks_leave_from_the_directors_own_address_and_not_from_a_vip_of_the_same_pr
         comes_from(&cluster, &NEXT_TO_VIP.to_string()),
         VIP.to_string()
     );
-    settled(&cluster);
 
     // What the file says holds, and checks avoid the address all the same.
     let director = &mut cluster.director;

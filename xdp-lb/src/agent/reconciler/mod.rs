@@ -228,6 +228,11 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         self.ownership = claims.ownership;
         self.announce();
         self.remember();
+        self.sources.in_force.send_if_modified(|told| {
+            let differs = !Arc::ptr_eq(told, &config);
+            *told = config;
+            differs
+        });
     }
 
     /// Writes down what a successor has to know of the pools, if that changed.

@@ -45,6 +45,8 @@ const RESOLUTION: Duration = Duration::from_secs(1);
 
 /// How long instances wait for their interfaces with a virtual MAC. They take milliseconds.
 const STANDING: Duration = Duration::from_secs(1);
+/// How long a reload waits for tables and addresses to follow.
+const FOLLOWING: Duration = Duration::from_secs(10);
 
 /// What an agent is made of, open and ready.
 pub struct Parts<P, L> {
@@ -158,6 +160,7 @@ pub struct Agent<P, L> {
     network: watch::Receiver<Network>,
     peers: watch::Receiver<Peers>,
     leaving: watch::Receiver<BTreeSet<IpAddr>>,
+    in_force: watch::Receiver<Arc<Config>>,
     reloads: mpsc::Receiver<ReloadReply>,
     checks: Checks,
     elections: Elections,
@@ -190,6 +193,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     resolved(&config, &mut network, &mut packet_path).await;
     let (installed, pools) = found(&packet_path, &config, leftovers, (&elections, &network));
     let (leaving, leaving_seen) = watch::channel(BTreeSet::new());
+    let (in_force, in_force_seen) = watch::channel(config.clone());
     let (config, config_seen) = watch::channel(config);
     let sources = Sources {
         config: config_seen,
@@ -202,6 +206,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         inspections,
         orders,
         leaving,
+        in_force,
     };
     (sources.listeners.overridden)(overrides.changed(), overrides.known());
     let reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
@@ -220,6 +225,7 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         network,
         peers: elections.peers(),
         leaving: leaving_seen,
+        in_force: in_force_seen,
         reloads,
         checks,
         elections,
@@ -462,8 +468,16 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
             syncing.configure(&new);
         }
         standing(&mut self.network, &new).await;
-        self.elections.configure(self.outside.usable(new));
+        self.elections.configure(self.outside.usable(new.clone()));
         self.resolve(surroundings);
+        // Whoever asked may look at once.
+        let is_new = |config: &Arc<Config>| Arc::ptr_eq(config, &new);
+        if timeout(FOLLOWING, self.in_force.wait_for(is_new))
+            .await
+            .is_err()
+        {
+            warn!("the tables do not follow the new configuration yet");
+        }
         Ok(differences.into_iter().chain(later).collect())
     }
 
