@@ -359,7 +359,8 @@ fn settled(cluster: &Cluster) {
         Ok((now >= passed + 6.0).then_some(()))
     })
     .unwrap();
-    assert_eq!(checks(&cluster.director, "timeout"), timed_out);
+    let since = checks(&cluster.director, "timeout") - timed_out;
+    assert!(since < 1.0, "{since} timed out");
     let list = cluster.director.list().unwrap();
     assert!(list.real_servers().all(|server| server.state == "up"));
 }

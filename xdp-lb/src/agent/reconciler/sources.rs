@@ -76,8 +76,6 @@ pub struct Sources {
     /// Servers in the tables that the configuration does not name are told here: their MACs must go on
     /// being known.
     pub leaving: watch::Sender<BTreeSet<IpAddr>>,
-    /// Is told which configuration the tables were written after.
-    pub in_force: watch::Sender<Arc<Config>>,
 }
 
 /// Is told of overrides, and when they were changed, milliseconds since 1970.

@@ -42,7 +42,6 @@ fn bench() -> (Bench, Under) {
     let (inspections, asked) = mpsc::channel(4);
     let (orders, ordered) = mpsc::channel(4);
     let (leaving, _) = watch::channel(BTreeSet::new());
-    let (in_force, _) = watch::channel(Arc::default());
     let (peers, peers_seen) = watch::channel(Peers::new());
     let sources = Sources {
         config: config_seen,
@@ -60,7 +59,6 @@ fn bench() -> (Bench, Under) {
         inspections: asked,
         orders: ordered,
         leaving,
-        in_force,
     };
     let placement = Placement {
         named: BTreeSet::new(),

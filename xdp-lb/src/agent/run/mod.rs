@@ -193,7 +193,6 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     resolved(&config, &mut network, &mut packet_path).await;
     let (installed, pools) = found(&packet_path, &config, leftovers, (&elections, &network));
     let (leaving, leaving_seen) = watch::channel(BTreeSet::new());
-    let (in_force, in_force_seen) = watch::channel(config.clone());
     let (config, config_seen) = watch::channel(config);
     let sources = Sources {
         config: config_seen,
@@ -206,26 +205,24 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
         inspections,
         orders,
         leaving,
-        in_force,
     };
     (sources.listeners.overridden)(overrides.changed(), overrides.known());
     let reconciler = Reconciler::new(packet_path, links, installed, placement, sources);
     let reconciler = reconciler.after(pools, overrides, memory);
     let mut reconciler = filled(attached(reconciler, elections.is_alive(), took_over).await?).await;
     if !goes_on {
-        let now = config.borrow().clone();
         let heard = (&mut elections, &mut network, &outside);
-        elect(&mut reconciler, heard, now).await;
+        elect(&mut reconciler, heard, &config).await;
     }
     let stop = CancellationToken::new();
     Ok(Agent {
+        in_force: reconciler.in_force(),
         reconciler: tokio::spawn(reconcile(reconciler, stop.clone())),
         stop,
         config,
         network,
         peers: elections.peers(),
         leaving: leaving_seen,
-        in_force: in_force_seen,
         reloads,
         checks,
         elections,
@@ -299,8 +296,9 @@ async fn filled<P: PacketPath, L: Links>(mut reconciler: Reconciler<P, L>) -> Re
 async fn elect<P: PacketPath, L: Links>(
     reconciler: &mut Reconciler<P, L>,
     (elections, network, outside): (&mut Elections, &mut watch::Receiver<Network>, &Outside),
-    config: Arc<Config>,
+    config: &watch::Sender<Arc<Config>>,
 ) {
+    let config = config.borrow().clone();
     standing(network, &config).await;
     outside.settled().await;
     elections.configure(outside.usable(config));

@@ -429,10 +429,9 @@ fn preferred(own: &VirtualAddress, is: Use) -> u32 {
     let is_alone = own.address.prefix_len() == own.address.max_prefix_len();
     match own.preferred {
         _ if own.address.addr().is_ipv4() => OwnedAddress::FOREVER,
-        Preferred::Forever => OwnedAddress::FOREVER,
         Preferred::Seconds(seconds) => seconds,
         Preferred::ByLength if is == Use::Virtual || is_alone => 0,
-        Preferred::ByLength => OwnedAddress::FOREVER,
+        Preferred::ByLength | Preferred::Forever => OwnedAddress::FOREVER,
     }
 }
 
