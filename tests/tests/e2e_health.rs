@@ -256,7 +256,7 @@ const fn at(host: u16) -> Ipv6Addr {
 /// A director on [`VIP6`]`/64`, with these options, and on [`VIP`]`/29`.
 fn shared_prefixes(options: &str) -> String {
     let check = "TCP_CHECK {
-        connect_timeout 1
+        connect_timeout 3
         delay_loop 1
         retry 0
         warmup 0
@@ -353,10 +353,10 @@ fn settled(cluster: &Cluster) {
         checks(&cluster.director, "success"),
         checks(&cluster.director, "timeout"),
     );
-    // Two servers; what is under way may have begun before.
+    // Two servers, each once a second: longer than a check takes that nobody answers.
     wait::until("every server is checked again", SOON, || {
         let now = checks(&cluster.director, "success");
-        Ok((now >= passed + 6.0).then_some(()))
+        Ok((now >= passed + 12.0).then_some(()))
     })
     .unwrap();
     let since = checks(&cluster.director, "timeout") - timed_out;

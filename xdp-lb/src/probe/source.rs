@@ -45,14 +45,17 @@ impl Sources {
         if natural == target || !self.vips.contains(&natural) {
             return None;
         }
-        instead_of(natural, (target, None), &self.here(), &self.vips)
+        let here = self.here_with(natural);
+        instead_of(natural, (target, None), &here, &self.vips)
     }
 
-    fn here(&self) -> Arc<[Here]> {
+    /// The addresses of this host, after `vip` came.
+    fn here_with(&self, vip: IpAddr) -> Arc<[Here]> {
         // Nobody panics while holding it.
         let mut known = self.here.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((since, here)) = &*known
             && since.elapsed() < STANDS
+            && here.iter().any(|of| of.address.ip() == vip)
         {
             return Arc::clone(here);
         }
