@@ -1,15 +1,12 @@
 //! Who says to be master: the VRRP adverts that a host on the LAN hears.
 
-use std::io::{ErrorKind, Read as _};
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::listener::{Listener, tap};
 use crate::netns::Netns;
 use crate::{stream, wait};
 
@@ -17,14 +14,8 @@ use crate::{stream, wait};
 const VRRP: i32 = 112;
 const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 
-/// `linux/if_ether.h`.
-const ETH_P_ALL: u16 = 3;
-
 /// Bytes that wait for the listener at a switch.
 const TAP_BUFFER: usize = 4 << 20;
-
-/// How soon a listener notices that it is to stop.
-const TICK: Duration = Duration::from_millis(50);
 
 /// An advert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +33,7 @@ pub struct Advert {
 /// All adverts heard so far. Dropping it ends the listening.
 #[derive(Debug)]
 pub struct Adverts {
-    heard: Arc<Mutex<Vec<Advert>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    listener: Listener<Advert>,
 }
 
 impl Adverts {
@@ -53,65 +42,33 @@ impl Adverts {
         let open = || {
             let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(VRRP)))?;
             socket.join_multicast_v4(&GROUP, &address)?;
-            socket.set_read_timeout(Some(TICK))?;
             std::io::Result::Ok(socket)
         };
         let socket = netns.run(open)?.context("cannot listen for adverts")?;
-        Ok(Self::listen(socket))
+        Self::listen(socket)
     }
 
     /// Listens to everything that crosses any port of a switch, also of ports that do not forward. An
     /// advert is heard once for each port it crosses.
     pub fn tap(switch: &Netns) -> Result<Self> {
-        let open = || {
-            // Without an address it is on all interfaces. The number is in network byte order.
-            let all = Protocol::from(i32::from(ETH_P_ALL.to_be()));
-            let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(all))?;
-            socket.set_recv_buffer_size(TAP_BUFFER)?;
-            socket.set_read_timeout(Some(TICK))?;
-            std::io::Result::Ok(socket)
-        };
-        let socket = switch.run(open)?.context("cannot listen at the switch")?;
-        Ok(Self::listen(socket))
+        Self::listen(tap(switch, TAP_BUFFER)?)
     }
 
-    fn listen(mut socket: Socket) -> Self {
-        let heard = Arc::<Mutex<Vec<Advert>>>::default();
-        let stop = Arc::<AtomicBool>::default();
-        let (list, stopped) = (heard.clone(), stop.clone());
-        let thread = std::thread::spawn(move || {
-            stream::be_prompt();
-            let mut packet = [0; 512];
-            while !stopped.load(Ordering::Acquire) {
-                match socket.read(&mut packet) {
-                    Ok(length) => {
-                        let advert = decode(packet.get(..length).unwrap_or_default());
-                        let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
-                        list.extend(advert);
-                    }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    // An interface that goes down is told of once, and comes back.
-                    Err(_) => std::thread::sleep(TICK),
-                }
-            }
-        });
-        Self {
-            heard,
-            stop,
-            thread: Some(thread),
-        }
+    fn listen(socket: Socket) -> Result<Self> {
+        let listener = Listener::start(socket, stream::be_prompt, decode)?;
+        Ok(Self { listener })
     }
 
     /// Every advert since an instant.
     pub fn since(&self, start: Instant) -> Vec<Advert> {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = self.listener.heard();
         let begin = heard.partition_point(|advert| advert.at < start);
         heard.get(begin..).unwrap_or_default().to_vec()
     }
 
     /// The last advert of a host before an instant, be it the one that gives up being master.
     pub fn last_of(&self, source: Ipv4Addr, before: Instant) -> Option<Advert> {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = self.listener.heard();
         let is = |advert: &&Advert| advert.source == source && advert.at < before;
         heard.iter().rev().find(is).copied()
     }
@@ -147,13 +104,6 @@ impl Adverts {
             Ok((begin >= start && !recent.is_empty() && only).then_some(()))
         })?;
         Ok(())
-    }
-}
-
-impl Drop for Adverts {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        drop(self.thread.take().map(JoinHandle::join));
     }
 }
 

@@ -23,6 +23,9 @@ use crate::{http, wait};
 /// milliseconds, but on a virtual machine whose CPUs are all taken more than ten seconds were seen.
 const LIMIT: Duration = Duration::from_mins(1);
 
+/// The priority of an owner of addresses, who waits for nobody (RFC 5798, 5.2.4).
+const OWNER: u8 = 255;
+
 /// From one question to the next: each is a process.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
@@ -153,11 +156,38 @@ impl Director {
         Ok(())
     }
 
-    /// Starts the agent and waits until every real server takes connections, or only keeps those it has.
+    /// Starts the agent and waits until every real server takes connections, or only keeps those it has,
+    /// and until it balances what nobody else can be master of (priority 255). What waits for an election
+    /// may have none yet.
     pub fn start_whole(&mut self) -> Result<()> {
         self.start()?;
+        self.wait_owned()?;
         let all_up = |list: &List| list.real_servers().all(RealServer::serves);
         self.wait_list("every real server is up", all_up)?;
+        Ok(())
+    }
+
+    /// The verdict of the election comes after the agent serves, and the gates follow it.
+    fn wait_owned(&self) -> Result<()> {
+        let mut last = None;
+        let waited = wait::until_every(ASK_EVERY, "the owner balances", LIMIT, || {
+            let instances = &last.insert(self.status()?).vrrp_instances;
+            let owners = instances.iter().filter(|of| of.base_priority == OWNER);
+            let count = owners.clone().count();
+            if owners.filter(|of| of.state == "MASTER").count() < count {
+                return Ok(None);
+            }
+            let services = self.list()?.services;
+            let active = services.iter().filter(|service| service.active).count();
+            // Which of several instances a service is of is not listed.
+            let wanted = if count == instances.len() {
+                services.len()
+            } else {
+                count.min(1).min(services.len())
+            };
+            Ok((active >= wanted).then_some(()))
+        });
+        waited.with_context(|| format!("{last:#?}\n{}", self.log()))?;
         Ok(())
     }
 
@@ -382,6 +412,8 @@ pub struct VrrpInstance {
     pub name: String,
     /// `MASTER`, `BACKUP`, …
     pub state: String,
+    /// `priority` of the file.
+    pub base_priority: u8,
 }
 
 /// Packets that left the program for one reason.

@@ -8,7 +8,7 @@
 //! [`packet`] writes frames and [`program`] runs an XDP program on them without any of this.
 //!
 //! [`machine`] gives a host processes and files of its own, so that it can be powered off; [`peer`] runs a
-//! VRRP director on one, xdp-lb or keepalived; [`adverts`] hears who is master, and [`stream`] asks a
+//! VRRP director on one, xdp-lb or keepalived; [`adverts`] hears who is master by a [`listener`], and [`stream`] asks a
 //! VIP every millisecond.
 //!
 //! For the end-to-end suites, [`director`] runs the built agent and asks it, [`cluster`] puts one before
@@ -51,6 +51,7 @@ pub mod director;
 pub mod keepalived;
 
 pub mod adverts;
+pub mod listener;
 pub mod machine;
 pub mod peer;
 pub mod stream;

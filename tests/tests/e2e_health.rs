@@ -1,14 +1,17 @@
 //! Real servers that fail, return, come late and change, as clients and operators see it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use xdp_lb_tests::cluster::{
-    Cluster, PORT, RealServer, SERVICE, real_server, server_address, virtual_server, vrrp_instance,
+    Cluster, PORT, RealServer, SERVICE, VIP, real_server, server_address, virtual_server,
+    vrrp_instance,
 };
 use xdp_lb_tests::director::{Director, List};
 use xdp_lb_tests::lan::INTERFACE;
-use xdp_lb_tests::traffic::{Call, Heart, beat_on};
+use xdp_lb_tests::traffic::{Call, EchoServer, Heart, beat_on};
 use xdp_lb_tests::{link, needs, wait};
 
 /// Bound of what should take seconds at most.
@@ -236,4 +239,128 @@ fn a_server_that_only_times_out_fails_too() {
     );
     assert!(checks(&cluster.director, "timeout") >= 2.0);
     assert_eq!(answering(&cluster, 3), ["rs2"; 3]);
+}
+
+/// A VIP and a server in one prefix of IPv6.
+const VIP6: Ipv6Addr = at(0x200);
+const SERVER6: Ipv6Addr = at(0x101);
+/// Not that of the IPv4 server, which listens on any address.
+const PORT6: u16 = 8080;
+/// A server in a subnet of [`VIP`] that the director's own address is not in.
+const NEXT_TO_VIP: Ipv4Addr = Ipv4Addr::new(10, 80, 0, 201);
+
+const fn at(host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd80, 0, 0, 0, 0, 0, 0, host)
+}
+
+/// A director on [`VIP6`]`/64`, with these options, and on [`VIP`]`/29`.
+fn shared_prefixes(options: &str) -> String {
+    let check = "TCP_CHECK {
+        connect_timeout 3
+        delay_loop 1
+        retry 0
+        warmup 0
+    }";
+    format!(
+        "vrrp_instance VI_1 {{
+            state MASTER
+            interface {INTERFACE}
+            virtual_router_id 51
+            priority 255
+            virtual_ipaddress {{
+                {VIP}/29
+            }}
+            virtual_ipaddress_excluded {{
+                {VIP6}/64 {options}
+            }}
+        }}
+        virtual_server {VIP6} {PORT6} {{
+            lb_kind DR
+            protocol TCP
+            real_server {SERVER6} {PORT6} {{
+                {check}
+            }}
+        }}\n"
+    ) + &virtual_server(&format!(
+        "real_server {NEXT_TO_VIP} {PORT} {{
+            {check}
+        }}"
+    ))
+}
+
+/// Where the director's own packets to an address come from, as the kernel has it.
+#[expect(clippy::unwrap_used, reason = "part of a test")]
+fn comes_from(cluster: &Cluster, to: &str) -> String {
+    let mut command = Command::new("ip");
+    command.args(["route", "get", to]);
+    let route = cluster.host.netns.output(&mut command).unwrap();
+    let source = route.split_once(" src ").map(|(_, rest)| rest);
+    let source = source.and_then(|rest| rest.split_whitespace().next());
+    source.unwrap().to_owned()
+}
+
+/// Real servers have the VIP themselves: an answer to it would never leave them.
+#[test]
+fn checks_leave_from_the_directors_own_address_and_not_from_a_vip_of_the_same_prefix() {
+    if !needs::root().unwrap() {
+        return;
+    }
+    let mut cluster = Cluster::create("hv", 1, &[]).unwrap();
+    let own = format!("address add {}/64 dev {INTERFACE} nodad", at(1));
+    cluster.host.netns.ip(&own).unwrap();
+    let server = &cluster.servers[0].host;
+    let lines = format!(
+        "address add {SERVER6}/64 dev {INTERFACE} nodad
+        address add {VIP6}/128 dev lo nodad
+        address add {NEXT_TO_VIP}/24 dev {INTERFACE}"
+    );
+    server.netns.ip(&lines).unwrap();
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT6));
+    let _echo = EchoServer::start(&server.name, &server.netns, any).unwrap();
+
+    let director = &mut cluster.director;
+    director.configure(&shared_prefixes("")).unwrap();
+    director.start_whole().unwrap();
+    settled(&cluster);
+    // The one can be helped in the address itself, the other cannot.
+    assert_eq!(
+        comes_from(&cluster, &SERVER6.to_string()),
+        at(1).to_string()
+    );
+    assert_eq!(
+        comes_from(&cluster, &NEXT_TO_VIP.to_string()),
+        VIP.to_string()
+    );
+
+    // What the file says holds, and checks avoid the address all the same.
+    let director = &mut cluster.director;
+    director
+        .configure(&shared_prefixes("preferred_lft forever"))
+        .unwrap();
+    director.signal(Signal::SIGHUP).unwrap();
+    let server6 = SERVER6.to_string();
+    wait::until("the VIP is preferred", SOON, || {
+        Ok((comes_from(&cluster, &server6) == VIP6.to_string()).then_some(()))
+    })
+    .unwrap();
+    settled(&cluster);
+}
+
+/// Waits for checks that began from now on, and for none that fails.
+#[expect(clippy::unwrap_used, reason = "part of a test")]
+fn settled(cluster: &Cluster) {
+    let (passed, timed_out) = (
+        checks(&cluster.director, "success"),
+        checks(&cluster.director, "timeout"),
+    );
+    // Two servers, each once a second: longer than a check takes that nobody answers.
+    wait::until("every server is checked again", SOON, || {
+        let now = checks(&cluster.director, "success");
+        Ok((now >= passed + 12.0).then_some(()))
+    })
+    .unwrap();
+    let since = checks(&cluster.director, "timeout") - timed_out;
+    assert!(since < 1.0, "{since} timed out");
+    let list = cluster.director.list().unwrap();
+    assert!(list.real_servers().all(|server| server.state == "up"));
 }

@@ -306,13 +306,7 @@ fn lost_notifications() -> bool {
 }
 
 fn vip(address: &str) -> OwnedAddress {
-    OwnedAddress {
-        ifindex: ifindex("eth0"),
-        address: address.parse().unwrap(),
-        label: None,
-        broadcast: None,
-        scope: 0,
-    }
+    OwnedAddress::new(ifindex("eth0"), address.parse().unwrap())
 }
 
 #[test]
@@ -330,7 +324,10 @@ fn a_vip_has_the_label_broadcast_and_scope_it_was_given_and_no_other() {
             ..vip("10.77.0.200/16")
         };
         let plain = vip("10.77.0.201/32");
-        let six = vip("fd77::200/128");
+        let six = OwnedAddress {
+            preferred_s: 0,
+            ..vip("fd77::200/128")
+        };
         for vip in [&full, &plain, &six] {
             assert_eq!(addresses.add(vip).await.unwrap(), Added::New);
             assert_eq!(addresses.add(vip).await.unwrap(), Added::Existed);

@@ -13,7 +13,7 @@ mod wire;
 use std::fs;
 
 use nix::sys::signal::Signal;
-use xdp_lb_tests::cluster::{PORT, server_address};
+use xdp_lb_tests::cluster::{PORT, VIP, server_address};
 use xdp_lb_tests::director::traces;
 use xdp_lb_tests::lan::Host;
 use xdp_lb_tests::needs;
@@ -130,6 +130,29 @@ fn orders_travel_and_outsiders_are_not_heard() {
         status.contains("stands differently in the file of 10.80.0.1"),
         "{status}"
     );
+}
+
+/// The kernel would send from a VIP whose prefix is longer than that of the address that its peer knows.
+#[test]
+fn a_master_speaks_to_its_peer_from_its_own_address() {
+    if !needs::root().unwrap() {
+        return;
+    }
+    let mut site = Site::create("sv");
+    for number in 0..2 {
+        let file = site.file(number, By::Unicast, "");
+        let vip = format!("{VIP}/24");
+        let file = file.replace(&vip, &format!("{vip}\n10.80.0.5/29"));
+        site.directors[number].configure(&file).unwrap();
+        site.start(number);
+    }
+    site.wait_master(0);
+    let client = site.client.netns.handle();
+    let hearts = Heart::start_many(30, &client, SERVICE).unwrap();
+    beat_on(&hearts, 3).unwrap();
+    site.wait_known(1, 30);
+    let refused = sync(&site.directors[1])["refused"].clone();
+    assert!(refused["stranger"].is_null(), "from the VIP: {refused}");
 }
 
 /// As a keepalived.conf has it: an interface and a group, and nobody by name.

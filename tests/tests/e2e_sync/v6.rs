@@ -49,14 +49,23 @@ fn prepare(site: &Site) -> Vec<EchoServer> {
     servers.collect()
 }
 
-fn configure(site: &Site, number: u16) {
+/// `vips` are those of the instance, `global` the lines of `global_defs`.
+fn configure(site: &Site, number: u16, (vips, global): (&str, &str)) {
     let servers = (1..=3).map(|server| {
         let address = self::server(server);
-        // Without a check: the servers have the VIP, too, and checks may come from there.
-        format!("real_server {address} {PORT} {{\n}}\n")
+        format!("real_server {address} {PORT} {{\nTCP_CHECK {{\nwarmup 0\n}}\n}}\n")
     });
+    // The group, where the file has one.
+    let peer = if global.is_empty() {
+        format!("peer [{}]", director(1 - number))
+    } else {
+        String::new()
+    };
     let text = format!(
-        "vrrp_instance VI_6 {{
+        "global_defs {{
+            {global}
+        }}
+        vrrp_instance VI_6 {{
             state BACKUP
             interface {INTERFACE}
             virtual_router_id 56
@@ -64,7 +73,7 @@ fn configure(site: &Site, number: u16) {
             advert_int 0.5
             version 3
             virtual_ipaddress {{
-                {VIP}/64
+                {vips}
             }}
         }}
         virtual_server {VIP} {PORT} {{
@@ -76,13 +85,12 @@ fn configure(site: &Site, number: u16) {
         }}
         xdp_lb {{
             sync {{
-                peer [{}]
+                {peer}
                 key_file {}
             }}
         }}\n",
         150 - number * 50,
         servers.collect::<String>(),
-        director(1 - number),
         site.key().display(),
     );
     let director = &site.directors[usize::from(number)];
@@ -112,7 +120,7 @@ fn connections_and_templates_of_ipv6_survive_a_failover() {
     let _servers = prepare(&site);
     let service = SocketAddr::from((VIP, PORT));
     for number in 0..2 {
-        configure(&site, number);
+        configure(&site, number, (&format!("{VIP}/64"), ""));
         site.start(number.into());
     }
     site.wait_master(0);
@@ -144,4 +152,35 @@ fn connections_and_templates_of_ipv6_survive_a_failover() {
         let call = Call::open(&client, service).unwrap();
         assert_eq!(call.server, chosen);
     }
+}
+
+/// Peers are known by where their datagrams come from, and with IPv6 the first VIP is one of the link.
+#[test]
+fn a_master_speaks_to_the_group_from_its_own_address() {
+    if !needs::root().unwrap() {
+        return;
+    }
+    let mut site = Site::create("sg");
+    let _servers = prepare(&site);
+    let virtual_one = "fe80::5:200";
+    let vips = format!("{virtual_one}/64 preferred_lft forever\n{VIP}/64");
+    let global = format!("lvs_sync_daemon {INTERFACE} VI_6 port 8850 group ff02::99");
+    for number in 0..2 {
+        configure(&site, number, (&vips, &global));
+        site.start(number.into());
+    }
+    site.wait_master(0);
+    let client = site.client.netns.handle();
+    let service = SocketAddr::from((VIP, PORT));
+    let hearts = Heart::start_many(10, &client, service).unwrap();
+    beat_on(&hearts, 3).unwrap();
+    site.wait_known(1, 10);
+    let peers = sync(&site.directors[1])["peers"].clone();
+    let peers = peers.as_array().unwrap();
+    let is_virtual = |peer: &&serde_json::Value| {
+        let address = peer["address"].as_str().unwrap();
+        address.contains(virtual_one)
+    };
+    assert_eq!(peers.len(), 1, "{peers:?}");
+    assert_eq!(peers.iter().find(is_virtual), None);
 }

@@ -113,13 +113,7 @@ mod tests {
     };
 
     fn vip(last: u8) -> OwnedAddress {
-        OwnedAddress {
-            ifindex: 2,
-            address: format!("192.168.1.{last}/24").parse().unwrap(),
-            label: None,
-            broadcast: None,
-            scope: 0,
-        }
+        OwnedAddress::new(2, format!("192.168.1.{last}/24").parse().unwrap())
     }
 
     fn at(millis: u64) -> Now {

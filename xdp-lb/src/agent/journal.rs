@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -23,10 +24,14 @@ pub struct Journal {
     kept: Kept,
 }
 
+/// What names an address to the kernel.
+type Named = (u32, IpNet, Option<IpAddr>);
+
 /// What stands in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Kept {
-    addresses: BTreeSet<(u32, IpNet)>,
+    /// Index of the interface, address and prefix length, other end of a point-to-point link.
+    addresses: BTreeSet<Named>,
     belongings: Vec<Belonging>,
     /// Settings of the kernel that interfaces with a virtual MAC need otherwise, as they were.
     settings: Vec<(PathBuf, String)>,
@@ -34,6 +39,8 @@ struct Kept {
 
 /// Begins the line of something that came with a VIP.
 const WITH: &str = "with ";
+/// Stands between an address and the other end of its link.
+const PEER: &str = " peer ";
 /// Begins the line of a setting.
 const BEFORE: &str = "before ";
 
@@ -56,12 +63,9 @@ impl Journal {
 
     /// The VIPs in it, as far as they name an address to the kernel.
     pub fn addresses(&self) -> BTreeSet<OwnedAddress> {
-        let address = |&(ifindex, address): &(u32, IpNet)| OwnedAddress {
-            ifindex,
-            address,
-            label: None,
-            broadcast: None,
-            scope: 0,
+        let address = |&(ifindex, address, peer): &Named| OwnedAddress {
+            peer,
+            ..OwnedAddress::new(ifindex, address)
         };
         self.kept.addresses.iter().map(address).collect()
     }
@@ -103,22 +107,14 @@ impl Journal {
 
     /// A VIP was added.
     pub fn add(&mut self, address: &OwnedAddress) {
-        if self
-            .kept
-            .addresses
-            .insert((address.ifindex, address.address))
-        {
+        if self.kept.addresses.insert(named(address)) {
             self.write();
         }
     }
 
     /// A VIP was removed.
     pub fn remove(&mut self, address: &OwnedAddress) {
-        if self
-            .kept
-            .addresses
-            .remove(&(address.ifindex, address.address))
-        {
+        if self.kept.addresses.remove(&named(address)) {
             self.write();
         }
     }
@@ -144,8 +140,9 @@ impl Journal {
 fn text(kept: &Kept) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail, nor has any of it a key that is no string.
-    for (ifindex, address) in &kept.addresses {
-        writeln!(text, "{ifindex} {address}").ok();
+    for (ifindex, address, peer) in &kept.addresses {
+        let peer = peer.map(|peer| format!("{PEER}{peer}")).unwrap_or_default();
+        writeln!(text, "{ifindex} {address}{peer}").ok();
     }
     for belonging in &kept.belongings {
         if let Ok(line) = serde_json::to_string(belonging) {
@@ -168,13 +165,24 @@ fn parse(text: &str) -> Kept {
             let setting = setting.split_once(' ');
             let setting = setting.map(|(value, path)| (PathBuf::from(path), value.to_owned()));
             kept.settings.extend(setting);
-        } else if let Some((ifindex, address)) = line.split_once(' ')
-            && let (Ok(ifindex), Ok(address)) = (ifindex.parse(), address.parse())
-        {
-            kept.addresses.insert((ifindex, address));
+        } else {
+            kept.addresses.extend(address(line));
         }
     }
     kept
+}
+
+fn address(line: &str) -> Option<Named> {
+    let (ifindex, address) = line.split_once(' ')?;
+    let (address, peer) = match address.split_once(PEER) {
+        Some((address, peer)) => (address, Some(peer.parse().ok()?)),
+        None => (address, None),
+    };
+    Some((ifindex.parse().ok()?, address.parse().ok()?, peer))
+}
+
+fn named(address: &OwnedAddress) -> Named {
+    (address.ifindex, address.address, address.peer)
 }
 
 #[cfg(test)]
@@ -182,13 +190,7 @@ mod tests {
     use super::*;
 
     fn vip(ifindex: u32, address: &str) -> OwnedAddress {
-        OwnedAddress {
-            ifindex,
-            address: address.parse().unwrap(),
-            label: None,
-            broadcast: None,
-            scope: 0,
-        }
+        OwnedAddress::new(ifindex, address.parse().unwrap())
     }
 
     #[test]

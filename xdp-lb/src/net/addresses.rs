@@ -1,6 +1,5 @@
 //! VIPs on interfaces.
 
-use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{
@@ -88,71 +87,86 @@ impl Addresses {
     }
 }
 
-/// Interface, family, address and prefix length: what names an address to the kernel.
-pub(super) fn bare(address: &OwnedAddress) -> AddressMessage {
+/// Interface, family, address, its peer and prefix length: what names an address to the kernel.
+fn bare(address: &OwnedAddress) -> AddressMessage {
     let ip = address.address.addr();
     let mut message = AddressMessage::default();
     message.header.family = netlink::family(ip);
     message.header.index = address.ifindex;
     message.header.prefix_len = address.address.prefix_len();
     message.attributes.push(AddressAttribute::Local(ip));
-    message.attributes.push(AddressAttribute::Address(ip));
+    let other_end = address.peer.unwrap_or(ip);
+    message
+        .attributes
+        .push(AddressAttribute::Address(other_end));
     message
 }
 
 /// The request to add it.
-pub(super) fn message(address: &OwnedAddress) -> AddressMessage {
+fn message(address: &OwnedAddress) -> AddressMessage {
     let mut message = bare(address);
     message.header.scope = address.scope.into();
-    if let Some(label) = &address.label {
-        message
-            .attributes
-            .push(AddressAttribute::Label(label.clone()));
-    }
-    if let Some(broadcast) = address.broadcast {
-        message
-            .attributes
-            .push(AddressAttribute::Broadcast(broadcast));
-    }
-    if let IpNet::V6(net) = address.address {
-        // A VIP has just left another host: duplicate address detection would only keep it unusable
-        // for a second.
-        message.header.flags = AddressHeaderFlags::Nodad;
-        message
-            .attributes
-            .push(AddressAttribute::Flags(AddressFlags::Nodad));
-        if net.prefix_len() == 128 {
-            // Deprecated, as keepalived has it: never a source address of this host's own.
-            let mut lifetimes = CacheInfo::default();
-            lifetimes.ifa_preferred = 0;
-            lifetimes.ifa_valid = u32::MAX;
-            message
-                .attributes
-                .push(AddressAttribute::CacheInfo(lifetimes));
-        }
-    }
+    let flags = flags(address);
+    // The header has room for the first eight.
+    let [first, ..] = flags.bits().to_le_bytes();
+    message.header.flags = AddressHeaderFlags::from_bits_retain(first);
+    let label = address.label.clone().map(AddressAttribute::Label);
+    let broadcast = address.broadcast.map(AddressAttribute::Broadcast);
+    let lifetimes = lifetimes(address).map(AddressAttribute::CacheInfo);
+    let flags = Some(AddressAttribute::Flags(flags));
+    let rest = [label, broadcast, flags, lifetimes];
+    message.attributes.extend(rest.into_iter().flatten());
     message
+}
+
+fn flags(address: &OwnedAddress) -> AddressFlags {
+    let is_v6 = address.address.addr().is_ipv6();
+    let mut flags = AddressFlags::empty();
+    flags.set(AddressFlags::Nodad, is_v6 && !address.detect_duplicates);
+    flags.set(AddressFlags::Homeaddress, address.home);
+    flags.set(AddressFlags::Managetempaddr, address.manage_temporary);
+    flags.set(AddressFlags::Noprefixroute, address.no_prefix_route);
+    flags.set(AddressFlags::Mcautojoin, address.auto_join);
+    flags
+}
+
+fn lifetimes(address: &OwnedAddress) -> Option<CacheInfo> {
+    let has_end = address.preferred_s != OwnedAddress::FOREVER;
+    has_end.then(|| {
+        let mut lifetimes = CacheInfo::default();
+        lifetimes.ifa_preferred = address.preferred_s;
+        lifetimes.ifa_valid = u32::MAX;
+        lifetimes
+    })
 }
 
 fn owned(message: &AddressMessage) -> Option<OwnedAddress> {
     let ifindex = message.header.index;
-    let mut label = None;
-    let mut broadcast = None;
+    let address = netlink::address(message)?;
+    let mut owned = OwnedAddress::new(ifindex, address);
+    owned.scope = message.header.scope.into();
+    let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     for attribute in &message.attributes {
         match attribute {
-            AddressAttribute::Label(text) => label = Some(text.clone()),
-            AddressAttribute::Broadcast(ip) => broadcast = Some(*ip),
+            // Without a label the kernel puts the interface's name.
+            AddressAttribute::Label(text) if *text != name(ifindex) => {
+                owned.label = Some(text.clone());
+            }
+            AddressAttribute::Broadcast(ip) => owned.broadcast = Some(*ip),
+            AddressAttribute::Address(ip) => {
+                owned.peer = Some(*ip).filter(|ip| *ip != address.addr());
+            }
+            AddressAttribute::Flags(all) => flags = *all,
+            AddressAttribute::CacheInfo(lifetimes) => owned.preferred_s = lifetimes.ifa_preferred,
             _ => {}
         }
     }
-    Some(OwnedAddress {
-        ifindex,
-        address: netlink::address(message)?,
-        // Without a label the kernel puts the interface's name.
-        label: label.filter(|label| *label != name(ifindex)),
-        broadcast,
-        scope: message.header.scope.into(),
-    })
+    owned.detect_duplicates = address.addr().is_ipv6() && !flags.contains(AddressFlags::Nodad);
+    owned.home = flags.contains(AddressFlags::Homeaddress);
+    owned.manage_temporary = flags.contains(AddressFlags::Managetempaddr);
+    owned.no_prefix_route = flags.contains(AddressFlags::Noprefixroute);
+    owned.auto_join = flags.contains(AddressFlags::Mcautojoin);
+    Some(owned)
 }
 
 /// The name of an interface, for messages.
@@ -170,13 +184,7 @@ mod tests {
     use super::*;
 
     fn vip(address: &str) -> OwnedAddress {
-        OwnedAddress {
-            ifindex: 7,
-            address: address.parse().unwrap(),
-            label: None,
-            broadcast: None,
-            scope: 0,
-        }
+        OwnedAddress::new(7, address.parse().unwrap())
     }
 
     #[test]
@@ -185,7 +193,15 @@ mod tests {
         with_all.label = Some("eth0:1".into());
         with_all.broadcast = Some([192, 168, 1, 255].into());
         with_all.scope = 253;
-        for address in [vip("192.168.1.200/32"), vip("2001:db8::1/64"), with_all] {
+        let mut other = vip("2001:db8::1/64");
+        other.preferred_s = 0;
+        other.detect_duplicates = true;
+        other.no_prefix_route = true;
+        other.home = true;
+        let mut linked = vip("10.0.0.1/32");
+        linked.peer = Some([10, 0, 0, 2].into());
+        let plain = [vip("192.168.1.200/32"), vip("2001:db8::1/64")];
+        for address in plain.into_iter().chain([with_all, other, linked]) {
             assert_eq!(owned(&message(&address)), Some(address));
         }
     }

@@ -2,10 +2,10 @@
 //! tells the segment where a VIP is now.
 //!
 //! What comes in: the addresses of the real servers ([`watch`]), VIPs to add, remove and announce
-//! ([`addresses`], [`vip`], [`announce`]), what belongs to them ([`routes`], [`vmac`], [`silence`], [`names`], [`groups`]), what an interface
+//! ([`addresses`], [`announce`]), what belongs to them ([`routes`], [`vmac`], [`silence`], [`names`], [`groups`]), what an interface
 //! is and whether native XDP reaches it ([`link`]), interfaces that
 //! are to leave VLAN tags on frames ([`offload`]), adverts to send
-//! ([`vrrp_socket`]). What goes out: [`crate::plan::table::Network`], kept true by one
+//! ([`vrrp_socket`]), packets that must not come from a VIP ([`source`]). What goes out: [`crate::plan::table::Network`], kept true by one
 //! task. Its decisions are in [`view`], which is pure; `netlink` speaks to the kernel. Nothing here
 //! knows of services, health or VRRP, and no packet to a real server is ever made here: the kernel's
 //! own neighbour table resolves them.
@@ -21,7 +21,7 @@ pub mod names;
 pub mod offload;
 pub mod routes;
 pub mod silence;
-pub mod vip;
+pub mod source;
 pub mod vmac;
 pub mod vrrp_socket;
 

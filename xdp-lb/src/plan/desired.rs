@@ -151,4 +151,43 @@ pub struct OwnedAddress {
     pub broadcast: Option<std::net::Ipv4Addr>,
     /// Scope, as rtnetlink numbers it.
     pub scope: u8,
+    /// `peer`: the other end of a point-to-point link. The prefix length is the peer's.
+    pub peer: Option<IpAddr>,
+    /// How long the kernel may choose an IPv6 address for connections that this host makes, seconds: 0
+    /// is never while there is another one, [`FOREVER`](Self::FOREVER) always. It does not ask of IPv4.
+    pub preferred_s: u32,
+    /// `-nodad`: IPv6 duplicate address detection delays its use. Without it there is none: a VIP has
+    /// just left another host, and would be unusable for a second.
+    pub detect_duplicates: bool,
+    /// `noprefixroute`: no route to its prefix comes with it.
+    pub no_prefix_route: bool,
+    /// `home`: IPv6, a home address in the sense of mobile IP.
+    pub home: bool,
+    /// `mngtmpaddr`: IPv6, the kernel makes temporary addresses from it.
+    pub manage_temporary: bool,
+    /// `autojoin`: a multicast address that is joined.
+    pub auto_join: bool,
+}
+
+impl OwnedAddress {
+    /// [`preferred_s`](Self::preferred_s) without an end, as the kernel has it.
+    pub const FOREVER: u32 = u32::MAX;
+
+    /// An address without anything else.
+    pub const fn new(ifindex: u32, address: IpNet) -> Self {
+        Self {
+            ifindex,
+            address,
+            label: None,
+            broadcast: None,
+            scope: 0,
+            peer: None,
+            preferred_s: Self::FOREVER,
+            detect_duplicates: false,
+            no_prefix_route: false,
+            home: false,
+            manage_temporary: false,
+            auto_join: false,
+        }
+    }
 }

@@ -379,13 +379,7 @@ mod tests {
         });
         let route = Belonging::Route(Route::to("10.0.0.0/8".parse().unwrap()));
         let rule = Belonging::Rule(Rule::all(false, 100));
-        let vip = OwnedAddress {
-            ifindex: 9,
-            address: "192.168.1.200/24".parse().unwrap(),
-            label: None,
-            broadcast: None,
-            scope: 0,
-        };
+        let vip = OwnedAddress::new(9, "192.168.1.200/24".parse().unwrap());
         let owning = Desired {
             addresses: [vip.clone()].into(),
             belongings: vec![link.clone(), route.clone(), rule.clone()],
@@ -414,13 +408,7 @@ mod tests {
             mark: 1,
             family: Family::V4,
         });
-        let vip = |index| OwnedAddress {
-            ifindex: 2,
-            address: ipnet::IpNet::new(endpoint(index).vip, 32).unwrap(),
-            label: None,
-            broadcast: None,
-            scope: 0,
-        };
+        let vip = |index| OwnedAddress::new(2, ipnet::IpNet::new(endpoint(index).vip, 32).unwrap());
         let wanted = |index| {
             let service = Service {
                 active: true,
@@ -536,13 +524,7 @@ mod tests {
 
     #[test]
     fn a_director_that_yields_drops_the_vip_before_it_closes_the_gate() {
-        let address = OwnedAddress {
-            ifindex: 2,
-            address: "192.168.1.200/24".parse().unwrap(),
-            label: None,
-            broadcast: None,
-            scope: 0,
-        };
+        let address = OwnedAddress::new(2, "192.168.1.200/24".parse().unwrap());
         let key = service_key(0);
         let closed = Desired {
             services: [(key, EMPTY)].into(),
@@ -571,13 +553,7 @@ mod tests {
 
     #[test]
     fn a_relabelled_vip_goes_before_it_comes() {
-        let plain = OwnedAddress {
-            ifindex: 2,
-            address: "192.168.1.200/24".parse().unwrap(),
-            label: None,
-            broadcast: None,
-            scope: 0,
-        };
+        let plain = OwnedAddress::new(2, "192.168.1.200/24".parse().unwrap());
         let labelled = OwnedAddress {
             label: Some("eth0:0".to_owned()),
             ..plain.clone()

@@ -254,12 +254,10 @@ fn any_server() -> impl Strategy<Value = Server> {
 fn any_address() -> impl Strategy<Value = OwnedAddress> {
     let labels = prop_oneof![Just(None), Just(Some("eth0:0".to_owned()))];
     (1_u32..3, 0_u8..3, 31_u8..33, labels).prop_map(|(ifindex, vip, prefix_len, label)| {
+        let address = ipnet::IpNet::new(endpoint(vip).vip, prefix_len).unwrap();
         OwnedAddress {
-            ifindex,
-            address: ipnet::IpNet::new(endpoint(vip).vip, prefix_len).unwrap(),
             label,
-            broadcast: None,
-            scope: 0,
+            ..OwnedAddress::new(ifindex, address)
         }
     })
 }

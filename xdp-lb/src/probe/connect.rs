@@ -7,15 +7,16 @@ use socket2::Type;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
+use super::Context;
 use super::socket::{explain, open};
 use crate::config::model::Connection;
 use crate::health::{Failure, Outcome};
 
 /// Connects within `connect_timeout`. The stream sends a reset when it is dropped. An error is what
 /// became of the probe.
-pub async fn connect(connection: &Connection) -> Result<TcpStream, Outcome> {
+pub async fn connect(connection: &Connection, context: &Context) -> Result<TcpStream, Outcome> {
     let limit = connection.connect_timeout;
-    let socket = open(connection, Type::STREAM, None)?;
+    let socket = open(connection, &context.sources, Type::STREAM, None)?;
     let socket = TcpSocket::from_std_stream(socket.into());
     socket
         .set_zero_linger()

@@ -10,7 +10,7 @@ use simple_dns::{
 use socket2::Type;
 
 use super::exchange::{Exchange, LONGEST};
-use super::{failed, random};
+use super::{Context, failed, random};
 use crate::config::model::{DnsProbe, RecordType};
 use crate::health::Outcome;
 
@@ -20,18 +20,18 @@ const HEADER: usize = 12;
 const STRANGERS: usize = 16;
 
 /// Asks once.
-pub async fn run(probe: &DnsProbe) -> Outcome {
-    match check(probe).await {
+pub async fn run(probe: &DnsProbe, context: &Context) -> Outcome {
+    match check(probe, context).await {
         Ok(()) => Outcome::Passed,
         Err(outcome) => outcome,
     }
 }
 
-async fn check(probe: &DnsProbe) -> Result<(), Outcome> {
+async fn check(probe: &DnsProbe, context: &Context) -> Result<(), Outcome> {
     let [high, low, ..] = random();
     let query = query(probe, u16::from_be_bytes([high, low]))
         .map_err(|error| failed(format!("DNS: {} cannot be asked for: {error}", probe.name)))?;
-    let exchange = Exchange::open(&probe.connection, Type::DGRAM, None)?;
+    let exchange = Exchange::open(&probe.connection, context, Type::DGRAM, None)?;
     exchange.send(&query).await?;
     let mut buffer = vec![0; LONGEST];
     let mut odd = "";

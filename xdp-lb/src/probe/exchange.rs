@@ -11,7 +11,7 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
 
 use super::socket::{explain, open};
-use super::{failed, seconds};
+use super::{Context, failed, seconds};
 use crate::config::model::Connection;
 use crate::health::Outcome;
 
@@ -30,11 +30,12 @@ pub(super) struct Exchange<'a> {
 impl<'a> Exchange<'a> {
     pub(super) fn open(
         connection: &'a Connection,
+        context: &Context,
         kind: Type,
         protocol: Option<Protocol>,
     ) -> Result<Self, Outcome> {
         let limit = connection.connect_timeout;
-        let socket = open(connection, kind, protocol)?;
+        let socket = open(connection, &context.sources, kind, protocol)?;
         // Or the kernel keeps to itself that a host cannot be reached.
         let told = if connection.target.is_ipv4() {
             setsockopt(&socket, Ipv4RecvErr, &true)

@@ -4,6 +4,7 @@
 //! decides when to try again and never touches a table.
 
 mod socket;
+mod source;
 
 pub mod connect;
 pub mod tcp;
@@ -36,9 +37,10 @@ use rustls::ClientConfig;
 use crate::config::model::{Config, Probe, TrackFile};
 use crate::health::{Failure, Outcome};
 use crate::sys::command::resolve::Resolver;
+use source::Sources;
 
 /// What probes need beside their own settings.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Context {
     /// How `SSL_GET` shakes hands, or why it cannot.
     pub(crate) tls: Result<Arc<ClientConfig>, String>,
@@ -48,6 +50,8 @@ pub struct Context {
     pub(crate) commands: Resolver,
     /// The files of `FILE_CHECK`, by their names.
     pub(crate) files: BTreeMap<String, TrackFile>,
+    /// Where they come from without `bindto`.
+    pub(crate) sources: Sources,
 }
 
 impl Context {
@@ -67,6 +71,7 @@ impl Context {
             files: files
                 .map(|file| (file.name.clone(), file.clone()))
                 .collect(),
+            sources: Sources::other_than(config.shared_vips()),
         }
     }
 }
@@ -77,12 +82,12 @@ impl Context {
 /// the heap.
 pub async fn run(probe: &Probe, context: &Context) -> Outcome {
     match probe {
-        Probe::Tcp(connection) => tcp::run(connection).await,
+        Probe::Tcp(connection) => tcp::run(connection, context).await,
         Probe::Http(http) => Box::pin(http::run(http, context)).await,
         Probe::Smtp(smtp) => Box::pin(smtp::run(smtp, context)).await,
-        Probe::Dns(dns) => Box::pin(dns::run(dns)).await,
-        Probe::Udp(udp) => Box::pin(udp::run(udp)).await,
-        Probe::Ping(connection) => Box::pin(ping::run(connection)).await,
+        Probe::Dns(dns) => Box::pin(dns::run(dns, context)).await,
+        Probe::Udp(udp) => Box::pin(udp::run(udp, context)).await,
+        Probe::Ping(connection) => Box::pin(ping::run(connection, context)).await,
         Probe::Misc(misc) => Box::pin(misc::run(misc, context)).await,
         Probe::File(file) => Box::pin(file::run(file, context)).await,
     }

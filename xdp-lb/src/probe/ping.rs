@@ -10,25 +10,25 @@ use etherparse::{
 use socket2::{Protocol, Type};
 
 use super::exchange::{Exchange, LONGEST};
-use super::{RANDOM, random};
+use super::{Context, RANDOM, random};
 use crate::config::model::{Connection, Family};
 use crate::health::Outcome;
 
 /// Pings once.
-pub async fn run(connection: &Connection) -> Outcome {
-    match check(connection).await {
+pub async fn run(connection: &Connection, context: &Context) -> Outcome {
+    match check(connection, context).await {
         Ok(()) => Outcome::Passed,
         Err(outcome) => outcome,
     }
 }
 
-async fn check(connection: &Connection) -> Result<(), Outcome> {
+async fn check(connection: &Connection, context: &Context) -> Result<(), Outcome> {
     let family = Family::of(connection.target.ip());
     let protocol = match family {
         Family::V4 => Protocol::ICMPV4,
         Family::V6 => Protocol::ICMPV6,
     };
-    let exchange = Exchange::open(connection, Type::RAW, Some(protocol))?;
+    let exchange = Exchange::open(connection, context, Type::RAW, Some(protocol))?;
     let echo = Echo::new(random());
     exchange.send(&echo.request(family)).await?;
     let mut buffer = vec![0; LONGEST];

@@ -24,7 +24,7 @@ const LONGEST: u64 = 16 << 10;
 pub async fn run(probe: &SmtpProbe, context: &Context) -> Outcome {
     let helo = probe.helo_name.as_deref().unwrap_or(&context.helo);
     for connection in &probe.connections {
-        match check(connection, helo).await {
+        match check(connection, context, helo).await {
             Ok(()) => {}
             Err(Outcome::Failed(failure)) if probe.connections.len() > 1 => {
                 let host = connection.target;
@@ -36,9 +36,9 @@ pub async fn run(probe: &SmtpProbe, context: &Context) -> Outcome {
     Outcome::Passed
 }
 
-async fn check(connection: &Connection, helo: &str) -> Result<(), Outcome> {
+async fn check(connection: &Connection, context: &Context, helo: &str) -> Result<(), Outcome> {
     let mut dialogue = Dialogue {
-        stream: BufReader::new(connect(connection).await?),
+        stream: BufReader::new(connect(connection, context).await?),
         limit: connection.connect_timeout,
     };
     dialogue.expect(220, "as greeting").await?;

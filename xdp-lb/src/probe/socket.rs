@@ -2,17 +2,22 @@
 //! what errors of the kernel say about the server.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::libc;
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
+use tracing::debug;
 
+use super::source::Sources;
 use crate::config::model::Connection;
 use crate::health::{Failure, Outcome};
 
 /// A socket for a check, not connected yet, that never blocks. An error is what became of the probe.
 pub(super) fn open(
     connection: &Connection,
+    sources: &Sources,
     kind: Type,
     protocol: Option<Protocol>,
 ) -> Result<Socket, Outcome> {
@@ -20,7 +25,10 @@ pub(super) fn open(
     let socket = Socket::new(domain, kind.nonblocking(), protocol)
         .map_err(|error| Outcome::Inconclusive(format!("cannot open a socket: {error}")))?;
     route(&socket, connection)?;
-    bind(&socket, connection)?;
+    match connection.source {
+        Some(source) => bind(&socket, source)?,
+        None => avoid_vips(&socket, connection, sources),
+    }
     Ok(socket)
 }
 
@@ -45,10 +53,7 @@ fn route(socket: &Socket, connection: &Connection) -> Result<(), Outcome> {
 }
 
 /// Applies `bindto` and `bind_port`.
-fn bind(socket: &Socket, connection: &Connection) -> Result<(), Outcome> {
-    let Some(source) = connection.source else {
-        return Ok(());
-    };
+fn bind(socket: &Socket, source: SocketAddr) -> Result<(), Outcome> {
     // A fixed source port may still be in use by the check before, or by one of another server.
     let bound = socket
         .set_reuse_address(true)
@@ -57,6 +62,22 @@ fn bind(socket: &Socket, connection: &Connection) -> Result<(), Outcome> {
         io::ErrorKind::AddrNotAvailable => Outcome::Failed(Failure::NoSource(source.ip())),
         _ => Outcome::Inconclusive(format!("cannot bind to {source}: {error}")),
     })
+}
+
+/// Leaves from another address where the kernel would choose a VIP. If that has just gone, the choice is
+/// the kernel's.
+fn avoid_vips(socket: &Socket, connection: &Connection, sources: &Sources) {
+    if let Some(source) = sources.instead(connection) {
+        // The port is left for the connection to choose: one that is bound is gone for all servers. What
+        // has no ports does not know the option.
+        setsockopt(socket, sockopt::IpBindAddressNoPort, &true).ok();
+        if let Err(error) = socket.bind(&source.into()) {
+            debug!(
+                "a check of {} cannot leave from {source}: {error}",
+                connection.target
+            );
+        }
+    }
 }
 
 /// What an error of the kernel says about the server.

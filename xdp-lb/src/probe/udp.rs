@@ -4,21 +4,21 @@
 use socket2::Type;
 
 use super::exchange::{Exchange, LONGEST};
-use super::{failed, random, reply};
+use super::{Context, failed, random, reply};
 use crate::config::model::UdpProbe;
 use crate::health::Outcome;
 
 /// Sends one datagram. Where no reply is asked for, errors are waited for as long as
 /// `connect_timeout`: that the host does not answer ARP shows after about 3 s.
-pub async fn run(probe: &UdpProbe) -> Outcome {
-    match check(probe).await {
+pub async fn run(probe: &UdpProbe, context: &Context) -> Outcome {
+    match check(probe, context).await {
         Ok(()) => Outcome::Passed,
         Err(outcome) => outcome,
     }
 }
 
-async fn check(probe: &UdpProbe) -> Result<(), Outcome> {
-    let exchange = Exchange::open(&probe.connection, Type::DGRAM, None)?;
+async fn check(probe: &UdpProbe, context: &Context) -> Result<(), Outcome> {
+    let exchange = Exchange::open(&probe.connection, context, Type::DGRAM, None)?;
     match &probe.payload {
         Some(payload) => exchange.send(payload).await?,
         None => exchange.send(&random()).await?,

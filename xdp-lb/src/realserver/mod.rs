@@ -156,12 +156,20 @@ impl RealServer {
     }
 
     async fn perform(&self, lo: u32, step: &Step) -> Result<(), Error> {
-        let on_lo = |vip: IpAddr| OwnedAddress {
-            ifindex: lo,
-            address: host_net(vip),
-            label: None,
-            broadcast: None,
-            scope: if vip.is_ipv4() { SCOPE_HOST } else { 0 },
+        // Never where this host's own packets come from.
+        let on_lo = |vip: IpAddr| {
+            let plain = OwnedAddress::new(lo, host_net(vip));
+            if vip.is_ipv4() {
+                OwnedAddress {
+                    scope: SCOPE_HOST,
+                    ..plain
+                }
+            } else {
+                OwnedAddress {
+                    preferred_s: 0,
+                    ..plain
+                }
+            }
         };
         match step {
             Step::Set { sysctl, to, .. } => facts::write(sysctl, *to)?,

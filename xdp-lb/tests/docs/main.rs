@@ -9,6 +9,7 @@ mod vrrp;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use xdp_lb::config::{self as configuration, Severity};
 use xdp_lb::telemetry::metrics::table::{self as metrics, Metric};
@@ -45,15 +46,26 @@ fn the_take_over_times_in_vrrp_md_are_the_programs() {
     part_is_up_to_date("docs/vrrp.md", "take-over", &vrrp::take_over_times());
 }
 
+/// Two tests write parts of one document.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Others read it meanwhile, to follow its links.
+fn replace(path: &Path, text: &str) {
+    let unfinished = path.with_extension("new");
+    std::fs::write(&unfinished, text).unwrap();
+    std::fs::rename(&unfinished, path).unwrap();
+}
+
 /// Compares what stands between two marks of a document, or writes it anew.
 fn part_is_up_to_date(document: &str, mark: &str, wanted: &str) {
     let path = file(document);
+    let _one_after_the_other = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let text = std::fs::read_to_string(&path).unwrap();
     let (start, end) = (format!("<!-- {mark} -->\n"), format!("<!-- /{mark} -->"));
     let (before, rest) = text.split_once(&start).unwrap();
     let (shown, after) = rest.split_once(&end).unwrap();
     if std::env::var_os("XDP_LB_BLESS").is_some() {
-        std::fs::write(&path, format!("{before}{start}{wanted}{end}{after}")).unwrap();
+        replace(&path, &format!("{before}{start}{wanted}{end}{after}"));
         return;
     }
     assert_eq!(
@@ -66,7 +78,7 @@ fn part_is_up_to_date(document: &str, mark: &str, wanted: &str) {
 fn is_up_to_date(document: &str, wanted: &str) {
     let path = file(document);
     if std::env::var_os("XDP_LB_BLESS").is_some() {
-        std::fs::write(&path, wanted).unwrap();
+        replace(&path, wanted);
         return;
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();

@@ -95,6 +95,7 @@ pub struct Reconciler<D, L> {
     strayed: u64,
     /// Instances as of the last configuration, and those before that still own their VIPs.
     instances: Vec<VrrpInstance>,
+    in_force: watch::Sender<Arc<Config>>,
 }
 
 impl<D: PacketPath, L: Links> Reconciler<D, L> {
@@ -129,7 +130,13 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
             look_after: Now::ZERO.after(LOOK_AFTER),
             strayed: 0,
             instances: Vec::new(),
+            in_force: watch::Sender::default(),
         }
+    }
+
+    /// The configuration that tables and addresses were written after.
+    pub fn in_force(&self) -> watch::Receiver<Arc<Config>> {
+        self.in_force.subscribe()
     }
 
     /// Begins with what operators said before, and with servers and pools of a predecessor.
@@ -228,6 +235,11 @@ impl<D: PacketPath, L: Links> Reconciler<D, L> {
         self.ownership = claims.ownership;
         self.announce();
         self.remember();
+        self.in_force.send_if_modified(|told| {
+            let differs = !Arc::ptr_eq(told, &config);
+            *told = config;
+            differs
+        });
     }
 
     /// Writes down what a successor has to know of the pools, if that changed.

@@ -45,6 +45,8 @@ const RESOLUTION: Duration = Duration::from_secs(1);
 
 /// How long instances wait for their interfaces with a virtual MAC. They take milliseconds.
 const STANDING: Duration = Duration::from_secs(1);
+/// How long a reload waits for tables and addresses to follow.
+const FOLLOWING: Duration = Duration::from_secs(10);
 
 /// What an agent is made of, open and ready.
 pub struct Parts<P, L> {
@@ -158,6 +160,7 @@ pub struct Agent<P, L> {
     network: watch::Receiver<Network>,
     peers: watch::Receiver<Peers>,
     leaving: watch::Receiver<BTreeSet<IpAddr>>,
+    in_force: watch::Receiver<Arc<Config>>,
     reloads: mpsc::Receiver<ReloadReply>,
     checks: Checks,
     elections: Elections,
@@ -208,12 +211,12 @@ pub async fn start<P: PacketPath, L: Links>(parts: Parts<P, L>) -> Result<Agent<
     let reconciler = reconciler.after(pools, overrides, memory);
     let mut reconciler = filled(attached(reconciler, elections.is_alive(), took_over).await?).await;
     if !goes_on {
-        let now = config.borrow().clone();
         let heard = (&mut elections, &mut network, &outside);
-        elect(&mut reconciler, heard, now).await;
+        elect(&mut reconciler, heard, &config).await;
     }
     let stop = CancellationToken::new();
     Ok(Agent {
+        in_force: reconciler.in_force(),
         reconciler: tokio::spawn(reconcile(reconciler, stop.clone())),
         stop,
         config,
@@ -293,8 +296,9 @@ async fn filled<P: PacketPath, L: Links>(mut reconciler: Reconciler<P, L>) -> Re
 async fn elect<P: PacketPath, L: Links>(
     reconciler: &mut Reconciler<P, L>,
     (elections, network, outside): (&mut Elections, &mut watch::Receiver<Network>, &Outside),
-    config: Arc<Config>,
+    config: &watch::Sender<Arc<Config>>,
 ) {
+    let config = config.borrow().clone();
     standing(network, &config).await;
     outside.settled().await;
     elections.configure(outside.usable(config));
@@ -321,7 +325,8 @@ fn found<P: PacketPath>(
     let wanted = owned_addresses(config, ownership, network);
     let is_wanted = |old: &OwnedAddress| {
         let mut wanted = wanted.iter();
-        wanted.any(|new| new.ifindex == old.ifindex && new.address == old.address)
+        wanted
+            .any(|new| (new.ifindex, new.address, new.peer) == (old.ifindex, old.address, old.peer))
     };
     let Leftovers {
         mut addresses,
@@ -461,8 +466,16 @@ impl<P: PacketPath, L: Links> Agent<P, L> {
             syncing.configure(&new);
         }
         standing(&mut self.network, &new).await;
-        self.elections.configure(self.outside.usable(new));
+        self.elections.configure(self.outside.usable(new.clone()));
         self.resolve(surroundings);
+        // Whoever asked may look at once.
+        let is_new = |config: &Arc<Config>| Arc::ptr_eq(config, &new);
+        if timeout(FOLLOWING, self.in_force.wait_for(is_new))
+            .await
+            .is_err()
+        {
+            warn!("the tables do not follow the new configuration yet");
+        }
         Ok(differences.into_iter().chain(later).collect())
     }
 

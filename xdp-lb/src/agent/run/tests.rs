@@ -105,13 +105,7 @@ async fn run(
 }
 
 fn leftover() -> OwnedAddress {
-    OwnedAddress {
-        ifindex: 2,
-        address: "192.168.1.250/24".parse().unwrap(),
-        label: None,
-        broadcast: None,
-        scope: 0,
-    }
+    OwnedAddress::new(2, "192.168.1.250/24".parse().unwrap())
 }
 
 #[tokio::test(start_paused = true)]

@@ -150,7 +150,7 @@ impl Syncing {
             clock,
             (received, woken),
             (mirror, books),
-            (transport, vips(config)),
+            (transport, config.moving_vips()),
             (listeners, sync.wait),
         );
         std::thread::Builder::new()
@@ -164,7 +164,7 @@ impl Syncing {
     pub fn configure(&self, config: &Config) {
         self.inner.send(Command::Configured {
             views: views(config),
-            vips: vips(config),
+            vips: config.moving_vips(),
         });
     }
 
@@ -229,13 +229,6 @@ fn transport(config: &Config, sync: &StateSync) -> Transport {
             .unwrap_or(StateSync::PORT),
         interface: sync.interface.clone().or(interface),
     }
-}
-
-/// All VIPs, whoever owns them.
-fn vips(config: &Config) -> BTreeSet<IpAddr> {
-    let instances = config.vrrp_instances.iter();
-    let all = instances.flat_map(|of| of.virtual_addresses.iter().chain(&of.excluded_addresses));
-    all.map(|vip| vip.address.addr()).collect()
 }
 
 /// Milliseconds since 1970.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _};
 
-use nix::libc::{in6_addr, in6_pktinfo};
+use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::net::if_::if_nametoindex;
-use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn6, sendmsg, setsockopt, sockopt};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::source::Sources;
@@ -115,48 +115,55 @@ impl Sockets {
             local.is_ok_and(|local| local.is_ipv4() == to.is_ipv4())
         };
         match self.bound.iter().find(fits) {
-            Some(socket) => match to {
-                SocketAddr::V6(peer) if !is_local(*peer.ip()) => {
-                    let source = self.sources.of(peer);
-                    let sent = send_from(socket, source, peer, datagram);
-                    if sent.is_err() {
-                        self.sources.forget();
-                    }
-                    sent
+            Some(socket) => {
+                let source = self.sources.of(to);
+                let sent = send_from(socket, source, to, datagram);
+                if sent.is_err() {
+                    self.sources.forget();
                 }
-                SocketAddr::V4(_) | SocketAddr::V6(_) => socket.send_to(datagram, to).map(drop),
-            },
+                sent
+            }
             None => Ok(()),
         }
     }
 }
 
-/// Whether only the interface says where it is.
-const fn is_local(address: Ipv6Addr) -> bool {
-    address.is_multicast() || address.is_unicast_link_local()
-}
-
-/// Sends from an address of this host, or from that which the kernel chooses.
+/// Sends from an address of this host, or from that which the kernel chooses. Which interface it leaves
+/// by is for the routes to say, but for addresses of a link.
 fn send_from(
     socket: &UdpSocket,
-    source: Option<Ipv6Addr>,
-    to: SocketAddrV6,
+    source: Option<SocketAddr>,
+    to: SocketAddr,
     datagram: &[u8],
 ) -> io::Result<()> {
-    let info = source.map(|source| in6_pktinfo {
-        ipi6_addr: in6_addr {
-            s6_addr: source.octets(),
-        },
-        ipi6_ifindex: 0,
-    });
-    let control = info.as_ref().map(ControlMessage::Ipv6PacketInfo);
-    let to = SockaddrIn6::from(to);
-    let parts = [IoSlice::new(datagram)];
-    let control = control.as_slice();
+    let (v4, v6);
+    let control = match source {
+        None => None,
+        Some(SocketAddr::V4(source)) => {
+            v4 = in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: in_addr {
+                    s_addr: u32::from_ne_bytes(source.ip().octets()),
+                },
+                ipi_addr: in_addr { s_addr: 0 },
+            };
+            Some(ControlMessage::Ipv4PacketInfo(&v4))
+        }
+        Some(SocketAddr::V6(source)) => {
+            v6 = in6_pktinfo {
+                ipi6_addr: in6_addr {
+                    s6_addr: source.ip().octets(),
+                },
+                ipi6_ifindex: source.scope_id(),
+            };
+            Some(ControlMessage::Ipv6PacketInfo(&v6))
+        }
+    };
+    let to = SockaddrStorage::from(to);
     let sent = sendmsg(
         socket.as_raw_fd(),
-        &parts,
-        control,
+        &[IoSlice::new(datagram)],
+        control.as_slice(),
         MsgFlags::empty(),
         Some(&to),
     );

@@ -4,7 +4,6 @@
 //! stepped down: a master sends one last advert to a better one unless the file says otherwise, and it
 //! announces its addresses with each advert unless the file says how often.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -89,14 +88,8 @@ pub fn source(config: &Config, instance: &VrrpInstance, network: &Network) -> Op
         return addresses.next();
     }
     // The virtual ones come and go.
-    let virtual_ones = virtual_addresses(config);
+    let virtual_ones = config.moving_vips();
     addresses.find(|address| !virtual_ones.contains(address))
-}
-
-fn virtual_addresses(config: &Config) -> BTreeSet<IpAddr> {
-    let instances = config.vrrp_instances.iter();
-    let addresses = instances.flat_map(|i| i.virtual_addresses.iter().chain(&i.excluded_addresses));
-    addresses.map(|vip| vip.address.addr()).collect()
 }
 
 fn instance(config: &Config, instance: &VrrpInstance, network: &Network) -> Option<Instance> {

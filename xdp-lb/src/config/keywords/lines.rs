@@ -21,8 +21,8 @@ pub(super) const ADDRESSES: &[Line] = &[
     line("… brd ADDRESS|+|-", "Broadcast address; + and - set or clear the bits of the host"),
     line("… scope global|site|link|host|nowhere|NUMBER", "Scope; default global"),
     line("… peer ADDRESS[/LENGTH]", "The other end of a point-to-point link"),
-    line("… preferred_lft SECONDS|forever", "How long it is preferred as a source address"),
-    line("… home, -nodad, mngtmpaddr, noprefixroute, autojoin", "Flags that the kernel gives the address"),
+    line("… preferred_lft SECONDS|forever", "How long the director sends from it, IPv6 only; default 0 of a VIP and of length 128"),
+    line("… home, -nodad, mngtmpaddr, noprefixroute, autojoin", "Flags that the kernel gives the address; -nodad has it look for duplicates"),
     line("… use_vmac, no_track, track_group NAME", "How keepalived keeps the address"),
 ];
 

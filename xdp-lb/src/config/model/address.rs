@@ -53,7 +53,7 @@ impl VirtualAddress {
 /// `preferred_lft`: how long new connections may leave from the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Preferred {
-    /// Not set: for ever, an IPv6 /128 never.
+    /// Not set: an IPv6 address that is virtual, or a /128, never; others for ever.
     ByLength,
     /// For ever.
     Forever,
@@ -66,7 +66,7 @@ pub enum Preferred {
 pub struct AddressFlags {
     /// `home`: mobile IPv6.
     pub home: bool,
-    /// `-nodad`: duplicate address detection is done.
+    /// `-nodad`: IPv6 duplicate address detection is done, which is left out otherwise.
     pub no_dad: bool,
     /// `mngtmpaddr`: temporary addresses are made from it.
     pub mngtmpaddr: bool,

@@ -15,6 +15,7 @@ mod members;
 mod ours;
 mod service;
 mod track;
+mod vips;
 mod vrrp;
 
 pub use address::*;

@@ -17,7 +17,7 @@ use super::pool::{Member, Memberships};
 use super::routing;
 use super::vlans::networks;
 use crate::config::model::{
-    self as config, Config, RealServer, ServiceKey, VirtualAddress, VrrpInstance,
+    self as config, Config, Preferred, RealServer, ServiceKey, VirtualAddress, VrrpInstance,
 };
 use crate::health::Weighing;
 use crate::machine::Now;
@@ -346,7 +346,7 @@ pub fn owned_addresses(
     let static_ones = config.static_addresses.iter();
     let static_ones = static_ones.filter_map(|own| {
         let device = own.address.device.as_deref()?;
-        on(&own.address, device, network)
+        on(&own.address, device, network, Use::Own)
     });
     owned
         .flat_map(|instance| addresses_of(instance, network))
@@ -392,19 +392,47 @@ pub fn addresses_of(instance: &VrrpInstance, network: &Network) -> Vec<OwnedAddr
     let own = virtual_name(instance).unwrap_or(&instance.interface);
     let placed = |vip: &VirtualAddress| {
         let device = vip.device.as_deref().unwrap_or(own);
-        on(vip, device, network)
+        on(vip, device, network, Use::Virtual)
     };
     moving(instance).filter_map(placed).collect()
 }
 
-fn on(vip: &VirtualAddress, device: &str, network: &Network) -> Option<OwnedAddress> {
+/// Whose address it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// This host's.
+    Own,
+    /// That of whoever is master.
+    Virtual,
+}
+
+fn on(own: &VirtualAddress, device: &str, network: &Network, is: Use) -> Option<OwnedAddress> {
     Some(OwnedAddress {
-        ifindex: network.links.get(device)?.ifindex,
-        address: vip.address,
-        label: vip.label.clone(),
-        broadcast: vip.broadcast,
-        scope: vip.scope,
+        label: own.label.clone(),
+        broadcast: own.broadcast,
+        scope: own.scope,
+        peer: own.peer,
+        preferred_s: preferred(own, is),
+        detect_duplicates: own.flags.no_dad,
+        no_prefix_route: own.flags.noprefixroute,
+        home: own.flags.home,
+        manage_temporary: own.flags.mngtmpaddr,
+        auto_join: own.flags.autojoin,
+        ..OwnedAddress::new(network.links.get(device)?.ifindex, own.address)
     })
+}
+
+/// Of the addresses of a prefix the kernel chooses the newest: that would be the VIP for all that this
+/// host sends, and real servers that have it on `lo` would answer to themselves. Keepalived minds only
+/// what is alone in its prefix.
+fn preferred(own: &VirtualAddress, is: Use) -> u32 {
+    let is_alone = own.address.prefix_len() == own.address.max_prefix_len();
+    match own.preferred {
+        _ if own.address.addr().is_ipv4() => OwnedAddress::FOREVER,
+        Preferred::Seconds(seconds) => seconds,
+        Preferred::ByLength if is == Use::Virtual || is_alone => 0,
+        Preferred::ByLength | Preferred::Forever => OwnedAddress::FOREVER,
+    }
 }
 
 /// An interface as the kernel has it now.

@@ -260,6 +260,55 @@ fn addresses_follow_ownership_and_their_device() {
 }
 
 #[test]
+fn a_vip_is_no_source_of_own_packets_unless_the_file_says_so() {
+    let config = read(
+        "vrrp_instance VI_1 {
+            interface eth0
+            virtual_router_id 51
+            virtual_ipaddress {
+                fe80::5/64
+                2001:db8::1/64
+                2001:db8::2
+                2001:db8::3/64 preferred_lft forever
+                2001:db8::4 preferred_lft 60 -nodad noprefixroute
+            }
+            virtual_ipaddress_excluded {
+                192.168.1.200/24
+                192.168.1.201/24 preferred_lft 0
+            }
+        }
+        static_ipaddress {
+            2001:db8::5/64 dev eth0
+            2001:db8::6 dev eth0
+        }\n",
+    );
+    let planned = plan(&config, &["VI_1"], &Health::new(), &[]).addresses;
+    let of = |text: &str| {
+        let mut all = planned.iter();
+        all.find(|one| one.address.addr().to_string() == text)
+            .unwrap()
+    };
+    for (address, seconds) in [
+        ("fe80::5", 0),
+        ("2001:db8::1", 0),
+        ("2001:db8::2", 0),
+        ("2001:db8::3", OwnedAddress::FOREVER),
+        ("2001:db8::4", 60),
+        // The kernel asks nothing of the kind of IPv4.
+        ("192.168.1.200", OwnedAddress::FOREVER),
+        ("192.168.1.201", OwnedAddress::FOREVER),
+        // What stays is this host's own.
+        ("2001:db8::5", OwnedAddress::FOREVER),
+        ("2001:db8::6", 0),
+    ] {
+        assert_eq!(of(address).preferred_s, seconds, "{address}");
+    }
+    let four = of("2001:db8::4");
+    assert!(four.detect_duplicates && four.no_prefix_route);
+    assert!(!of("2001:db8::1").detect_duplicates);
+}
+
+#[test]
 fn with_a_virtual_mac_vips_stand_on_its_interface_and_frames_leave_by_the_one_below() {
     let mut config = websocket();
     let name = "vrrp.51".to_owned();

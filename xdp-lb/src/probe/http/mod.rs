@@ -36,10 +36,10 @@ pub async fn run(probe: &HttpProbe, context: &Context) -> Outcome {
 
 async fn check(probe: &HttpProbe, url: &Url, context: &Context) -> Result<(), Outcome> {
     let answer = match (&probe.tls, &context.tls) {
-        (None, _) => fetch(probe, url, connect(&probe.connection).await?).await?,
+        (None, _) => fetch(probe, url, connect(&probe.connection, context).await?).await?,
         (Some(tls), Ok(config)) => {
             let name = server_name(probe, tls, url)?;
-            let stream = connect(&probe.connection).await?;
+            let stream = connect(&probe.connection, context).await?;
             let stream = shake_hands(probe, config.clone(), name, stream).await?;
             fetch(probe, url, stream).await?
         }
