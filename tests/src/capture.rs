@@ -27,6 +27,8 @@ pub enum Way {
 #[derive(Debug)]
 pub struct Capture {
     process: Process,
+    /// What tcpdump had counted and missed when it began.
+    before: (u64, u64),
 }
 
 impl Capture {
@@ -54,7 +56,13 @@ impl Capture {
             process.expect_running()?;
             Ok(process.log_tail(1).contains("listening on").then_some(()))
         })?;
-        Ok(Self { process })
+        // Its socket takes every frame until the filter is set, and the kernel counts those, too.
+        process.signal(Signal::SIGUSR1)?;
+        let (before, _) = wait::until("tcpdump counts", Duration::from_secs(5), || {
+            process.expect_running()?;
+            Ok(totals(&process.log_tail(1)))
+        })?;
+        Ok(Self { process, before })
     }
 
     /// The process that counts.
@@ -67,24 +75,30 @@ impl Capture {
     /// # Errors
     /// When the kernel dropped frames instead of counting them: then the count says nothing.
     pub fn finish(self) -> Result<u64> {
-        let Self { mut process } = self;
+        let Self {
+            mut process,
+            before,
+        } = self;
         process.signal(Signal::SIGINT)?;
         process.wait(Duration::from_secs(5))?;
         let log = process.log_tail(3);
         let (received, dropped) =
             totals(&log).with_context(|| format!("tcpdump ended without its totals: {log}"))?;
-        if dropped != 0 {
+        if dropped != before.1 {
             bail!("{}: tcpdump missed {dropped} frames", process.name());
         }
-        Ok(received)
+        Ok(received - before.0)
     }
 }
 
-/// Frames that matched and frames that were missed, from tcpdump's last lines.
+/// Frames that matched and frames that were missed: tcpdump's last lines, or the one that it answers a
+/// signal with.
 fn totals(log: &str) -> Option<(u64, u64)> {
     let count = |what: &str| {
-        let line = log.lines().find(|line| line.contains(what))?;
-        line.split_whitespace().next()?.parse().ok()
+        let mut counts = log.lines().flat_map(|line| line.split(", "));
+        let count = counts.find(|count| count.contains(what))?;
+        let count = count.trim_start_matches("tcpdump: ");
+        count.split_whitespace().next()?.parse().ok()
     };
     Some((count("received by filter")?, count("dropped by kernel")?))
 }
@@ -98,6 +112,8 @@ mod tests {
         let log = "12 packets captured\n14 packets received by filter\n2 packets dropped by kernel";
         assert_eq!(totals(log), Some((14, 2)));
         assert_eq!(totals("tcpdump: no such device"), None);
+        let line = "tcpdump: 0 packets captured, 12 packets received by filter, 1 packet dropped by kernel";
+        assert_eq!(totals(line), Some((12, 1)));
         // One of anything is singular.
         let log = "1 packet captured\n1 packet received by filter\n0 packets dropped by kernel";
         assert_eq!(totals(log), Some((1, 0)));

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use xdp_lb_tests::capture::{Capture, Way};
@@ -113,6 +114,31 @@ fn a_capture_counts_every_frame_one_way() {
     }
     let counts = counts.map(|capture| capture.finish().unwrap());
     assert_eq!(counts, [FRAMES, 0, 0, FRAMES]);
+}
+
+#[test]
+fn a_capture_counts_no_frame_from_before_its_filter() {
+    let (lan, a, b) = two_hosts("xh");
+    let folder = tempfile::tempdir().unwrap();
+    let _receiver = b.netns.run(|| UdpSocket::bind((B, 7))).unwrap().unwrap();
+    let sender = a.netns.run(|| UdpSocket::bind((A, 0))).unwrap().unwrap();
+    // tcpdump listens first and compiles then: this takes it a tenth of a second.
+    let ports = (1000..1200).map(|port| format!("udp dst port {port}"));
+    let filter = ports.collect::<Vec<_>>().join(" or ");
+    let listens = AtomicBool::new(false);
+    let count = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !listens.load(Ordering::Relaxed) {
+                sender.send_to(b"x", (B, 7)).ok();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let at = (lan.switch(), "a");
+        let capture = Capture::start(("others", folder.path()), at, Way::FromHost, &filter);
+        listens.store(true, Ordering::Relaxed);
+        capture.and_then(Capture::finish)
+    });
+    assert_eq!(count.unwrap(), 0);
 }
 
 #[test]

@@ -76,7 +76,7 @@ pub struct Service {
     pub slots: u64,
     /// The consistent-hash table for flows that found no way, see [`Slots`].
     pub fallback: u64,
-    /// Bit `mac_bit(mac)` is set for every MAC that the host table knows for this service.
+    /// The first of `mac_bits(mac)` is set for every MAC that the host table knows for this service.
     pub host_filter: u64,
     /// Life of an idle persistence template, ticks.
     pub persistence_ticks: u32,
@@ -90,8 +90,8 @@ pub struct Service {
     pub rule: u32,
     /// The virtual MAC of the VIP: frames to it are for this director, too; 0 for none.
     pub virtual_mac: u64,
-    /// Fills the cache line.
-    pub reserved: u64,
+    /// As `host_filter`, for the second of those bits.
+    pub host_filter_2: u64,
 }
 pod!(Service);
 no_padding!(

@@ -2,7 +2,7 @@
 
 use xdp_lb_common::addr::{Address, FAMILY_V4, FAMILY_V6, Mac};
 use xdp_lb_common::flow::FlowV6;
-use xdp_lb_common::host::{self, host_key, mac_bit};
+use xdp_lb_common::host::{self, host_key, mac_bits};
 use xdp_lb_common::lease;
 use xdp_lb_common::limits::{HOST_SLOTS, MAX_PORTS, MAX_PROBES, SERVICE_INDEX_SLOTS};
 use xdp_lb_common::reason::Reason;
@@ -253,8 +253,10 @@ pub fn ours<F: Family>(
     if !is_addressed_here(frame, packet) && !is_to_virtual_mac(packet, service) {
         return Err(Reason::OtherHost);
     }
+    let [first, second] = mac_bits(packet.source);
     if settings.flags & SERVICE_HAS_HOSTS != 0
-        && settings.host_filter & mac_bit(packet.source) != 0
+        && settings.host_filter & first != 0
+        && settings.host_filter_2 & second != 0
         && packet
             .flow
             .is_balanced_already(packet.source.0, service.index)

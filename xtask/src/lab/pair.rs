@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use xdp_lb_tests::adverts::Adverts;
-use xdp_lb_tests::lan::{Host, Lan};
+use xdp_lb_tests::lan::{Host, INTERFACE, Lan};
 use xdp_lb_tests::link::{self, Address};
 use xdp_lb_tests::netns::unique_prefix;
 use xdp_lb_tests::peer::Program;
@@ -245,6 +245,13 @@ impl Pair {
         Ok(found
             .into_iter()
             .find(|address| address.local.as_deref() == Some(&*vip)))
+    }
+
+    /// Has the clients take a director for the one with the VIP, in a state of the neighbour entry.
+    pub(crate) fn believe(&self, number: usize, state: &str) -> Result<()> {
+        let (vip, mac) = (self.plan.vip, &self.nodes[number].host.mac);
+        let entry = format!("neighbour replace {vip} lladdr {mac} dev {INTERFACE} nud {state}");
+        self.client.netns.ip(&entry)
     }
 
     /// Waits until a director says to be master after an instant, and returns how long that took.

@@ -6,7 +6,7 @@ use xdp_lb_common::backend::{
     BACKEND_LOCAL, BACKEND_NAT, BACKEND_RELEASES, BACKEND_TUNNEL, BACKEND_USABLE, Backend,
     BackendName, Identity,
 };
-use xdp_lb_common::host::mac_bit;
+use xdp_lb_common::host::mac_bits;
 use xdp_lb_common::lease;
 use xdp_lb_common::limits::{MAX_BACKENDS, MAX_SERVICES};
 use xdp_lb_common::method::{Kind, Method};
@@ -156,13 +156,17 @@ impl Tables {
     fn set_service(&mut self, key: ServiceKey, service: &Service) -> Result<(), Error> {
         let index = self.service_id(key)?;
         let hosts = hosts(index, key.family(), service);
-        let filter = hosts
-            .iter()
-            .fold(0, |bits, slot| bits | mac_bit(Mac(slot.key)));
+        let mut filter = [0; 2];
+        for slot in &hosts {
+            let [first, second] = mac_bits(Mac(slot.key));
+            filter = [filter[0] | first, filter[1] | second];
+        }
+        let filter = word::HOST_FILTERS.into_iter().zip(filter);
         // Widen the filter before the table, narrow it after: no host is missed in between.
-        let before = self.services.load(index, word::HOST_FILTER);
-        self.services
-            .store(index, word::HOST_FILTER, before | filter);
+        for (word, bits) in filter.clone() {
+            let before = self.services.load(index, word);
+            self.services.store(index, word, before | bits);
+        }
         self.set_persistence(index, key.family(), service);
         self.set_lease(index, service);
         let virtual_mac = service.virtual_mac.map_or(0, |mac| mac.0 & Mac::MASK);
@@ -177,7 +181,9 @@ impl Tables {
             self.published.insert(key, published);
             self.publish_banks()?;
         }
-        self.services.store(index, word::HOST_FILTER, filter);
+        for (word, bits) in filter {
+            self.services.store(index, word, bits);
+        }
         Ok(())
     }
 

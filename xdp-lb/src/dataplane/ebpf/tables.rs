@@ -45,7 +45,7 @@ pub(super) mod word {
     pub(in super::super) const GATE: usize = 0;
     pub(in super::super) const SLOTS: usize = 1;
     pub(in super::super) const FALLBACK: usize = 2;
-    pub(in super::super) const HOST_FILTER: usize = 3;
+    pub(in super::super) const HOST_FILTERS: [usize; 2] = [3, 7];
     /// `persistence_ticks` (low half) and `client_mask`.
     pub(in super::super) const PERSISTENCE: usize = 4;
     /// `lease_ticks` (low half) and `rule`.

@@ -13,8 +13,8 @@ pub(crate) struct Findings {
     pub(crate) program: String,
     /// One is master.
     pub(crate) one: Phase,
-    /// Both are.
-    pub(crate) both: Phase,
+    /// Both are; by which one the clients asked.
+    pub(crate) both: [Phase; 2],
     /// Whether one was master again after they heard each other again.
     pub(crate) healed_calm: bool,
     /// The longest time, s, in which the VIP did not answer then.

@@ -20,24 +20,22 @@ const HEAL: f64 = 1.1;
 
 /// All verdicts on a run.
 pub(crate) fn judge(found: &Findings) -> Vec<Check> {
-    let mut checks = vec![
-        answered("one master", &found.one.http),
-        answered("both are master", &found.both.http),
-    ];
-    if found.program == "xdp-lb" {
+    let balances = found.program == "xdp-lb";
+    let mut checks = vec![answered("one master", &found.one.http)];
+    if balances {
         checks.extend(balanced(found));
     }
-    checks.extend([
-        no_bounce("one master", &found.one),
-        no_bounce("both are master", &found.both),
-        check(
-            format!(
-                "after both were master one is again, and the VIP is dark for {HEAL:.1} s at most"
-            ),
-            found.healed_calm && found.healed_dark <= HEAL,
-            format!("{:.0} ms", found.healed_dark * 1000.0),
-        ),
-    ]);
+    checks.push(no_bounce("one master", &found.one));
+    for (asked, phase) in found.both.iter().enumerate() {
+        let when = format!("both are master, {} is asked", NAMES[asked]);
+        checks.push(answered(&when, &phase.http));
+        checks.push(one_balances(&when, phase, asked, balances));
+    }
+    checks.push(check(
+        format!("after both were master one is again, and the VIP is dark for {HEAL:.1} s at most"),
+        found.healed_calm && found.healed_dark <= HEAL,
+        format!("{:.0} ms", found.healed_dark * 1000.0),
+    ));
     checks.extend(monitor(found));
     checks.extend(power(found));
     let left = found.left.join(", ");
@@ -97,6 +95,20 @@ fn no_bounce(when: &str, phase: &Phase) -> Check {
         format!(
             "clients sent {}, directors sent on {first} and {second}",
             phase.from_client
+        ),
+    )
+}
+
+/// The one that is asked sends frames on, each once, and the other none of those that it gets.
+fn one_balances(when: &str, phase: &Phase, asked: usize, balances: bool) -> Check {
+    let sent = phase.from_directors;
+    let (own, others) = (sent[asked], sent[1 - asked]);
+    check(
+        format!("{when}: no frame goes from director to director and back"),
+        others == 0 && (own > 0) == balances && own <= phase.from_client,
+        format!(
+            "clients sent {}, directors sent on {} and {}",
+            phase.from_client, sent[0], sent[1]
         ),
     )
 }
@@ -186,7 +198,13 @@ mod tests {
         Findings {
             program: "xdp-lb".to_owned(),
             one: phase(),
-            both: phase(),
+            both: [
+                phase(),
+                Phase {
+                    from_directors: [0, 10],
+                    ..phase()
+                },
+            ],
             healed_calm: true,
             healed_dark: 0.05,
             monitor: Monitor {
@@ -222,12 +240,15 @@ mod tests {
 
     #[test]
     fn each_fault_fails_one_check() {
-        let spoils: [fn(&mut Findings); 13] = [
-            |found| found.both.http.sources[0].connections = 2,
+        let spoils: [fn(&mut Findings); 16] = [
+            |found| found.both[0].http.sources[0].connections = 2,
             |found| found.one.http = run([6, 6]),
             |found| found.one.from_directors[0] = 0,
             |found| found.one.from_directors[1] = 1,
-            |found| found.both.from_directors[0] = 61,
+            |found| found.both[0].from_directors[0] = 61,
+            |found| found.both[0].from_directors[1] = 1,
+            |found| found.both[1].from_directors[0] = 1,
+            |found| found.both[1].from_directors[1] = 0,
             |found| found.healed_dark = 1.2,
             |found| found.monitor.restarted = None,
             |found| found.monitor.gave_up = Some(6.0),
@@ -248,6 +269,9 @@ mod tests {
             found.program = "keepalived".to_owned();
             found.one.http = run([12, 0]);
             found.one.from_directors = [0, 0];
+            for both in &mut found.both {
+                both.from_directors = [0, 0];
+            }
             found.power.removed = None;
         };
         assert_eq!(failed(master_alone), Vec::<String>::new());

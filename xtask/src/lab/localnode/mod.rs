@@ -1,7 +1,7 @@
 //! Seed 001: two hosts that are both director and real server, each of the other. Clients are balanced
-//! over both nginx, wrr 1:5, whichever is master, and while both are; the master loses its power and
-//! gets it back; its script looks after nginx. All the while the switch counts frames, so that one that
-//! goes from director to director and back is seen.
+//! over both nginx, wrr 1:5, whichever is master, and whichever they ask while both are; the master loses
+//! its power and gets it back; its script looks after nginx. All the while the switch counts frames, so
+//! that one that goes from director to director and back is seen.
 
 mod findings;
 mod judge;
@@ -45,7 +45,8 @@ const ETC: &str = "/usr/local/etc";
 
 /// Last octets of clients, in the order of the phases; no host of the scenario has one of them.
 const FIRST: std::ops::Range<u8> = 10..70;
-const AMID: std::ops::Range<u8> = 140..170;
+/// While both are master, of each.
+const AMID: [std::ops::Range<u8>; 2] = [140..155, 155..170];
 const ALONE: std::ops::Range<u8> = 170..190;
 const AGAIN: std::ops::Range<u8> = 190..220;
 
@@ -69,7 +70,11 @@ pub(crate) fn run(args: &LabArgs) -> Result<Outcome> {
         interface: INTERFACE,
         prefix: 24,
         directors: DIRECTORS,
-        clients: FIRST.chain(AMID).chain(ALONE).chain(AGAIN).collect(),
+        clients: [FIRST, ALONE, AGAIN]
+            .into_iter()
+            .chain(AMID)
+            .flatten()
+            .collect(),
         vip: VIP,
         texts: [master, backup],
         folders: &[(ETC, &["keepalived/script/monitor_nginx.sh"])],
@@ -193,8 +198,10 @@ impl Run {
         })
     }
 
-    /// Adverts do not reach the other; everything else does.
-    fn partition(&mut self) -> Result<Phase> {
+    /// Adverts do not reach the other; everything else does. Both answer for the VIP then, and announce
+    /// it with each of their adverts, so clients would go from one to the other and back in the middle of
+    /// what they ask: which one they ask is settled here.
+    fn partition(&mut self) -> Result<[Phase; 2]> {
         let set = |pair: &Pair, passes| {
             NAMES
                 .into_iter()
@@ -203,10 +210,19 @@ impl Run {
         let start = Instant::now();
         set(&self.pair, false)?;
         self.pair.wait_master(1, start, PATIENCE)?;
-        // Neighbours that were told something have settled.
-        std::thread::sleep(Duration::from_millis(1200));
-        let sources = self.pair.sources(AMID);
-        let seen = self.ask("both", &sources, Ask::Times(2))?;
+        wait::until("director2 has the VIP", PATIENCE, || {
+            Ok(self.pair.vip_on(1)?.map(drop))
+        })?;
+        let mut seen = <[Phase; 2]>::default();
+        for (number, octets) in AMID.into_iter().enumerate() {
+            // No announcement changes what is permanent.
+            self.pair.believe(number, "permanent")?;
+            let sources = self.pair.sources(octets);
+            let name = format!("both-{}", number + 1);
+            seen[number] = self.ask(&name, &sources, Ask::Times(2))?;
+        }
+        // Clients are beside the worse one when both hear each other again.
+        self.pair.believe(1, "reachable")?;
         let start = Instant::now();
         set(&self.pair, true)?;
         self.findings.healed_calm = self.pair.wait_calm(0, PATIENCE).is_ok();

@@ -52,7 +52,8 @@ fn who_got_what(found: &Findings) -> String {
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     let phases = [
         ("one master", &found.one),
-        ("both are master", &found.both),
+        ("both are, director1 is asked", &found.both[0]),
+        ("both are, director2 is asked", &found.both[1]),
         ("director1 is back", &found.power.again),
     ];
     for (
@@ -67,7 +68,7 @@ fn who_got_what(found: &Findings) -> String {
         let frames = [from_client, first, second].map(u64::to_string);
         rows.push(of_run(name, http).into_iter().chain(frames).collect());
     }
-    rows.insert(3, of_run("director1 is without power", &found.power.alone));
+    rows.insert(4, of_run("director1 is without power", &found.power.alone));
     table("lrrrrrrr", rows)
 }
 
