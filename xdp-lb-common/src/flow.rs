@@ -207,7 +207,8 @@ pub struct FlowInfo {
     pub service: u32,
     /// Tick of the insert.
     pub created: u32,
-    /// Of an entry with [`FLOW_OF_REPLIES`]: a [`WayBack`]. Else 0.
+    /// A [`WayBack`]; zeroes if it is not known. Of a connection that is not translated, how it was when the
+    /// director opened it; of a template zeroes.
     pub way_back: [u64; 2],
 }
 pod!(FlowInfo);

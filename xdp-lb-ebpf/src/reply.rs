@@ -233,8 +233,9 @@ pub extern "C" fn keep_alive(hash: u64, index: u32, now: u32) -> u32 {
     1
 }
 
+/// The connection that an entry describes.
 #[inline(always)]
-fn connection_v4(info: &FlowInfo) -> FlowV4 {
+pub fn connection_v4(info: &FlowInfo) -> FlowV4 {
     FlowV4 {
         client_be: info.client.words_be[0],
         vip_be: info.vip.words_be[0],
@@ -244,8 +245,9 @@ fn connection_v4(info: &FlowInfo) -> FlowV4 {
     }
 }
 
+/// [`connection_v4`] of IPv6.
 #[inline(always)]
-fn connection_v6(info: &FlowInfo) -> FlowV6 {
+pub fn connection_v6(info: &FlowInfo) -> FlowV6 {
     FlowV6 {
         client: info.client,
         vip: info.vip,
@@ -309,23 +311,68 @@ pub fn next_hop<F: Translate>(
         vlan: 0,
         macs: [0; 3],
     };
-    let size = size_of::<RouteLookUp>() as i32;
-    let at = (&raw mut lookup).cast();
-    // SAFETY: the struct is as long as said and outlives the call; the frame stays as it is.
-    match unsafe { bpf_fib_lookup(frame.context().cast(), at, size, 0) } {
-        answer::BLACKHOLE | answer::UNREACHABLE | answer::PROHIBIT => Err(Reason::NoReplyRoute),
-        answer::TOO_BIG => {
-            decided::note_mtu(lookup.len);
-            decided::note_source(source.0);
-            Err(Reason::TooBig)
+    let answered = lookup.ask(frame);
+    if answered == answer::TOO_BIG {
+        decided::note_mtu(lookup.len);
+        decided::note_source(source.0);
+        return Err(Reason::TooBig);
+    }
+    let found = lookup.next_hop(answered)?;
+    Ok(found.unwrap_or((way.ifindex, way.mac)))
+}
+
+/// Interface and MAC by which a message of this director's own reaches a client, from a VIP. `None` where
+/// neither the routing table nor its own packets tell.
+#[inline(always)]
+pub fn own_next_hop<F: Translate>(
+    frame: &Frame,
+    (protocol, tos): (u8, u8),
+    flow: &F,
+    way: &WayBack,
+) -> Result<Option<(u32, Mac)>, Reason> {
+    let mut lookup = RouteLookUp {
+        family: F::AF,
+        protocol,
+        from_port_be: 0,
+        to_port_be: 0,
+        // It is never too long.
+        len: 0,
+        ifindex: frame.ifindex(),
+        flow_info: tos as u32,
+        from: flow.vip().words_be,
+        to: flow.client().words_be,
+        vlan: 0,
+        macs: [0; 3],
+    };
+    let answered = lookup.ask(frame);
+    let found = lookup.next_hop(answered)?;
+    if found.is_none() && way.ifindex != 0 && service::mac_of(way.ifindex) != u64::MAX {
+        return Ok(Some((way.ifindex, way.mac)));
+    }
+    Ok(found)
+}
+
+impl RouteLookUp {
+    /// Asks the routing table: one of [`answer`], or of those that nobody here tells apart.
+    #[inline(always)]
+    fn ask(&mut self, frame: &Frame) -> i64 {
+        let size = size_of::<Self>() as i32;
+        let at = (&raw mut *self).cast();
+        // SAFETY: the struct is as long as said and outlives the call; the frame stays as it is.
+        unsafe { bpf_fib_lookup(frame.context().cast(), at, size, 0) }
+    }
+
+    /// Interface and MAC of an answer that has them.
+    #[inline(always)]
+    fn next_hop(&self, answered: i64) -> Result<Option<(u32, Mac)>, Reason> {
+        match answered {
+            answer::BLACKHOLE | answer::UNREACHABLE | answer::PROHIBIT => Err(Reason::NoReplyRoute),
+            answer::SUCCESS if service::mac_of(self.ifindex) != u64::MAX => {
+                let [_, middle, last] = self.macs;
+                let mac = Mac((middle >> 16) as u64 | (last as u64) << 16);
+                Ok(Some((self.ifindex, mac)))
+            }
+            _ => Ok(None),
         }
-        answer::SUCCESS if service::mac_of(lookup.ifindex) != u64::MAX => {
-            let [_, middle, last] = lookup.macs;
-            Ok((
-                lookup.ifindex,
-                Mac((middle >> 16) as u64 | (last as u64) << 16),
-            ))
-        }
-        _ => Ok((way.ifindex, way.mac)),
     }
 }
