@@ -19,7 +19,7 @@ use xdp_lb_common::reason::Reason;
 use xdp_lb_common::tick::{LongTick, Tick};
 
 use crate::conn::{Via, backend_of};
-use crate::family::Family;
+use crate::family::{Family, halves};
 use crate::maps::CONN_INFO;
 use crate::packet::{Frame, Packet};
 use crate::settings::{self, expiry};
@@ -257,24 +257,19 @@ pub fn connection_v6(info: &FlowInfo) -> FlowV6 {
     }
 }
 
-/// `struct bpf_fib_lookup` of linux/bpf.h. Aligned so that the compiler may merge what it likes: on the
-/// stack the verifier wants each access aligned.
-#[repr(C, align(8))]
+/// `struct bpf_fib_lookup` of linux/bpf.h, in long words: on the stack the verifier wants each access aligned,
+/// and of shorter ones the compiler makes longer ones that are not.
+#[repr(C)]
 struct RouteLookUp {
-    family: u8,
-    protocol: u8,
-    from_port_be: u16,
-    to_port_be: u16,
-    /// Length of the packet; where it does not fit, the length that would.
-    len: u16,
-    /// Where it came in; where it goes out.
-    ifindex: u32,
-    flow_info: u32,
-    from: [u32; 4],
-    to: [u32; 4],
-    vlan: u32,
-    /// Source and destination MAC.
-    macs: [u32; 3],
+    /// Family and protocol (8 bits each), ports in network order, the source's first (16 each), length of the
+    /// packet (16); where it does not fit, the length that would.
+    names: u64,
+    /// Interface that it came in by, then the one that it goes out by; above it its flow label and class.
+    way: u64,
+    from: (u64, u64),
+    to: (u64, u64),
+    /// VLAN, source MAC, and from the third octet of the last word on the destination MAC.
+    rest: [u64; 2],
 }
 
 /// What `bpf_fib_lookup` returns.
@@ -297,23 +292,20 @@ pub fn next_hop<F: Translate>(
     if !frame.holds(0, parse::ETHERNET + F::HEADER) {
         return Err(Reason::Inconsistent);
     }
+    let ports = (source.1 as u64) << 16 | (client_port_be as u64) << 32;
+    let len = (packet.len as u16 as u64) << 48;
+    // SAFETY: checked just now.
+    let flow_info = unsafe { F::flow_info(frame) };
     let mut lookup = RouteLookUp {
-        family: F::AF,
-        protocol: packet.flow.protocol(),
-        from_port_be: source.1,
-        to_port_be: client_port_be,
-        len: packet.len as u16,
-        ifindex: frame.ifindex(),
-        // SAFETY: checked just now.
-        flow_info: unsafe { F::flow_info(frame) },
-        from: source.0.words_be,
-        to: packet.flow.vip().words_be,
-        vlan: 0,
-        macs: [0; 3],
+        names: F::AF as u64 | (packet.flow.protocol() as u64) << 8 | ports | len,
+        way: frame.ifindex() as u64 | (flow_info as u64) << 32,
+        from: halves(source.0),
+        to: halves(packet.flow.vip()),
+        rest: [0; 2],
     };
     let answered = lookup.ask(frame);
     if answered == answer::TOO_BIG {
-        decided::note_mtu(lookup.len);
+        decided::note_mtu((lookup.names >> 48) as u16);
         decided::note_source(source.0);
         return Err(Reason::TooBig);
     }
@@ -331,18 +323,12 @@ pub fn own_next_hop<F: Translate>(
     way: &WayBack,
 ) -> Result<Option<(u32, Mac)>, Reason> {
     let mut lookup = RouteLookUp {
-        family: F::AF,
-        protocol,
-        from_port_be: 0,
-        to_port_be: 0,
-        // It is never too long.
-        len: 0,
-        ifindex: frame.ifindex(),
-        flow_info: tos as u32,
-        from: flow.vip().words_be,
-        to: flow.client().words_be,
-        vlan: 0,
-        macs: [0; 3],
+        // It is never too long, so it has no length here.
+        names: F::AF as u64 | (protocol as u64) << 8,
+        way: frame.ifindex() as u64 | (tos as u64) << 32,
+        from: halves(flow.vip()),
+        to: halves(flow.client()),
+        rest: [0; 2],
     };
     let answered = lookup.ask(frame);
     let found = lookup.next_hop(answered)?;
@@ -367,10 +353,8 @@ impl RouteLookUp {
     fn next_hop(&self, answered: i64) -> Result<Option<(u32, Mac)>, Reason> {
         match answered {
             answer::BLACKHOLE | answer::UNREACHABLE | answer::PROHIBIT => Err(Reason::NoReplyRoute),
-            answer::SUCCESS if service::mac_of(self.ifindex) != u64::MAX => {
-                let [_, middle, last] = self.macs;
-                let mac = Mac((middle >> 16) as u64 | (last as u64) << 16);
-                Ok(Some((self.ifindex, mac)))
+            answer::SUCCESS if service::mac_of(self.way as u32) != u64::MAX => {
+                Ok(Some((self.way as u32, Mac(self.rest[1] >> 16))))
             }
             _ => Ok(None),
         }
