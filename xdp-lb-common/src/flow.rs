@@ -185,7 +185,8 @@ impl FragmentsV6 {
     }
 }
 
-/// The cold half of a way: written once on insert, read by userspace only.
+/// The cold half of a way: written once on insert; read by userspace, and by programs for what comes from the
+/// servers' side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct FlowInfo {
