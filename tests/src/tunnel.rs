@@ -21,8 +21,10 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// What packets are wrapped in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrap {
-    /// Another IP header.
+    /// Another IP header, of IPv4.
     Ipip,
+    /// The same, of IPv6.
+    IpipV6,
     /// Another IP header, UDP to this port, and four octets of GUE.
     Gue(u16),
     /// Another IP header and GRE, with four octets more if it has a checksum.
@@ -35,6 +37,7 @@ impl Wrap {
         let raw = |protocol| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(protocol)));
         let socket = match self {
             Self::Ipip => raw(4)?,
+            Self::IpipV6 => Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::from(4)))?,
             Self::Gre => raw(47)?,
             Self::Gue(port) => {
                 let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
@@ -51,6 +54,8 @@ impl Wrap {
         let outer = || Some(usize::from(packet.first()? & 0xf) * 4);
         match self {
             Self::Ipip => outer(),
+            // The kernel keeps IPv6's.
+            Self::IpipV6 => Some(0),
             Self::Gue(_) => Some(4),
             Self::Gre => {
                 let at = outer()?;

@@ -20,7 +20,8 @@ pub struct Decided {
     pub source_port_be: u16,
     /// Octets that an IP packet of this flow may have; set for one that is too long.
     pub mtu: u16,
-    /// The [`crate::reason::Reason`] that the packet's sender is to be told.
+    /// The [`crate::reason::Reason`] that the packet's sender is to be told; of an ICMP error, why it passes
+    /// if it is not about a tunnel.
     pub why: u32,
     /// 1 once the sender was told: what leaves is the answer.
     pub answered: u32,

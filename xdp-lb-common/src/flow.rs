@@ -185,7 +185,8 @@ impl FragmentsV6 {
     }
 }
 
-/// The cold half of a way: written once on insert, read by userspace only.
+/// The cold half of a way: written once on insert; read by userspace, and by programs for what comes from the
+/// servers' side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct FlowInfo {
@@ -207,7 +208,8 @@ pub struct FlowInfo {
     pub service: u32,
     /// Tick of the insert.
     pub created: u32,
-    /// Of an entry with [`FLOW_OF_REPLIES`]: a [`WayBack`]. Else 0.
+    /// A [`WayBack`]; zeroes if it is not known. Of a connection that is not translated, how it was when the
+    /// director opened it; of a template zeroes.
     pub way_back: [u64; 2],
 }
 pod!(FlowInfo);

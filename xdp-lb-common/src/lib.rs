@@ -7,7 +7,8 @@
 //! it; [`conn`] is the set-associative table that connections and persistence templates live in;
 //! [`persist`] names a template; [`schedule`] says how new connections are placed, [`select`] and
 //! [`hashed`] lay out the tables for it and [`load`] counts connections; [`backend`] says where a
-//! packet goes and [`method`] what is changed for it, [`checksum`] what follows from that; [`stage`] lists
+//! packet goes and [`method`] what is changed for it, [`checksum`] what follows from that; [`answer`] is what
+//! clients are told, [`relay`] of errors about tunnels; [`stage`] lists
 //! the programs, [`decided`] is what they hand on, [`reason`] counts why and [`watch`] tells it; what [`opaque`] hides
 //! keeps the verifier short.
 //!
@@ -42,6 +43,7 @@ pub mod opaque;
 pub mod persist;
 pub mod pod;
 pub mod reason;
+pub mod relay;
 pub mod schedule;
 pub mod select;
 pub mod service;

@@ -108,9 +108,9 @@ reasons! {
     TxIcmp = "tx_icmp" => Tx,
     /// An ICMP error, to the real server of the connection it is about, behind another port.
     RedirectIcmp = "redirect_icmp" => Redirect,
-    /// A real server's reply, or an ICMP error about what it got, from the service's address to the client.
+    /// A real server's reply, or an ICMP error about what was sent to it, from the service's address to the client.
     TxReply = "tx_reply" => Tx,
-    /// A real server's reply, or an ICMP error about what it got, from the service's address to the client behind another port.
+    /// A real server's reply, or an ICMP error about what was sent to it, from the service's address to the client behind another port.
     RedirectReply = "redirect_reply" => Redirect,
     /// Longer than the MTU on its way, and the sender is not told.
     TooBig = "too_big" => Drop,

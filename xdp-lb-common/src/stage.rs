@@ -92,6 +92,12 @@ pub const REPLY_FRAGMENT: Stage = Stage {
     index: 15,
 };
 
+/// ICMP errors about the packets of tunnels, of which those are told who sent what these carry.
+pub const TUNNEL_ERROR: Stage = Stage {
+    name: "xdp_lb_tunnel_error",
+    index: 20,
+};
+
 /// Packets that the director answers itself: it says why they go nowhere.
 pub const ANSWER: Stage = Stage {
     name: "xdp_lb_answer",
@@ -155,6 +161,7 @@ pub const ALL: &[Stage] = &[
     REPLY,
     REPLY_ERROR,
     REPLY_FRAGMENT,
+    TUNNEL_ERROR,
     ANSWER,
 ];
 

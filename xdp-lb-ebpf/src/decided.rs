@@ -176,6 +176,25 @@ pub fn note_why(why: Reason) {
     }
 }
 
+/// Notes for what reason an ICMP error leaves that is about no tunnel's packet either.
+#[inline(always)]
+pub fn note_unless(why: Reason) {
+    if let Some(decided) = DECIDED.get_ptr_mut(0) {
+        // SAFETY: as in `note_why`.
+        unsafe { (*decided).why = why as u32 };
+    }
+}
+
+/// What [`note_unless`] noted: one of the two reasons that there are.
+#[inline(always)]
+pub fn unless() -> Reason {
+    match DECIDED.get_ptr(0) {
+        // SAFETY: as in `note_why`.
+        Some(decided) if unsafe { (*decided).why } == Reason::NoService as u32 => Reason::NoService,
+        _ => Reason::IcmpUnknown,
+    }
+}
+
 /// Has the sender of a packet told that it goes nowhere; returns if nobody is told of that.
 #[inline(always)]
 pub fn told<T: Copy>(ctx: &XdpContext, result: Result<T, Reason>) -> Result<T, Reason> {

@@ -147,8 +147,8 @@ impl Family for FlowV4 {
     }
 
     #[inline(always)]
-    fn describe_conn(&self, _ctx: *mut xdp_md, service: u32, index: u32, now: Tick) {
-        conn::write_info(self, service, index, now);
+    fn describe_conn(&self, ctx: *mut xdp_md, service: u32, index: u32, now: Tick) {
+        conn::write_info(&Frame::new(ctx), self, (service, index), now);
     }
 
     #[inline(always)]

@@ -6,7 +6,8 @@
 //!
 //! An error to a real server in a tunnel goes into that, as the packets do; with address translation
 //! [`crate::quote`] goes on. Errors about what a real server got come to the client's address, as replies
-//! do, and [`crate::reply`] has them.
+//! do, and [`crate::reply`] has them. Those about the packets of a tunnel come to the director itself, and
+//! [`crate::tunnel_error`] has them.
 
 use aya_ebpf::bindings::xdp_action;
 use xdp_lb_common::addr::{Address, ICMP, ICMP_V6, Mac, TCP, UDP};
@@ -21,7 +22,7 @@ use crate::parse::{ETHERNET, IPV4_MIN, IPV6_LEN, OFFSET_BE, address};
 use crate::{conn, decided, extensions, forward, service, settings};
 
 /// Length of the header of all errors; the quoted packet follows.
-const ICMP_LEN: usize = 8;
+pub const ICMP_LEN: usize = 8;
 /// What is needed of the quoted packet behind its IP header.
 const QUOTED: usize = 8;
 
@@ -132,7 +133,7 @@ fn header_len(version_ihl: u8) -> usize {
 
 /// The connection of the packet that is quoted behind an ICMP header, of which `len` octets are there.
 #[inline(always)]
-fn quoted(message: &Frame, len: usize) -> Result<FlowV4, Reason> {
+pub fn quoted(message: &Frame, len: usize) -> Result<FlowV4, Reason> {
     const AT: usize = ETHERNET + ICMP_LEN;
     if len < IPV4_MIN || !message.holds(AT, IPV4_MIN) {
         return Err(Reason::Truncated);
@@ -247,7 +248,7 @@ pub fn error_v6(frame: &Frame) -> Result<(Packet<FlowV6>, Address), Reason> {
 /// [`quoted`] for IPv6; the quoted header stands where a frame has its own, `base` octets behind that of
 /// the error.
 #[inline(always)]
-fn quoted_v6(quote: &Frame, base: usize, len: usize) -> Result<FlowV6, Reason> {
+pub fn quoted_v6(quote: &Frame, base: usize, len: usize) -> Result<FlowV6, Reason> {
     const AT: usize = ETHERNET + IPV6_LEN;
     if len < IPV6_LEN || !quote.holds(ETHERNET, IPV6_LEN) {
         return Err(Reason::Truncated);

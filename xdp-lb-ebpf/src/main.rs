@@ -7,7 +7,7 @@
 //! [`lookup`]. [`decided`] is what programs hand on: [`tunnel`] wraps packets, with [`sums`] over them,
 //! [`nat`] translates addresses and [`reply`] those of replies, both by [`translate`], [`quote`] those in
 //! ICMP errors about either, [`reply_fragment`] those of fragments; [`answer`] tells senders what goes
-//! nowhere. [`maps`] holds the tables and [`settings`] what the loader sets.
+//! nowhere, and [`tunnel_error`] clients of errors about tunnels. [`maps`] holds the tables and [`settings`] what the loader sets.
 //!
 //! Every exit has one [`Reason`]. Whatever the program does not balance passes to the kernel
 //! untouched.
@@ -48,6 +48,7 @@ mod sums;
 mod tagged;
 mod translate;
 mod tunnel;
+mod tunnel_error;
 mod watch;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
@@ -202,13 +203,15 @@ pub fn xdp_lb_icmp_v6(ctx: XdpContext) -> u32 {
     count::and_act(sent)
 }
 
-/// On to the program for errors that are to be wrapped or translated; returns with all others.
+/// On to the program for errors that are to be wrapped or translated, or that may be about what was; returns
+/// with all others.
 #[inline(always)]
 fn error_goes_on(ctx: &XdpContext, sent: &Result<(Reason, u32), Reason>) {
     match sent {
-        Err(Reason::NoService) if service::translates() => {
+        Err(why @ (Reason::NoService | Reason::IcmpUnknown)) => {
+            decided::note_unless(*why);
             // SAFETY: the program that it leads to takes the context over.
-            unsafe { maps::STAGES.tail_call(ctx, stage::REPLY_ERROR.index) };
+            unsafe { maps::STAGES.tail_call(ctx, stage::TUNNEL_ERROR.index) };
         }
         Err(Reason::NoProgram) => decided::go_on_with_error(ctx),
         _ => {}
@@ -246,6 +249,12 @@ pub fn xdp_lb_nat_error(ctx: XdpContext) -> u32 {
 #[xdp(frags)]
 pub fn xdp_lb_reply_error(ctx: XdpContext) -> u32 {
     reply::send_error(ctx.ctx)
+}
+
+/// Tells clients of ICMP errors about tunnels, by a tail call.
+#[xdp(frags)]
+pub fn xdp_lb_tunnel_error(ctx: XdpContext) -> u32 {
+    tunnel_error::send(&ctx)
 }
 
 /// Translates the addresses of fragments from real servers, by a tail call.

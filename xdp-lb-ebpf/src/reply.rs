@@ -19,7 +19,7 @@ use xdp_lb_common::reason::Reason;
 use xdp_lb_common::tick::{LongTick, Tick};
 
 use crate::conn::{Via, backend_of};
-use crate::family::Family;
+use crate::family::{Family, halves};
 use crate::maps::CONN_INFO;
 use crate::packet::{Frame, Packet};
 use crate::settings::{self, expiry};
@@ -233,8 +233,9 @@ pub extern "C" fn keep_alive(hash: u64, index: u32, now: u32) -> u32 {
     1
 }
 
+/// The connection that an entry describes.
 #[inline(always)]
-fn connection_v4(info: &FlowInfo) -> FlowV4 {
+pub fn connection_v4(info: &FlowInfo) -> FlowV4 {
     FlowV4 {
         client_be: info.client.words_be[0],
         vip_be: info.vip.words_be[0],
@@ -244,8 +245,9 @@ fn connection_v4(info: &FlowInfo) -> FlowV4 {
     }
 }
 
+/// [`connection_v4`] of IPv6.
 #[inline(always)]
-fn connection_v6(info: &FlowInfo) -> FlowV6 {
+pub fn connection_v6(info: &FlowInfo) -> FlowV6 {
     FlowV6 {
         client: info.client,
         vip: info.vip,
@@ -255,24 +257,19 @@ fn connection_v6(info: &FlowInfo) -> FlowV6 {
     }
 }
 
-/// `struct bpf_fib_lookup` of linux/bpf.h. Aligned so that the compiler may merge what it likes: on the
-/// stack the verifier wants each access aligned.
-#[repr(C, align(8))]
+/// `struct bpf_fib_lookup` of linux/bpf.h, in long words: on the stack the verifier wants each access aligned,
+/// and of shorter ones the compiler makes longer ones that are not.
+#[repr(C)]
 struct RouteLookUp {
-    family: u8,
-    protocol: u8,
-    from_port_be: u16,
-    to_port_be: u16,
-    /// Length of the packet; where it does not fit, the length that would.
-    len: u16,
-    /// Where it came in; where it goes out.
-    ifindex: u32,
-    flow_info: u32,
-    from: [u32; 4],
-    to: [u32; 4],
-    vlan: u32,
-    /// Source and destination MAC.
-    macs: [u32; 3],
+    /// Family and protocol (8 bits each), ports in network order, the source's first (16 each), length of the
+    /// packet (16); where it does not fit, the length that would.
+    names: u64,
+    /// Interface that it came in by, then the one that it goes out by; above it its flow label and class.
+    way: u64,
+    from: (u64, u64),
+    to: (u64, u64),
+    /// VLAN, source MAC, and from the third octet of the last word on the destination MAC.
+    rest: [u64; 2],
 }
 
 /// What `bpf_fib_lookup` returns.
@@ -295,37 +292,71 @@ pub fn next_hop<F: Translate>(
     if !frame.holds(0, parse::ETHERNET + F::HEADER) {
         return Err(Reason::Inconsistent);
     }
+    let ports = (source.1 as u64) << 16 | (client_port_be as u64) << 32;
+    let len = (packet.len as u16 as u64) << 48;
+    // SAFETY: checked just now.
+    let flow_info = unsafe { F::flow_info(frame) };
     let mut lookup = RouteLookUp {
-        family: F::AF,
-        protocol: packet.flow.protocol(),
-        from_port_be: source.1,
-        to_port_be: client_port_be,
-        len: packet.len as u16,
-        ifindex: frame.ifindex(),
-        // SAFETY: checked just now.
-        flow_info: unsafe { F::flow_info(frame) },
-        from: source.0.words_be,
-        to: packet.flow.vip().words_be,
-        vlan: 0,
-        macs: [0; 3],
+        names: F::AF as u64 | (packet.flow.protocol() as u64) << 8 | ports | len,
+        way: frame.ifindex() as u64 | (flow_info as u64) << 32,
+        from: halves(source.0),
+        to: halves(packet.flow.vip()),
+        rest: [0; 2],
     };
-    let size = size_of::<RouteLookUp>() as i32;
-    let at = (&raw mut lookup).cast();
-    // SAFETY: the struct is as long as said and outlives the call; the frame stays as it is.
-    match unsafe { bpf_fib_lookup(frame.context().cast(), at, size, 0) } {
-        answer::BLACKHOLE | answer::UNREACHABLE | answer::PROHIBIT => Err(Reason::NoReplyRoute),
-        answer::TOO_BIG => {
-            decided::note_mtu(lookup.len);
-            decided::note_source(source.0);
-            Err(Reason::TooBig)
+    let answered = lookup.ask(frame);
+    if answered == answer::TOO_BIG {
+        decided::note_mtu((lookup.names >> 48) as u16);
+        decided::note_source(source.0);
+        return Err(Reason::TooBig);
+    }
+    let found = lookup.next_hop(answered)?;
+    Ok(found.unwrap_or((way.ifindex, way.mac)))
+}
+
+/// Interface and MAC by which a message of this director's own reaches a client, from a VIP. `None` where
+/// neither the routing table nor its own packets tell.
+#[inline(always)]
+pub fn own_next_hop<F: Translate>(
+    frame: &Frame,
+    (protocol, tos): (u8, u8),
+    flow: &F,
+    way: &WayBack,
+) -> Result<Option<(u32, Mac)>, Reason> {
+    let mut lookup = RouteLookUp {
+        // It is never too long, so it has no length here.
+        names: F::AF as u64 | (protocol as u64) << 8,
+        way: frame.ifindex() as u64 | (tos as u64) << 32,
+        from: halves(flow.vip()),
+        to: halves(flow.client()),
+        rest: [0; 2],
+    };
+    let answered = lookup.ask(frame);
+    let found = lookup.next_hop(answered)?;
+    if found.is_none() && way.ifindex != 0 && service::mac_of(way.ifindex) != u64::MAX {
+        return Ok(Some((way.ifindex, way.mac)));
+    }
+    Ok(found)
+}
+
+impl RouteLookUp {
+    /// Asks the routing table: one of [`answer`], or of those that nobody here tells apart.
+    #[inline(always)]
+    fn ask(&mut self, frame: &Frame) -> i64 {
+        let size = size_of::<Self>() as i32;
+        let at = (&raw mut *self).cast();
+        // SAFETY: the struct is as long as said and outlives the call; the frame stays as it is.
+        unsafe { bpf_fib_lookup(frame.context().cast(), at, size, 0) }
+    }
+
+    /// Interface and MAC of an answer that has them.
+    #[inline(always)]
+    fn next_hop(&self, answered: i64) -> Result<Option<(u32, Mac)>, Reason> {
+        match answered {
+            answer::BLACKHOLE | answer::UNREACHABLE | answer::PROHIBIT => Err(Reason::NoReplyRoute),
+            answer::SUCCESS if service::mac_of(self.way as u32) != u64::MAX => {
+                Ok(Some((self.way as u32, Mac(self.rest[1] >> 16))))
+            }
+            _ => Ok(None),
         }
-        answer::SUCCESS if service::mac_of(lookup.ifindex) != u64::MAX => {
-            let [_, middle, last] = lookup.macs;
-            Ok((
-                lookup.ifindex,
-                Mac((middle >> 16) as u64 | (last as u64) << 16),
-            ))
-        }
-        _ => Ok((way.ifindex, way.mac)),
     }
 }

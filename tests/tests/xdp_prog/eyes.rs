@@ -251,6 +251,14 @@ impl Eyes {
         self.conn_info.read(ways[0].0)
     }
 
+    /// Lets it be as if nobody had written where the packets of connections came from.
+    pub(crate) fn forget_ways_back(&self) {
+        for index in 0..self.conn_info.len() {
+            self.conn_info.store(index, 6, 0);
+            self.conn_info.store(index, 7, 0);
+        }
+    }
+
     /// The ways of the template of a packet's client, masked to a prefix, on a service.
     pub(crate) fn templates(&self, key: ServiceKey, packet: &Packet, prefix: u8) -> Vec<State> {
         let (service, client) = (self.service(key), flow(packet).client_be);

@@ -38,12 +38,12 @@ fn tunnels() -> Vec<(&'static str, Tunnel)> {
 }
 
 /// The director's address in the family of a real server.
-fn own(is_v6: bool) -> IpAddr {
+pub(crate) fn own(is_v6: bool) -> IpAddr {
     server(is_v6, 250)
 }
 
 /// TCP and UDP on port 80 of the VIP of one family, to one real server of another.
-fn through(tunnel: Tunnel, inner_v6: bool, outer_v6: bool) -> Desired {
+pub(crate) fn through(tunnel: Tunnel, inner_v6: bool, outer_v6: bool) -> Desired {
     let address = SocketAddr::new(server(outer_v6, 1), 80);
     let method = Method::Tunnel(tunnel, own(outer_v6));
     let made = |service| with(on(inner_v6, service), 1, address, method);
@@ -162,7 +162,7 @@ fn outer_v6_header(wire: &Wire, protocol: u8, len: usize) -> Vec<u8> {
 }
 
 /// Runs a check for every tunnel, and all four pairs of families.
-fn for_all(check: impl Fn(&Director, &str, Tunnel, (bool, bool)) + Send + Copy) {
+pub(crate) fn for_all(check: impl Fn(&Director, &str, Tunnel, (bool, bool)) + Send + Copy) {
     in_a_network(move || {
         let mut director = Director::looking(&tables([]));
         for (name, tunnel) in tunnels() {

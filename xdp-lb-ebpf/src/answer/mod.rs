@@ -29,13 +29,13 @@ const ICMP_LEN: usize = 8;
 
 /// What is said.
 #[derive(Clone, Copy)]
-struct Error {
+pub struct Error {
     /// Type, and code in the upper half.
-    kind: u16,
+    pub kind: u16,
     /// The second word of its header, as it stands.
-    rest_be: u32,
+    pub rest_be: u32,
     /// How it is counted.
-    reason: Reason,
+    pub reason: Reason,
 }
 
 /// Answers the packet of a context; the action. In functions of their own, as each family takes its share
@@ -64,7 +64,7 @@ pub extern "C" fn answer_v6(ctx: *mut xdp_md) -> u32 {
 }
 
 /// What differs between the families.
-trait Answer: Family {
+pub trait Answer: Family {
     /// Of a type and code: port unreachable, time exceeded, too long.
     const KINDS: [u16; 3];
     /// The MTU of an error as it stands there; `None` if it need not be said of a packet of `len`.
@@ -75,7 +75,7 @@ trait Answer: Family {
     fn is_whole(frame: &Frame) -> bool;
     /// Octets of the headers before TCP's.
     fn before_tcp(frame: &Frame) -> Option<usize>;
-    /// Makes an ICMP error of the frame.
+    /// Makes an ICMP error of the frame, which is for the MAC that the packet came from.
     fn error(
         frame: &Frame,
         packet: &Packet<Self>,
@@ -168,7 +168,7 @@ fn is_reset<F: Answer>(frame: &Frame, packet: &Packet<F>) -> Result<bool, Reason
 
 /// Whether this CPU may answer one more; that is counted.
 #[inline(always)]
-fn spend() -> Result<(), Reason> {
+pub fn spend() -> Result<(), Reason> {
     let bucket = ANSWERS.get_ptr_mut(0).ok_or(Reason::Inconsistent)?;
     // SAFETY: this CPU's own copy, and nothing interrupts the program with another of its kind.
     let spent = unsafe { (*bucket).spend(now().0, ANSWERS_A_TICK.load()) };

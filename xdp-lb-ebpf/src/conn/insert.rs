@@ -202,9 +202,10 @@ pub extern "C" fn conn_describe_v6(
     now: u32,
     names: u64,
 ) -> u32 {
-    match FlowV6::named(&Frame::new(ctx), names) {
+    let frame = Frame::new(ctx);
+    match FlowV6::named(&frame, names) {
         Ok(flow) => {
-            write_info(&flow, service, index, Tick(now));
+            write_info(&frame, &flow, (service, index), Tick(now));
             1
         }
         Err(_) => 0,

@@ -2,15 +2,18 @@
 //! [`xdp_lb_common::conn::table`]; here are its words, and its rarely walked parts as functions of
 //! their own.
 
+use xdp_lb_common::addr::Mac;
 use xdp_lb_common::conn::State;
 use xdp_lb_common::conn::table::{Claim, Inserted, Place, PlaceMemory, Places, change, find_in};
-use xdp_lb_common::flow::FlowInfo;
+use xdp_lb_common::flow::{FlowInfo, WayBack};
 use xdp_lb_common::hash::{first_place, second_place};
 use xdp_lb_common::limits::WAYS;
 use xdp_lb_common::tick::Tick;
 
 use crate::family::Family;
 use crate::maps::{CONN_INFO, CONNS, OVERFLOWS};
+use crate::packet::Frame;
+use crate::parse::ETHERNET;
 use crate::settings::CONN_MASK;
 use crate::{atomic, load};
 
@@ -212,7 +215,7 @@ pub extern "C" fn conn_strongest(hash: u64, rivals: u32, claim: u64, now: u32) -
 
 /// See [`Family::describe_conn`].
 #[inline(always)]
-pub fn write_info<F: Family>(flow: &F, service: u32, index: u32, now: Tick) {
+pub fn write_info<F: Family>(frame: &Frame, flow: &F, (service, index): (u32, u32), now: Tick) {
     let Some(info) = CONN_INFO.get_ptr_mut(index) else {
         return;
     };
@@ -226,10 +229,26 @@ pub fn write_info<F: Family>(flow: &F, service: u32, index: u32, now: Tick) {
         flags: 0,
         service,
         created: now.0,
-        way_back: [0; 2],
+        way_back: way_back(frame, now),
     };
     // SAFETY: a map value that belongs to the way this CPU holds.
     unsafe { atomic::store_info(info, &value) };
+}
+
+/// Where a frame came from.
+#[inline(always)]
+fn way_back(frame: &Frame, now: Tick) -> [u64; 2] {
+    if !frame.holds(0, ETHERNET) {
+        return [0; 2];
+    }
+    // SAFETY: within the Ethernet header; its source is the upper half and more.
+    let upper: u64 = unsafe { frame.read(4) };
+    let way = WayBack {
+        mac: Mac(upper >> 16),
+        ifindex: frame.ifindex(),
+        touched: now,
+    };
+    way.pack()
 }
 
 /// The bit of a flow's first place.
