@@ -161,10 +161,11 @@ pub fn places(hash: u64) -> Option<Places<Counted>> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn conn_claim(hash: u64, state: u64, now: u32) -> u64 {
-    Claim::pack(places(hash).and_then(|places| claim(&places, hash, State(state), Tick(now))))
+    // The victim in line: a call more is more stack than the longest chain of IPv6 has, before Linux 6.10.
+    Claim::pack(places(hash).and_then(|places| places.claim(hash, State(state), Tick(now))))
 }
 
-/// [`conn_claim`] in line.
+/// [`conn_claim`] in line, for packets that open a connection.
 #[inline(always)]
 pub fn claim(places: &Places<Counted>, hash: u64, state: State, now: Tick) -> Option<Claim> {
     places.claim_by(hash, (state, now), || conn_victim(hash, now.0))
