@@ -1,8 +1,8 @@
 //! The XDP program against the data plane in memory: the same tables, the same frames, at the same
 //! time, and everything that comes of them compared; and what a frame is against `etherparse`.
 //!
-//! [`world`] makes tables and changes them, [`frames`] makes frames, both at random and with a taste
-//! for what is odd; [`case`] is a sequence of both, as a fixture holds it; [`rig`] plays a case on
+//! [`world`] makes tables and changes them, [`frames`] makes frames of what is [`made`], both at random and
+//! with a taste for what is odd; [`case`] is a sequence of both, as a fixture holds it; [`rig`] plays a case on
 //! both data planes and compares, with [`view`] as the third opinion and [`state`] in the end; [`shrink`] makes a case that
 //! fails as short as it gets. Fixtures of what was found are in `cases/`.
 //!
@@ -18,6 +18,7 @@ mod case;
 #[path = "../xdp_prog/dice.rs"]
 mod dice;
 mod frames;
+mod made;
 #[path = "../xdp_prog/pinned.rs"]
 mod pinned;
 mod rig;
@@ -53,11 +54,13 @@ fn in_a_network(test: impl FnOnce() + Send) {
     xdp_lb::sys::bpffs::ensure().unwrap();
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let netns = Netns::create(&format!("{}{number}", unique_prefix("df"))).unwrap();
-    let ports = frames::PORTS.map(|index| {
-        let mtu = frames::mtu(index);
+    // A VLAN is one by the tables; the kernel has its MTU.
+    let networks = frames::NETWORKS.map(|(index, parent, _)| (index, frames::mtu(parent)));
+    let ports = frames::PORTS.map(|index| (index, frames::mtu(index)));
+    let lines = ports.iter().chain(&networks).map(|(index, mtu)| {
         format!("link add p{index} index {index} mtu {mtu} type veth peer q{index}")
     });
-    netns.ip(&ports.join("\n")).unwrap();
+    netns.ip(&lines.collect::<Vec<_>>().join("\n")).unwrap();
     netns.run(test).unwrap();
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use aya::maps::{Array, MapData, PerCpuArray};
 use xdp_lb::dataplane::Dataplane as _;
 use xdp_lb::dataplane::ebpf::{Ebpf, Options};
-use xdp_lb::dataplane::memory::{self, Memory, Verdict};
+use xdp_lb::dataplane::memory::{self, Memory, Outside, Verdict};
 use xdp_lb::dataplane::mmap::MappedArray;
 use xdp_lb::dataplane::pins::Pins;
 use xdp_lb::plan::desired::Desired;
@@ -26,11 +26,12 @@ use xdp_lb_common::hash::HashKey;
 use xdp_lb_common::reason::{self, Counters, Event, Reason};
 use xdp_lb_common::service::Control;
 use xdp_lb_common::tick::{Clock, LongTick, MASK, Tick};
+use xdp_lb_common::vlan;
 use xdp_lb_tests::packet::{compare, show};
 use xdp_lb_tests::program::{Action, Outcome, Program};
 
 use crate::case::{Case, Step, octets};
-use crate::frames::host_mac;
+use crate::frames::{MOST_TAKEN, NEAR, host_mac};
 use crate::pinned::{self, map, mapped, second_handle};
 use crate::view;
 use crate::world::{VIPS, host_ip};
@@ -39,6 +40,8 @@ use crate::world::{VIPS, host_ip};
 const ENTRIES: u32 = 1024;
 /// Jiffies of a tick, as a power of two.
 const LONG_TICK: u32 = 16;
+/// Octets that XDP leaves in front of a frame: `XDP_PACKET_HEADROOM` less the kernel's own frame.
+const ROOM: usize = 216;
 /// The word of the control words that holds the heartbeat.
 const HEARTBEAT: usize = 1;
 
@@ -62,6 +65,8 @@ pub(crate) struct Rig {
     control: MappedArray<Control>,
     counters: PerCpuArray<MapData, Counters>,
     backend_names: Array<MapData, BackendName>,
+    /// Whether the kernel lets most of the headroom be taken.
+    takes_headroom: bool,
     clock: Clock,
     installed: Installed,
     /// Ticks that were taken from all lives in this case.
@@ -96,8 +101,10 @@ impl Rig {
             empty_pool,
         };
         let pins = Pins::new(&instance);
+        let program = second_handle(&mut ebpf, &pins.map("program"));
         Self {
-            program: second_handle(&mut ebpf, &pins.map("program")),
+            takes_headroom: program.run_behind(&[0; 64], NEAR, MOST_TAKEN).is_ok(),
+            program,
             ebpf: Some(ebpf),
             model: Memory::new(model, LongTick(0)),
             conns: mapped(&pins, "CONNS"),
@@ -149,11 +156,15 @@ impl Rig {
             let now = LongTick(tick.0.wrapping_add(self.passed));
             self.model.at(now);
             match step {
-                Step::Frame { port, hex } => {
+                Step::Frame { port, hex, taken } => {
                     frames += 1;
-                    let frame = octets(hex);
+                    let frame = Arriving {
+                        octets: &octets(hex),
+                        port: *port,
+                        taken: if self.takes_headroom { *taken } else { 0 },
+                    };
                     let where_from = |why| format!("step {number}, a frame by {port}: {why}");
-                    self.compare(&frame, *port, now).map_err(where_from)?;
+                    self.compare(&frame, now).map_err(where_from)?;
                 }
                 Step::Tables(world) => self.set(&world.desired(self.clock), usize::MAX),
                 Step::Begun(world, some) => self.set(&world.desired(self.clock), *some),
@@ -227,9 +238,11 @@ impl Rig {
     }
 
     /// Sends a frame to both, and compares what comes out and what is counted.
-    fn compare(&mut self, frame: &[u8], port: u32, now: LongTick) -> Result<(), String> {
+    fn compare(&mut self, frame: &Arriving<'_>, now: LongTick) -> Result<(), String> {
+        let (port, taken) = (frame.port, frame.taken);
+        let frame = frame.octets;
         let seen = view::check(frame);
-        let outcome = self.program.run(frame, port).unwrap();
+        let outcome = self.program.run_behind(frame, port, taken).unwrap();
         let now_counted = self.counts();
         let (reasons, events) = std::mem::replace(&mut self.counted, now_counted.clone());
         let (reasons_now, events_now) = now_counted;
@@ -242,15 +255,14 @@ impl Rig {
         let (reasons, events) = (rise(reasons_now, reasons), rise(events_now, events));
         let hash = self.model.connection_hash(frame);
         let present = LongTick(now.0.wrapping_sub(self.passed)).short();
-        let (conns, names) = (&self.conns, &self.backend_names);
-        let mut chance = |servers: &[SocketAddr]| {
-            let chosen = chosen(conns, names, (hash, present), &outcome);
-            let mut of_chosen = servers
-                .iter()
-                .filter(|server| chosen.contains(&server.ip()));
-            of_chosen.next().or_else(|| servers.first()).copied()
+        let mut seen_outside = SeenOutside {
+            conns: &self.conns,
+            names: &self.backend_names,
+            flow: (hash, present),
+            outcome: &outcome,
+            taken,
         };
-        let verdict = self.model.decide_by(frame, port, now, &mut chance);
+        let verdict = self.model.decide_by(frame, port, now, &mut seen_outside);
         *self.reasons.entry(verdict.reason).or_default() += 1;
         for event in &verdict.events {
             *self.events.entry(*event).or_default() += 1;
@@ -307,27 +319,75 @@ impl Drop for Rig {
     }
 }
 
-/// What the program's chance came to: the server of the connection in its table, else the one that the
-/// frame went to.
-fn chosen(
-    conns: &MappedArray<PlaceMemory>,
-    names: &Array<MapData, BackendName>,
-    (hash, now): (Option<u64>, Tick),
-    outcome: &Outcome,
-) -> BTreeSet<IpAddr> {
-    let mut chosen = BTreeSet::new();
-    for way in conns.all_words().chunks_exact(2) {
-        let state = State(way[1].load(Ordering::Acquire));
-        if Some(way[0].load(Ordering::Acquire)) == hash && state.is_free(now) == 0 {
-            let name = names.get(&state.backend(), 0).unwrap();
-            chosen.extend(name.address.to_ip(name.family));
+/// What only the program knows, as it shows in what it did.
+struct SeenOutside<'a> {
+    conns: &'a MappedArray<PlaceMemory>,
+    names: &'a Array<MapData, BackendName>,
+    /// Hash of the packet's connection, and the present.
+    flow: (Option<u64>, Tick),
+    outcome: &'a Outcome,
+    /// Octets of the headroom that are taken.
+    taken: usize,
+}
+
+impl Outside for SeenOutside<'_> {
+    fn pick(&mut self, servers: &[SocketAddr]) -> Option<SocketAddr> {
+        let chosen = self.chosen();
+        let mut of_chosen = servers
+            .iter()
+            .filter(|server| chosen.contains(&server.ip()));
+        of_chosen.next().or_else(|| servers.first()).copied()
+    }
+
+    /// Of the outer header, behind whatever tags there are.
+    fn identification(&mut self) -> u16 {
+        let frame = &self.outcome.frame;
+        let mut at = 12;
+        while let Some([high, low]) = frame.get(at..at + 2)
+            && vlan::is_tag(u16::from_be_bytes([*high, *low]))
+        {
+            at += vlan::TAG_LEN;
+        }
+        match frame.get(at + 6..at + 8) {
+            Some([high, low]) => u16::from_be_bytes([*high, *low]),
+            _ => 0,
         }
     }
-    let n = (0..=u8::MAX).find(|n| outcome.frame.starts_with(&host_mac(*n)));
-    if let (true, Some(n)) = (chosen.is_empty(), n) {
-        chosen.extend(VIPS.map(|vip| host_ip(vip, n)));
+
+    fn room(&self) -> usize {
+        ROOM - self.taken
     }
-    chosen
+}
+
+/// A frame that comes in.
+struct Arriving<'a> {
+    octets: &'a [u8],
+    /// Index of the interface.
+    port: u32,
+    /// Octets of the headroom that are taken.
+    taken: usize,
+}
+
+impl SeenOutside<'_> {
+    /// What the program's chance came to: the server of the connection in its table, else the one that
+    /// the frame went to.
+    fn chosen(&self) -> BTreeSet<IpAddr> {
+        let mut chosen = BTreeSet::new();
+        let (hash, now) = self.flow;
+        for way in self.conns.all_words().chunks_exact(2) {
+            let state = State(way[1].load(Ordering::Acquire));
+            if Some(way[0].load(Ordering::Acquire)) == hash && state.is_free(now) == 0 {
+                let name = self.names.get(&state.backend(), 0).unwrap();
+                chosen.extend(name.address.to_ip(name.family));
+            }
+        }
+        let frame = &self.outcome.frame;
+        let n = (0..=u8::MAX).find(|n| frame.starts_with(&host_mac(*n)));
+        if let (true, Some(n)) = (chosen.is_empty(), n) {
+            chosen.extend(VIPS.map(|vip| host_ip(vip, n)));
+        }
+        chosen
+    }
 }
 
 pub(crate) fn difference<T: std::fmt::Debug + PartialEq>(

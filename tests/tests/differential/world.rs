@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use xdp_lb::config::model::{
-    ConnectionLimit, Endpoint, Family, Hashing, Mark, Persistence, Protocol, Scheduler, ServiceKey,
+    Checksum, ConnectionLimit, Endpoint, Family, Hashing, Mark, Persistence, Protocol, Scheduler,
+    ServiceKey, Tunnel,
 };
 use xdp_lb::plan::desired::{Desired, Method, Port, Reach, Server, Service, Vlan};
 use xdp_lb_common::addr::Mac;
@@ -57,6 +58,8 @@ pub(crate) struct Real {
     pub serving: bool,
     pub releases: bool,
     pub way: Way,
+    #[serde(default, skip_serializing_if = "is_direct")]
+    pub kind: Kind,
 }
 
 /// How to get to a real server.
@@ -80,9 +83,36 @@ pub(crate) struct Plan {
     pub fallback: bool,
 }
 
+/// What is changed in packets to a real server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    #[default]
+    Direct,
+    /// In a tunnel.
+    Tunnel {
+        around: Around,
+        /// The server's address is of the other family.
+        mixed: bool,
+    },
+}
+
+/// What stands in front of a packet in a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Around {
+    Ipip,
+    /// With a checksum or without, as below.
+    Gue(bool),
+    Gre(bool),
+}
+
 const NAMES: [&str; 14] = [
     "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "sed", "nq", "fo", "ovf", "twos",
 ];
+
+/// Where real servers take GUE.
+const GUE: NonZeroU16 = NonZeroU16::new(6080).unwrap();
 
 /// VIPs: two of IPv4, one of IPv6.
 pub(crate) const VIPS: [IpAddr; 3] = [
@@ -97,6 +127,11 @@ pub(crate) const fn host_ip(vip: IpAddr, n: u8) -> IpAddr {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(192, 168, 1, n)),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, n as u16)),
     }
+}
+
+/// The director's own address in the family of a real server.
+const fn own_ip(of: IpAddr) -> IpAddr {
+    host_ip(of, 250)
 }
 
 fn one_of<T: Clone>(dice: &mut Dice, of: &[T]) -> T {
@@ -162,7 +197,7 @@ impl World {
             });
             let port = Port {
                 mac: Mac::from_octets(port_mac(ifindex)),
-                mtu: 1500,
+                mtu: mtu(parent),
                 vlan: Some(Vlan { parent, tags }),
             };
             ports.insert(ifindex, port);
@@ -272,11 +307,12 @@ impl Virtual {
         let at = usize::try_from(dice.roll(self.servers.len() as u64)).unwrap();
         let mut server = self.servers.remove(at);
         let before = server.serving;
-        match dice.roll(8) {
+        match dice.roll(9) {
             0..3 => server.weight = weight(dice),
             3 => server.limit = limit(dice),
             4 | 5 => server.serving = !server.serving,
             6 => server.releases = !server.releases,
+            7 => server.kind = Kind::random(dice),
             _ => server.way = way(dice),
         }
         // A server that recovered is added anew.
@@ -365,7 +401,12 @@ impl Real {
             serving: is_calm || chance(dice, 90),
             releases: chance(dice, 5),
             way: if is_calm { Way::Near } else { way(dice) },
+            kind: Kind::random(dice),
         }
+    }
+
+    fn address(&self, of: &Virtual) -> SocketAddr {
+        SocketAddr::new(host_ip(self.kind.family(of.vip), self.n), of.port)
     }
 
     fn server(&self, of: &Virtual) -> Server {
@@ -378,15 +419,15 @@ impl Real {
             })
         };
         Server {
-            address: SocketAddr::new(host_ip(of.vip, self.n), of.port),
+            address: self.address(of),
             weight: self.weight,
             limit: self.limit.map(|(upper, lower)| ConnectionLimit {
-                upper: NonZeroU32::from(std::num::NonZeroU16::new(upper).unwrap()),
+                upper: NonZeroU32::from(NonZeroU16::new(upper).unwrap()),
                 lower,
             }),
             serving: self.serving,
             releases_clients: self.releases && !of.plays(),
-            method: Method::Direct,
+            method: self.kind.method(self.address(of).ip()),
             reach: match self.way {
                 Way::Router | Way::Local if of.plays() => direct(NEAR, host_mac(self.n), true),
                 Way::Near => direct(NEAR, host_mac(self.n), true),
@@ -401,6 +442,11 @@ impl Real {
             },
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_direct(kind: &Kind) -> bool {
+    matches!(kind, Kind::Direct)
 }
 
 fn some_lease(dice: &mut Dice) -> u32 {
@@ -428,6 +474,48 @@ fn way(dice: &mut Dice) -> Way {
         4 => Way::Local,
         5 => Way::Unknown,
         _ => Way::Near,
+    }
+}
+
+impl Kind {
+    fn random(dice: &mut Dice) -> Self {
+        if chance(dice, 60) {
+            return Self::Direct;
+        }
+        let checksum = chance(dice, 50);
+        let around = [Around::Ipip, Around::Gue(checksum), Around::Gre(checksum)];
+        Self::Tunnel {
+            around: one_of(dice, &around),
+            mixed: chance(dice, 30),
+        }
+    }
+
+    /// An address of the family that the server's is of.
+    fn family(self, vip: IpAddr) -> IpAddr {
+        match self {
+            Self::Tunnel { mixed: true, .. } if vip.is_ipv4() => VIPS[2],
+            Self::Tunnel { mixed: true, .. } => VIPS[0],
+            Self::Direct | Self::Tunnel { mixed: false, .. } => vip,
+        }
+    }
+
+    const fn method(self, server: IpAddr) -> Method {
+        let Self::Tunnel { around, .. } = self else {
+            return Method::Direct;
+        };
+        let tunnel = match around {
+            Around::Ipip => Tunnel::Ipip,
+            Around::Gue(checksum) => Tunnel::Gue {
+                port: GUE,
+                checksum: if checksum {
+                    Checksum::Full
+                } else {
+                    Checksum::None
+                },
+            },
+            Around::Gre(checksum) => Tunnel::Gre { checksum },
+        };
+        Method::Tunnel(tunnel, own_ip(server))
     }
 }
 

@@ -14,6 +14,7 @@ use xdp_lb_common::reason::Reason;
 use crate::config::model::Protocol;
 
 use super::Memory;
+use super::decide::Passage;
 use super::frame::{ETHERNET, Packet, octets};
 
 /// The longest ICMP errors: RFC 1812 4.3.2.3, RFC 4443 2.4(c).
@@ -41,10 +42,11 @@ enum Said {
 /// Why a packet leaves that goes nowhere for a reason, and what its sender gets if that is told.
 pub(super) fn to(
     memory: &Memory,
-    frame: &[u8],
+    passage: &Passage<'_>,
     (packet, is_whole): (&Packet, bool),
-    (why, mtu): (Reason, u32),
+    why: Reason,
 ) -> (Reason, Option<Vec<u8>>) {
+    let (frame, mtu) = (passage.frame, passage.mtu);
     let (from, to) = (packet.vip.ip(), packet.client.ip());
     let groups = [packet.source, packet.destination].map(|mac| mac.octets()[0] & 1 != 0);
     if packet.is_error || groups.contains(&true) || !is_host(from) || !is_host(to) || from == to {
@@ -76,9 +78,15 @@ pub(super) fn to(
         },
     };
     match error(frame, packet, said) {
+        Some(_) if passage.room < headers(packet) => (Reason::NoHeadroom, None),
         Some(made) => (reason, Some(made)),
         None => (why, None),
     }
+}
+
+/// Octets that an error has in front of what it quotes.
+const fn headers(packet: &Packet) -> usize {
+    if packet.vip.is_ipv4() { 28 } else { 48 }
 }
 
 /// Whether an address is that of a single host (RFC 1122 3.2.2, RFC 4443 2.4(e)).

@@ -8,6 +8,7 @@ use crate::config::model::Protocol;
 
 use super::frame::Packet;
 use super::table::Rank;
+use super::{Connection, Memory};
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -125,5 +126,29 @@ impl State {
             Self::Datagrams => Kind::Udp,
             Self::Fragment => Kind::Fragment,
         }
+    }
+}
+
+/// Counts what became of a connection, at servers that still are in the life it belonged to.
+pub(super) fn count(memory: &mut Memory, old: Option<Connection>, new: Option<Connection>) {
+    if let (Some(old), Some(new)) = (old, new)
+        && (old.server, old.life) == (new.server, new.life)
+    {
+        count_at(memory, old, Some(old.state), Some(new.state));
+        return;
+    }
+    if let Some(old) = old {
+        count_at(memory, old, Some(old.state), None);
+    }
+    if let Some(new) = new {
+        count_at(memory, new, None, Some(new.state));
+    }
+}
+
+fn count_at(memory: &mut Memory, at: Connection, old: Option<State>, new: Option<State>) {
+    if let Some(server) = memory.servers.get_mut(&at.server)
+        && server.life == at.life
+    {
+        server.count(old, new);
     }
 }

@@ -10,10 +10,13 @@ use crate::config::model::Protocol;
 use crate::plan::installed::ServerKey;
 
 use super::connection::State;
-use super::decide::{Route, Via, count, is_ours, sent};
+use super::connection::count;
+use super::decide::{Passage, is_ours};
+use super::forward::{self, Kind};
 use super::frame::{ETHERNET, Packet, number, octets};
+use super::journey::{Route, Via};
 use super::table::{Before, Entry};
-use super::{Connection, Flow, Memory, Verdict};
+use super::{Connection, Flow, Memory};
 
 /// Protocol numbers.
 const ICMP: u8 = 1;
@@ -163,9 +166,8 @@ pub(super) fn keep(memory: &mut Memory, piece: &Piece, server: ServerKey) -> Vec
 /// Sends a later fragment after the first one.
 pub(super) fn follow(
     memory: &Memory,
-    (frame, ifindex): (&[u8], u32),
+    passage: &mut Passage<'_>,
     piece: &Piece,
-    verdict: &mut Verdict,
 ) -> Result<Reason, Reason> {
     let hash = piece.hash(memory);
     let found = memory.connections.find(&piece.name(), hash, memory.now);
@@ -175,19 +177,14 @@ pub(super) fn follow(
     }
     let key = kept.server.0;
     let service = memory.services.get(&key).ok_or(Reason::Inconsistent)?;
-    is_ours(memory, &piece.packet, service, ifindex)?;
+    is_ours(memory, &piece.packet, service, passage.ifindex)?;
     piece.is_sound()?;
     let route = Route {
         server: kept.server,
         via: Via::Connection,
         opens: false,
     };
-    let way = (&piece.packet, key, route);
-    Ok(match sent(memory, frame, ifindex, way, verdict) {
-        Reason::TxConnection => Reason::TxFragment,
-        Reason::RedirectConnection => Reason::RedirectFragment,
-        other => other,
-    })
+    forward::send(memory, passage, (&piece.packet, Kind::Later), (key, route))
 }
 
 /// A packet of which only the ends are known.

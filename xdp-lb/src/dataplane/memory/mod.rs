@@ -7,16 +7,23 @@
 //! compute alike. What the program does for speed (banks, slots, cursors, generations, state words)
 //! has no counterpart here.
 //!
-//! In reading order: [`frame`] says what a frame is, [`quote`] what an ICMP error is about, [`tables`] what the changes make of the tables,
-//! [`decide`] what becomes of a packet, with [`connection`], [`sticky`] and [`schedule`]; [`table`] holds
-//! connections and templates, [`server`] counts, [`send`] writes the frame that goes out, [`answer`] one of the director's own.
+//! In reading order: [`network`] takes tags off, [`frame`] says what a frame is, [`quote`] what an ICMP error
+//! is about, [`fragment`] what a fragment is; [`tables`] what the changes make of the tables. [`decide`] asks
+//! one question after the other; [`journey`] where a packet goes, with [`connection`], [`sticky`] and
+//! [`schedule`]; [`table`] holds connections and templates, [`server`] counts. [`forward`] sends it there,
+//! with [`send`] and [`checksum`], or in a [`tunnel`]; [`answer`] tells its sender that it goes nowhere.
+//! [`outside`] is what none of them knows.
 
 mod answer;
+mod checksum;
 mod connection;
 mod decide;
+mod forward;
 mod fragment;
 mod frame;
+mod journey;
 mod network;
+mod outside;
 mod quote;
 mod schedule;
 mod send;
@@ -24,6 +31,7 @@ mod server;
 mod sticky;
 mod table;
 mod tables;
+mod tunnel;
 
 #[cfg(test)]
 mod tests;
@@ -45,12 +53,13 @@ use crate::plan::diff::Change;
 use crate::plan::installed::ServerKey;
 
 use connection::State;
+use outside::Dice;
 use server::{Life, Server};
 use table::{Rank, Ranked, Table};
 use tables::Service;
 
 pub use frame::Packet;
-pub use schedule::Chance;
+pub use outside::Outside;
 
 /// What the model is made for.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +133,20 @@ pub struct Verdict {
     pub traffic: Option<Traffic>,
     /// What else happened.
     pub events: Vec<Event>,
+}
+
+impl Verdict {
+    /// The frame passes as it came, or goes nowhere; what else happens is filled in later.
+    const fn of(reason: Reason) -> Self {
+        Self {
+            action: reason.verdict(),
+            reason,
+            frame: None,
+            port: None,
+            traffic: None,
+            events: Vec::new(),
+        }
+    }
 }
 
 /// A packet that counts for a service and a real server.
@@ -222,29 +245,22 @@ impl Memory {
 
     /// What becomes of a frame that comes in by an interface now.
     pub fn decide(&mut self, frame: &[u8], ifindex: u32, now: LongTick) -> Verdict {
-        let mut dice = self.dice;
-        let mut roll = |servers: &[SocketAddr]| {
-            dice ^= dice << 13;
-            dice ^= dice >> 7;
-            dice ^= dice << 17;
-            let pick = dice.checked_rem(servers.len() as u64)?;
-            servers.get(usize::try_from(pick).ok()?).copied()
-        };
-        let verdict = self.decide_by(frame, ifindex, now, &mut roll);
-        self.dice = dice;
+        let mut dice = Dice(self.dice);
+        let verdict = self.decide_by(frame, ifindex, now, &mut dice);
+        self.dice = dice.0;
         verdict
     }
 
-    /// [`Self::decide`] where somebody else says which of several servers chance picks.
+    /// [`Self::decide`] where somebody else says what neither tables nor frame do.
     pub fn decide_by(
         &mut self,
         frame: &[u8],
         ifindex: u32,
         now: LongTick,
-        chance: Chance<'_>,
+        outside: &mut dyn Outside,
     ) -> Verdict {
         self.now = now;
-        let verdict = decide::decide(self, frame, ifindex, chance);
+        let verdict = decide::decide(self, frame, ifindex, outside);
         self.count(&verdict);
         verdict
     }
@@ -274,7 +290,7 @@ impl Memory {
     /// The keyed hash by which the tables of the XDP program name the connection of a frame.
     pub fn connection_hash(&self, frame: &[u8]) -> Option<u64> {
         let packet = Packet::of(frame).ok()?;
-        Some(decide::hash(self, &packet))
+        Some(journey::hash(self, &packet))
     }
 
     /// Ways of the connection table, over or not.
@@ -413,7 +429,7 @@ impl Dataplane for Memory {
         self.templates
             .sweep(|entry| entry.is_over(now) || !is_alive(&entry.value.server, entry.value.life));
         for connection in gone {
-            decide::count(self, Some(connection), None);
+            connection::count(self, Some(connection), None);
         }
         Ok(())
     }

@@ -50,12 +50,8 @@ pub(super) fn decide(
 
 fn passes(frame: &[u8], reason: Reason) -> Verdict {
     Verdict {
-        action: reason.verdict(),
-        reason,
         frame: Some(frame.to_vec()),
-        port: None,
-        traffic: None,
-        events: Vec::new(),
+        ..Verdict::of(reason)
     }
 }
 

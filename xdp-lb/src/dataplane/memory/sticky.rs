@@ -9,7 +9,7 @@ use xdp_lb_common::reason::Event;
 use crate::config::model::{Persistence, Protocol};
 use crate::plan::installed::ServerKey;
 
-use super::decide::{Journey, Via};
+use super::journey::{Journey, Via};
 use super::table::{At, Entry};
 use super::{Client, Memory, Template};
 

@@ -409,7 +409,7 @@ fn end(director: &mut Director, client: u16, port: u16) -> bool {
     for connection in gone {
         let server = servers.get(&connection.server);
         counted |= server.is_some_and(|server| server.life == connection.life);
-        super::super::decide::count(memory, Some(connection), None);
+        super::super::connection::count(memory, Some(connection), None);
     }
     counted
 }
