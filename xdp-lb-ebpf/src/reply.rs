@@ -12,7 +12,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
-use xdp_lb_common::addr::{FAMILY_V6, Mac};
+use xdp_lb_common::addr::{Address, FAMILY_V6, Mac};
 use xdp_lb_common::conn::State;
 use xdp_lb_common::flow::{FLOW_OF_REPLIES, FlowInfo, FlowV4, FlowV6, WayBack};
 use xdp_lb_common::reason::Reason;
@@ -91,6 +91,7 @@ fn to_client<F: Translate, const IS_ERROR: bool>(
         keep_alive(hash, entry.index, now.short().0);
     }
     let (source, to) = ((info.vip, info.vip_port_be), info.client_port_be);
+    has_hops(packet, source.0)?;
     let next = next_hop(frame, packet, &way, (&source, to))?;
     if IS_ERROR {
         quote::translate::<F>(frame, Side::Source, packet.flow.protocol(), source)?;
@@ -103,6 +104,16 @@ fn to_client<F: Translate, const IS_ERROR: bool>(
         len: packet.len,
     };
     leave(frame, next, &of)
+}
+
+/// Whether a packet has a hop left; else its sender is told so from the VIP.
+#[inline(always)]
+pub fn has_hops<F>(packet: &Packet<F>, vip: Address) -> Result<(), Reason> {
+    if packet.ttl > 1 {
+        return Ok(());
+    }
+    decided::note_source(vip);
+    Err(Reason::TtlExpired)
 }
 
 /// An entry of replies, or of fragments of them.
@@ -290,18 +301,24 @@ pub fn next_hop<F: Translate>(
     frame: &Frame,
     packet: &Packet<F>,
     way: &WayBack,
-    (source, client_port_be): (&(xdp_lb_common::addr::Address, u16), u16),
+    (source, client_port_be): (&(Address, u16), u16),
 ) -> Result<(u32, Mac), Reason> {
     if !frame.holds(0, parse::ETHERNET + F::HEADER) {
         return Err(Reason::Inconsistent);
     }
+    let is_long = packet.len > service::control()?.smallest_mtu();
     let mut lookup = RouteLookUp {
         family: F::AF,
         protocol: packet.flow.protocol(),
         from_port_be: source.1,
         to_port_be: client_port_be,
-        len: packet.len as u16,
-        ifindex: frame.ifindex(),
+        // The length of one that offloading put together is nothing to the route.
+        len: if is_long && forward::is_put_together(frame.context(), packet.len) != 0 {
+            0
+        } else {
+            packet.len as u16
+        },
+        ifindex: decided::network(frame),
         // SAFETY: checked just now.
         flow_info: unsafe { F::flow_info(frame) },
         from: source.0.words_be,
@@ -325,6 +342,10 @@ pub fn next_hop<F: Translate>(
                 lookup.ifindex,
                 Mac((middle >> 16) as u64 | (last as u64) << 16),
             ))
+        }
+        _ if is_long && forward::is_too_long(frame.context(), way.ifindex, packet.len) != 0 => {
+            decided::note_source(source.0);
+            Err(Reason::TooBig)
         }
         _ => Ok((way.ifindex, way.mac)),
     }
