@@ -7,6 +7,7 @@ use xdp_lb_common::vlan::{CUSTOMER, SERVICE};
 use crate::case::{Step, Style};
 use crate::dice::Dice;
 use crate::made::Made;
+use crate::replies;
 use crate::world::{VIPS, Virtual, World, host_ip};
 
 /// Interfaces: one that frames come in by, another, and one that no table knows.
@@ -158,6 +159,28 @@ pub(crate) fn random(dice: &mut Dice, style: Style, world: &World, flows: &mut F
     made.unchecked = dice.roll(12) == 0;
     made.tos = [0, 0, 0x10, 0xb9][usize::try_from(dice.roll(4)).unwrap()];
     made.dont_fragment = dice.roll(3) > 0;
+    let mut port = NEAR;
+    let replies = match style {
+        Style::Mixed | Style::Tidy => 3,
+        Style::Scheduling => 8,
+        Style::Flood => 12,
+    };
+    // Of connections that never were, there are few answers.
+    if dice.roll(replies) == 0
+        && (is_known || dice.roll(8) == 0)
+        && let Some(behind) = replies::turn(dice, world, &mut made)
+    {
+        port = behind;
+    }
+    let pieces = match style {
+        Style::Mixed | Style::Tidy => 9,
+        Style::Scheduling | Style::Flood => 60,
+    };
+    if dice.roll(pieces) == 0 {
+        made.fragment =
+            [(0, true), (0, true), (2, true), (3, false)][usize::try_from(dice.roll(4)).unwrap()];
+        made.id = u32::try_from(dice.roll(2)).unwrap();
+    }
     let errors = match style {
         Style::Mixed => 5,
         Style::Tidy | Style::Scheduling => 12,
@@ -166,9 +189,8 @@ pub(crate) fn random(dice: &mut Dice, style: Style, world: &World, flows: &mut F
     if dice.roll(errors) == 0 {
         made = error(dice, style, made);
     }
-    let mut port = NEAR;
     if style == Style::Mixed {
-        port = odd(dice, &mut made);
+        port = odd(dice, &mut made).unwrap_or(port);
     }
     let mut frame = made.bytes();
     if style == Style::Mixed && dice.roll(8) == 0 {
@@ -189,12 +211,12 @@ pub(crate) fn random(dice: &mut Dice, style: Style, world: &World, flows: &mut F
     }
 }
 
-/// An ICMP error about what the server answers to a packet.
+/// An ICMP error about what is answered to a packet.
 fn error(dice: &mut Dice, style: Style, packet: Made) -> Made {
     let vip = packet.vip;
     let mut answer = Made::of((vip, packet.client), packet.udp, (0x10, packet.payload));
     if style == Style::Mixed {
-        let _: u32 = odd(dice, &mut answer);
+        let _: Option<u32> = odd(dice, &mut answer);
     }
     let mut quote = answer.bytes();
     if style == Style::Mixed && dice.roll(8) == 0 {
@@ -262,8 +284,8 @@ fn flags(dice: &mut Dice, style: Style, is_known: bool) -> u8 {
     }
 }
 
-/// Something out of the ordinary; the interface it comes in by.
-fn odd(dice: &mut Dice, made: &mut Made) -> u32 {
+/// Something out of the ordinary; the interface it comes in by, if that is another one.
+fn odd(dice: &mut Dice, made: &mut Made) -> Option<u32> {
     let byte = |dice: &mut Dice| u8::try_from(dice.roll(256)).unwrap();
     match dice.roll(40) {
         0 | 1 => made.ttl = [0, 1, 2, 255][usize::try_from(dice.roll(4)).unwrap()],
@@ -280,9 +302,9 @@ fn odd(dice: &mut Dice, made: &mut Made) -> u32 {
         }
         9 | 10 => {
             made.destination = port_mac(FAR);
-            return FAR;
+            return Some(FAR);
         }
-        11 => return [FAR, UNKNOWN][usize::try_from(dice.roll(2)).unwrap()],
+        11 => return Some([FAR, UNKNOWN][usize::try_from(dice.roll(2)).unwrap()]),
         12..15 => made.options = usize::try_from(dice.roll(11)).unwrap() * 4,
         29..33 => {
             let network = usize::try_from(dice.roll(3)).unwrap();
@@ -316,7 +338,7 @@ fn odd(dice: &mut Dice, made: &mut Made) -> u32 {
         24 => made.vip.set_port(byte(dice).into()),
         _ => {}
     }
-    NEAR
+    None
 }
 
 /// So much that the packet is about as long as the MTU of an interface, or as what is left of it in a tunnel.

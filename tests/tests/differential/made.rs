@@ -26,7 +26,10 @@ pub(crate) struct Made {
     /// There is no checksum; a segment then has a wrong one.
     pub unchecked: bool,
     pub options: usize,
+    /// Offset, and whether others follow.
     pub fragment: (u16, bool),
+    /// Identification.
+    pub id: u32,
     /// The outer one first.
     pub tags: Vec<Tag>,
     /// IP protocol, if another one than the transport's.
@@ -58,6 +61,7 @@ impl Made {
             unchecked: false,
             options: 0,
             fragment: (0, false),
+            id: 0,
             tags: Vec::new(),
             protocol: None,
             message: None,
@@ -114,6 +118,7 @@ impl Made {
         let (offset, more_fragments) = self.fragment;
         let mut header = Ipv4Header {
             more_fragments,
+            identification: u16::try_from(self.id).unwrap(),
             dscp: IpDscp::try_new(self.tos >> 2).unwrap(),
             ecn: IpEcn::try_new(self.tos & 3).unwrap(),
             dont_fragment: self.dont_fragment,
@@ -134,6 +139,13 @@ impl Made {
     fn extensions(&self) -> (u8, Vec<u8>) {
         let mut next = self.protocol();
         let mut octets = Vec::new();
+        if self.fragment != (0, false) {
+            let (offset, more) = self.fragment;
+            octets = vec![next, 0];
+            octets.extend((offset << 3 | u16::from(more)).to_be_bytes());
+            octets.extend(self.id.to_be_bytes());
+            next = 44;
+        }
         for (number, length, left) in self.extensions.iter().rev() {
             let mut header = vec![next, *length, 0, *left];
             header.resize((usize::from(*length) + 1) * 8, 0);

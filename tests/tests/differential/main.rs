@@ -1,8 +1,9 @@
 //! The XDP program against the data plane in memory: the same tables, the same frames, at the same
 //! time, and everything that comes of them compared; and what a frame is against `etherparse`.
 //!
-//! [`world`] makes tables and changes them, [`frames`] makes frames of what is [`made`], both at random and
-//! with a taste for what is odd; [`case`] is a sequence of both, as a fixture holds it; [`rig`] plays a case on
+//! [`world`] makes tables with [`servers`] and changes them, [`frames`] and [`replies`] make frames of what is [`made`], both at
+//! random and with a taste for what is odd; [`routes`] are the kernel's, and [`outside`] what else the model is
+//! told; [`case`] is a sequence of both, as a fixture holds it; [`rig`] plays a case on
 //! both data planes and compares, with [`view`] as the third opinion and [`state`] in the end; [`shrink`] makes a case that
 //! fails as short as it gets. Fixtures of what was found are in `cases/`.
 //!
@@ -19,9 +20,13 @@ mod case;
 mod dice;
 mod frames;
 mod made;
+mod outside;
 #[path = "../xdp_prog/pinned.rs"]
 mod pinned;
+mod replies;
 mod rig;
+mod routes;
+mod servers;
 mod shrink;
 mod state;
 mod view;
@@ -60,7 +65,15 @@ fn in_a_network(test: impl FnOnce() + Send) {
     let lines = ports.iter().chain(&networks).map(|(index, mtu)| {
         format!("link add p{index} index {index} mtu {mtu} type veth peer q{index}")
     });
-    netns.ip(&lines.collect::<Vec<_>>().join("\n")).unwrap();
+    let lines: Vec<_> = lines.chain(routes::lines()).collect();
+    netns.ip(&lines.join("\n")).unwrap();
+    let forwards = |family: &str| format!("/proc/sys/net/{family}/conf/all/forwarding");
+    let test = || {
+        for family in ["ipv4", "ipv6"] {
+            std::fs::write(forwards(family), "1").unwrap();
+        }
+        test();
+    };
     netns.run(test).unwrap();
 }
 

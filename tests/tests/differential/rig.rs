@@ -5,14 +5,13 @@
 //! which the clock went on by itself is played again, as nobody knows which of its packets saw which
 //! tick.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use aya::maps::{Array, MapData, PerCpuArray};
 use xdp_lb::dataplane::Dataplane as _;
 use xdp_lb::dataplane::ebpf::{Ebpf, Options};
-use xdp_lb::dataplane::memory::{self, Memory, Outside, Verdict};
+use xdp_lb::dataplane::memory::{self, Memory, Verdict};
 use xdp_lb::dataplane::mmap::MappedArray;
 use xdp_lb::dataplane::pins::Pins;
 use xdp_lb::plan::desired::Desired;
@@ -22,26 +21,24 @@ use xdp_lb::sys::clock;
 use xdp_lb_common::backend::BackendName;
 use xdp_lb_common::conn::table::PlaceMemory;
 use xdp_lb_common::conn::{Kind, State};
+use xdp_lb_common::flow::{FLOW_OF_REPLIES, FlowInfo, WayBack};
 use xdp_lb_common::hash::HashKey;
 use xdp_lb_common::reason::{self, Counters, Event, Reason};
 use xdp_lb_common::service::Control;
 use xdp_lb_common::tick::{Clock, LongTick, MASK, Tick};
-use xdp_lb_common::vlan;
 use xdp_lb_tests::packet::{compare, show};
 use xdp_lb_tests::program::{Action, Outcome, Program};
 
 use crate::case::{Case, Step, octets};
-use crate::frames::{MOST_TAKEN, NEAR, host_mac};
+use crate::frames::{MOST_TAKEN, NEAR};
+use crate::outside::SeenOutside;
 use crate::pinned::{self, map, mapped, second_handle};
 use crate::view;
-use crate::world::{VIPS, host_ip};
 
 /// Connections and templates that the tables are made for: as few as can be.
 const ENTRIES: u32 = 1024;
 /// Jiffies of a tick, as a power of two.
 const LONG_TICK: u32 = 16;
-/// Octets that XDP leaves in front of a frame: `XDP_PACKET_HEADROOM` less the kernel's own frame.
-const ROOM: usize = 216;
 /// The word of the control words that holds the heartbeat.
 const HEARTBEAT: usize = 1;
 
@@ -61,6 +58,7 @@ pub(crate) struct Rig {
     pub model: Memory,
     pub conns: MappedArray<PlaceMemory>,
     pub templates: MappedArray<PlaceMemory>,
+    infos: MappedArray<FlowInfo>,
     overflows: MappedArray<u64>,
     control: MappedArray<Control>,
     counters: PerCpuArray<MapData, Counters>,
@@ -109,6 +107,7 @@ impl Rig {
             model: Memory::new(model, LongTick(0)),
             conns: mapped(&pins, "CONNS"),
             templates: mapped(&pins, "TEMPLATES"),
+            infos: mapped(&pins, "CONN_INFO"),
             overflows: mapped(&pins, "OVERFLOWS"),
             control: mapped(&pins, "CONTROL"),
             counters: map(&pins, "COUNTERS").try_into().unwrap(),
@@ -232,9 +231,23 @@ impl Rig {
                 way.store(state.with(state.kind(), expiry).0, Ordering::Release);
             }
         }
+        self.untouch(ticks);
         self.passed += ticks;
         self.model.at(LongTick(tick.0.wrapping_add(self.passed)));
         self.hear(tick);
+    }
+
+    /// Whatever replies are found by was last touched so many ticks earlier.
+    fn untouch(&self, ticks: u32) {
+        for at in 0..self.infos.len() {
+            let mut info = self.infos.read(at);
+            if info.flags & FLOW_OF_REPLIES != 0 {
+                let mut way = WayBack::unpack(info.way_back);
+                way.touched = Tick(way.touched.0.wrapping_sub(ticks) & MASK);
+                info.way_back = way.pack();
+                self.infos.write(at, &info);
+            }
+        }
     }
 
     /// Sends a frame to both, and compares what comes out and what is counted.
@@ -267,12 +280,16 @@ impl Rig {
         for event in &verdict.events {
             *self.events.entry(*event).or_default() += 1;
         }
+        let is_sent = matches!(outcome.action, Action::Tx | Action::Redirect);
         let faults = [
             seen.err(),
             difference("reasons", &of_reasons(&reasons), &vec![verdict.reason]),
             difference("events", &of_events(&events), &sorted(&verdict.events)),
             difference("actions", &outcome.action, &action(verdict.action)),
             frames_differ(&outcome, &verdict),
+            is_sent
+                .then(|| view::check_sent(frame, &outcome.frame).err())
+                .flatten(),
         ];
         let faults: Vec<_> = faults.into_iter().flatten().collect();
         if faults.is_empty() {
@@ -319,46 +336,6 @@ impl Drop for Rig {
     }
 }
 
-/// What only the program knows, as it shows in what it did.
-struct SeenOutside<'a> {
-    conns: &'a MappedArray<PlaceMemory>,
-    names: &'a Array<MapData, BackendName>,
-    /// Hash of the packet's connection, and the present.
-    flow: (Option<u64>, Tick),
-    outcome: &'a Outcome,
-    /// Octets of the headroom that are taken.
-    taken: usize,
-}
-
-impl Outside for SeenOutside<'_> {
-    fn pick(&mut self, servers: &[SocketAddr]) -> Option<SocketAddr> {
-        let chosen = self.chosen();
-        let mut of_chosen = servers
-            .iter()
-            .filter(|server| chosen.contains(&server.ip()));
-        of_chosen.next().or_else(|| servers.first()).copied()
-    }
-
-    /// Of the outer header, behind whatever tags there are.
-    fn identification(&mut self) -> u16 {
-        let frame = &self.outcome.frame;
-        let mut at = 12;
-        while let Some([high, low]) = frame.get(at..at + 2)
-            && vlan::is_tag(u16::from_be_bytes([*high, *low]))
-        {
-            at += vlan::TAG_LEN;
-        }
-        match frame.get(at + 6..at + 8) {
-            Some([high, low]) => u16::from_be_bytes([*high, *low]),
-            _ => 0,
-        }
-    }
-
-    fn room(&self) -> usize {
-        ROOM - self.taken
-    }
-}
-
 /// A frame that comes in.
 struct Arriving<'a> {
     octets: &'a [u8],
@@ -366,28 +343,6 @@ struct Arriving<'a> {
     port: u32,
     /// Octets of the headroom that are taken.
     taken: usize,
-}
-
-impl SeenOutside<'_> {
-    /// What the program's chance came to: the server of the connection in its table, else the one that
-    /// the frame went to.
-    fn chosen(&self) -> BTreeSet<IpAddr> {
-        let mut chosen = BTreeSet::new();
-        let (hash, now) = self.flow;
-        for way in self.conns.all_words().chunks_exact(2) {
-            let state = State(way[1].load(Ordering::Acquire));
-            if Some(way[0].load(Ordering::Acquire)) == hash && state.is_free(now) == 0 {
-                let name = self.names.get(&state.backend(), 0).unwrap();
-                chosen.extend(name.address.to_ip(name.family));
-            }
-        }
-        let frame = &self.outcome.frame;
-        let n = (0..=u8::MAX).find(|n| frame.starts_with(&host_mac(*n)));
-        if let (true, Some(n)) = (chosen.is_empty(), n) {
-            chosen.extend(VIPS.map(|vip| host_ip(vip, n)));
-        }
-        chosen
-    }
 }
 
 pub(crate) fn difference<T: std::fmt::Debug + PartialEq>(

@@ -47,7 +47,8 @@ pub(super) fn to(
     why: Reason,
 ) -> (Reason, Option<Vec<u8>>) {
     let (frame, mtu) = (passage.frame, passage.mtu);
-    let (from, to) = (packet.vip.ip(), packet.client.ip());
+    let from = passage.answers_from.unwrap_or_else(|| packet.vip.ip());
+    let to = packet.client.ip();
     let groups = [packet.source, packet.destination].map(|mac| mac.octets()[0] & 1 != 0);
     if packet.is_error || groups.contains(&true) || !is_host(from) || !is_host(to) || from == to {
         return (why, None);
@@ -77,7 +78,7 @@ pub(super) fn to(
             _ => (Reason::TxUnreachable, Said::Unreachable),
         },
     };
-    match error(frame, packet, said) {
+    match error(frame, packet, from, said) {
         Some(_) if passage.room < headers(packet) => (Reason::NoHeadroom, None),
         Some(made) => (reason, Some(made)),
         None => (why, None),
@@ -100,9 +101,9 @@ fn is_host(ip: IpAddr) -> bool {
     }
 }
 
-/// The IP header of an answer to a packet.
-fn header(packet: &Packet, dscp: u8) -> Option<IpHeaders> {
-    match (packet.vip.ip(), packet.client.ip()) {
+/// The IP header of an answer.
+fn header(ends: (IpAddr, IpAddr), dscp: u8) -> Option<IpHeaders> {
+    match ends {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let header = Ipv4Header {
                 dscp: IpDscp::try_new(dscp).ok()?,
@@ -133,9 +134,9 @@ fn header(packet: &Packet, dscp: u8) -> Option<IpHeaders> {
     }
 }
 
-fn error(frame: &[u8], packet: &Packet, said: Said) -> Option<Vec<u8>> {
+fn error(frame: &[u8], packet: &Packet, from: IpAddr, said: Said) -> Option<Vec<u8>> {
     let made = PacketBuilder::ethernet2(packet.destination.octets(), packet.source.octets());
-    let made = made.ip(header(packet, PRECEDENCE)?);
+    let made = made.ip(header((from, packet.client.ip()), PRECEDENCE)?);
     let quote = frame.get(ETHERNET..)?;
     let len = usize::try_from(packet.len).ok()?.min(quote.len());
     let mut answer = Vec::new();
@@ -201,7 +202,9 @@ fn reset(frame: &[u8], packet: &Packet) -> Option<Vec<u8>> {
         ..answer
     };
     let made = PacketBuilder::ethernet2(packet.destination.octets(), packet.source.octets());
-    let made = made.ip(header(packet, 0)?).tcp_header(answer);
+    let made = made
+        .ip(header((packet.vip.ip(), packet.client.ip()), 0)?)
+        .tcp_header(answer);
     let mut sent = Vec::new();
     made.write(&mut sent, &[]).ok()?;
     Some(sent)

@@ -1,4 +1,4 @@
-//! The Internet's checksum (RFC 1071).
+//! The Internet's checksum (RFC 1071), over whole packets and in steps (RFC 1624, equation 3).
 
 /// The sum of all words in ones' complement; what is missing of the last one is 0.
 pub(super) fn sum(parts: &[&[u8]]) -> u16 {
@@ -17,4 +17,9 @@ pub(super) const fn of_udp(checksum: u16) -> u16 {
         0 => u16::MAX,
         checksum => checksum,
     }
+}
+/// A checksum after the octets that it covers have changed. One that was wrong stays as wrong.
+pub(super) fn follow(checksum: u16, before: &[&[u8]], after: &[&[u8]]) -> u16 {
+    let parts = [!checksum, !sum(before), sum(after)].map(u16::to_be_bytes);
+    !sum(&parts.each_ref().map(<[u8; 2]>::as_slice))
 }

@@ -1,28 +1,34 @@
 //! What becomes of a packet, step by step in the order of the packet path.
 
+use std::net::IpAddr;
+
 use xdp_lb_common::reason::{self, Reason};
 
 use crate::config::model::{Endpoint, ServiceKey};
 
 use super::forward::{self, Kind};
-use super::fragment::{Piece, follow, keep};
+use super::fragment::{Piece, follow, keep_server};
 use super::frame::Packet;
 use super::journey::Journey;
 use super::outside::Outside;
 use super::tables::Service;
-use super::{Memory, Verdict, answer, network};
+use super::{Memory, Verdict, answer, network, reply};
 
 /// A frame on its way through the director.
 pub(super) struct Passage<'a> {
     pub frame: &'a [u8],
-    /// Index of the interface that it came in by.
+    /// Index of the interface that it came in by,
     pub ifindex: u32,
+    /// and of the one that is its network: the VLAN's if it had tags.
+    pub network: u32,
     pub outside: &'a mut dyn Outside,
     /// Octets that may be put in front of it.
     pub room: usize,
     pub verdict: Verdict,
     /// Of a packet that is too long: the length that fits.
     pub mtu: u32,
+    /// Where answers about it come from, if not from where it was going.
+    pub answers_from: Option<IpAddr>,
 }
 
 pub(super) fn decide(
@@ -32,14 +38,16 @@ pub(super) fn decide(
     outside: &mut dyn Outside,
 ) -> Verdict {
     let room = outside.room();
-    network::decide(memory, frame, ifindex, |memory, untagged| {
+    network::decide(memory, frame, ifindex, |memory, untagged, network| {
         let passage = Passage {
             frame: untagged,
             ifindex,
+            network,
             outside,
             room: room + frame.len() - untagged.len(),
             verdict: Verdict::of(Reason::Truncated),
             mtu: 0,
+            answers_from: None,
         };
         decide_untagged(memory, passage)
     })
@@ -51,19 +59,41 @@ fn decide_untagged(memory: &mut Memory, mut passage: Passage<'_>) -> Verdict {
     let balanced = match Packet::of(passage.frame) {
         Ok(packet) => {
             sender = Some((packet, true));
-            balance(memory, &mut passage, (packet, None))
+            let balanced = balance(memory, &mut passage, (packet, None));
+            otherwise(balanced, Reason::NoService, memory, |memory| {
+                reply::send(memory, &mut passage, &packet)
+            })
         }
         Err(Reason::Fragment) => Piece::of(passage.frame).and_then(|piece| {
             if piece.offset > 0 {
-                return follow(memory, &mut passage, &piece);
+                let followed = follow(memory, &mut passage, &piece);
+                return otherwise(followed, Reason::Fragment, memory, |memory| {
+                    reply::send_later(memory, &mut passage, &piece)
+                });
             }
             sender = Some((piece.packet, false));
-            balance(memory, &mut passage, (piece.packet, Some(&piece)))
+            let balanced = balance(memory, &mut passage, (piece.packet, Some(&piece)));
+            otherwise(balanced, Reason::NoService, memory, |memory| {
+                reply::send_first(memory, &mut passage, &piece)
+            })
         }),
         Err(reason) => Err(reason),
     };
     let reason = balanced.unwrap_or_else(|reason| reason);
     finish(memory, passage, sender, reason)
+}
+
+/// What is for no service for this reason may come from a real server.
+fn otherwise(
+    balanced: Result<Reason, Reason>,
+    is_none: Reason,
+    memory: &mut Memory,
+    reply: impl FnOnce(&mut Memory) -> Result<Reason, Reason>,
+) -> Result<Reason, Reason> {
+    match balanced {
+        Err(reason) if reason == is_none && reply::are_expected(memory) => reply(memory),
+        balanced => balanced,
+    }
 }
 
 /// Has the sender of a packet that goes nowhere told of it, and fills in what follows from the reason.
@@ -116,7 +146,7 @@ fn balance(
     passage.verdict.events.extend(events);
     let route = route?;
     if let Some(piece) = piece.filter(|piece| piece.more) {
-        let events = keep(memory, piece, route.server);
+        let events = keep_server(memory, piece, route.server);
         passage.verdict.events.extend(events);
     }
     let kind = if packet.is_error {
@@ -162,16 +192,7 @@ pub(super) fn is_ours(
     service: &Service,
     ifindex: u32,
 ) -> Result<(), Reason> {
-    if !service.active {
-        return Err(Reason::NotActive);
-    }
-    let silent = memory.now.since(memory.heartbeat);
-    if service
-        .lease
-        .is_some_and(|lease| i64::from(silent) > i64::from(lease))
-    {
-        return Err(Reason::LeaseOver);
-    }
+    is_open(memory, service)?;
     let port = memory.ports.get(&ifindex);
     let is_addressed_here = port == Some(&packet.destination.0);
     if !is_addressed_here && service.virtual_mac != Some(packet.destination) {
@@ -184,6 +205,21 @@ pub(super) fn is_ours(
         .peekable();
     if of_host.peek().is_some() && of_host.all(|(_, ip)| *ip != packet.sender) {
         return Err(Reason::AlreadyBalanced);
+    }
+    Ok(())
+}
+
+/// Whether the VIP is this director's, and its agent heard of.
+pub(super) fn is_open(memory: &Memory, service: &Service) -> Result<(), Reason> {
+    if !service.active {
+        return Err(Reason::NotActive);
+    }
+    let silent = memory.now.since(memory.heartbeat);
+    if service
+        .lease
+        .is_some_and(|lease| i64::from(silent) > i64::from(lease))
+    {
+        return Err(Reason::LeaseOver);
     }
     Ok(())
 }

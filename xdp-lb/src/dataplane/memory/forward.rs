@@ -1,4 +1,4 @@
-//! A packet that has a server is sent there: as it is, or in a tunnel.
+//! A packet that has a server is sent there: as it is, in a tunnel, or to another address.
 
 use xdp_lb_common::addr::Mac;
 use xdp_lb_common::reason::Reason;
@@ -9,7 +9,7 @@ use crate::plan::desired::{Method, Reach};
 use super::decide::Passage;
 use super::frame::Packet;
 use super::journey::{Route, Via};
-use super::{Memory, Traffic, network, send, tunnel};
+use super::{Memory, Traffic, nat, network, send, tunnel};
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(super) struct Hop {
 
 /// Sends a packet to its server.
 pub(super) fn send(
-    memory: &Memory,
+    memory: &mut Memory,
     passage: &mut Passage<'_>,
     (packet, kind): (&Packet, Kind),
     (service, route): (ServiceKey, Route),
@@ -46,6 +46,7 @@ pub(super) fn send(
         service,
         server: route.server,
         opens: route.opens,
+        is_reply: false,
         octets: packet.len,
     };
     let hop = match path.reach {
@@ -76,23 +77,45 @@ pub(super) fn send(
             let ends = (source, route.server.1.ip());
             wrapped(memory, passage, packet, (tunnel, ends, hop))?
         }
-        Method::Direct | Method::Nat => send::hop_less(passage.frame),
+        Method::Nat => {
+            let way = (service, route);
+            let frame = nat::to_server(memory, passage, (packet, kind), way)?;
+            send::hop_less(&frame)
+        }
+        Method::Direct => send::hop_less(passage.frame),
     };
-    leave(memory, passage, (frame, hop), (kind, route.via))
+    let same_port = leave(memory, passage, frame, hop)?;
+    Ok(match (kind, same_port) {
+        (Kind::Packet, _) => reason(route.via, same_port),
+        (Kind::Later, true) => Reason::TxFragment,
+        (Kind::Later, false) => Reason::RedirectFragment,
+        (Kind::Error, true) => Reason::TxIcmp,
+        (Kind::Error, false) => Reason::RedirectIcmp,
+    })
 }
 
-/// Whether a packet is no longer than the MTU of the interface that it is to leave by. One that is longer
-/// than that of the interface it came in by was put together by offloading, and will be taken apart again.
-fn fits(memory: &Memory, passage: &mut Passage<'_>, len: u32, port: u32) -> Result<(), Reason> {
-    const ETHERNET: u32 = 1500;
-    let mtu = |port| memory.mtus.get(&port).copied();
-    match mtu(port) {
-        Some(least) if len > least && len <= mtu(passage.ifindex).unwrap_or(ETHERNET) => {
-            passage.mtu = least;
+/// Whether a packet is no longer than the MTU of the interface that it is to leave by.
+pub(super) fn fits(
+    memory: &Memory,
+    passage: &mut Passage<'_>,
+    len: u32,
+    port: u32,
+) -> Result<(), Reason> {
+    match memory.mtus.get(&port) {
+        Some(mtu) if exceeds(memory, passage, len, *mtu) => {
+            passage.mtu = *mtu;
             Err(Reason::TooBig)
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// Whether a packet is longer than an MTU. One that is longer than that of the interface it came in by was put
+/// together by offloading, and will be taken apart again.
+pub(super) fn exceeds(memory: &Memory, passage: &Passage<'_>, len: u32, mtu: u32) -> bool {
+    const ETHERNET: u32 = 1500;
+    let own = memory.mtus.get(&passage.ifindex);
+    len > mtu && len <= own.copied().unwrap_or(ETHERNET)
 }
 
 /// The packet behind the headers of a tunnel. Nothing takes that apart, so each must fit.
@@ -115,13 +138,13 @@ fn wrapped(
     tunnel::wrap(&frame, packet, (tunnel, ends), &mut identification).ok_or(Reason::Inconsistent)
 }
 
-/// The frame leaves, by the interface of the hop or by the one that carries it.
+/// The frame leaves, by the interface of the hop or by the one that carries it; whether it came in by that.
 pub(super) fn leave(
     memory: &Memory,
     passage: &mut Passage<'_>,
-    (mut frame, hop): (Vec<u8>, Hop),
-    (kind, via): (Kind, Via),
-) -> Result<Reason, Reason> {
+    mut frame: Vec<u8>,
+    hop: Hop,
+) -> Result<bool, Reason> {
     send::address(&mut frame, hop.source, hop.destination);
     let before = frame.len();
     let (port, frame) = if hop.port == passage.ifindex {
@@ -138,13 +161,7 @@ pub(super) fn leave(
     }
     passage.verdict.frame = Some(frame);
     passage.verdict.port = Some(port);
-    Ok(match (kind, same_port) {
-        (Kind::Packet, _) => reason(via, same_port),
-        (Kind::Later, true) => Reason::TxFragment,
-        (Kind::Later, false) => Reason::RedirectFragment,
-        (Kind::Error, true) => Reason::TxIcmp,
-        (Kind::Error, false) => Reason::RedirectIcmp,
-    })
+    Ok(same_port)
 }
 
 const fn reason(via: Via, same_port: bool) -> Reason {

@@ -2,8 +2,6 @@
 
 use std::net::SocketAddr;
 
-use xdp_lb_common::addr::Address;
-use xdp_lb_common::flow::{FlowV4, FlowV6};
 use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::tick::LongTick;
 
@@ -12,10 +10,11 @@ use crate::plan::installed::ServerKey;
 
 use super::connection::{Next, State, count, opens};
 use super::frame::Packet;
+use super::name::Name;
 use super::outside::Outside;
 use super::server::Life;
 use super::table::{At, Before, Entry};
-use super::{Connection, Flow, Memory};
+use super::{Connection, Memory};
 
 /// How a packet's server was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +31,8 @@ pub(super) struct Route {
     pub server: ServerKey,
     pub via: Via,
     pub opens: bool,
+    /// The state of its connection from here on, if that is another one or lives longer than before.
+    pub becomes: Option<State>,
 }
 
 /// A packet of a service on its way.
@@ -42,56 +43,19 @@ pub(super) struct Journey<'a> {
     pub events: Vec<Event>,
 }
 
-/// The keyed hash of a packet's connection, which every director of a cluster computes alike.
-pub(super) fn hash(memory: &Memory, packet: &Packet) -> u64 {
-    let Packet {
-        client,
-        vip,
-        protocol,
-        ..
-    } = *packet;
-    let [client_be, vip_be] = [client.ip(), vip.ip()].map(|ip| Address::from_ip(ip).0);
-    let [client_port_be, vip_port_be] = [client.port().to_be(), vip.port().to_be()];
-    let protocol = protocol.number();
-    if vip.is_ipv6() {
-        let flow = FlowV6 {
-            client: client_be,
-            vip: vip_be,
-            client_port_be,
-            vip_port_be,
-            protocol,
-        };
-        return flow.hash(&memory.coefficients_v6);
-    }
-    let flow = FlowV4 {
-        client_be: client_be.words_be[0],
-        vip_be: vip_be.words_be[0],
-        client_port_be,
-        vip_port_be,
-        protocol,
-    };
-    flow.hash(&memory.coefficients)
-}
-
 impl Journey<'_> {
-    fn flow(&self) -> Flow {
-        let Packet {
-            client,
-            vip,
-            protocol,
-            ..
-        } = self.packet;
-        (client, vip, protocol.number())
+    const fn name(&self) -> Name {
+        Name::of(&self.packet)
     }
 
     fn hash(&self, memory: &Memory) -> u64 {
-        hash(memory, &self.packet)
+        self.name().hash(memory)
     }
 
     /// Where the packet goes: where its connection goes, else to the server that is chosen for it.
     pub(super) fn route(&mut self, memory: &mut Memory) -> Result<Route, Reason> {
-        let (flow, hash) = (self.flow(), self.hash(memory));
-        let found = memory.connections.find(&flow, hash, memory.now);
+        let (name, hash) = (self.name(), self.hash(memory));
+        let found = memory.connections.find(&name, hash, memory.now);
         let Some((at, entry)) = found else {
             return if opens(&self.packet) {
                 self.open(memory, None)
@@ -111,11 +75,12 @@ impl Journey<'_> {
         match connection.state.after(&self.packet) {
             Next::Anew => self.open(memory, Some(at)),
             Next::State(state) => {
-                self.renew(memory, at, connection, (state, until));
+                let is_renewed = self.renew(memory, at, connection, (state, until));
                 Ok(Route {
                     server: connection.server,
                     via: Via::Connection,
                     opens: false,
+                    becomes: is_renewed.then_some(state),
                 })
             }
         }
@@ -129,8 +94,9 @@ impl Journey<'_> {
             server,
             via,
             opens: false,
+            becomes: None,
         };
-        if let Some((_, entry)) = memory.connections.find(&self.flow(), hash, memory.now) {
+        if let Some((_, entry)) = memory.connections.find(&self.name(), hash, memory.now) {
             let Connection { server, life, .. } = entry.value;
             let takes = memory.takes_packets(&server, life);
             return takes
@@ -151,19 +117,19 @@ impl Journey<'_> {
         Ok(to(server, Via::Stateless))
     }
 
-    /// The connection lives on. At most once a tick, unless its state changes, so does the template of
-    /// its client.
+    /// The connection lives on; whether that was told. At most once a tick, unless its state changes, so
+    /// does the template of its client.
     fn renew(
         &self,
         memory: &mut Memory,
         at: At,
         old: Connection,
         (state, until): (State, LongTick),
-    ) {
+    ) -> bool {
         let new = Connection { state, ..old };
         let renewed = memory.after(state.life(&memory.options.timeouts));
         if (state, renewed) == (old.state, until) {
-            return;
+            return false;
         }
         if let Some(entry) = memory.connections.at(at) {
             (entry.value, entry.until) = (new, renewed);
@@ -172,6 +138,7 @@ impl Journey<'_> {
         if state.is_confirmed() {
             self.confirm_template(memory, old.server);
         }
+        true
     }
 
     /// A new connection, in the way of one that is over if there is one.
@@ -182,6 +149,7 @@ impl Journey<'_> {
             server,
             via,
             opens: true,
+            becomes: Some(state),
         };
         // A mark may be on TCP, too, which has connections all the same.
         let is_udp = self.packet.protocol == Protocol::Udp;
@@ -213,6 +181,7 @@ impl Journey<'_> {
             server,
             life,
             state,
+            asked: None,
         };
         let until = memory.after(state.life(&memory.options.timeouts));
         if let Some(at) = instead_of {
@@ -223,7 +192,7 @@ impl Journey<'_> {
             }
             return Ok((server, via));
         }
-        let (key, value) = (self.flow(), new);
+        let (key, value) = (self.name(), new);
         let entry = Entry {
             key,
             hash,
@@ -282,6 +251,7 @@ impl Journey<'_> {
             server,
             via,
             opens: false,
+            becomes: Some(state),
         })
     }
 

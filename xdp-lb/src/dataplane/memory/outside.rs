@@ -1,6 +1,22 @@
-//! What neither tables nor a frame say: chance, and what the driver has room for.
+//! What neither tables nor a frame say: chance, what the driver has room for, and the kernel's routes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use xdp_lb_common::addr::Mac;
+
+/// What the kernel's routing table says of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routed {
+    /// Nothing goes there: `blackhole`, `unreachable`, `prohibit`.
+    Nowhere,
+    /// By an interface.
+    Over {
+        /// The longest IP packet on that way, octets.
+        mtu: u32,
+        /// The interface and the MAC of the next hop, if that is known.
+        hop: Option<(u32, Mac)>,
+    },
+}
 
 /// Whoever knows it.
 pub trait Outside {
@@ -10,6 +26,12 @@ pub trait Outside {
     /// The identification of an IPv4 header that the director makes. None but those that routers may
     /// fragment have one.
     fn identification(&mut self) -> u16;
+
+    /// How packets from one address to another, that came in by an interface, go on. `None` if there is no
+    /// route, or the kernel does not forward what comes in there.
+    fn route(&self, _ifindex: u32, _from: IpAddr, _to: IpAddr) -> Option<Routed> {
+        None
+    }
 
     /// Octets that may be put in front of the frame.
     fn room(&self) -> usize {

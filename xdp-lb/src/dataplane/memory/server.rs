@@ -31,6 +31,8 @@ pub(super) struct Server {
     pub life: Life,
     /// The way known last; `None` since it failed.
     pub path: Option<Path>,
+    /// Its addresses were translated, as far as was last told.
+    pub translates: bool,
     /// Its templates are void.
     pub releases: bool,
     pub weight: u32,
@@ -91,6 +93,7 @@ impl Server {
             life: next,
             limits: self.limits,
             releases: false,
+            translates: self.translates,
             stats: self.stats,
             ..Self::default()
         };

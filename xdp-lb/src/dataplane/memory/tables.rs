@@ -10,7 +10,7 @@ use xdp_lb_common::service::Stats;
 
 use crate::config::model::{Endpoint, Family, Persistence, ServiceKey};
 use crate::dataplane::Error;
-use crate::plan::desired::{self, Reach};
+use crate::plan::desired::{self, Method, Reach};
 use crate::plan::diff::Change;
 use crate::plan::installed::ServerKey;
 
@@ -158,7 +158,10 @@ fn set_server(
     server.releases = settings.releases_clients;
     let method = settings.method;
     let path = settings.reach.map(|reach| Path { reach, method });
-    server.path = path.or(server.path);
+    if let Some(path) = path {
+        server.translates = path.reach != Reach::Local && path.method == Method::Nat;
+        server.path = Some(path);
+    }
     Ok(())
 }
 
