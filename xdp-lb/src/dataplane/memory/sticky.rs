@@ -101,7 +101,7 @@ impl Journey<'_> {
         let Some((at, template)) = self.template_at(memory) else {
             return;
         };
-        if template.server != server {
+        if template.server != server || !memory.takes_packets(&server, template.life) {
             return;
         }
         let until = memory.after(self.persistence_ticks(memory));

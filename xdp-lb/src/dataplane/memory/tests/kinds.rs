@@ -19,6 +19,17 @@ fn one(method: Method) -> Service {
     made
 }
 
+/// A SYN with a right checksum.
+fn open(asked: Made) -> Vec<u8> {
+    let [high, low] = asked.client.to_be_bytes();
+    let made = PacketBuilder::ethernet2(ROUTER_MAC, PORT_MAC);
+    let made = made.ipv4([10, 1, high, low], VIP.octets(), 64);
+    let mut frame = Vec::new();
+    let made = made.tcp(asked.port, 80, 1, 100).syn();
+    made.write(&mut frame, &[]).unwrap();
+    frame
+}
+
 /// The answer of the server to a packet, as it comes here.
 fn answer(asked: Made) -> Vec<u8> {
     let [high, low] = asked.client.to_be_bytes();
@@ -86,7 +97,7 @@ fn addresses_are_translated_there_and_back() {
     let mut director = Director::new(&one(Method::Nat));
     let asked = tcp(1, SYN);
     assert_eq!(director.frame(&answer(asked)).reason, Reason::NoService);
-    let there = director.frame(&asked.bytes());
+    let there = director.frame(&open(asked));
     assert_eq!(there.reason, Reason::TxScheduled);
     let client = SocketAddr::new([10, 1, 0, 1].into(), 40_000);
     let server = SocketAddr::new(server_ip(1), 8080);
