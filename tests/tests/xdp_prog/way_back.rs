@@ -20,8 +20,8 @@ fn told(frame: &[u8], is_v6: bool, said: Said) -> Vec<u8> {
     error(frame, ends, said)
 }
 
-/// The server's network has no tags; the client's has, and gets them back, also once the entry is another's
-/// second packet.
+/// The server's network has no tags; the client's has, and gets them back until the client's packets come
+/// without.
 #[test]
 fn an_answer_goes_back_into_the_network_of_the_client() {
     in_a_network(|| {
