@@ -228,7 +228,7 @@ impl Rig {
         data_out: Option<&mut [u8]>,
     ) -> Result<usize> {
         let context = self.entrance;
-        let context = context.map(|entrance| program::context(octets.len(), entrance));
+        let context = context.map(|entrance| program::context((0, octets.len()), entrance));
         let context = context.transpose()?;
         let generate: &Xdp = self
             .object

@@ -70,11 +70,21 @@ impl Program {
     /// When the kernel refuses: the frame is shorter than [`SHORTEST`] or longer than a page holds,
     /// or there is no such interface.
     pub fn run(&self, frame: &[u8], ifindex: u32) -> Result<Outcome> {
+        self.run_behind(frame, ifindex, 0)
+    }
+
+    /// [`Self::run`] on a frame before which so many octets of the headroom are taken, by the driver's
+    /// metadata: a multiple of 4. Linux before 6.6 takes no more than 32 of them.
+    ///
+    /// # Errors
+    /// As [`Self::run`], and when there may not be so many.
+    pub fn run_behind(&self, frame: &[u8], ifindex: u32, metadata: usize) -> Result<Outcome> {
+        let data_in = [&vec![0; metadata], frame].concat();
         // Room for headers that a program puts in front.
-        let mut out = vec![0; frame.len() + HEADERS];
-        let context = context(frame.len(), ifindex)?;
+        let mut out = vec![0; data_in.len() + HEADERS];
+        let context = context((metadata, data_in.len()), ifindex)?;
         let run = self.0.test_run(TestRunOptions {
-            data_in: Some(frame),
+            data_in: Some(&data_in),
             data_out: Some(&mut out),
             ctx_in: Some(&context),
             ..TestRunOptions::new()
@@ -82,6 +92,7 @@ impl Program {
         let run =
             run.with_context(|| format!("cannot run the program on {} octets", frame.len()))?;
         out.truncate(run.data_size_out.try_into()?);
+        out.drain(..metadata);
         let action = usize::try_from(run.return_value)?;
         let Some(action) = Action::ALL.get(action) else {
             bail!("the program returned {action}, which is no action");
@@ -93,9 +104,9 @@ impl Program {
     }
 }
 
-/// `struct xdp_md` of a frame: its end, and the interface it came in by.
-pub(crate) fn context(len: usize, ifindex: u32) -> Result<Vec<u8>> {
-    let (data, data_end, data_meta) = (0, u32::try_from(len)?, 0);
+/// `struct xdp_md` of a frame: where it begins and ends, and the interface it came in by.
+pub(crate) fn context((begin, end): (usize, usize), ifindex: u32) -> Result<Vec<u8>> {
+    let (data, data_end, data_meta) = (u32::try_from(begin)?, u32::try_from(end)?, 0);
     let (queue, egress) = (0, 0);
     let words = [data, data_end, data_meta, ifindex, queue, egress];
     Ok(words.into_iter().flat_map(u32::to_ne_bytes).collect())

@@ -46,11 +46,14 @@ pub struct Decided {
     pub placed: u64,
     /// Index of the template made for it, plus one; 0 if none was.
     pub template: u32,
+    /// Index of the interface that is the network of a tagged frame; 0 of others. Whoever takes the tags off
+    /// sets it, and takes it back.
+    pub network: u32,
     /// Fills the second cache line.
-    pub reserved: [u32; 9],
+    pub reserved: [u32; 8],
 }
 pod!(Decided);
 no_padding!(
     Decided, u64, u32, u32, u16, u16, u32, u32, u32, Address, u32, u32, u64, u64, u32, u32, u64,
-    u32, [u32; 9]
+    u32, u32, [u32; 8]
 );

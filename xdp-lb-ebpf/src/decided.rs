@@ -11,7 +11,7 @@ use xdp_lb_common::stage;
 use crate::conn::{Route, identity};
 use crate::family::Family;
 use crate::maps::{BACKENDS, DECIDED, STAGES};
-use crate::packet::Packet;
+use crate::packet::{Frame, Packet};
 
 /// Notes where a packet goes, for [`go_on`].
 #[inline(always)]
@@ -135,6 +135,28 @@ pub fn noted() -> Result<Noted, Reason> {
     })
 }
 
+/// Notes the network of a frame whose tags were taken off; 0 when that is over.
+#[inline(always)]
+pub fn note_network(ifindex: u32) {
+    if let Some(decided) = DECIDED.get_ptr_mut(0) {
+        // SAFETY: this CPU's own copy.
+        unsafe { (*decided).network = ifindex };
+    }
+}
+
+/// Index of the interface that is the network which a frame came from: the VLAN's if it had tags.
+#[inline(always)]
+pub fn network(frame: &Frame) -> u32 {
+    match DECIDED.get_ptr(0) {
+        // SAFETY: this CPU's own copy.
+        Some(decided) => match unsafe { (*decided).network } {
+            0 => frame.ifindex(),
+            network => network,
+        },
+        None => frame.ifindex(),
+    }
+}
+
 /// What comes next is no answer yet.
 #[inline(always)]
 pub fn begin() {
@@ -195,6 +217,16 @@ pub fn unless() -> Reason {
     }
 }
 
+/// [`note_why`] for the packet of a server that answers from a VIP, see [`note_source`].
+#[inline(always)]
+pub fn note_why_from(why: Reason) {
+    note_why(why);
+    if let Some(decided) = DECIDED.get_ptr_mut(0) {
+        // SAFETY: as in `note_why`.
+        unsafe { (*decided).has_source = 1 };
+    }
+}
+
 /// Has the sender of a packet told that it goes nowhere; returns if nobody is told of that.
 #[inline(always)]
 pub fn told<T: Copy>(ctx: &XdpContext, result: Result<T, Reason>) -> Result<T, Reason> {
@@ -214,12 +246,10 @@ pub fn told_from(
     ctx: &XdpContext,
     result: Result<(Reason, u32), Reason>,
 ) -> Result<(Reason, u32), Reason> {
-    if let Err(Reason::TooBig) = result
-        && let Some(decided) = DECIDED.get_ptr_mut(0)
+    if let Err(why) = result
+        && is_told(why)
     {
-        note_why(Reason::TooBig);
-        // SAFETY: as in `note_why`.
-        unsafe { (*decided).has_source = 1 };
+        note_why_from(why);
         // SAFETY: as in `told`.
         unsafe { STAGES.tail_call(ctx, stage::ANSWER.index) };
     }

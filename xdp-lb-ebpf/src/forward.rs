@@ -64,15 +64,24 @@ pub fn send<F: Family>(
 #[inline(never)]
 pub extern "C" fn is_too_long(ctx: *mut xdp_md, ifindex: u32, len: u32) -> u32 {
     // The helper takes the length of the packet here, and leaves the MTU.
-    let (mut mtu, mut own) = (len, len);
+    let mut mtu = len;
     // SAFETY: `mtu` outlives the call. Neither the frame nor pointers into it are changed.
     let is_short = unsafe { bpf_check_mtu(ctx.cast(), ifindex, &raw mut mtu, 0, 0) } <= 0;
-    // SAFETY: as above; 0 is the interface that it came in by.
-    if is_short || unsafe { bpf_check_mtu(ctx.cast(), 0, &raw mut own, 0, 0) } > 0 {
+    if is_short || is_put_together(ctx, len) != 0 {
         return 0;
     }
     decided::note_mtu(mtu as u16);
     1
+}
+
+/// 1 if a packet of `len` octets is longer than the MTU of the interface that it came in by. Global as
+/// [`is_too_long`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_put_together(ctx: *mut xdp_md, len: u32) -> u32 {
+    let mut own = len;
+    // SAFETY: as in `is_too_long`; 0 is the interface that it came in by.
+    (unsafe { bpf_check_mtu(ctx.cast(), 0, &raw mut own, 0, 0) } > 0) as u32
 }
 
 /// Sends a frame that is finished to its real server; `via` tells how that was found.

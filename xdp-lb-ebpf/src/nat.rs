@@ -12,7 +12,7 @@ use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::tick::Tick;
 
 use crate::conn::{conn_claim, conn_publish};
-use crate::decided::{Noted, noted};
+use crate::decided::{self, Noted, noted};
 use crate::maps::CONN_INFO;
 use crate::packet::{Frame, Packet};
 use crate::settings::{self, expiry};
@@ -189,7 +189,7 @@ fn describe<F: Translate>(
         created: now.0,
         way_back: WayBack {
             mac: packet.source,
-            ifindex: frame.ifindex(),
+            ifindex: decided::network(frame),
             touched: now,
         }
         .pack(),

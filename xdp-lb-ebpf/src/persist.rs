@@ -145,6 +145,10 @@ fn touch(hash: u64, service: &service::Found, backend: u32, now: Tick) -> u32 {
     if !found.exists() || found.state.backend() != backend {
         return 0;
     }
+    if backend_of(found.state, Via::Persistent).is_none() {
+        // It is void: of a server that failed since, or was another one.
+        return 0;
+    }
     let state = found.state.with(Kind::Template, expiry(service, now));
     u32::from(state == found.state || places.update(&found, state))
 }

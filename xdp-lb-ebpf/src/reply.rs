@@ -12,7 +12,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
-use xdp_lb_common::addr::{FAMILY_V6, Mac};
+use xdp_lb_common::addr::{Address, FAMILY_V6, Mac};
 use xdp_lb_common::conn::State;
 use xdp_lb_common::flow::{FLOW_OF_REPLIES, FlowInfo, FlowV4, FlowV6, WayBack};
 use xdp_lb_common::reason::Reason;
@@ -91,6 +91,7 @@ fn to_client<F: Translate, const IS_ERROR: bool>(
         keep_alive(hash, entry.index, now.short().0);
     }
     let (source, to) = ((info.vip, info.vip_port_be), info.client_port_be);
+    has_hops(packet, source.0)?;
     let next = next_hop(frame, packet, &way, (&source, to))?;
     if IS_ERROR {
         quote::translate::<F>(frame, Side::Source, packet.flow.protocol(), source)?;
@@ -103,6 +104,16 @@ fn to_client<F: Translate, const IS_ERROR: bool>(
         len: packet.len,
     };
     leave(frame, next, &of)
+}
+
+/// Whether a packet has a hop left; else its sender is told so from the VIP.
+#[inline(always)]
+pub fn has_hops<F>(packet: &Packet<F>, vip: Address) -> Result<(), Reason> {
+    if packet.ttl > 1 {
+        return Ok(());
+    }
+    decided::note_source(vip);
+    Err(Reason::TtlExpired)
 }
 
 /// An entry of replies, or of fragments of them.
@@ -287,18 +298,24 @@ pub fn next_hop<F: Translate>(
     frame: &Frame,
     packet: &Packet<F>,
     way: &WayBack,
-    (source, client_port_be): (&(xdp_lb_common::addr::Address, u16), u16),
+    (source, client_port_be): (&(Address, u16), u16),
 ) -> Result<(u32, Mac), Reason> {
     if !frame.holds(0, parse::ETHERNET + F::HEADER) {
         return Err(Reason::Inconsistent);
     }
+    let is_long = packet.len > service::control()?.smallest_mtu();
+    // The length of one that offloading put together is nothing to the route.
+    let len = if is_long && forward::is_put_together(frame.context(), packet.len) != 0 {
+        0
+    } else {
+        packet.len as u16
+    };
     let ports = (source.1 as u64) << 16 | (client_port_be as u64) << 32;
-    let len = (packet.len as u16 as u64) << 48;
     // SAFETY: checked just now.
     let flow_info = unsafe { F::flow_info(frame) };
     let mut lookup = RouteLookUp {
-        names: F::AF as u64 | (packet.flow.protocol() as u64) << 8 | ports | len,
-        way: frame.ifindex() as u64 | (flow_info as u64) << 32,
+        names: F::AF as u64 | (packet.flow.protocol() as u64) << 8 | ports | (len as u64) << 48,
+        way: decided::network(frame) as u64 | (flow_info as u64) << 32,
         from: halves(source.0),
         to: halves(packet.flow.vip()),
         rest: [0; 2],
@@ -309,8 +326,14 @@ pub fn next_hop<F: Translate>(
         decided::note_source(source.0);
         return Err(Reason::TooBig);
     }
-    let found = lookup.next_hop(answered)?;
-    Ok(found.unwrap_or((way.ifindex, way.mac)))
+    if let Some(found) = lookup.next_hop(answered)? {
+        return Ok(found);
+    }
+    if is_long && forward::is_too_long(frame.context(), way.ifindex, packet.len) != 0 {
+        decided::note_source(source.0);
+        return Err(Reason::TooBig);
+    }
+    Ok((way.ifindex, way.mac))
 }
 
 /// Interface and MAC by which a message of this director's own reaches a client, from a VIP. `None` where
@@ -325,7 +348,7 @@ pub fn own_next_hop<F: Translate>(
     let mut lookup = RouteLookUp {
         // It is never too long, so it has no length here.
         names: F::AF as u64 | (protocol as u64) << 8,
-        way: frame.ifindex() as u64 | (tos as u64) << 32,
+        way: decided::network(frame) as u64 | (tos as u64) << 32,
         from: halves(flow.vip()),
         to: halves(flow.client()),
         rest: [0; 2],

@@ -56,7 +56,10 @@ pub fn send(ctx: &XdpContext) -> u32 {
         reply_piece_send_v6(ctx.ctx, word)
     };
     match action {
-        GO_ON => count::and_act(decided::told_from(ctx, Err(Reason::TooBig))),
+        GO_ON => {
+            decided::go_on(ctx);
+            count::and_act(Err(Reason::NoProgram))
+        }
         action => action,
     }
 }
@@ -164,8 +167,8 @@ fn keep<F: Translate + Pieces>(frame: &Frame) -> u32 {
     1
 }
 
-/// Translates a fragment by the entry that a word names, and sends it: the action, or [`GO_ON`] if it is too
-/// long.
+/// Translates a fragment by the entry that a word names, and sends it: the action, or [`GO_ON`] if its sender is
+/// to be told that it cannot be sent.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn reply_piece_send(ctx: *mut xdp_md, word: u64) -> u32 {
@@ -182,7 +185,10 @@ pub extern "C" fn reply_piece_send_v6(ctx: *mut xdp_md, word: u64) -> u32 {
 #[inline(always)]
 fn act(sent: Result<(Reason, u32), Reason>) -> u32 {
     match sent {
-        Err(Reason::TooBig) => GO_ON,
+        Err(why) if decided::is_told(why) => {
+            decided::note_why_from(why);
+            GO_ON
+        }
         other => count::and_act(other),
     }
 }
@@ -195,6 +201,7 @@ fn to_client<F: Translate + Pieces>(frame: &Frame, word: u64) -> Result<(Reason,
     let info = unsafe { &*info };
     let (source, to) = ((info.vip, info.vip_port_be), info.client_port_be);
     let way = WayBack::unpack(info.way_back);
+    reply::has_hops(&packet, source.0)?;
     let next = reply::next_hop(frame, &packet, &way, (&source, to))?;
     if word & LATER != 0 {
         translate_later::<F>(frame, Side::Source, source.0)?;

@@ -54,7 +54,9 @@ pub fn balance(ctx: &XdpContext) -> u32 {
         Err(reason) => return count::and_act(Err(reason)),
     };
     decided::begin();
-    match untagged(ctx.ctx) {
+    let action = untagged(ctx.ctx);
+    decided::note_network(0);
+    match action {
         NO_ACTION => {
             put_back(ctx.ctx, &taken);
             count::and_act(Err(Reason::Vlan))
@@ -87,10 +89,9 @@ fn take_off(frame: &Frame) -> Result<Taken, Reason> {
     let (taken, tags) = look(frame)?;
     let mut low = taken.low;
     if tags != Tags::NONE {
-        let own = network(vlan::key(frame.ifindex(), tags))
-            .ok_or(Reason::Vlan)?
-            .mac;
-        if low & Mac::MASK == own {
+        let network = network(vlan::key(frame.ifindex(), tags)).ok_or(Reason::Vlan)?;
+        decided::note_network(network.ifindex as u32);
+        if low & Mac::MASK == network.mac {
             low = low & !Mac::MASK | service::mac_of(frame.ifindex()) & Mac::MASK;
         }
     }

@@ -30,6 +30,9 @@ pub(crate) enum Step {
         port: u32,
         /// Its octets.
         hex: String,
+        /// Octets of the headroom that are taken.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        taken: usize,
     },
     /// The tables change.
     Tables(World),
@@ -126,6 +129,11 @@ fn some_time(dice: &mut Dice) -> u32 {
     let about = [1, 2, 9, 19, 21, 40, 60, 118, 120, 235, 300, 586, 900, 1758];
     let pick = usize::try_from(dice.roll(about.len() as u64)).unwrap();
     about[pick] + u32::try_from(dice.roll(3)).unwrap()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// Octets in hex.

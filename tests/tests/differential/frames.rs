@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use etherparse::{IpFragOffset, Ipv4Header, Ipv4Options, Ipv6FlowLabel, Ipv6Header, TcpHeader};
-
 use xdp_lb_common::vlan::{CUSTOMER, SERVICE};
 
 use crate::case::{Step, Style};
 use crate::dice::Dice;
+use crate::made::Made;
+use crate::replies;
 use crate::world::{VIPS, Virtual, World, host_ip};
 
 /// Interfaces: one that frames come in by, another, and one that no table knows.
@@ -16,6 +16,8 @@ pub(crate) const NEAR: u32 = 11;
 /// Begins at the same slot of the table of interfaces.
 pub(crate) const FAR: u32 = NEAR + xdp_lb_common::limits::MAX_PORTS;
 pub(crate) const UNKNOWN: u32 = 13;
+/// The most octets of the headroom that anybody takes.
+pub(crate) const MOST_TAKEN: usize = 212;
 /// A tag: its type, and priority and number of the VLAN.
 pub(crate) type Tag = (u16, u16);
 
@@ -143,28 +145,6 @@ fn client(dice: &mut Dice, vip: IpAddr, clients: u64) -> IpAddr {
     }
 }
 
-/// What a frame is made of.
-struct Made {
-    source: [u8; 6],
-    destination: [u8; 6],
-    client: SocketAddr,
-    vip: SocketAddr,
-    udp: bool,
-    flags: u8,
-    ttl: u8,
-    payload: usize,
-    options: usize,
-    fragment: (u16, bool),
-    /// The outer one first.
-    tags: Vec<Tag>,
-    /// IP protocol, if another one than the transport's.
-    protocol: Option<u8>,
-    /// An ICMP message instead of a transport header and what it carries.
-    message: Option<Vec<u8>>,
-    /// IPv6 extension headers: number, and length in units of eight octets beyond the first.
-    extensions: Vec<(u8, u8, u8)>,
-}
-
 /// A frame of some client, as a step.
 pub(crate) fn random(dice: &mut Dice, style: Style, world: &World, flows: &mut Flows) -> Step {
     let Flow {
@@ -176,6 +156,31 @@ pub(crate) fn random(dice: &mut Dice, style: Style, world: &World, flows: &mut F
     let flags = flags(dice, style, is_known);
     let payload = usize::try_from(dice.roll(40)).unwrap();
     let mut made = Made::of((client, vip), udp, (flags, payload));
+    made.unchecked = dice.roll(12) == 0;
+    made.tos = [0, 0, 0x10, 0xb9][usize::try_from(dice.roll(4)).unwrap()];
+    made.dont_fragment = dice.roll(3) > 0;
+    let mut port = NEAR;
+    let replies = match style {
+        Style::Mixed | Style::Tidy => 3,
+        Style::Scheduling => 8,
+        Style::Flood => 12,
+    };
+    // Of connections that never were, there are few answers.
+    if dice.roll(replies) == 0
+        && (is_known || dice.roll(8) == 0)
+        && let Some(behind) = replies::turn(dice, world, &mut made)
+    {
+        port = behind;
+    }
+    let pieces = match style {
+        Style::Mixed | Style::Tidy => 9,
+        Style::Scheduling | Style::Flood => 60,
+    };
+    if dice.roll(pieces) == 0 {
+        made.fragment =
+            [(0, true), (0, true), (2, true), (3, false)][usize::try_from(dice.roll(4)).unwrap()];
+        made.id = u32::try_from(dice.roll(2)).unwrap();
+    }
     let errors = match style {
         Style::Mixed => 5,
         Style::Tidy | Style::Scheduling => 12,
@@ -184,26 +189,34 @@ pub(crate) fn random(dice: &mut Dice, style: Style, world: &World, flows: &mut F
     if dice.roll(errors) == 0 {
         made = error(dice, style, made);
     }
-    let mut port = NEAR;
     if style == Style::Mixed {
-        port = odd(dice, &mut made);
+        port = odd(dice, &mut made).unwrap_or(port);
     }
     let mut frame = made.bytes();
     if style == Style::Mixed && dice.roll(8) == 0 {
         spoil(dice, &mut frame);
     }
+    // No more than a header's room is left, now and then.
+    let is_plain = frame.len() < 1500 && frame.get(12..14) != Some(&CUSTOMER.to_be_bytes());
+    let is_plain = is_plain && frame.get(12..14) != Some(&SERVICE.to_be_bytes());
+    let taken = if style == Style::Mixed && is_plain && dice.roll(30) == 0 {
+        MOST_TAKEN - 4 * usize::try_from(dice.roll(14)).unwrap()
+    } else {
+        0
+    };
     Step::Frame {
         port,
         hex: crate::case::hex(&frame),
+        taken,
     }
 }
 
-/// An ICMP error about what the server answers to a packet.
+/// An ICMP error about what is answered to a packet.
 fn error(dice: &mut Dice, style: Style, packet: Made) -> Made {
     let vip = packet.vip;
     let mut answer = Made::of((vip, packet.client), packet.udp, (0x10, packet.payload));
     if style == Style::Mixed {
-        let _: u32 = odd(dice, &mut answer);
+        let _: Option<u32> = odd(dice, &mut answer);
     }
     let mut quote = answer.bytes();
     if style == Style::Mixed && dice.roll(8) == 0 {
@@ -271,8 +284,8 @@ fn flags(dice: &mut Dice, style: Style, is_known: bool) -> u8 {
     }
 }
 
-/// Something out of the ordinary; the interface it comes in by.
-fn odd(dice: &mut Dice, made: &mut Made) -> u32 {
+/// Something out of the ordinary; the interface it comes in by, if that is another one.
+fn odd(dice: &mut Dice, made: &mut Made) -> Option<u32> {
     let byte = |dice: &mut Dice| u8::try_from(dice.roll(256)).unwrap();
     match dice.roll(40) {
         0 | 1 => made.ttl = [0, 1, 2, 255][usize::try_from(dice.roll(4)).unwrap()],
@@ -289,9 +302,9 @@ fn odd(dice: &mut Dice, made: &mut Made) -> u32 {
         }
         9 | 10 => {
             made.destination = port_mac(FAR);
-            return FAR;
+            return Some(FAR);
         }
-        11 => return [FAR, UNKNOWN][usize::try_from(dice.roll(2)).unwrap()],
+        11 => return Some([FAR, UNKNOWN][usize::try_from(dice.roll(2)).unwrap()]),
         12..15 => made.options = usize::try_from(dice.roll(11)).unwrap() * 4,
         29..33 => {
             let network = usize::try_from(dice.roll(3)).unwrap();
@@ -320,11 +333,18 @@ fn odd(dice: &mut Dice, made: &mut Made) -> u32 {
             }
         }
         22 => made.payload = 1000 + usize::try_from(dice.roll(500)).unwrap(),
+        33..36 => made.payload = about_as_long(dice),
         23 => made.client.set_port(byte(dice).into()),
         24 => made.vip.set_port(byte(dice).into()),
         _ => {}
     }
-    NEAR
+    None
+}
+
+/// So much that the packet is about as long as the MTU of an interface, or as what is left of it in a tunnel.
+fn about_as_long(dice: &mut Dice) -> usize {
+    let mtu = mtu([NEAR, FAR][usize::try_from(dice.roll(2)).unwrap()]);
+    usize::try_from(u64::from(mtu) - dice.roll(140)).unwrap()
 }
 
 /// Breaks a frame.
@@ -354,128 +374,5 @@ fn spoil(dice: &mut Dice, frame: &mut Vec<u8>) {
             let place = at(dice, frame.len());
             frame[place] ^= 1 << dice.roll(8);
         }
-    }
-}
-
-impl Made {
-    /// A packet such as a client sends: flags, and octets that it carries.
-    fn of(
-        (client, vip): (SocketAddr, SocketAddr),
-        udp: bool,
-        (flags, payload): (u8, usize),
-    ) -> Self {
-        Self {
-            source: ROUTER,
-            destination: port_mac(NEAR),
-            client,
-            vip,
-            udp,
-            flags,
-            ttl: 64,
-            payload,
-            options: 0,
-            fragment: (0, false),
-            tags: Vec::new(),
-            protocol: None,
-            message: None,
-            extensions: Vec::new(),
-        }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut frame = self.destination.to_vec();
-        frame.extend(self.source);
-        let transport = self.transport();
-        match (self.client.ip(), self.vip.ip()) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                frame.extend([8, 0]);
-                frame.extend(self.ipv4(from, to, transport.len()));
-            }
-            (IpAddr::V6(from), IpAddr::V6(to)) => {
-                let (first, extensions) = self.extensions();
-                frame.extend([0x86, 0xdd]);
-                let payload = extensions.len() + transport.len();
-                let header = Ipv6Header {
-                    traffic_class: 0,
-                    flow_label: Ipv6FlowLabel::ZERO,
-                    payload_length: u16::try_from(payload).unwrap(),
-                    next_header: first.into(),
-                    hop_limit: self.ttl,
-                    source: from.octets(),
-                    destination: to.octets(),
-                };
-                frame.extend(header.to_bytes());
-                frame.extend(extensions);
-            }
-            mixed => panic!("{mixed:?}"),
-        }
-        frame.extend(transport);
-        for (ethertype, tci) in self.tags.iter().rev() {
-            let tag = [ethertype.to_be_bytes(), tci.to_be_bytes()].concat();
-            frame.splice(12..12, tag);
-        }
-        frame
-    }
-
-    fn protocol(&self) -> u8 {
-        let own = match (&self.message, self.vip, self.udp) {
-            (Some(_), SocketAddr::V4(_), _) => 1,
-            (Some(_), SocketAddr::V6(_), _) => 58,
-            (None, _, true) => 17,
-            (None, _, false) => 6,
-        };
-        self.protocol.unwrap_or(own)
-    }
-
-    fn ipv4(&self, from: Ipv4Addr, to: Ipv4Addr, payload: usize) -> Vec<u8> {
-        let (offset, more_fragments) = self.fragment;
-        let mut header = Ipv4Header {
-            more_fragments,
-            fragment_offset: IpFragOffset::try_new(offset).unwrap(),
-            time_to_live: self.ttl,
-            protocol: self.protocol().into(),
-            source: from.octets(),
-            destination: to.octets(),
-            options: Ipv4Options::try_from(vec![1; self.options].as_slice()).unwrap(),
-            ..Ipv4Header::default()
-        };
-        header.set_payload_len(payload).unwrap();
-        header.header_checksum = header.calc_header_checksum();
-        header.to_bytes().to_vec()
-    }
-
-    /// Number of the first header behind the IPv6 header, and all up to the transport's.
-    fn extensions(&self) -> (u8, Vec<u8>) {
-        let mut next = self.protocol();
-        let mut octets = Vec::new();
-        for (number, length, left) in self.extensions.iter().rev() {
-            let mut header = vec![next, *length, 0, *left];
-            header.resize((usize::from(*length) + 1) * 8, 0);
-            header.extend(octets);
-            (next, octets) = (*number, header);
-        }
-        (next, octets)
-    }
-
-    /// Checksums of the transport are nothing to a balancer, and left out.
-    fn transport(&self) -> Vec<u8> {
-        if let Some(message) = &self.message {
-            return message.clone();
-        }
-        let (from, to) = (self.client.port(), self.vip.port());
-        let payload = vec![0x55; self.payload];
-        let mut octets = if self.udp {
-            let length = u16::try_from(8 + payload.len()).unwrap();
-            [from, to, length, 0]
-                .into_iter()
-                .flat_map(u16::to_be_bytes)
-                .collect()
-        } else {
-            let mut header = TcpHeader::new(from, to, 1, 100).to_bytes().to_vec();
-            header[13] = self.flags;
-            header
-        };
-        octets.extend(payload);
-        octets
     }
 }

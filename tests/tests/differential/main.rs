@@ -1,8 +1,9 @@
 //! The XDP program against the data plane in memory: the same tables, the same frames, at the same
 //! time, and everything that comes of them compared; and what a frame is against `etherparse`.
 //!
-//! [`world`] makes tables and changes them, [`frames`] makes frames, both at random and with a taste
-//! for what is odd; [`case`] is a sequence of both, as a fixture holds it; [`rig`] plays a case on
+//! [`world`] makes tables with [`servers`] and changes them, [`frames`] and [`replies`] make frames of what is [`made`], both at
+//! random and with a taste for what is odd; [`routes`] are the kernel's, and [`outside`] what else the model is
+//! told; [`case`] is a sequence of both, as a fixture holds it; [`rig`] plays a case on
 //! both data planes and compares, with [`view`] as the third opinion and [`state`] in the end; [`shrink`] makes a case that
 //! fails as short as it gets. Fixtures of what was found are in `cases/`.
 //!
@@ -18,9 +19,14 @@ mod case;
 #[path = "../xdp_prog/dice.rs"]
 mod dice;
 mod frames;
+mod made;
+mod outside;
 #[path = "../xdp_prog/pinned.rs"]
 mod pinned;
+mod replies;
 mod rig;
+mod routes;
+mod servers;
 mod shrink;
 mod state;
 mod view;
@@ -53,11 +59,21 @@ fn in_a_network(test: impl FnOnce() + Send) {
     xdp_lb::sys::bpffs::ensure().unwrap();
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let netns = Netns::create(&format!("{}{number}", unique_prefix("df"))).unwrap();
-    let ports = frames::PORTS.map(|index| {
-        let mtu = frames::mtu(index);
+    // A VLAN is one by the tables; the kernel has its MTU.
+    let networks = frames::NETWORKS.map(|(index, parent, _)| (index, frames::mtu(parent)));
+    let ports = frames::PORTS.map(|index| (index, frames::mtu(index)));
+    let lines = ports.iter().chain(&networks).map(|(index, mtu)| {
         format!("link add p{index} index {index} mtu {mtu} type veth peer q{index}")
     });
-    netns.ip(&ports.join("\n")).unwrap();
+    let lines: Vec<_> = lines.chain(routes::lines()).collect();
+    netns.ip(&lines.join("\n")).unwrap();
+    let forwards = |family: &str| format!("/proc/sys/net/{family}/conf/all/forwarding");
+    let test = || {
+        for family in ["ipv4", "ipv6"] {
+            std::fs::write(forwards(family), "1").unwrap();
+        }
+        test();
+    };
     netns.run(test).unwrap();
 }
 

@@ -5,8 +5,7 @@
 //! which the clock went on by itself is played again, as nobody knows which of its packets saw which
 //! tick.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use aya::maps::{Array, MapData, PerCpuArray};
@@ -22,6 +21,7 @@ use xdp_lb::sys::clock;
 use xdp_lb_common::backend::BackendName;
 use xdp_lb_common::conn::table::PlaceMemory;
 use xdp_lb_common::conn::{Kind, State};
+use xdp_lb_common::flow::{FLOW_OF_REPLIES, FlowInfo, WayBack};
 use xdp_lb_common::hash::HashKey;
 use xdp_lb_common::reason::{self, Counters, Event, Reason};
 use xdp_lb_common::service::Control;
@@ -30,10 +30,10 @@ use xdp_lb_tests::packet::{compare, show};
 use xdp_lb_tests::program::{Action, Outcome, Program};
 
 use crate::case::{Case, Step, octets};
-use crate::frames::host_mac;
+use crate::frames::{MOST_TAKEN, NEAR};
+use crate::outside::SeenOutside;
 use crate::pinned::{self, map, mapped, second_handle};
 use crate::view;
-use crate::world::{VIPS, host_ip};
 
 /// Connections and templates that the tables are made for: as few as can be.
 const ENTRIES: u32 = 1024;
@@ -58,10 +58,13 @@ pub(crate) struct Rig {
     pub model: Memory,
     pub conns: MappedArray<PlaceMemory>,
     pub templates: MappedArray<PlaceMemory>,
+    infos: MappedArray<FlowInfo>,
     overflows: MappedArray<u64>,
     control: MappedArray<Control>,
     counters: PerCpuArray<MapData, Counters>,
     backend_names: Array<MapData, BackendName>,
+    /// Whether the kernel lets most of the headroom be taken.
+    takes_headroom: bool,
     clock: Clock,
     installed: Installed,
     /// Ticks that were taken from all lives in this case.
@@ -96,12 +99,15 @@ impl Rig {
             empty_pool,
         };
         let pins = Pins::new(&instance);
+        let program = second_handle(&mut ebpf, &pins.map("program"));
         Self {
-            program: second_handle(&mut ebpf, &pins.map("program")),
+            takes_headroom: program.run_behind(&[0; 64], NEAR, MOST_TAKEN).is_ok(),
+            program,
             ebpf: Some(ebpf),
             model: Memory::new(model, LongTick(0)),
             conns: mapped(&pins, "CONNS"),
             templates: mapped(&pins, "TEMPLATES"),
+            infos: mapped(&pins, "CONN_INFO"),
             overflows: mapped(&pins, "OVERFLOWS"),
             control: mapped(&pins, "CONTROL"),
             counters: map(&pins, "COUNTERS").try_into().unwrap(),
@@ -149,11 +155,15 @@ impl Rig {
             let now = LongTick(tick.0.wrapping_add(self.passed));
             self.model.at(now);
             match step {
-                Step::Frame { port, hex } => {
+                Step::Frame { port, hex, taken } => {
                     frames += 1;
-                    let frame = octets(hex);
+                    let frame = Arriving {
+                        octets: &octets(hex),
+                        port: *port,
+                        taken: if self.takes_headroom { *taken } else { 0 },
+                    };
                     let where_from = |why| format!("step {number}, a frame by {port}: {why}");
-                    self.compare(&frame, *port, now).map_err(where_from)?;
+                    self.compare(&frame, now).map_err(where_from)?;
                 }
                 Step::Tables(world) => self.set(&world.desired(self.clock), usize::MAX),
                 Step::Begun(world, some) => self.set(&world.desired(self.clock), *some),
@@ -221,15 +231,31 @@ impl Rig {
                 way.store(state.with(state.kind(), expiry).0, Ordering::Release);
             }
         }
+        self.untouch(ticks);
         self.passed += ticks;
         self.model.at(LongTick(tick.0.wrapping_add(self.passed)));
         self.hear(tick);
     }
 
+    /// Whatever replies are found by was last touched so many ticks earlier.
+    fn untouch(&self, ticks: u32) {
+        for at in 0..self.infos.len() {
+            let mut info = self.infos.read(at);
+            if info.flags & FLOW_OF_REPLIES != 0 {
+                let mut way = WayBack::unpack(info.way_back);
+                way.touched = Tick(way.touched.0.wrapping_sub(ticks) & MASK);
+                info.way_back = way.pack();
+                self.infos.write(at, &info);
+            }
+        }
+    }
+
     /// Sends a frame to both, and compares what comes out and what is counted.
-    fn compare(&mut self, frame: &[u8], port: u32, now: LongTick) -> Result<(), String> {
+    fn compare(&mut self, frame: &Arriving<'_>, now: LongTick) -> Result<(), String> {
+        let (port, taken) = (frame.port, frame.taken);
+        let frame = frame.octets;
         let seen = view::check(frame);
-        let outcome = self.program.run(frame, port).unwrap();
+        let outcome = self.program.run_behind(frame, port, taken).unwrap();
         let now_counted = self.counts();
         let (reasons, events) = std::mem::replace(&mut self.counted, now_counted.clone());
         let (reasons_now, events_now) = now_counted;
@@ -242,25 +268,28 @@ impl Rig {
         let (reasons, events) = (rise(reasons_now, reasons), rise(events_now, events));
         let hash = self.model.connection_hash(frame);
         let present = LongTick(now.0.wrapping_sub(self.passed)).short();
-        let (conns, names) = (&self.conns, &self.backend_names);
-        let mut chance = |servers: &[SocketAddr]| {
-            let chosen = chosen(conns, names, (hash, present), &outcome);
-            let mut of_chosen = servers
-                .iter()
-                .filter(|server| chosen.contains(&server.ip()));
-            of_chosen.next().or_else(|| servers.first()).copied()
+        let mut seen_outside = SeenOutside {
+            conns: &self.conns,
+            names: &self.backend_names,
+            flow: (hash, present),
+            outcome: &outcome,
+            taken,
         };
-        let verdict = self.model.decide_by(frame, port, now, &mut chance);
+        let verdict = self.model.decide_by(frame, port, now, &mut seen_outside);
         *self.reasons.entry(verdict.reason).or_default() += 1;
         for event in &verdict.events {
             *self.events.entry(*event).or_default() += 1;
         }
+        let is_sent = matches!(outcome.action, Action::Tx | Action::Redirect);
         let faults = [
             seen.err(),
             difference("reasons", &of_reasons(&reasons), &vec![verdict.reason]),
             difference("events", &of_events(&events), &sorted(&verdict.events)),
             difference("actions", &outcome.action, &action(verdict.action)),
             frames_differ(&outcome, &verdict),
+            is_sent
+                .then(|| view::check_sent(frame, &outcome.frame).err())
+                .flatten(),
         ];
         let faults: Vec<_> = faults.into_iter().flatten().collect();
         if faults.is_empty() {
@@ -307,27 +336,13 @@ impl Drop for Rig {
     }
 }
 
-/// What the program's chance came to: the server of the connection in its table, else the one that the
-/// frame went to.
-fn chosen(
-    conns: &MappedArray<PlaceMemory>,
-    names: &Array<MapData, BackendName>,
-    (hash, now): (Option<u64>, Tick),
-    outcome: &Outcome,
-) -> BTreeSet<IpAddr> {
-    let mut chosen = BTreeSet::new();
-    for way in conns.all_words().chunks_exact(2) {
-        let state = State(way[1].load(Ordering::Acquire));
-        if Some(way[0].load(Ordering::Acquire)) == hash && state.is_free(now) == 0 {
-            let name = names.get(&state.backend(), 0).unwrap();
-            chosen.extend(name.address.to_ip(name.family));
-        }
-    }
-    let n = (0..=u8::MAX).find(|n| outcome.frame.starts_with(&host_mac(*n)));
-    if let (true, Some(n)) = (chosen.is_empty(), n) {
-        chosen.extend(VIPS.map(|vip| host_ip(vip, n)));
-    }
-    chosen
+/// A frame that comes in.
+struct Arriving<'a> {
+    octets: &'a [u8],
+    /// Index of the interface.
+    port: u32,
+    /// Octets of the headroom that are taken.
+    taken: usize,
 }
 
 pub(crate) fn difference<T: std::fmt::Debug + PartialEq>(

@@ -3,9 +3,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use etherparse::checksum::Sum16BitWords;
 use etherparse::err::Layer;
 use etherparse::err::packet::SliceError;
-use etherparse::{LaxNetSlice, LaxSlicedPacket, LinkSlice, NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{
+    IpNumber, LaxNetSlice, LaxSlicedPacket, LinkSlice, NetSlice, SlicedPacket, TransportSlice,
+};
 use xdp_lb::config::model::Protocol;
 use xdp_lb::dataplane::memory::Packet;
 use xdp_lb_common::reason::Reason;
@@ -209,4 +212,58 @@ fn quoted(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
         }
         LaxNetSlice::Arp(_) => None,
     }
+}
+
+/// Whether what is sent has right checksums if what came had. (What is within a tunnel is not looked at.)
+pub(crate) fn check_sent(came: &[u8], went: &[u8]) -> Result<(), String> {
+    let [header_came, came] = sums(came).map(|right| right != Some(false));
+    let [header_went, went] = sums(went).map(|right| right != Some(false));
+    if (header_came && !header_went) || (header_came && came && !went) {
+        return Err("etherparse: what was sent has a wrong checksum".to_owned());
+    }
+    Ok(())
+}
+
+/// Whether the checksums of an IPv4 header, and of the transport or ICMP, are right, as far as there are any.
+fn sums(frame: &[u8]) -> [Option<bool>; 2] {
+    let Ok(sliced) = SlicedPacket::from_ethernet(frame) else {
+        return [None; 2];
+    };
+    let (pseudo, header) = match &sliced.net {
+        Some(NetSlice::Ipv4(ip)) => {
+            let header = ip.header();
+            let right = header.to_header().calc_header_checksum() == header.header_checksum();
+            let sum = Sum16BitWords::new()
+                .add_4bytes(header.source())
+                .add_4bytes(header.destination());
+            (sum, Some(right))
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            let header = ip.header();
+            let sum = Sum16BitWords::new()
+                .add_16bytes(header.source())
+                .add_16bytes(header.destination());
+            (sum, None)
+        }
+        Some(NetSlice::Arp(_)) | None => return [None; 2],
+    };
+    let Some(carried) = sliced.net.as_ref().and_then(NetSlice::ip_payload_ref) else {
+        return [header, None];
+    };
+    let has_sum = match carried.ip_number {
+        _ if carried.fragmented => false,
+        IpNumber::TCP | IpNumber::ICMP | IpNumber::IPV6_ICMP => true,
+        IpNumber::UDP => carried.payload.get(6..8) != Some(&[0, 0]),
+        _ => false,
+    };
+    let sum = if carried.ip_number == IpNumber::ICMP {
+        Sum16BitWords::new()
+    } else {
+        let length = u32::try_from(carried.payload.len()).unwrap();
+        pseudo
+            .add_2bytes([0, carried.ip_number.0])
+            .add_4bytes(length.to_be_bytes())
+    };
+    let right = sum.add_slice(carried.payload).ones_complement() == 0;
+    [header, has_sum.then_some(right)]
 }

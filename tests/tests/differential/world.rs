@@ -1,22 +1,22 @@
 //! Tables by chance, and their changes: a few services over a few servers, as a fixture holds them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::num::NonZeroU32;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use xdp_lb::config::model::{
-    ConnectionLimit, Endpoint, Family, Hashing, Mark, Persistence, Protocol, Scheduler, ServiceKey,
+    Endpoint, Family, Hashing, Mark, Persistence, Protocol, Scheduler, ServiceKey,
 };
-use xdp_lb::plan::desired::{Desired, Method, Port, Reach, Server, Service, Vlan};
+use xdp_lb::plan::desired::{Desired, Port, Service, Vlan};
 use xdp_lb_common::addr::Mac;
 use xdp_lb_common::tick::Clock;
 use xdp_lb_common::vlan::Tags;
 
 use crate::case::Style;
 use crate::dice::Dice;
-use crate::frames::{FAR, NEAR, NETWORKS, ROUTER, host_mac, mtu, port_mac, virtual_mac};
+use crate::frames::{FAR, NEAR, NETWORKS, host_mac, mtu, port_mac, virtual_mac};
+use crate::servers::{Kind, Real, limit, some_limit, way, weight};
 
 /// All services.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,29 +45,6 @@ pub(crate) struct Virtual {
     pub peers: Vec<u8>,
     /// The last added first.
     pub servers: Vec<Real>,
-}
-
-/// A real server.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Real {
-    pub n: u8,
-    pub weight: u32,
-    /// Upper and lower limit.
-    pub limit: Option<(u16, u32)>,
-    pub serving: bool,
-    pub releases: bool,
-    pub way: Way,
-}
-
-/// How to get to a real server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Way {
-    Near,
-    Far,
-    Router,
-    Local,
-    Unknown,
 }
 
 /// A scheduler by name and flags.
@@ -99,11 +76,11 @@ pub(crate) const fn host_ip(vip: IpAddr, n: u8) -> IpAddr {
     }
 }
 
-fn one_of<T: Clone>(dice: &mut Dice, of: &[T]) -> T {
+pub(crate) fn one_of<T: Clone>(dice: &mut Dice, of: &[T]) -> T {
     of[usize::try_from(dice.roll(of.len() as u64)).unwrap()].clone()
 }
 
-fn chance(dice: &mut Dice, percent: u64) -> bool {
+pub(crate) fn chance(dice: &mut Dice, percent: u64) -> bool {
     dice.roll(100) < percent
 }
 
@@ -162,7 +139,7 @@ impl World {
             });
             let port = Port {
                 mac: Mac::from_octets(port_mac(ifindex)),
-                mtu: 1500,
+                mtu: mtu(parent),
                 vlan: Some(Vlan { parent, tags }),
             };
             ports.insert(ifindex, port);
@@ -216,9 +193,19 @@ impl Virtual {
             made.persistence = Some(made.stickiness(dice, style));
         }
         let all_limited = chance(dice, 15);
-        let servers = [0, 1, 2, 2, 3, 3, 4, 5, 6];
-        for n in 1..=one_of(dice, &servers) {
+        // The fewer there are, the more often an answer comes from the right one.
+        let all_translated = style != Style::Scheduling && chance(dice, 25);
+        let servers: &[u8] = if all_translated {
+            &[1, 1, 2, 3]
+        } else {
+            &[0, 1, 2, 2, 3, 3, 4, 5, 6]
+        };
+        for n in 1..=one_of(dice, servers) {
             let mut server = Real::random(dice, style, n);
+            if all_translated {
+                let own_port = chance(dice, 60);
+                server.kind = Kind::Nat { own_port };
+            }
             if all_limited {
                 server.limit = Some(some_limit(dice));
             }
@@ -272,11 +259,12 @@ impl Virtual {
         let at = usize::try_from(dice.roll(self.servers.len() as u64)).unwrap();
         let mut server = self.servers.remove(at);
         let before = server.serving;
-        match dice.roll(8) {
+        match dice.roll(9) {
             0..3 => server.weight = weight(dice),
             3 => server.limit = limit(dice),
             4 | 5 => server.serving = !server.serving,
             6 => server.releases = !server.releases,
+            7 => server.kind = Kind::random(dice),
             _ => server.way = way(dice),
         }
         // A server that recovered is added anew.
@@ -324,7 +312,7 @@ impl Virtual {
     }
 
     /// Whether chance picks the server: then the MAC must show which, or the connection that is made.
-    fn plays(&self) -> bool {
+    pub(crate) fn plays(&self) -> bool {
         self.scheduler.name == "twos"
     }
 
@@ -355,80 +343,8 @@ impl Virtual {
     }
 }
 
-impl Real {
-    fn random(dice: &mut Dice, style: Style, n: u8) -> Self {
-        let is_calm = style == Style::Scheduling;
-        Self {
-            n,
-            weight: weight(dice),
-            limit: limit(dice),
-            serving: is_calm || chance(dice, 90),
-            releases: chance(dice, 5),
-            way: if is_calm { Way::Near } else { way(dice) },
-        }
-    }
-
-    fn server(&self, of: &Virtual) -> Server {
-        let direct = |port, mac, on_link| {
-            Some(Reach::Direct {
-                ifindex: port,
-                source_mac: Mac::from_octets(port_mac(port)),
-                mac: Mac::from_octets(mac),
-                on_link,
-            })
-        };
-        Server {
-            address: SocketAddr::new(host_ip(of.vip, self.n), of.port),
-            weight: self.weight,
-            limit: self.limit.map(|(upper, lower)| ConnectionLimit {
-                upper: NonZeroU32::from(std::num::NonZeroU16::new(upper).unwrap()),
-                lower,
-            }),
-            serving: self.serving,
-            releases_clients: self.releases && !of.plays(),
-            method: Method::Direct,
-            reach: match self.way {
-                Way::Router | Way::Local if of.plays() => direct(NEAR, host_mac(self.n), true),
-                Way::Near => direct(NEAR, host_mac(self.n), true),
-                // Two of three are in a VLAN.
-                Way::Far => {
-                    let ports = [NETWORKS[1].0, NETWORKS[2].0, FAR];
-                    direct(ports[usize::from(self.n % 3)], host_mac(self.n), true)
-                }
-                Way::Router => direct(NEAR, ROUTER, false),
-                Way::Local => Some(Reach::Local),
-                Way::Unknown => None,
-            },
-        }
-    }
-}
-
 fn some_lease(dice: &mut Dice) -> u32 {
     5 + u32::try_from(dice.roll(20)).unwrap()
-}
-
-fn weight(dice: &mut Dice) -> u32 {
-    one_of(dice, &[0, 1, 1, 1, 1, 2, 2, 3, 4, 6, 9, 20, 100])
-}
-
-fn limit(dice: &mut Dice) -> Option<(u16, u32)> {
-    chance(dice, 15).then(|| some_limit(dice))
-}
-
-fn some_limit(dice: &mut Dice) -> (u16, u32) {
-    let upper = 1 + dice.roll(8);
-    let lower = dice.roll(upper);
-    (u16::try_from(upper).unwrap(), u32::try_from(lower).unwrap())
-}
-
-fn way(dice: &mut Dice) -> Way {
-    match dice.roll(20) {
-        0 | 1 => Way::Far,
-        2 | 3 => Way::Router,
-        4 => Way::Local,
-        5 => Way::Unknown,
-        _ => Way::Near,
-    }
 }
 
 impl Plan {

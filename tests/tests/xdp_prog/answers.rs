@@ -23,14 +23,14 @@ use crate::wire::{Wire, ack, class, datagram, on, same, sent, server, syn, with}
 
 /// What the director says.
 #[derive(Clone, Copy)]
-enum Said {
+pub(crate) enum Said {
     Unreachable,
     TimeExceeded,
     TooBig(u16),
 }
 
 /// The answer to a frame, from an address; made by another implementation than the program's.
-fn error(frame: &[u8], (from, to): (IpAddr, IpAddr), said: Said) -> Vec<u8> {
+pub(crate) fn error(frame: &[u8], (from, to): (IpAddr, IpAddr), said: Said) -> Vec<u8> {
     let (to_mac, from_mac) = (frame[6..12].try_into(), frame[..6].try_into());
     let packet = PacketBuilder::ethernet2(from_mac.unwrap(), to_mac.unwrap());
     let limit = if from.is_ipv4() { 576 - 28 } else { 1280 - 48 };
@@ -166,7 +166,7 @@ impl IsV6 for xdp_lb::config::model::ServiceKey {
     }
 }
 
-fn ip(words: &[&str]) {
+pub(crate) fn ip(words: &[&str]) {
     let status = Command::new("ip").args(words).status().unwrap();
     assert!(status.success(), "{words:?}");
 }
@@ -261,7 +261,7 @@ fn around(wire: &Wire) -> usize {
     wire.bytes().len() - wire.payload.len() - ETHERNET
 }
 
-fn of_length(wire: &Wire, length: usize) -> Wire {
+pub(crate) fn of_length(wire: &Wire, length: usize) -> Wire {
     Wire {
         payload: vec![0x5a; length - around(wire)],
         ..wire.clone()

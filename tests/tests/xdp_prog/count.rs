@@ -58,7 +58,12 @@ fn replies_that_are_translated_count_for_their_service_and_their_server() {
                 hops: 1,
                 ..reply.clone()
             };
-            sent(&director, "no hop", &last_hop.bytes(), Reason::TtlExpired);
+            sent(
+                &director,
+                "no hop",
+                &last_hop.bytes(),
+                Reason::TxTimeExceeded,
+            );
             let counters = director.ebpf().counters().unwrap();
             let wanted = Stats {
                 reply_packets: 3,

@@ -4,7 +4,7 @@
 //! [`tables`] has the words to say what is in them and which packets come; [`eyes`] reads what the
 //! program left in the maps; [`case`] holds a list of fixtures against all of that. The suites follow
 //! in the order of the packet path: [`parse`], [`ipv6`], [`gate`], [`schedule`] and [`balance`], [`persist`], [`marks`], [`state`],
-//! [`failure`], [`full`], [`flood`], [`forward`], fragments: [`fragment`], [`fragment_v6`], long ones: [`jumbo`], tagged ones: [`vlan`], and errors about all of that: [`icmp`], [`icmp_v6`], with fragments of what is [`translated`], and about tunnels themselves: [`tunnel_error`]; [`answers`] are made here. [`resize`] starts with tables of another size. [`fence`] lets
+//! [`failure`], [`full`], [`flood`], [`forward`], fragments: [`fragment`], [`fragment_v6`], long ones: [`jumbo`], tagged ones: [`vlan`], and errors about all of that: [`icmp`], [`icmp_v6`], with fragments of what is [`translated`], what of that has no route: [`way_back`], and about tunnels themselves: [`tunnel_error`]; [`answers`] are made here. [`resize`] starts with tables of another size. [`fence`] lets
 //! the agent fall silent, [`localnode`] has two directors serve each other. [`length`] sends whatever is hardly a packet, [`race`] and
 //! [`purge`] send from two [`cpus`] at once, [`count`] asks the data plane itself and [`look`] the program.
 //!
@@ -60,6 +60,7 @@ mod translated;
 mod tunnel;
 mod tunnel_error;
 mod vlan;
+mod way_back;
 
 mod length;
 

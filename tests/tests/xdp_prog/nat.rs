@@ -225,7 +225,12 @@ fn an_answer_must_be_for_this_director() {
         );
         for hops in [0, 1] {
             let last = edited(answer(&asked, 8080), &|w| w.hops = hops);
-            sent(&director, "the last hop", &last.bytes(), Reason::TtlExpired);
+            sent(
+                &director,
+                "the last hop",
+                &last.bytes(),
+                Reason::TxTimeExceeded,
+            );
         }
         let mut closed = web(false);
         for service in closed.services.values_mut() {

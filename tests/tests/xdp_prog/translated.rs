@@ -311,7 +311,7 @@ fn an_error_keeps_nothing_alive() {
 }
 
 /// The fragments of a packet, each with so many octets of it.
-fn pieces(wire: &Wire, size: usize, id: u16) -> Vec<Vec<u8>> {
+pub(crate) fn pieces(wire: &Wire, size: usize, id: u16) -> Vec<Vec<u8>> {
     let whole = wire.bytes();
     let (head, carried) = whole.split_at(ETHERNET + wire.headers());
     let chunks: Vec<_> = carried.chunks(size).collect();

@@ -70,7 +70,7 @@ pub extern "C" fn conn_insert(hash: u64, state: u64, now: u32) -> u64 {
         count::event(Event::NoWay);
         return 0;
     };
-    let inserted = publish(&places, &claim, hash, state, now);
+    let inserted = publish(&places, (&claim, taken), hash, state, now);
     match inserted {
         Inserted::Mine { evicted: true, .. } => count::event(Event::Evicted),
         Inserted::Mine { .. } => {}

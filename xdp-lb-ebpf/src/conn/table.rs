@@ -15,7 +15,7 @@ use crate::maps::{CONN_INFO, CONNS, OVERFLOWS};
 use crate::packet::Frame;
 use crate::parse::ETHERNET;
 use crate::settings::CONN_MASK;
-use crate::{atomic, load};
+use crate::{atomic, decided, load};
 
 /// A place in map memory. What stands in it counts as connections of its backend if `COUNTED`.
 #[derive(Clone, Copy)]
@@ -185,22 +185,20 @@ pub extern "C" fn conn_publish(hash: u64, state: u64, word: u64, now: u32) -> u6
     let (Some(places), Some(claim)) = (places(hash), Claim::unpack(word)) else {
         return Inserted::Lost.pack();
     };
-    publish(&places, &claim, hash, State(state), Tick(now)).pack()
+    publish(&places, (&claim, word), hash, State(state), Tick(now)).pack()
 }
 
-/// [`conn_publish`] in line.
+/// [`conn_publish`] in line; the claim also as the word that it came as, which takes less stack than to make it
+/// again.
 #[inline(always)]
 pub fn publish(
     places: &Places<Counted>,
-    claim: &Claim,
+    (claim, word): (&Claim, u64),
     hash: u64,
     state: State,
     now: Tick,
 ) -> Inserted {
-    let strongest = |rivals| {
-        let claim = Claim::pack(Some(*claim));
-        State(conn_strongest(hash, rivals, claim, now.0))
-    };
+    let strongest = |rivals| State(conn_strongest(hash, rivals, word, now.0));
     places.publish_by(claim, hash, (state, now), strongest)
 }
 
@@ -246,7 +244,7 @@ fn way_back(frame: &Frame, now: Tick) -> [u64; 2] {
     let upper: u64 = unsafe { frame.read(4) };
     let way = WayBack {
         mac: Mac(upper >> 16),
-        ifindex: frame.ifindex(),
+        ifindex: decided::network(frame),
         touched: now,
     };
     way.pack()

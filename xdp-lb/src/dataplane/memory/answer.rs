@@ -14,6 +14,7 @@ use xdp_lb_common::reason::Reason;
 use crate::config::model::Protocol;
 
 use super::Memory;
+use super::decide::Passage;
 use super::frame::{ETHERNET, Packet, octets};
 
 /// The longest ICMP errors: RFC 1812 4.3.2.3, RFC 4443 2.4(c).
@@ -41,11 +42,13 @@ enum Said {
 /// Why a packet leaves that goes nowhere for a reason, and what its sender gets if that is told.
 pub(super) fn to(
     memory: &Memory,
-    frame: &[u8],
+    passage: &Passage<'_>,
     (packet, is_whole): (&Packet, bool),
-    (why, mtu): (Reason, u32),
+    why: Reason,
 ) -> (Reason, Option<Vec<u8>>) {
-    let (from, to) = (packet.vip.ip(), packet.client.ip());
+    let (frame, mtu) = (passage.frame, passage.mtu);
+    let from = passage.answers_from.unwrap_or_else(|| packet.vip.ip());
+    let to = packet.client.ip();
     let groups = [packet.source, packet.destination].map(|mac| mac.octets()[0] & 1 != 0);
     if packet.is_error || groups.contains(&true) || !is_host(from) || !is_host(to) || from == to {
         return (why, None);
@@ -75,10 +78,16 @@ pub(super) fn to(
             _ => (Reason::TxUnreachable, Said::Unreachable),
         },
     };
-    match error(frame, packet, said) {
+    match error(frame, packet, from, said) {
+        Some(_) if passage.room < headers(packet) => (Reason::NoHeadroom, None),
         Some(made) => (reason, Some(made)),
         None => (why, None),
     }
+}
+
+/// Octets that an error has in front of what it quotes.
+const fn headers(packet: &Packet) -> usize {
+    if packet.vip.is_ipv4() { 28 } else { 48 }
 }
 
 /// Whether an address is that of a single host (RFC 1122 3.2.2, RFC 4443 2.4(e)).
@@ -92,9 +101,9 @@ fn is_host(ip: IpAddr) -> bool {
     }
 }
 
-/// The IP header of an answer to a packet.
-fn header(packet: &Packet, dscp: u8) -> Option<IpHeaders> {
-    match (packet.vip.ip(), packet.client.ip()) {
+/// The IP header of an answer.
+fn header(ends: (IpAddr, IpAddr), dscp: u8) -> Option<IpHeaders> {
+    match ends {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let header = Ipv4Header {
                 dscp: IpDscp::try_new(dscp).ok()?,
@@ -125,9 +134,9 @@ fn header(packet: &Packet, dscp: u8) -> Option<IpHeaders> {
     }
 }
 
-fn error(frame: &[u8], packet: &Packet, said: Said) -> Option<Vec<u8>> {
+fn error(frame: &[u8], packet: &Packet, from: IpAddr, said: Said) -> Option<Vec<u8>> {
     let made = PacketBuilder::ethernet2(packet.destination.octets(), packet.source.octets());
-    let made = made.ip(header(packet, PRECEDENCE)?);
+    let made = made.ip(header((from, packet.client.ip()), PRECEDENCE)?);
     let quote = frame.get(ETHERNET..)?;
     let len = usize::try_from(packet.len).ok()?.min(quote.len());
     let mut answer = Vec::new();
@@ -193,7 +202,9 @@ fn reset(frame: &[u8], packet: &Packet) -> Option<Vec<u8>> {
         ..answer
     };
     let made = PacketBuilder::ethernet2(packet.destination.octets(), packet.source.octets());
-    let made = made.ip(header(packet, 0)?).tcp_header(answer);
+    let made = made
+        .ip(header((packet.vip.ip(), packet.client.ip()), 0)?)
+        .tcp_header(answer);
     let mut sent = Vec::new();
     made.write(&mut sent, &[]).ok()?;
     Some(sent)

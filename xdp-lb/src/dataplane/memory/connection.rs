@@ -8,6 +8,7 @@ use crate::config::model::Protocol;
 
 use super::frame::Packet;
 use super::table::Rank;
+use super::{Connection, Memory};
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -31,6 +32,11 @@ pub(super) enum State {
     Datagrams,
     /// None: what is kept of the first fragment of a datagram.
     Fragment,
+    /// None: what finds the answers to a connection of which [`Self::SynSeen`] or [`Self::FirstDatagram`]
+    /// is true,
+    FirstReplies,
+    /// or to another.
+    Replies,
 }
 
 /// What a packet does to the connection that it belongs to.
@@ -64,7 +70,7 @@ impl State {
         let flags = packet.flags;
         Next::State(match self {
             Self::FirstDatagram | Self::Datagrams => Self::Datagrams,
-            Self::Fragment => Self::Fragment,
+            Self::Fragment | Self::FirstReplies | Self::Replies => self,
             // A RST ends what was established; the handshake goes on regardless.
             Self::SynSeen if flags & RST != 0 => Self::SynSeen,
             Self::Established | Self::FinSeen | Self::Closed if flags & RST != 0 => Self::Closed,
@@ -87,6 +93,8 @@ impl State {
             Self::Closed => timeouts.closed,
             Self::FirstDatagram | Self::Datagrams => timeouts.udp,
             Self::Fragment => timeouts.fragment,
+            // As long as their connection; nobody asks here.
+            Self::FirstReplies | Self::Replies => 0,
         }
     }
 
@@ -102,15 +110,17 @@ impl State {
 
     /// Whether it counts at its server.
     pub(super) const fn is_connection(self) -> bool {
-        !matches!(self, Self::Fragment)
+        !matches!(self, Self::Fragment | Self::FirstReplies | Self::Replies)
     }
 
     /// How readily it gives its way to a new connection.
     pub(super) const fn rank(self) -> Rank {
         match self {
-            Self::SynSeen | Self::FirstDatagram | Self::Fragment => Rank::Unconfirmed,
+            Self::SynSeen | Self::FirstDatagram | Self::Fragment | Self::FirstReplies => {
+                Rank::Unconfirmed
+            }
             Self::FinSeen | Self::Closed => Rank::Closing,
-            Self::Established | Self::Datagrams => Rank::Stays,
+            Self::Established | Self::Datagrams | Self::Replies => Rank::Stays,
         }
     }
 
@@ -124,6 +134,32 @@ impl State {
             Self::FirstDatagram => Kind::UdpNew,
             Self::Datagrams => Kind::Udp,
             Self::Fragment => Kind::Fragment,
+            Self::FirstReplies => Kind::ReplyNew,
+            Self::Replies => Kind::Reply,
         }
+    }
+}
+
+/// Counts what became of a connection, at servers that still are in the life it belonged to.
+pub(super) fn count(memory: &mut Memory, old: Option<Connection>, new: Option<Connection>) {
+    if let (Some(old), Some(new)) = (old, new)
+        && (old.server, old.life) == (new.server, new.life)
+    {
+        count_at(memory, old, Some(old.state), Some(new.state));
+        return;
+    }
+    if let Some(old) = old {
+        count_at(memory, old, Some(old.state), None);
+    }
+    if let Some(new) = new {
+        count_at(memory, new, None, Some(new.state));
+    }
+}
+
+fn count_at(memory: &mut Memory, at: Connection, old: Option<State>, new: Option<State>) {
+    if let Some(server) = memory.servers.get_mut(&at.server)
+        && server.life == at.life
+    {
+        server.count(old, new);
     }
 }

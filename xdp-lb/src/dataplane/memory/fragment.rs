@@ -2,18 +2,21 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use xdp_lb_common::addr::{Address, Mac};
-use xdp_lb_common::flow::{FragmentsV4, FragmentsV6};
+use xdp_lb_common::addr::Mac;
 use xdp_lb_common::reason::{Event, Reason};
 
 use crate::config::model::Protocol;
 use crate::plan::installed::ServerKey;
 
 use super::connection::State;
-use super::decide::{Route, Via, count, is_ours, sent};
+use super::connection::count;
+use super::decide::{Passage, is_ours};
+use super::forward::{self, Kind};
 use super::frame::{ETHERNET, Packet, number, octets};
+use super::journey::{Route, Via};
+use super::name::Name;
 use super::table::{Before, Entry};
-use super::{Connection, Flow, Memory, Verdict};
+use super::{Connection, Memory};
 
 /// Protocol numbers.
 const ICMP: u8 = 1;
@@ -87,54 +90,19 @@ impl Piece {
         }
     }
 
-    /// What stands for its datagram among connections: none is of this protocol.
-    pub(super) fn name(&self) -> Flow {
-        let (from, to) = (self.packet.client.ip(), self.packet.vip.ip());
-        let [.., a, b, c, d] = self.id.to_be_bytes();
-        let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
-        let second = if from.is_ipv4() {
-            u16::from(self.protocol)
-        } else {
-            high
-        };
-        (
-            SocketAddr::new(from, low),
-            SocketAddr::new(to, second),
-            FRAGMENT,
-        )
-    }
-
-    /// The keyed hash of that.
-    pub(super) fn hash(&self, memory: &Memory) -> u64 {
-        let ends = [self.packet.client.ip(), self.packet.vip.ip()];
-        let [source, destination] = ends.map(|ip| Address::from_ip(ip).0);
-        if ends.iter().all(IpAddr::is_ipv4) {
-            let name = FragmentsV4 {
-                source_be: source.words_be[0],
-                destination_be: destination.words_be[0],
-                id_be: u16::try_from(self.id).unwrap_or_default().to_be(),
-                protocol: self.protocol,
-            };
-            return name.hash(&memory.coefficients);
-        }
-        let name = FragmentsV6 {
-            source,
-            destination,
-            id_be: self.id.to_be(),
-        };
-        name.hash(&memory.coefficients_v6)
+    /// What stands for its datagram in the table; of one that comes back from a real server, another one.
+    pub(super) fn name(&self, is_back: bool) -> Name {
+        Name::fragments(&self.packet, (self.id, self.protocol), is_back)
     }
 }
 
-/// Keeps where the first fragment of a datagram goes; what happened besides.
-pub(super) fn keep(memory: &mut Memory, piece: &Piece, server: ServerKey) -> Vec<Event> {
-    let life = memory.servers.get(&server).map(|server| server.life);
+/// Keeps what the first fragment of a datagram has found, for the others; what happened besides.
+pub(super) fn keep(memory: &mut Memory, key: Name, found: Connection) -> Vec<Event> {
     let value = Connection {
-        server,
-        life: life.unwrap_or_default(),
         state: State::Fragment,
+        ..found
     };
-    let (key, hash) = (piece.name(), piece.hash(memory));
+    let hash = key.hash(memory);
     let until = memory.after(State::Fragment.life(&memory.options.timeouts));
     if let Some((at, _)) = memory.connections.find(&key, hash, memory.now) {
         if let Some(entry) = memory.connections.at(at) {
@@ -160,34 +128,42 @@ pub(super) fn keep(memory: &mut Memory, piece: &Piece, server: ServerKey) -> Vec
     }
 }
 
+/// [`keep`] of a fragment that goes to a real server.
+pub(super) fn keep_server(memory: &mut Memory, piece: &Piece, server: ServerKey) -> Vec<Event> {
+    let life = memory.servers.get(&server).map(|server| server.life);
+    let found = Connection {
+        server,
+        life: life.unwrap_or_default(),
+        state: State::Fragment,
+        asked: None,
+    };
+    keep(memory, piece.name(false), found)
+}
+
 /// Sends a later fragment after the first one.
 pub(super) fn follow(
-    memory: &Memory,
-    (frame, ifindex): (&[u8], u32),
+    memory: &mut Memory,
+    passage: &mut Passage<'_>,
     piece: &Piece,
-    verdict: &mut Verdict,
 ) -> Result<Reason, Reason> {
-    let hash = piece.hash(memory);
-    let found = memory.connections.find(&piece.name(), hash, memory.now);
+    let name = piece.name(false);
+    let hash = name.hash(memory);
+    let found = memory.connections.find(&name, hash, memory.now);
     let kept = found.ok_or(Reason::Fragment)?.1.value;
     if !memory.takes_packets(&kept.server, kept.life) {
         return Err(Reason::Purged);
     }
     let key = kept.server.0;
     let service = memory.services.get(&key).ok_or(Reason::Inconsistent)?;
-    is_ours(memory, &piece.packet, service, ifindex)?;
+    is_ours(memory, &piece.packet, service, passage.ifindex)?;
     piece.is_sound()?;
     let route = Route {
         server: kept.server,
         via: Via::Connection,
         opens: false,
+        becomes: None,
     };
-    let way = (&piece.packet, key, route);
-    Ok(match sent(memory, frame, ifindex, way, verdict) {
-        Reason::TxConnection => Reason::TxFragment,
-        Reason::RedirectConnection => Reason::RedirectFragment,
-        other => other,
-    })
+    forward::send(memory, passage, (&piece.packet, Kind::Later), (key, route))
 }
 
 /// A packet of which only the ends are known.

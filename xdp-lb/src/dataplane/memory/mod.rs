@@ -7,23 +7,37 @@
 //! compute alike. What the program does for speed (banks, slots, cursors, generations, state words)
 //! has no counterpart here.
 //!
-//! In reading order: [`frame`] says what a frame is, [`quote`] what an ICMP error is about, [`tables`] what the changes make of the tables,
-//! [`decide`] what becomes of a packet, with [`connection`], [`sticky`] and [`schedule`]; [`table`] holds
-//! connections and templates, [`server`] counts, [`send`] writes the frame that goes out, [`answer`] one of the director's own.
+//! In reading order: [`network`] takes tags off, [`frame`] says what a frame is, [`quote`] what an ICMP error
+//! is about, [`fragment`] what a fragment is; [`tables`] what the changes make of the tables. [`decide`] asks
+//! one question after the other; [`journey`] where a packet goes, with [`connection`], [`sticky`] and
+//! [`schedule`]; [`table`] holds connections and templates, [`server`] counts. [`forward`] sends it there,
+//! with [`send`] and [`checksum`], in a [`tunnel`], or by [`nat`] with [`translate`]; [`reply`] takes what comes
+//! back. Entries have a [`name`]. [`answer`] tells its sender that it goes nowhere.
+//! [`outside`] is what none of them knows.
 
 mod answer;
+mod checksum;
 mod connection;
 mod decide;
+mod forward;
 mod fragment;
 mod frame;
+mod journey;
+mod name;
+mod nat;
 mod network;
+mod outside;
 mod quote;
+mod reply;
 mod schedule;
 mod send;
 mod server;
 mod sticky;
 mod table;
 mod tables;
+mod translate;
+mod tunnel;
+mod verdict;
 
 #[cfg(test)]
 mod tests;
@@ -31,26 +45,30 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use xdp_lb_common::addr::Mac;
 use xdp_lb_common::conn::Kind;
 use xdp_lb_common::conn::state::Timeouts;
 use xdp_lb_common::hash::{Coefficients, CoefficientsV6, HashKey};
-use xdp_lb_common::reason::{self, Event, Reason};
+use xdp_lb_common::reason::{Event, Reason};
 use xdp_lb_common::tick::{Clock, LongTick};
 
 use super::layout::Indexes;
 use super::{Counters, Dataplane, Error, Fill, Inherited, ServerCounters};
-use crate::config::model::ServiceKey;
+use crate::config::model::{Protocol, ServiceKey};
 use crate::plan::desired::Vlan;
 use crate::plan::diff::Change;
 use crate::plan::installed::ServerKey;
 
 use connection::State;
+use name::Name;
+use outside::Dice;
 use server::{Life, Server};
 use table::{Rank, Ranked, Table};
 use tables::Service;
 
 pub use frame::Packet;
-pub use schedule::Chance;
+pub use outside::{Outside, Routed};
+pub use verdict::{Traffic, Verdict};
 
 /// What the model is made for.
 #[derive(Clone, Copy, Debug)]
@@ -70,18 +88,30 @@ pub struct Options {
     pub empty_pool: u32,
 }
 
-/// A connection: client, VIP, IP protocol number.
-type Flow = (SocketAddr, SocketAddr, u8);
-
 /// A template: index of the service, client masked by the granularity.
 type Client = (u32, IpAddr);
 
-/// What is known of a connection.
+/// What answers of a real server are made of whose addresses are translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    service: ServiceKey,
+    client: SocketAddr,
+    vip: SocketAddr,
+    protocol: Protocol,
+    /// Where the client's packets come from: the interface, and the MAC there.
+    way_back: (u32, Mac),
+    /// When its timers were last restarted.
+    touched: LongTick,
+}
+
+/// What is known of a connection, or of another entry beside one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Connection {
     server: ServerKey,
     life: Life,
     state: State,
+    /// Of what comes back.
+    asked: Option<Asked>,
 }
 
 impl Ranked for Connection {
@@ -107,36 +137,6 @@ impl Ranked for Template {
             Rank::Unconfirmed
         }
     }
-}
-
-/// What becomes of a frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Where it goes.
-    pub action: reason::Verdict,
-    /// Why.
-    pub reason: Reason,
-    /// The frame as it goes there; `None` if it goes nowhere.
-    pub frame: Option<Vec<u8>>,
-    /// Index of the interface it leaves by, if it is sent.
-    pub port: Option<u32>,
-    /// What it is counted as.
-    pub traffic: Option<Traffic>,
-    /// What else happened.
-    pub events: Vec<Event>,
-}
-
-/// A packet that counts for a service and a real server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Traffic {
-    /// The service it is for.
-    pub service: ServiceKey,
-    /// The real server that it goes to, which may be another service's if its connection is.
-    pub server: ServerKey,
-    /// It opens a connection.
-    pub opens: bool,
-    /// Octets of the IP packet.
-    pub octets: u32,
 }
 
 /// A way of a table that is in use, or was until its entry's life was over.
@@ -173,7 +173,7 @@ pub struct Memory {
     servers: BTreeMap<ServerKey, Server>,
     /// The number of the next life of a server.
     next_life: u64,
-    connections: Table<Flow, Connection>,
+    connections: Table<Name, Connection>,
     templates: Table<Client, Template>,
     /// First places of connections that found no way.
     full_places: std::collections::BTreeSet<u32>,
@@ -222,29 +222,22 @@ impl Memory {
 
     /// What becomes of a frame that comes in by an interface now.
     pub fn decide(&mut self, frame: &[u8], ifindex: u32, now: LongTick) -> Verdict {
-        let mut dice = self.dice;
-        let mut roll = |servers: &[SocketAddr]| {
-            dice ^= dice << 13;
-            dice ^= dice >> 7;
-            dice ^= dice << 17;
-            let pick = dice.checked_rem(servers.len() as u64)?;
-            servers.get(usize::try_from(pick).ok()?).copied()
-        };
-        let verdict = self.decide_by(frame, ifindex, now, &mut roll);
-        self.dice = dice;
+        let mut dice = Dice(self.dice);
+        let verdict = self.decide_by(frame, ifindex, now, &mut dice);
+        self.dice = dice.0;
         verdict
     }
 
-    /// [`Self::decide`] where somebody else says which of several servers chance picks.
+    /// [`Self::decide`] where somebody else says what neither tables nor frame do.
     pub fn decide_by(
         &mut self,
         frame: &[u8],
         ifindex: u32,
         now: LongTick,
-        chance: Chance<'_>,
+        outside: &mut dyn Outside,
     ) -> Verdict {
         self.now = now;
-        let verdict = decide::decide(self, frame, ifindex, chance);
+        let verdict = decide::decide(self, frame, ifindex, outside);
         self.count(&verdict);
         verdict
     }
@@ -265,16 +258,22 @@ impl Memory {
             server.map(|server| &mut server.stats),
         ];
         for stats in stats.into_iter().flatten() {
+            let octets = u64::from(traffic.octets);
+            if traffic.is_reply {
+                stats.reply_packets += 1;
+                stats.reply_bytes += octets;
+                continue;
+            }
             stats.connections += u64::from(traffic.opens);
             stats.packets += 1;
-            stats.bytes += u64::from(traffic.octets);
+            stats.bytes += octets;
         }
     }
 
     /// The keyed hash by which the tables of the XDP program name the connection of a frame.
     pub fn connection_hash(&self, frame: &[u8]) -> Option<u64> {
         let packet = Packet::of(frame).ok()?;
-        Some(decide::hash(self, &packet))
+        Some(Name::of(&packet).hash(self))
     }
 
     /// Ways of the connection table, over or not.
@@ -413,7 +412,7 @@ impl Dataplane for Memory {
         self.templates
             .sweep(|entry| entry.is_over(now) || !is_alive(&entry.value.server, entry.value.life));
         for connection in gone {
-            decide::count(self, Some(connection), None);
+            connection::count(self, Some(connection), None);
         }
         Ok(())
     }

@@ -20,20 +20,20 @@ pub(super) fn decide(
     memory: &mut Memory,
     frame: &[u8],
     ifindex: u32,
-    untagged: impl FnOnce(&mut Memory, &[u8]) -> Verdict,
+    untagged: impl FnOnce(&mut Memory, &[u8], u32) -> Verdict,
 ) -> Verdict {
     let taken = tags_of(frame).and_then(|tags| {
-        let inner = take_off(memory, frame, ifindex, &tags)?;
-        Ok((tags, inner))
+        let (inner, network) = take_off(memory, frame, ifindex, &tags)?;
+        Ok((tags, inner, network))
     });
-    let (tags, inner) = match taken {
+    let (tags, inner, network) = match taken {
         Ok(taken) => taken,
         Err(reason) => return passes(frame, reason),
     };
     if tags.is_empty() {
-        return untagged(memory, frame);
+        return untagged(memory, frame, ifindex);
     }
-    let mut verdict = untagged(memory, &inner);
+    let mut verdict = untagged(memory, &inner, network);
     if verdict.reason.is_answer() {
         if let Some(sent) = &mut verdict.frame {
             turn_back(sent, frame, &tags);
@@ -50,12 +50,8 @@ pub(super) fn decide(
 
 fn passes(frame: &[u8], reason: Reason) -> Verdict {
     Verdict {
-        action: reason.verdict(),
-        reason,
         frame: Some(frame.to_vec()),
-        port: None,
-        traffic: None,
-        events: Vec::new(),
+        ..Verdict::of(reason)
     }
 }
 
@@ -75,8 +71,13 @@ fn tags_of(frame: &[u8]) -> Result<Vec<Tag>, Reason> {
     Ok(tags)
 }
 
-/// The frame without its tags, for the interface that carries its network.
-fn take_off(memory: &Memory, frame: &[u8], ifindex: u32, tags: &[Tag]) -> Result<Vec<u8>, Reason> {
+/// The frame without its tags, for the interface that carries its network, and the network's own interface.
+fn take_off(
+    memory: &Memory,
+    frame: &[u8],
+    ifindex: u32,
+    tags: &[Tag],
+) -> Result<(Vec<u8>, u32), Reason> {
     let named = tags.iter().try_fold(Tags::NONE, |named, tag| {
         let [a, b, c, d] = *tag;
         named.then(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
@@ -85,20 +86,20 @@ fn take_off(memory: &Memory, frame: &[u8], ifindex: u32, tags: &[Tag]) -> Result
     let mut inner = frame.to_vec();
     inner.drain(MACS..MACS + 4 * tags.len());
     if named == Tags::NONE {
-        return Ok(inner);
+        return Ok((inner, ifindex));
     }
     let mut networks = memory.networks.iter();
-    let (own, _) = networks
+    let (network, _) = networks
         .find(|(_, network)| network.parent == ifindex && network.tags == named)
         .ok_or(Reason::Vlan)?;
     let mac = |ifindex| memory.ports.get(ifindex).copied();
-    let (own, below) = (mac(own), mac(&ifindex));
+    let (own, below) = (mac(network), mac(&ifindex));
     if own == Some(Mac::from_octets(octets(frame, 0)?).0)
         && let (Some(mac), Some(place)) = (below, inner.get_mut(..6))
     {
         place.copy_from_slice(&Mac(mac).octets());
     }
-    Ok(inner)
+    Ok((inner, *network))
 }
 
 /// An answer goes back as the frame came: by its tags, from the MAC that it was for.

@@ -1,30 +1,27 @@
-//! The frame that goes out: other MACs, and a hop less to live.
+//! Octets of the frame that goes out: other MACs, a hop less to live, checksums that follow.
 
 use xdp_lb_common::addr::Mac;
 
 use super::frame::ETHERNET;
 
-/// The frame as it goes to a real server on a link, or to the router on the way.
-pub(super) fn forwarded(frame: &[u8], source: Mac, destination: Mac) -> Vec<u8> {
+/// Writes both MACs.
+pub(super) fn address(frame: &mut [u8], source: Mac, destination: Mac) {
+    put(frame, 0, &destination.octets());
+    put(frame, 6, &source.octets());
+}
+
+/// The frame with a hop less to live.
+pub(super) fn hop_less(frame: &[u8]) -> Vec<u8> {
     let mut sent = frame.to_vec();
-    put(&mut sent, 0, &destination.octets());
-    put(&mut sent, 6, &source.octets());
-    match octet(frame, ETHERNET) >> 4 {
-        4 => {
-            put(
-                &mut sent,
-                ETHERNET + 8,
-                &[octet(frame, ETHERNET + 8).saturating_sub(1)],
-            );
-            let sum = [octet(frame, ETHERNET + 10), octet(frame, ETHERNET + 11)];
-            let sum = one_hop_less(u16::from_be_bytes(sum));
-            put(&mut sent, ETHERNET + 10, &sum.to_be_bytes());
-        }
-        _ => put(
-            &mut sent,
-            ETHERNET + 7,
-            &[octet(frame, ETHERNET + 7).saturating_sub(1)],
-        ),
+    let at = match octet(frame, ETHERNET) >> 4 {
+        4 => ETHERNET + 8,
+        _ => ETHERNET + 7,
+    };
+    put(&mut sent, at, &[octet(frame, at).saturating_sub(1)]);
+    if at == ETHERNET + 8 {
+        let sum = [octet(frame, ETHERNET + 10), octet(frame, ETHERNET + 11)];
+        let sum = one_hop_less(u16::from_be_bytes(sum));
+        put(&mut sent, ETHERNET + 10, &sum.to_be_bytes());
     }
     sent
 }
@@ -43,7 +40,7 @@ fn octet(frame: &[u8], at: usize) -> u8 {
     frame.get(at).copied().unwrap_or_default()
 }
 
-fn put(frame: &mut [u8], at: usize, octets: &[u8]) {
+pub(super) fn put(frame: &mut [u8], at: usize, octets: &[u8]) {
     if let Some(place) = frame.get_mut(at..at + octets.len()) {
         place.copy_from_slice(octets);
     }

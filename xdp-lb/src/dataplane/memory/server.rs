@@ -2,7 +2,7 @@
 
 use xdp_lb_common::service::Stats;
 
-use crate::plan::desired::Reach;
+use crate::plan::desired::{Method, Reach};
 
 use super::connection::State;
 
@@ -18,12 +18,21 @@ pub(super) struct Limits {
     pub lower: u32,
 }
 
+/// How packets get to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Path {
+    pub reach: Reach,
+    pub method: Method,
+}
+
 /// A real server of a service.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Server {
     pub life: Life,
     /// The way known last; `None` since it failed.
-    pub path: Option<Reach>,
+    pub path: Option<Path>,
+    /// Its addresses were translated, as far as was last told.
+    pub translates: bool,
     /// Its templates are void.
     pub releases: bool,
     pub weight: u32,
@@ -84,6 +93,7 @@ impl Server {
             life: next,
             limits: self.limits,
             releases: false,
+            translates: self.translates,
             stats: self.stats,
             ..Self::default()
         };

@@ -9,7 +9,7 @@ use xdp_lb_common::reason::Event;
 use crate::config::model::{Persistence, Protocol};
 use crate::plan::installed::ServerKey;
 
-use super::decide::{Journey, Via};
+use super::journey::{Journey, Via};
 use super::table::{At, Entry};
 use super::{Client, Memory, Template};
 
@@ -101,7 +101,7 @@ impl Journey<'_> {
         let Some((at, template)) = self.template_at(memory) else {
             return;
         };
-        if template.server != server {
+        if template.server != server || !memory.takes_packets(&server, template.life) {
             return;
         }
         let until = memory.after(self.persistence_ticks(memory));

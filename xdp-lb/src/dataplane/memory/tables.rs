@@ -8,15 +8,15 @@ use xdp_lb_common::lease;
 use xdp_lb_common::limits::{MAX_PORTS, MAX_SERVICES};
 use xdp_lb_common::service::Stats;
 
-use crate::config::model::{Endpoint, Persistence, ServiceKey};
+use crate::config::model::{Endpoint, Family, Persistence, ServiceKey};
 use crate::dataplane::Error;
-use crate::plan::desired::{self, Reach};
+use crate::plan::desired::{self, Method, Reach};
 use crate::plan::diff::Change;
 use crate::plan::installed::ServerKey;
 
 use super::Memory;
 use super::schedule::{Listed, Schedule, Seen};
-use super::server::{Life, Limits, Server};
+use super::server::{Life, Limits, Path, Server};
 
 /// A virtual service.
 #[derive(Clone, Debug, Default)]
@@ -156,7 +156,12 @@ fn set_server(
         .entry((key, settings.address))
         .or_insert_with(new);
     server.releases = settings.releases_clients;
-    server.path = settings.reach.or(server.path);
+    let method = settings.method;
+    let path = settings.reach.map(|reach| Path { reach, method });
+    if let Some(path) = path {
+        server.translates = path.reach != Reach::Local && path.method == Method::Nat;
+        server.path = Some(path);
+    }
     Ok(())
 }
 
@@ -179,7 +184,7 @@ fn set_service(
         let millis = lease.as_nanos().div_ceil(1_000_000);
         lease::ticks(clock, u32::try_from(millis).unwrap_or(u32::MAX))
     });
-    service.hosts = hosts(settings);
+    service.hosts = hosts(key, settings);
     service.entrances.clone_from(&settings.entrances);
     let mut list = Vec::new();
     // A server whose checks fail, or to which no way is known, is in no list.
@@ -229,11 +234,15 @@ fn schedule(memory: &mut Memory, key: ServiceKey, settings: &desired::Service, l
     }
 }
 
-/// Real servers behind routers are not among them: clients are behind the same routers.
-fn hosts(settings: &desired::Service) -> Vec<(Mac, IpAddr)> {
+/// Real servers behind routers are not among them: clients are behind the same routers. Nor are those of the
+/// other family, in tunnels: what they send to the VIP, they send from an address that nobody knows.
+fn hosts(key: ServiceKey, settings: &desired::Service) -> Vec<(Mac, IpAddr)> {
+    let family = key.family();
+    let is_of_family = |ip| family.is_none_or(|family| family == Family::of(ip));
     let servers = settings
         .servers
         .iter()
+        .filter(|server| is_of_family(server.address.ip()))
         .filter_map(|server| match server.reach {
             Some(Reach::Direct {
                 mac, on_link: true, ..

@@ -68,7 +68,7 @@ pub(super) struct Schedule {
 }
 
 /// Where chance comes in: which of several servers.
-pub type Chance<'a> = &'a mut dyn FnMut(&[SocketAddr]) -> Option<SocketAddr>;
+pub(super) type Chance<'a> = &'a mut dyn FnMut(&[SocketAddr]) -> Option<SocketAddr>;
 
 impl Schedule {
     /// The servers in the list.

@@ -1,6 +1,7 @@
 //! What the model says by itself: the observations of a real IPVS, and the rules of
 //! `docs/dataplane.md`, one by one.
 
+mod kinds;
 mod paths;
 mod schedulers;
 

@@ -404,12 +404,12 @@ fn end(director: &mut Director, client: u16, port: u16) -> bool {
     let memory = &mut director.memory;
     let client = SocketAddr::from(([10, 1, 0, u8::try_from(client).unwrap()], port));
     let servers = memory.servers.clone();
-    let gone = memory.connections.sweep(|entry| entry.key.0 == client);
+    let gone = memory.connections.sweep(|entry| entry.key.from() == client);
     let mut counted = false;
     for connection in gone {
         let server = servers.get(&connection.server);
         counted |= server.is_some_and(|server| server.life == connection.life);
-        super::super::decide::count(memory, Some(connection), None);
+        super::super::connection::count(memory, Some(connection), None);
     }
     counted
 }
