@@ -31,6 +31,7 @@ pub fn route<F: Family>(
     now: Tick,
 ) -> Result<Target, Reason> {
     let hash = packet.flow.keyed_hash();
+    // What opens a connection will need more of the memory than the search: have it come meanwhile.
     if packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN {
         expect_info(hash);
         if service.is_persistent() {

@@ -161,11 +161,10 @@ pub fn places(hash: u64) -> Option<Places<Counted>> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn conn_claim(hash: u64, state: u64, now: u32) -> u64 {
-    // The victim in line: a call more is more stack than the longest chain of IPv6 has, before Linux 6.10.
     Claim::pack(places(hash).and_then(|places| places.claim(hash, State(state), Tick(now))))
 }
 
-/// [`conn_claim`] in line, for packets that open a connection.
+/// [`conn_claim`] in line, for packets that open a connection; what only full places need is a call.
 #[inline(always)]
 pub fn claim(places: &Places<Counted>, hash: u64, state: State, now: Tick) -> Option<Claim> {
     places.claim_by(hash, (state, now), || conn_victim(hash, now.0))
