@@ -279,6 +279,29 @@ fn ip(lines: &[&str]) {
     }
 }
 
+/// Changes the routes to the client and asks which MAC the frame then goes to: `back` has it come there.
+pub(crate) fn by_the_routes(director: &Director, frame: &[u8], back: impl Fn(&str, [u8; 6])) {
+    back("no network at all", ROUTER_MAC);
+    ip(&[
+        "link set in up",
+        "link set in-far up",
+        "address add 192.168.1.250/24 dev in",
+        "route add default via 192.168.1.254",
+    ]);
+    back("the gateway's MAC is not known", ROUTER_MAC);
+    ip(&["neighbour add 192.168.1.254 lladdr 02:00:00:00:00:77 dev in"]);
+    back("forwarding is off", ROUTER_MAC);
+    std::fs::write("/proc/sys/net/ipv4/conf/in/forwarding", "1").unwrap();
+    back("by the gateway", [2, 0, 0, 0, 0, 0x77]);
+    ip(&["route add blackhole 10.1.0.0/16"]);
+    sent(director, "black hole", frame, Reason::NoReplyRoute);
+    ip(&[
+        "route delete blackhole 10.1.0.0/16",
+        "route add 10.1.0.0/16 dev lo",
+    ]);
+    back("by an interface that is no port", ROUTER_MAC);
+}
+
 /// The routing table decides; where it has no answer, the client's own packets tell.
 #[test]
 fn answers_take_the_route_to_the_client() {
@@ -292,30 +315,7 @@ fn answers_take_the_route_to_the_client() {
             same(what, &expected.bytes(), &frame);
         };
         sent(&director, "asked", &asked.bytes(), NEW);
-        back("no network at all", ROUTER_MAC);
-        ip(&[
-            "link set in up",
-            "link set in-far up",
-            "address add 192.168.1.250/24 dev in",
-            "route add default via 192.168.1.254",
-        ]);
-        back("the gateway's MAC is not known", ROUTER_MAC);
-        ip(&["neighbour add 192.168.1.254 lladdr 02:00:00:00:00:77 dev in"]);
-        back("forwarding is off", ROUTER_MAC);
-        std::fs::write("/proc/sys/net/ipv4/conf/in/forwarding", "1").unwrap();
-        back("by the gateway", [2, 0, 0, 0, 0, 0x77]);
-        ip(&["route add blackhole 10.1.0.0/16"]);
-        sent(
-            &director,
-            "black hole",
-            &answer.bytes(),
-            Reason::NoReplyRoute,
-        );
-        ip(&[
-            "route delete blackhole 10.1.0.0/16",
-            "route add 10.1.0.0/16 dev lo",
-        ]);
-        back("by an interface that is no port", ROUTER_MAC);
+        by_the_routes(&director, &answer.bytes(), back);
     });
 }
 

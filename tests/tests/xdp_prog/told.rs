@@ -6,7 +6,7 @@ use etherparse::{IpHeaders, Ipv4Header, Ipv4Options, Ipv6Header, PacketBuilder};
 use xdp_lb_tests::packet::ETHERNET;
 
 use crate::tables::{PORT_MAC, ROUTER_MAC};
-use crate::wire::Wire;
+use crate::wire::{Wire, class};
 
 /// An error.
 #[derive(Clone, Debug)]
@@ -71,13 +71,63 @@ impl Told {
 
     /// The frame, with something else in it.
     pub(crate) fn quoting(&self, quote: &[u8]) -> Vec<u8> {
+        let (from, to) = (self.from, self.to);
+        let message = Message {
+            from,
+            to,
+            hops: self.hops,
+            tos: 0,
+            id: 5,
+            options: self.options,
+            kind: self.kind,
+            rest: 1280_u32.to_be_bytes(),
+            quote: quote.to_vec(),
+            source: self.source,
+            destination: self.destination,
+        };
+        message.bytes()
+    }
+}
+
+/// An ICMP error, of either family.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    /// Who tells.
+    pub from: IpAddr,
+    /// Who is told.
+    pub to: IpAddr,
+    /// TTL or hop limit.
+    pub hops: u8,
+    /// Type of service of IPv4.
+    pub tos: u8,
+    /// Identification of IPv4.
+    pub id: u16,
+    /// Octets of options in its own IPv4 header.
+    pub options: usize,
+    /// Type and code.
+    pub kind: (u8, u8),
+    /// The second word of its header.
+    pub rest: [u8; 4],
+    /// What is quoted.
+    pub quote: Vec<u8>,
+    /// Source MAC.
+    pub source: [u8; 6],
+    /// Destination MAC.
+    pub destination: [u8; 6],
+}
+
+impl Message {
+    /// The frame.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let packet = PacketBuilder::ethernet2(self.source, self.destination).ip(self.ip());
-        let mut frame = Vec::new();
-        let mtu = 1280_u32.to_be_bytes();
-        let (kind, code) = self.kind;
+        let ((kind, code), mut frame) = (self.kind, Vec::new());
         match self.to {
-            IpAddr::V4(_) => packet.icmpv4_raw(kind, code, mtu).write(&mut frame, quote),
-            IpAddr::V6(_) => packet.icmpv6_raw(kind, code, mtu).write(&mut frame, quote),
+            IpAddr::V4(_) => packet
+                .icmpv4_raw(kind, code, self.rest)
+                .write(&mut frame, &self.quote),
+            IpAddr::V6(_) => packet
+                .icmpv6_raw(kind, code, self.rest)
+                .write(&mut frame, &self.quote),
         }
         .unwrap();
         frame
@@ -86,8 +136,8 @@ impl Told {
     fn ip(&self) -> IpHeaders {
         match (self.from, self.to) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let header = Ipv4Header {
-                    identification: 5,
+                let mut header = Ipv4Header {
+                    identification: self.id,
                     dont_fragment: true,
                     time_to_live: self.hops,
                     source: source.octets(),
@@ -95,6 +145,7 @@ impl Told {
                     options: Ipv4Options::try_from(vec![1; self.options].as_slice()).unwrap(),
                     ..Ipv4Header::default()
                 };
+                (header.dscp, header.ecn) = class(self.tos);
                 IpHeaders::Ipv4(header, etherparse::Ipv4Extensions::default())
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
@@ -108,5 +159,23 @@ impl Told {
             }
             mixed => panic!("{mixed:?}"),
         }
+    }
+
+    /// The same, with these octets in the quote from there on.
+    pub(crate) fn over(mut self, at: usize, octets: &[u8]) -> Self {
+        self.quote[at..at + octets.len()].copy_from_slice(octets);
+        self
+    }
+
+    /// The same, which quotes so much.
+    pub(crate) fn quoting(mut self, octets: usize) -> Self {
+        self.quote.truncate(octets);
+        self
+    }
+
+    /// The same, which says this MTU.
+    pub(crate) fn mtu(mut self, mtu: u16) -> Self {
+        self.rest[2..].copy_from_slice(&mtu.to_be_bytes());
+        self
     }
 }

@@ -3,9 +3,7 @@
 //! program sent a moment ago.
 
 use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
 
-use etherparse::{IpHeaders, Ipv4Header, Ipv4Options, Ipv6Header, PacketBuilder};
 use xdp_lb::config::model::Tunnel;
 use xdp_lb::plan::desired::{Desired, Method};
 use xdp_lb_common::reason::{Reason, Verdict};
@@ -14,101 +12,18 @@ use xdp_lb_tests::program::Action;
 
 use crate::dice::Dice;
 use crate::director::{Director, in_a_network};
-use crate::nat::edited;
+use crate::nat::{by_the_routes, edited};
 use crate::tables::{
     OTHER_PORT, OTHER_PORT_MAC, PORT_MAC, ROUTER_MAC, direct, server_mac, tables, tcp, udp,
 };
-use crate::told::router;
+use crate::told::{Message, router, too_long};
 use crate::tunnel::{for_all, own, through};
-use crate::wire::{Wire, ack, class, client, datagram, on, same, sent, sent_by, server, with};
+use crate::wire::{Wire, ack, client, datagram, on, same, sent, sent_by, server, with};
 
 /// What narrow links carry.
 const NARROW: u16 = 1400;
 /// Octets of the packets that are too long for them, and in no tunnel for a port.
 const LONG: usize = 1440;
-
-/// An ICMP error, of either family.
-#[derive(Clone)]
-struct Message {
-    from: IpAddr,
-    to: IpAddr,
-    hops: u8,
-    tos: u8,
-    id: u16,
-    /// Octets of options in its own IPv4 header.
-    options: usize,
-    /// Type and code.
-    kind: (u8, u8),
-    /// The second word of its header.
-    rest: [u8; 4],
-    quote: Vec<u8>,
-    source: [u8; 6],
-    destination: [u8; 6],
-}
-
-impl Message {
-    fn bytes(&self) -> Vec<u8> {
-        let packet = PacketBuilder::ethernet2(self.source, self.destination).ip(self.ip());
-        let ((kind, code), mut frame) = (self.kind, Vec::new());
-        match self.to {
-            IpAddr::V4(_) => packet
-                .icmpv4_raw(kind, code, self.rest)
-                .write(&mut frame, &self.quote),
-            IpAddr::V6(_) => packet
-                .icmpv6_raw(kind, code, self.rest)
-                .write(&mut frame, &self.quote),
-        }
-        .unwrap();
-        frame
-    }
-
-    fn ip(&self) -> IpHeaders {
-        match (self.from, self.to) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let mut header = Ipv4Header {
-                    identification: self.id,
-                    dont_fragment: true,
-                    time_to_live: self.hops,
-                    source: source.octets(),
-                    destination: destination.octets(),
-                    options: Ipv4Options::try_from(vec![1; self.options].as_slice()).unwrap(),
-                    ..Ipv4Header::default()
-                };
-                (header.dscp, header.ecn) = class(self.tos);
-                IpHeaders::Ipv4(header, etherparse::Ipv4Extensions::default())
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let header = Ipv6Header {
-                    hop_limit: self.hops,
-                    source: source.octets(),
-                    destination: destination.octets(),
-                    ..Ipv6Header::default()
-                };
-                IpHeaders::Ipv6(header, etherparse::Ipv6Extensions::default())
-            }
-            mixed => panic!("{mixed:?}"),
-        }
-    }
-
-    fn over(mut self, at: usize, octets: &[u8]) -> Self {
-        self.quote[at..at + octets.len()].copy_from_slice(octets);
-        self
-    }
-
-    fn quoting(mut self, octets: usize) -> Self {
-        self.quote.truncate(octets);
-        self
-    }
-
-    fn mtu(mut self, mtu: u16) -> Self {
-        self.rest[2..].copy_from_slice(&mtu.to_be_bytes());
-        self
-    }
-}
-
-const fn too_long(is_v6: bool) -> (u8, u8) {
-    if is_v6 { (2, 0) } else { (3, 4) }
-}
 
 /// The second word of an error that tells an MTU: IPv4 has it in the lower half.
 fn mtu(mtu: usize) -> [u8; 4] {
@@ -598,13 +513,6 @@ fn headers_of_any_length_are_stepped_over() {
     });
 }
 
-fn ip(lines: &[&str]) {
-    for line in lines {
-        let done = Command::new("ip").args(line.split(' ')).output().unwrap();
-        assert!(done.status.success(), "{line}: {done:?}");
-    }
-}
-
 /// The routing table decides; where it has no answer, the packet that opened the connection tells.
 #[test]
 fn a_client_is_told_by_the_route_to_it() {
@@ -620,29 +528,7 @@ fn a_client_is_told_by_the_route_to_it() {
             };
             same(what, &expected.bytes(), &came);
         };
-        back("no network at all", ROUTER_MAC);
-        ip(&[
-            "link set in up",
-            "link set in-far up",
-            "address add 192.168.1.250/24 dev in",
-            "route add default via 192.168.1.254",
-            "neighbour add 192.168.1.254 lladdr 02:00:00:00:00:77 dev in",
-        ]);
-        back("forwarding is off", ROUTER_MAC);
-        std::fs::write("/proc/sys/net/ipv4/conf/in/forwarding", "1").unwrap();
-        back("by the gateway", [2, 0, 0, 0, 0, 0x77]);
-        ip(&["route add blackhole 10.1.0.0/16"]);
-        sent(
-            &director,
-            "black hole",
-            &error.bytes(),
-            Reason::NoReplyRoute,
-        );
-        ip(&[
-            "route delete blackhole 10.1.0.0/16",
-            "route add 10.1.0.0/16 dev lo",
-        ]);
-        back("by an interface that is no port", ROUTER_MAC);
+        by_the_routes(&director, &error.bytes(), back);
     });
 }
 
